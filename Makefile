@@ -1,0 +1,44 @@
+# Everything a newcomer types: `make demo`, `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# pytest's processes and torch's threads share the cores: one thread each.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: install demo test lint bench constraints clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("flatguard needs Python 3.10 or later; try: make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/flatguard evaluate --model demo --attack apgd-ce
+
+test: install
+	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python -m benchmarks.sharpness
+	$(BIN)/python -m benchmarks.recorder
+	$(BIN)/python -m benchmarks.imports
+
+# One resolution for every Python and platform. torch 2.13 needs mpmath below 1.4.
+constraints:
+	$(PYTHON) -m venv --clear .venv-uv && .venv-uv/bin/pip install --quiet uv
+	printf 'torch==2.13.0\ntorchvision==0.28.0\nmpmath<1.4\nsympy==1.14.0\n' > .venv-uv/pins.txt
+	(head -2 constraints.txt; .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.10 \
+	  --extra dev pyproject.toml --no-header --no-annotate --constraint .venv-uv/pins.txt) > .venv-uv/new.txt
+	mv .venv-uv/new.txt constraints.txt && rm -rf .venv-uv
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

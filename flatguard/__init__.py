@@ -1,0 +1,55 @@
+"""flatguard: can this robust accuracy be believed?
+
+Importing this package imports no torch and mends the third-party stack (`flatguard.compat`).
+The public names below are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from flatguard import compat
+
+if TYPE_CHECKING:
+    from flatguard.errors import FlatguardError
+    from flatguard.evaluation import evaluate
+    from flatguard.recording.recorder import Recorder
+    from flatguard.runs.store import Run, load_run
+    from flatguard.targets import Target, load_target
+
+__version__ = "0.1.0"
+__all__ = [
+    "FlatguardError",
+    "Recorder",
+    "Run",
+    "Target",
+    "__version__",
+    "evaluate",
+    "load_run",
+    "load_target",
+]
+
+_HOME = {
+    "FlatguardError": "flatguard.errors",
+    "Recorder": "flatguard.recording.recorder",
+    "Run": "flatguard.runs.store",
+    "Target": "flatguard.targets",
+    "evaluate": "flatguard.evaluation",
+    "load_run": "flatguard.runs.store",
+    "load_target": "flatguard.targets",
+}
+
+compat.install_hook()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'flatguard' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,238 @@
+"""The protocol that every library's attacks are put behind, and the checks on arguments.
+
+An adapter builds the library's own object and calls it, untouched. What is common, such as
+seeding, catching the library's printing, and checking what came back, is in
+`Attack.perturb`, which adapters do not override.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import logging
+import random
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flatguard.errors import AttackError, FlatguardError, did_you_mean, one_line
+from flatguard.geometry.budget import Budget, Norm
+
+
+@dataclass(frozen=True)
+class AttackInfo:
+    """What is known about an attack before it is built.
+
+    Attributes:
+        name: as the user types it: `apgd-ce`, `torchattacks:PGD`, `foolbox:LinfPGD`.
+        library: `autoattack`, `torchattacks` or `foolbox`.
+        norms: the norms that it can measure; `("none",)` if it knows no budget.
+        parameters: the arguments that a user may set, with the library's defaults.
+        minimum_norm: it looks for the nearest example and knows no radius.
+        keeps_order: calls on a whole batch keep the batch's order; False if not known.
+        needs: what it cannot do without and no name can give, or None.
+    """
+
+    name: str
+    library: str
+    norms: tuple[Norm, ...]
+    parameters: Mapping[str, inspect.Parameter]
+    minimum_norm: bool = False
+    keeps_order: bool = False
+    needs: str | None = None
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """What an attack returned, and what its library warned of."""
+
+    images: Tensor
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class Attack(ABC):
+    """An attack with its budget and arguments, ready to be run on batches.
+
+    Attributes:
+        info: what is known about the attack.
+        budget: the norm and radius it was built for.
+        num_classes: of the model it was built for.
+        args: the user's arguments, checked.
+    """
+
+    info: AttackInfo
+    budget: Budget
+    num_classes: int
+    args: dict[str, Any] = field(default_factory=dict)
+
+    @final
+    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Perturbed:
+        """Run the attack on one batch.
+
+        Args:
+            model: in eval mode, on the images' device.
+            images: `(n, channels, height, width)` float32 in [0, 1], contiguous.
+            labels: `(n,)` int64.
+            seed: of torch, NumPy and `random` for this batch, and of the attack itself where
+                it takes one. All three generators are put back afterwards.
+
+        Raises:
+            AttackError: if the library raises, or returns something of another shape.
+        """
+        with _seeded(seed, images.device), _quiet() as warnings:
+            try:
+                result = self._run(model, images.clone(), labels.clone(), seed)
+            except FlatguardError:
+                raise
+            except Exception as error:  # a library and a user's model may raise anything
+                raise AttackError(
+                    f"{self.info.name} failed: {type(error).__name__}: {one_line(error)}"
+                ) from error
+        if not isinstance(result, Tensor) or result.shape != images.shape:
+            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise AttackError(
+                f"{self.info.name}: expected images of shape {tuple(images.shape)} back, got {got}"
+            )
+        return Perturbed(result.detach().to(images.dtype).contiguous(), tuple(warnings))
+
+    @abstractmethod
+    def _run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """Build the library's object and call it."""
+
+    @abstractmethod
+    def effective_args(self) -> dict[str, Any]:
+        """Every argument as the library will see it, its defaults included."""
+
+    def expected_calls(self) -> int | None:
+        """About how many model calls a batch takes, for the progress bar; None if unknown."""
+        steps = self.effective_args().get("steps")
+        return steps if isinstance(steps, int) else None
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    before_numpy, before_random = np.random.get_state(), random.getstate()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before_numpy)
+            random.setstate(before_random)
+
+
+class _Collect(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self.messages:
+            self.messages.append(message)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[list[str]]:
+    """Libraries print to stdout, which belongs to `--json`; AutoAttack's flags are logged."""
+    logger, handler = logging.getLogger("auto-attack"), _Collect()
+    propagated = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield handler.messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
+
+
+def parameters_of(callable_: Any, hidden: set[str]) -> dict[str, inspect.Parameter]:
+    """The parameters of a constructor that a user may set."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(callable_).parameters.items()
+        if name not in hidden and name != "self" and parameter.kind not in kinds
+    }
+
+
+def check_args(info: AttackInfo, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given arguments, if the attack has them and their types fit its defaults.
+
+    Raises:
+        AttackError: for an unknown name (with the valid ones), a wrong type, or a required
+            argument that is missing.
+    """
+    for name in given:
+        if name in ("eps", "epsilon", "max_epsilon", "epsilons"):
+            raise AttackError(f"{info.name}: give the radius with --eps, not as an attack argument")
+        if name in ("norm", "distance", "constraint"):
+            raise AttackError(f"{info.name}: give the norm with --norm, not as an attack argument")
+        if name not in info.parameters:
+            valid = ", ".join(info.parameters) or "none"
+            raise AttackError(
+                f"{info.name} has no argument {name!r}{did_you_mean(name, info.parameters, 1)}; "
+                f"valid: {valid}"
+            )
+    for name, parameter in info.parameters.items():
+        if parameter.default is inspect.Parameter.empty and name not in given:
+            raise AttackError(f"{info.name} needs --attack-arg {name}=...")
+        if name in given and not _fits(parameter.default, given[name]):
+            raise AttackError(
+                f"{info.name}: expected {type(parameter.default).__name__} for {name} "
+                f"(its default is {parameter.default!r}), got {given[name]!r}"
+            )
+    return dict(given)
+
+
+def _fits(default: Any, value: Any) -> bool:
+    if default is None or default is inspect.Parameter.empty:
+        return True
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, (int, float)):
+        # Libraries write c=1 where they mean any number.
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, (tuple, list)):
+        return isinstance(value, (tuple, list))
+    return isinstance(value, type(default))
+
+
+def parse_value(text: str) -> Any:
+    """A command line's value: `10`, `2/255`, `0.1`, `true`, `none`, `(2, 10)` or a word."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(text)
+    with contextlib.suppress(ValueError, ZeroDivisionError):
+        numerator, slash, denominator = text.partition("/")
+        if slash:
+            return float(Fraction(numerator) / Fraction(denominator))
+    return text
+
+
+def parse_args(pairs: list[str]) -> dict[str, Any]:
+    """`["steps=10", "alpha=2/255"]` as a dict."""
+    parsed: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise AttackError(f"--attack-arg: expected name=value, got {pair!r}")
+        if name in parsed:
+            raise AttackError(f"--attack-arg: {name} is given twice")
+        parsed[name.strip()] = parse_value(value.strip())
+    return parsed

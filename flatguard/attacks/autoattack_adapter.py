@@ -1,0 +1,123 @@
+"""AutoAttack's parts and versions, through `pyautoattack`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
+from flatguard.errors import AttackError
+from flatguard.geometry.budget import Budget, Norm
+
+VERSIONS = ("standard", "plus", "rand")
+COMPONENT = {
+    "apgd-ce": "apgd",
+    "apgd-t": "apgd_targeted",
+    "apgd-dlr": "apgd",
+    "fab": "fab",
+    "fab-t": "fab",
+    "square": "square",
+}
+"""The attribute of an AutoAttack object that holds a part's settings."""
+
+HIDDEN = {
+    "predict", "norm", "eps", "seed", "device", "verbose", "logger", "is_tf_model", "loss",
+    "targeted", "loss_fn",
+}  # fmt: skip
+ATTRIBUTE = {"rho": "thr_decr", "resc_schedule": "rescale_schedule"}
+"""Arguments that a part keeps under another name."""
+
+NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
+CLASSES_FOR_DLR, CLASSES_FOR_TARGETED_DLR = 3, 4
+
+
+@lru_cache
+def infos() -> dict[str, AttackInfo]:
+    """The six parts and the three versions."""
+    aa = _autoattack(nn.Identity(), Budget("Linf", 1.0), "standard", 0, torch.device("cpu"))
+    parts = {
+        name: AttackInfo(
+            name, "autoattack", NORMS, parameters_of(type(getattr(aa, component)), HIDDEN)
+        )
+        for name, component in COMPONENT.items()
+    }
+    return parts | {name: AttackInfo(name, "autoattack", NORMS, {}) for name in VERSIONS}
+
+
+def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
+    """One part or one version, with AutoAttack's own settings but for `args`."""
+    info = infos()[name]
+    uses_dlr = name in ("apgd-dlr", "apgd-t", *VERSIONS)
+    needed = CLASSES_FOR_TARGETED_DLR if name in ("apgd-t", "standard", "plus") else CLASSES_FOR_DLR
+    if uses_dlr and num_classes < needed:
+        raise AttackError(
+            f"{name} uses a DLR loss that needs {needed} classes, the model has {num_classes}; "
+            "use apgd-ce, fab or square"
+        )
+    return _AutoAttackPart(info, budget, num_classes, check_args(info, args))
+
+
+class _AutoAttackPart(Attack):
+    def _run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        attack = _autoattack(model, self.budget, self.info.name, seed, images.device)
+        self._configure(attack)
+        adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
+        result: Tensor = adversarial
+        return result
+
+    def _configure(self, attack: Any) -> None:
+        # More target classes than the model has wrong ones is an IndexError in the library.
+        most = self.num_classes - 1
+        for component in (attack.apgd_targeted, attack.fab):
+            component.n_target_classes = min(component.n_target_classes, most)
+        if self.info.name in COMPONENT:
+            component = getattr(attack, COMPONENT[self.info.name])
+            for name, value in self.args.items():
+                setattr(component, ATTRIBUTE.get(name, name), value)
+
+    def effective_args(self) -> dict[str, Any]:
+        attack = _autoattack(
+            nn.Identity(), self.budget, self.info.name, 0, torch.device("cpu")
+        )
+        self._configure(attack)
+        if self.info.name in COMPONENT:
+            return self._settings(getattr(attack, COMPONENT[self.info.name]))
+        return {
+            f"{part}.{name}": value
+            for part in attack.attacks_to_run
+            for name, value in self._settings(getattr(attack, COMPONENT[part])).items()
+        }
+
+    @staticmethod
+    def _settings(component: Any) -> dict[str, Any]:
+        names = parameters_of(type(component), HIDDEN)
+        return {name: getattr(component, ATTRIBUTE.get(name, name)) for name in names}
+
+    def expected_calls(self) -> int | None:
+        args = self.effective_args()
+        if self.info.name == "square":
+            return int(args["n_queries"]) * int(args["n_restarts"])
+        if self.info.name in ("apgd-ce", "apgd-dlr", "apgd-t"):
+            targets = args.get("n_target_classes", 1)
+            return int(args["n_iter"]) * int(args["n_restarts"]) * int(targets)
+        return None
+
+
+def _autoattack(
+    model: nn.Module, budget: Budget, name: str, seed: int, device: torch.device
+) -> Any:
+    from pyautoattack import AutoAttack
+
+    part = name in COMPONENT
+    return AutoAttack(
+        model,
+        norm=budget.norm,
+        eps=budget.eps,
+        seed=seed,
+        device=device,
+        version="custom" if part else name,
+        attacks=[name] if part else None,
+    )

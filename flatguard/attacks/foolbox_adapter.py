@@ -1,0 +1,126 @@
+"""The PyTorch attacks of Foolbox, by the names in `foolbox.attacks`."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
+from flatguard.geometry.budget import Budget, Norm
+
+PREFIX = "foolbox:"
+ORDER: dict[Norm, float] = {"Linf": math.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
+HIDDEN = {"distance", "constraint", "args", "kwargs"}
+TARGETED_ONLY = frozenset({"GenAttack"})
+
+
+@lru_cache
+def infos() -> dict[str, AttackInfo]:
+    """Every concrete attack class, under each of its names."""
+    import foolbox
+
+    classes = {
+        name: cls
+        for name, cls in vars(foolbox.attacks).items()
+        if inspect.isclass(cls)
+        and issubclass(cls, foolbox.attacks.Attack)
+        and not inspect.isabstract(cls)
+    }
+    return {PREFIX + name: _info(name, cls) for name, cls in sorted(classes.items())}
+
+
+def _info(name: str, cls: Any) -> AttackInfo:
+    from foolbox.attacks.base import FixedEpsilonAttack
+    from foolbox.attacks.gradient_descent_base import BaseGradientDescent
+
+    norms = _norms(cls)
+    return AttackInfo(
+        PREFIX + name,
+        "foolbox",
+        norms,
+        parameters_of(cls, HIDDEN),
+        minimum_norm=norms != ("none",) and not issubclass(cls, FixedEpsilonAttack),
+        keeps_order=issubclass(cls, BaseGradientDescent),
+    )
+
+
+def _norms(cls: Any) -> tuple[Norm, ...]:
+    from foolbox.attacks import HopSkipJumpAttack
+    from foolbox.attacks.base import FixedEpsilonAttack, FlexibleDistanceMinimizationAttack
+
+    if issubclass(cls, FlexibleDistanceMinimizationAttack):
+        return ("Linf", "L2", "L1", "L0")
+    if issubclass(cls, HopSkipJumpAttack):
+        return ("L2", "Linf")  # it minimises its `constraint`; its `distance` is neither
+    distance = getattr(cls, "distance", None)
+    if isinstance(distance, property) and issubclass(cls, FixedEpsilonAttack):
+        distance = cls().distance
+    by_order: dict[float, Norm] = {order: norm for norm, order in ORDER.items()}
+    return (by_order[distance.p],) if distance is not None else ("none",)
+
+
+def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
+    """One attack with the library's defaults but for `args`."""
+    info = infos()[name]
+    return _FoolboxAttack(info, budget, num_classes, check_args(info, args))
+
+
+class _FoolboxAttack(Attack):
+    def _run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        import foolbox
+
+        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
+        attack = self._make()
+        if isinstance(attack, foolbox.attacks.DatasetAttack):
+            attack.feed(wrapped, images)
+        criterion = foolbox.criteria.Misclassification(labels)
+        if self.info.name.removeprefix(PREFIX) in TARGETED_ONLY:
+            targets = _runner_up(model, images, labels)
+            criterion = foolbox.criteria.TargetedMisclassification(targets)
+        if self.budget.norm == "none":
+            result: Tensor = attack(wrapped, images, criterion)[0]
+            return result
+        # Foolbox cannot clip to an L0 ball; there the nearest example must be near enough.
+        epsilon = None if self.budget.norm == "L0" else self.budget.eps
+        raw, clipped, _ = attack(wrapped, images, criterion, epsilons=epsilon)
+        # A fixed-radius attack may leave its ball before Foolbox clips it. What a
+        # minimum-norm attack found counts as it is, if it lies inside.
+        chosen: Tensor = raw if self.info.minimum_norm else clipped
+        return chosen
+
+    def _make(self) -> Any:
+        import foolbox
+        from foolbox.distances import LpDistance
+
+        cls = getattr(foolbox.attacks, self.info.name.removeprefix(PREFIX))
+        accepted = inspect.signature(cls).parameters
+        args = dict(self.args)
+        flexible = isinstance(getattr(cls, "distance", None), property) and self.info.minimum_norm
+        if "constraint" in accepted:
+            args["constraint"] = self.budget.norm.lower()
+        if "distance" in accepted and flexible:
+            args["distance"] = LpDistance(ORDER[self.budget.norm])
+        attack = cls(**args)
+        if "distance" not in accepted and flexible:
+            attack._distance = LpDistance(ORDER[self.budget.norm])  # Pointwise forgets to ask
+        return attack
+
+    def effective_args(self) -> dict[str, Any]:
+        defaults = {
+            name: parameter.default
+            for name, parameter in self.info.parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+        return defaults | self.args
+
+
+def _runner_up(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The most likely wrong class of each image: the target of attacks that need one."""
+    with torch.no_grad():
+        logits = model(images)
+    return logits.scatter(1, labels[:, None], -math.inf).argmax(dim=1)

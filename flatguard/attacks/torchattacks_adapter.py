@@ -1,0 +1,102 @@
+"""The attacks of torchattacks, by the names it exports."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import lru_cache
+from typing import Any
+
+from torch import Tensor, nn
+
+from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
+from flatguard.errors import AttackError
+from flatguard.geometry.budget import Budget, Norm
+
+PREFIX = "torchattacks:"
+RADII = ("eps", "max_epsilon")
+HIDDEN = {"model", "norm", "n_classes", *RADII}
+NEEDS = {
+    "MultiAttack": "attack objects; build it in Python and run it under flatguard.Recorder",
+    "LGV": "training data; build it in Python and run it under flatguard.Recorder",
+}
+KEEPS_ORDER = frozenset(
+    "VANILA GN FGSM BIM RFGSM PGD EOTPGD FFGSM TPGD MIFGSM UPGD DIFGSM TIFGSM Jitter NIFGSM "
+    "SINIFGSM VMIFGSM VNIFGSM PIFGSM PIFGSMPP CW PGDL2 EADL1 EADEN".split()
+)
+"""Attacks that call the model on the whole batch, in its order, at every step."""
+
+
+@lru_cache
+def infos() -> dict[str, AttackInfo]:
+    """Every class in torchattacks' `__all__`."""
+    import torchattacks
+
+    return {PREFIX + name: _info(name, getattr(torchattacks, name)) for name in torchattacks.__all__}
+
+
+def _info(name: str, cls: Any) -> AttackInfo:
+    signature = inspect.signature(cls).parameters
+    norms = _norms(cls)
+    return AttackInfo(
+        PREFIX + name,
+        "torchattacks",
+        norms,
+        parameters_of(cls, HIDDEN),
+        minimum_norm=norms != ("none",) and not any(radius in signature for radius in RADII),
+        keeps_order=name in KEEPS_ORDER,
+        needs=NEEDS.get(name),
+    )
+
+
+def _norms(cls: Any) -> tuple[Norm, ...]:
+    """torchattacks states its norms in one line of each class's docstring, and nowhere else."""
+    found = re.search(r"Distance Measure\s*:\s*(.+)", cls.__doc__ or "")
+    norms: tuple[Norm, ...] = ("Linf", "L2", "L1", "L0")
+    stated = tuple(norm for norm in norms if found and norm in found.group(1))
+    return stated or ("none",)
+
+
+def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
+    """One attack with the library's defaults but for the budget, the classes and `args`."""
+    info = infos()[name]
+    if info.needs:
+        raise AttackError(f"{name} needs {info.needs}")
+    return _TorchAttack(info, budget, num_classes, check_args(info, args))
+
+
+class _TorchAttack(Attack):
+    def _run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        arguments = self._arguments()
+        if "seed" in self.info.parameters and "seed" not in self.args:
+            arguments["seed"] = seed  # AutoAttack's default there is the time of day
+        attack = self._class()(model, **arguments)
+        attack.set_device(images.device)
+        result: Tensor = attack(images, labels)
+        return result
+
+    def _class(self) -> Any:
+        import torchattacks
+
+        return getattr(torchattacks, self.info.name.removeprefix(PREFIX))
+
+    def _arguments(self) -> dict[str, Any]:
+        accepted = inspect.signature(self._class()).parameters
+        from_spec = {
+            "eps": self.budget.eps,
+            "max_epsilon": self.budget.eps,
+            "norm": self.budget.norm,
+            "n_classes": self.num_classes,
+        }
+        return {k: v for k, v in from_spec.items() if k in accepted} | self.args
+
+    def effective_args(self) -> dict[str, Any]:
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(self._class()).parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+        effective = defaults | self._arguments()
+        if "seed" in self.info.parameters and "seed" not in self.args:
+            effective["seed"] = "derived for each block"
+        return effective

@@ -1,0 +1,73 @@
+"""The answer of a run as a person reads it in the terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flatguard.geometry.budget import Budget
+from flatguard.runs.store import Run
+
+
+def show(run: Run) -> None:
+    """Print a finished run's numbers."""
+    summary = run.summary
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in _rows(run, summary):
+        table.add_row(name, value)
+    console.print()
+    console.print(table)
+    for warning in summary["warnings"]:
+        console.print(f"  {run.spec.attack} warns: {warning}", markup=False)
+    console.print(f"\n{run.path}", markup=False)
+
+
+def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    budget = Budget(summary["norm"], summary["eps"])
+    n = summary["n_examples"]
+    rows = [
+        ("clean accuracy", _share(summary, "clean", n)),
+        (f"robust accuracy, {budget}", _share(summary, "robust", n)),
+        ("median log κ", _sharpness(run, summary)),
+        (
+            "price",
+            f"{summary['sample_forwards']:,} sample-forwards, "
+            f"{summary['sample_backwards']:,} sample-backwards",
+        ),
+        ("time", f"{summary['seconds']:.1f} s, {summary['attack_seconds']:.1f} s of it the attack"),
+    ]
+    if summary["outside_budget"]:
+        rows.insert(
+            2, ("not admissible", f"{summary['outside_budget']} examples; they fool nobody here")
+        )
+    if summary["rows_unassigned"]:
+        rows.insert(-2, ("rows unassigned", f"{summary['rows_unassigned']:,}"))
+    return rows
+
+
+def _share(summary: dict[str, Any], which: str, n: int) -> str:
+    share = summary[f"{which}_accuracy"]
+    low, high = summary[f"{which}_interval"]
+    return f"{share:.1%}  ({round(share * n)}/{n}; 95% interval {low:.1%} to {high:.1%})"
+
+
+def _sharpness(run: Run, summary: dict[str, Any]) -> str:
+    clean = summary["median_log_kappa_clean"]
+    adversarial = summary["median_log_kappa_adversarial"]
+    if clean is None or adversarial is None:
+        return f"not measured: {run.manifest.target.head_reason or 'the head did not match'}"
+    change = adversarial - clean
+    direction = "flatter" if change < 0 else "sharper"
+    return (
+        f"{clean:.2f} clean → {adversarial:.2f} adversarial "
+        f"({direction} by a factor {_power(abs(change))})"
+    )
+
+
+def _power(change: float) -> str:
+    decades = change / math.log(10.0)
+    return f"{math.exp(change):.1f}" if decades < 3 else f"10^{decades:.0f}"

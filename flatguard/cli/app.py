@@ -1,0 +1,68 @@
+"""The `flatguard` command: its commands, its exit codes, its one-line errors.
+
+Exit codes: 0 done; 2 wrong usage or environment; 130 interrupted. (1 and 3 are kept for a
+finding and for an inconclusive verdict.)
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from flatguard.cli import attacks, doctor, evaluate, models
+from flatguard.errors import FlatguardError
+
+INTERRUPTED = 130
+USAGE = 2
+
+app = typer.Typer(
+    name="flatguard",
+    help="Can this robust accuracy be believed?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("evaluate")(evaluate.command)
+app.command("doctor")(doctor.command)
+app.command("models")(models.command)
+app.command("attacks")(attacks.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import flatguard
+
+        typer.echo(f"flatguard {flatguard.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Can this robust accuracy be believed?"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    try:
+        result: Any = app(args=arguments, standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except FlatguardError as error:
+        code = error.exit_code
+        print(f"flatguard: {error}", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+        print("flatguard: interrupted", file=sys.stderr)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of the parser's own
+            raise
+        code = USAGE
+        is_help = type(error).__name__ == "NoArgsIsHelpError"
+        print(f"{'' if is_help else 'flatguard: '}{error.format_message()}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,123 @@
+"""`flatguard evaluate`: attack a model, record it, and say what is left of its accuracy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from flatguard.errors import UsageError
+
+Text = Optional[str]  # typer reads annotations at run time on Python 3.10
+
+
+def command(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="demo; a RobustBench entry or a prefix of one; timm:NAME; torchvision:NAME; or "
+            "the path of a .safetensors, .pt, .pth or .pt2 file."
+        ),
+    ],
+    attack: Annotated[
+        str, typer.Option(help="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...")
+    ],
+    attack_arg: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="NAME=VALUE", help="An argument of the attack; may be repeated."),
+    ] = None,
+    norm: Annotated[Text, typer.Option(help="Linf, L2, L1, L0 or none.")] = None,
+    eps: Annotated[Text, typer.Option(help="The radius for images in [0, 1]: 8/255.")] = None,
+    dataset: Annotated[
+        Text,
+        typer.Option(
+            help="demo, cifar10, cifar100, imagenet; a .npz or .pt; images.npy,labels.npy; or a "
+            "folder with a subfolder a class."
+        ),
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where CIFAR and ImageNet are.")] = Path("data"),
+    preprocessing: Annotated[
+        Text, typer.Option(help="RobustBench's name for it: Res256Crop224, Crop288, ...")
+    ] = None,
+    n_examples: Annotated[
+        Optional[int], typer.Option(help="The first so many; by default at most 1000.")
+    ] = None,
+    threat_model: Annotated[
+        Text, typer.Option(help="RobustBench's table: Linf, L2, corruptions, corruptions_3d.")
+    ] = None,
+    model_dir: Annotated[Path, typer.Option(help="RobustBench's checkpoints.")] = Path("models"),
+    arch: Annotated[
+        Text, typer.Option(help="module:factory or file.py:factory for a file of weights.")
+    ] = None,
+    mean: Annotated[Text, typer.Option(help="Per channel, inside the model: .485,.456,.4")] = None,
+    std: Annotated[Text, typer.Option(help="Per channel, inside the model: .229,.224,.2")] = None,
+    head: Annotated[Text, typer.Option(help="The name of the final linear layer.")] = None,
+    logit_scale: Annotated[
+        float, typer.Option(help="Multiply W and b of the head: the same decisions, surer.")
+    ] = 1.0,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Load files that run code when loaded.")
+    ] = False,
+    out: Annotated[
+        Optional[Path], typer.Option(help="The run folder; by default a new one in reports/.")
+    ] = None,
+    batch_size: Annotated[
+        Optional[int], typer.Option(help="Samples attacked together; part of the run's identity.")
+    ] = None,
+    device: Annotated[Text, typer.Option(help="cpu, cuda, cuda:1; by default the best.")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the answer.")] = False,
+) -> None:
+    """Attack a model, record the geometry of every call, and measure what is left.
+
+    Robust accuracy counts the samples that are right when clean and still right under the
+    attack, over all samples; it is measured again on the returned examples, within budget.
+    """
+    from flatguard.attacks import parse_args
+    from flatguard.cli.progress import Watcher
+    from flatguard.evaluation import evaluate
+
+    fields: dict[str, Any] = {
+        "attack_args": parse_args(attack_arg or []),
+        "norm": norm,
+        "eps": eps,
+        "data_dir": data_dir,
+        "preprocessing": preprocessing,
+        "n_examples": n_examples,
+        "threat_model": threat_model,
+        "model_dir": model_dir,
+        "arch": arch,
+        "mean": _numbers("--mean", mean),
+        "std": _numbers("--std", std),
+        "head": head,
+        "logit_scale": logit_scale,
+        "allow_code": allow_code,
+        "batch_size": batch_size,
+        "device": device,
+        "seed": seed,
+    }
+    with Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+        run = evaluate(
+            model, attack, data=dataset, out=out, observer=watcher, command=sys.argv, **fields
+        )
+    if as_json:
+        print(json.dumps(run.summary))
+    else:
+        from flatguard.cli.answer import show
+
+        show(run)
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option}: expected numbers such as .485,.456,.406, got {text!r}") from None

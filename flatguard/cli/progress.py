@@ -1,0 +1,88 @@
+"""Tells a person how far a run is; silent where nobody looks."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Watcher:
+    """An observer of a run that prints lines, and a bar on a terminal's stderr."""
+
+    def __init__(self, quiet: bool = False, to_stderr: bool = False):
+        self._lines = None if quiet else Console(stderr=to_stderr, soft_wrap=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=quiet or not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._samples = self._total = self._rows = 0
+        self._calls_each: int | None = None
+
+    def __enter__(self) -> Watcher:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def said(self, line: str) -> None:
+        """Print a line."""
+        if self._lines is not None:
+            self._lines.print(line, markup=False)
+
+    def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
+        """Start a new bar; without `calls_each` it pulses until the first samples are done."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._samples, self._rows, self._total, self._calls_each = 0, 0, total, calls_each
+        self._task = self._progress.add_task(name, total=None, detail="")
+        self._show()
+
+    def advanced(self, samples: int) -> None:
+        """So many samples are done."""
+        self._samples += samples
+        self._rows = self._samples * (self._calls_each or 0)
+        self._show()
+
+    def called(self, rows: int) -> None:
+        """The model was called on so many rows."""
+        self._rows += rows
+        self._show()
+
+    def _show(self) -> None:
+        if self._task is None:
+            return
+        detail = f"{self._samples}/{self._total} images"
+        if self._calls_each:
+            total = float(self._total * self._calls_each)
+            done = min(self._rows, total - 1 if self._samples < self._total else total)
+        else:
+            total, done = float(self._total), float(self._samples)
+        pulsing = not self._calls_each and self._samples == 0
+        self._progress.update(
+            self._task, total=None if pulsing else total, completed=done, detail=detail
+        )

@@ -1,0 +1,63 @@
+"""One exception tree: a message says what was expected, what came and what to do.
+
+Every error that a user can cause is a `FlatguardError`; the command line prints its
+message on one line and ends with `exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FlatguardError(Exception):
+    """Base of all errors that flatguard raises on purpose."""
+
+    exit_code = 2
+
+
+class UsageError(FlatguardError):
+    """An option or argument does not fit: a bad value, or two that contradict each other."""
+
+
+class EnvironmentProblem(FlatguardError):
+    """The installation, the device, the network or the disk is not as needed."""
+
+
+class ModelError(FlatguardError):
+    """A model is unknown, cannot be loaded, or does not behave like a classifier."""
+
+
+class UntrustedCodeError(ModelError):
+    """A file would run code when it is loaded, and nobody allowed it."""
+
+
+class DataError(FlatguardError):
+    """A data set is missing, malformed, out of range, or does not fit the model."""
+
+
+class AttackError(FlatguardError):
+    """An attack is unknown, got wrong arguments, or failed on this model."""
+
+
+class RunFolderError(FlatguardError):
+    """A run folder cannot be written, is damaged, or is of a newer format."""
+
+
+def one_line(error: BaseException) -> str:
+    """The first non-empty line of an exception's text, or its type's name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str], count: int = 5) -> list[str]:
+    """The `count` known names that look most like `name`, best first, case ignored."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=count, cutoff=0.4)
+    return [by_lower[lower] for lower in found]
+
+
+def did_you_mean(name: str, known: Iterable[str], count: int = 5) -> str:
+    """`"; nearest: a, b"`, or nothing where nothing is near."""
+    found = nearest(name, known, count)
+    return f"; nearest: {', '.join(found)}" if found else ""

@@ -1,0 +1,90 @@
+"""The budget of an attack: a norm, a radius, and what counts as inside."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Norm = Literal["Linf", "L2", "L1", "L0", "none"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+RELATIVE_SLACK = 1e-5
+ABSOLUTE_SLACK = 1e-7
+"""x + δ in float32 is off by up to 6e-8 a pixel; projections by a few ulp of their sum."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far an adversarial example may lie from its image.
+
+    Attributes:
+        norm: `Linf`, `L2`, `L1`, `L0` (number of changed values) or `none` (no limit).
+        eps: the radius for images in [0, 1]; None exactly if the norm is `none`.
+    """
+
+    norm: Norm
+    eps: float | None
+
+    def contains(self, distance: Tensor) -> Tensor:
+        """Which of these distances are at most eps, up to rounding; NaN never is."""
+        if self.eps is None:
+            return torch.isfinite(distance)
+        return distance <= self.eps * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
+
+    def __str__(self) -> str:
+        return "no norm" if self.eps is None else f"{self.norm} {pretty_eps(self.eps)}"
+
+
+def distance(x: Tensor, reference: Tensor, norm: Norm) -> Tensor:
+    """The distance of each sample from its reference; for `none`, Linf.
+
+    Args:
+        x: `(n, ...)`.
+        reference: the same shape.
+        norm: which norm of the flattened difference.
+
+    Returns:
+        `(n,)`: L1 and L2 are summed in float64, so that 150,528 values cost no digits.
+    """
+    difference = (x - reference).flatten(1)
+    if norm in ("Linf", "none"):
+        return torch.linalg.vector_norm(difference, ord=math.inf, dim=1)
+    if norm == "L0":
+        return torch.where(
+            difference.isnan().any(dim=1), math.nan, (difference != 0).sum(dim=1).double()
+        )
+    wide = torch.float32 if x.device.type == "mps" else torch.float64
+    return torch.linalg.vector_norm(difference, ord=1 if norm == "L1" else 2, dim=1, dtype=wide)
+
+
+def parse_eps(text: str) -> float:
+    """`"8/255"`, `"0.03"` or `"1e-3"` as the nearest float; the quotient is exact before rounding.
+
+    Raises:
+        ValueError: with one line that says what was expected.
+    """
+    try:
+        numerator, slash, denominator = text.strip().partition("/")
+        value = Fraction(numerator.strip())
+        if slash:
+            value /= Fraction(denominator.strip())
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"eps: expected a number such as 8/255 or 0.031, got {text!r}") from None
+    if value <= 0:
+        raise ValueError(f"eps: expected a positive number such as 8/255, got {text!r}")
+    return float(value)
+
+
+def pretty_eps(eps: float) -> str:
+    """`0.5` where that is exact, else `8/255` where that is, else six digits."""
+    if float(f"{eps:.3g}") == eps:
+        return f"{eps:g}"
+    in_255ths = Fraction(round(eps * 255 * 8), 8)
+    if float(in_255ths / 255) == eps:
+        return f"{float(in_255ths):g}/255"
+    return f"{eps:g}"

@@ -1,0 +1,1 @@
+"""What an attack did: every model call it made, with its geometry."""

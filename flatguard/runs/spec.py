@@ -1,0 +1,78 @@
+"""RunSpec: everything that decides a run's result, validated, and frozen once resolved."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from flatguard.errors import UsageError
+from flatguard.geometry.budget import Budget, Norm, parse_eps
+
+
+def _is_eps(text: str) -> str:
+    parse_eps(text)
+    return text.strip()
+
+
+EpsText = Annotated[str, AfterValidator(_is_eps)]
+
+
+class RunSpec(BaseModel):
+    """What is asked for; None means "by default", and is gone once the spec is resolved.
+
+    The radius is kept as it was typed, because 8/255 is no decimal.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str
+    arch: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    threat_model: str | None = None
+    model_dir: Path = Path("models")
+    head: str | None = None
+    logit_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    allow_code: bool = False
+    dataset: str | None = None
+    data_dir: Path = Path("data")
+    preprocessing: str | None = None
+    n_examples: Annotated[int, Field(ge=1)] | None = None
+    attack: str
+    attack_args: dict[str, Any] = {}
+    norm: Norm | None = None
+    eps: EpsText | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    device: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def budget(self) -> Budget:
+        """The norm and radius of a resolved spec."""
+        if self.norm is None:
+            raise ValueError("the spec is not resolved: it has no norm")
+        return Budget(self.norm, None if self.eps is None else parse_eps(self.eps))
+
+
+def make_spec(**fields: Any) -> RunSpec:
+    """A RunSpec, or one line that names the field, what came, and what was expected.
+
+    Raises:
+        UsageError: for a field that is unknown or out of range.
+    """
+    try:
+        return RunSpec(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "--" + str(first["loc"][0]).replace("_", "-")
+        message = first["msg"].removeprefix("Value error, ").removeprefix("eps: ")
+        got = f", got {first['input']!r}" if "got" not in message else ""
+        raise UsageError(f"{name}: {message}{got}") from error
+
+
+def derive_seed(seed: int, block: int, part: str) -> int:
+    """The seed of one attack part on one block: 31 bits of SHA-256 over all three."""
+    digest = hashlib.sha256(f"{seed}/{block}/{part}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") & 0x7FFF_FFFF

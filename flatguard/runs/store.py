@@ -1,0 +1,366 @@
+"""The run folder: immutable evidence in blocks, and derived files beside it.
+
+    RUN/
+      evidence/
+        manifest.json              the resolved spec, versions, hashes, the list of blocks
+        blocks/00000/
+          block.json               counts, seed, warnings, SHA-256 of the block's files
+          timing.json              seconds; outside the checksums
+          samples.parquet          a row per sample: clean, adversarial, robust
+          trajectory.parquet       a row per sample and model call
+          adversarial.safetensors  `adversarial`: (n, channels, height, width) float32
+      summary.json                 derived; may be thrown away
+
+The manifest is written before the first block and never again. A block is written under a
+temporary name and renamed when it is whole, so it is there completely or not at all. A run
+is complete when every block of the manifest's list is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from flatguard.errors import RunFolderError, one_line
+from flatguard.runs.spec import RunSpec
+
+FORMAT_VERSION = 1
+EVIDENCE = "evidence"
+
+
+class BlockPlan(BaseModel):
+    """Samples `start` to `stop` of the data set, attacked together with one seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    start: int
+    stop: int
+    seed: int
+
+
+class TargetFacts(BaseModel):
+    """What was attacked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str
+    weights_sha256: str
+    num_classes: int
+    head: str | None
+    head_scale: float | None
+    head_reason: str | None
+    log_weight_norm_squared: float | None
+    notes: tuple[str, ...]
+
+
+class DataFacts(BaseModel):
+    """What it was attacked on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    size: int
+    sha256: str
+    image_shape: tuple[int, ...]
+
+
+class Manifest(BaseModel):
+    """Everything that is known before the attack begins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    created: str
+    command: tuple[str, ...]
+    spec: RunSpec
+    attack_args: dict[str, Any]
+    target: TargetFacts
+    data: DataFacts
+    blocks: tuple[BlockPlan, ...]
+    versions: dict[str, str]
+    device: dict[str, Any]
+
+
+class BlockFacts(BaseModel):
+    """What one block's attack did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: BlockPlan
+    calls: int
+    sample_forwards: int
+    sample_backwards: int
+    rows_unassigned: int
+    warnings: tuple[str, ...]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class BlockEvidence:
+    """One block's results, before they are written."""
+
+    plan: BlockPlan
+    samples: pd.DataFrame
+    trajectory: pd.DataFrame
+    adversarial: Tensor
+    calls: int
+    sample_forwards: int
+    sample_backwards: int
+    rows_unassigned: int
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+def check_new(path: Path) -> None:
+    """Refuse a run folder that exists or cannot be made; writes nothing that stays.
+
+    Raises:
+        RunFolderError: with what to do.
+    """
+    if path.exists():
+        raise RunFolderError(f"{path} exists already; name another folder with --out")
+    parent = path.parent
+    while not parent.exists():
+        parent = parent.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".flatguard-"):
+            pass
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write to {parent}: {error.strerror}; name another folder with --out"
+        ) from error
+
+
+def create(path: Path, manifest: Manifest) -> None:
+    """Make the run folder with its manifest; from here on the spec is fixed."""
+    check_new(path)
+    try:
+        (path / EVIDENCE / "blocks").mkdir(parents=True)
+        write_text(path / EVIDENCE / "manifest.json", manifest.model_dump_json(indent=2))
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_block(path: Path, block: BlockEvidence) -> None:
+    """Commit one block: whole, or not at all."""
+    final = path / EVIDENCE / "blocks" / f"{block.plan.index:05d}"
+    temporary = final.with_name(f".{final.name}.{os.getpid()}")
+    try:
+        temporary.mkdir()
+        block.samples.to_parquet(temporary / "samples.parquet", compression="zstd", index=False)
+        block.trajectory.to_parquet(
+            temporary / "trajectory.parquet", compression="zstd", index=False
+        )
+        _save_images(temporary / "adversarial.safetensors", block.adversarial)
+        facts = BlockFacts(
+            plan=block.plan,
+            calls=block.calls,
+            sample_forwards=block.sample_forwards,
+            sample_backwards=block.sample_backwards,
+            rows_unassigned=block.rows_unassigned,
+            warnings=block.warnings,
+            files={file.name: _sha256(file) for file in sorted(temporary.iterdir())},
+        )
+        write_text(temporary / "block.json", facts.model_dump_json(indent=2))
+        write_text(temporary / "timing.json", json.dumps(block.seconds, indent=2))
+        temporary.rename(final)
+    except OSError as error:
+        raise RunFolderError(f"cannot write block {final}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save_images(file: Path, images: Tensor) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"adversarial": images.cpu().float().contiguous()}, file)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace a file at once: a reader sees the old text or the new one."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Run:
+    """A run folder, read only.
+
+    Attributes:
+        path: the folder.
+        manifest: what was asked for, resolved, with versions and hashes.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest):
+        self.path, self.manifest = path, manifest
+
+    @property
+    def spec(self) -> RunSpec:
+        """The resolved spec."""
+        return self.manifest.spec
+
+    @cached_property
+    def blocks(self) -> list[BlockFacts]:
+        """The committed blocks, in order."""
+        found = []
+        for plan in self.manifest.blocks:
+            folder = self._folder(plan.index)
+            if folder.is_dir():
+                found.append(_parse(BlockFacts, folder / "block.json"))
+        return found
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned block was committed."""
+        return len(self.blocks) == len(self.manifest.blocks)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """A row per sample, in data set order: clean and adversarial measurements."""
+        return self._table("samples.parquet")
+
+    @cached_property
+    def trajectory(self) -> pd.DataFrame:
+        """A row per sample and model call; the columns are those of `Recorder.trajectory`."""
+        return self._table("trajectory.parquet")
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The derived numbers, as `flatguard evaluate --json` prints them."""
+        file = self.path / "summary.json"
+        if not file.is_file():
+            raise RunFolderError(f"{self.path} has no summary; the run did not end")
+        with _reading(file):
+            summary: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        return summary
+
+    def adversarial(self, block: int) -> Tensor:
+        """One block's adversarial images, `(n, channels, height, width)` float32."""
+        from safetensors.torch import load_file
+
+        file = self._folder(block) / "adversarial.safetensors"
+        with _reading(file):
+            images: Tensor = load_file(file)["adversarial"]
+        return images
+
+    def adversarial_sha256(self) -> str:
+        """SHA-256 over all adversarial images: float32 NCHW bytes in data set order."""
+        digest = hashlib.sha256()
+        for block in self.blocks:
+            digest.update(self.adversarial(block.plan.index).numpy().tobytes())
+        return digest.hexdigest()
+
+    def seconds(self, stage: str) -> float:
+        """The seconds that a stage took, over all blocks."""
+        total = 0.0
+        for block in self.blocks:
+            file = self._folder(block.plan.index) / "timing.json"
+            with _reading(file):
+                total += float(json.loads(file.read_text("utf-8"))[stage])
+        return total
+
+    def verify(self) -> None:
+        """Compare every block's files with their checksums.
+
+        Raises:
+            RunFolderError: names the first file that is not what was written.
+        """
+        for block in self.blocks:
+            for name, expected in block.files.items():
+                file = self._folder(block.plan.index) / name
+                with _reading(file):
+                    found = _sha256(file)
+                if found != expected:
+                    raise RunFolderError(f"{file} is damaged: its checksum does not match")
+
+    def _folder(self, index: int) -> Path:
+        return self.path / EVIDENCE / "blocks" / f"{index:05d}"
+
+    def _table(self, name: str) -> pd.DataFrame:
+        parts = []
+        for block in self.blocks:
+            file = self._folder(block.plan.index) / name
+            with _reading(file):
+                parts.append(pd.read_parquet(file))
+        if not parts:
+            raise RunFolderError(f"{self.path} has no finished block yet")
+        return pd.concat(parts, ignore_index=True)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        RunFolderError: no run folder, damaged, or written by a newer flatguard.
+    """
+    file = Path(path) / EVIDENCE / "manifest.json"
+    if not file.is_file():
+        raise RunFolderError(f"{path} is no run folder: it has no {EVIDENCE}/manifest.json")
+    with _reading(file):
+        version = json.loads(file.read_text("utf-8")).get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise RunFolderError(
+            f"{path} has format {version}, this flatguard reads up to {FORMAT_VERSION}; "
+            "upgrade flatguard"
+        )
+    return Run(Path(path), _parse(Manifest, file))
+
+
+def _parse(kind: Any, file: Path) -> Any:
+    with _reading(file):
+        try:
+            return kind.model_validate_json(file.read_text("utf-8"))
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise RunFolderError(f"{file} is damaged: {where}") from error
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Any:
+    try:
+        yield
+    except RunFolderError:
+        raise
+    except Exception as error:  # pyarrow, safetensors and json raise their own
+        raise RunFolderError(f"{file} is damaged: {one_line(error)}") from error
+
+
+def device_facts(device: torch.device) -> dict[str, Any]:
+    """What the numbers were computed on."""
+    facts: dict[str, Any] = {"type": device.type, "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        facts["name"] = torch.cuda.get_device_name(device)
+        facts["tf32"] = torch.backends.cuda.matmul.allow_tf32
+    return facts

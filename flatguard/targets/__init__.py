@@ -1,0 +1,75 @@
+"""What is attacked: one loader a file, all returning a Target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flatguard.errors import UsageError
+from flatguard.targets.target import Defaults, Target, make_target, prepare
+
+__all__ = ["Defaults", "Target", "load_target", "make_target", "prepare"]
+
+DEFAULT_MODEL_DIR = Path("models")
+
+
+def load_target(
+    name: str,
+    *,
+    dataset: str | None = None,
+    threat_model: str | None = None,
+    model_dir: Path = DEFAULT_MODEL_DIR,
+    arch: str | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    allow_code: bool = False,
+) -> Target:
+    """Load a target by name.
+
+    Args:
+        name: `demo`; a RobustBench entry or an unambiguous prefix of one; `timm:NAME`;
+            `torchvision:NAME`; or the path of a checkpoint.
+        dataset: narrows RobustBench's tables to one data set, if it names one of theirs.
+        threat_model: narrows them to one threat model.
+        model_dir: RobustBench's folder of checkpoints.
+        arch: for a checkpoint of weights only: `module:factory` or `file.py:factory`.
+        mean: for a checkpoint: per channel, inside the model.
+        std: for a checkpoint: per channel, inside the model.
+        allow_code: load files that run code when they are loaded.
+
+    Raises:
+        ModelError, UntrustedCodeError, EnvironmentProblem, UsageError: with one line each.
+
+    Example:
+        >>> load_target("demo").source
+        'ResNet-18 from the pyautoattack package'
+    """
+    kind, _, rest = name.partition(":")
+    is_file = _is_checkpoint(name)
+    if not is_file and (arch or mean or std):
+        raise UsageError(f"--arch, --mean and --std belong to a checkpoint file, not to {name!r}")
+    if is_file:
+        from flatguard.targets import checkpoint
+
+        return checkpoint.load(Path(name), arch=arch, mean=mean, std=std, allow_code=allow_code)
+    if name == "demo":
+        from flatguard.targets import demo
+
+        return demo.load()
+    if kind in ("timm", "torchvision") and rest:
+        from flatguard.targets import zoo
+
+        return zoo.load_timm(rest) if kind == "timm" else zoo.load_torchvision(rest)
+    from flatguard.targets import robustbench
+
+    table = dataset if dataset in robustbench.DATASETS else None
+    robustbench.check_choices(table, threat_model)
+    return robustbench.load(
+        robustbench.find_entry(name, table, threat_model), model_dir, allow_code
+    )
+
+
+def _is_checkpoint(name: str) -> bool:
+    from flatguard.targets.checkpoint import SUFFIXES
+
+    path = Path(name)
+    return path.suffix in SUFFIXES or "/" in name or "\\" in name or path.is_file()

@@ -1,0 +1,355 @@
+"""Images and labels, served in blocks; nothing assumes that a data set fits in memory.
+
+Every source yields float32 NCHW images in [0, 1] and int64 labels, in a fixed order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatguard.errors import DataError, EnvironmentProblem, one_line
+from flatguard.targets.network import bounded_sockets, unreachable
+
+DEFAULT_DATA_DIR = Path("data")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+IMAGE_KEYS = ("images", "x", "x_test", "data", "image")
+LABEL_KEYS = ("labels", "y", "y_test", "targets", "label")
+CIFAR = {
+    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz"),
+}
+CIFAR_HOST = "www.cs.toronto.edu"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`images` is `(n, channels, height, width)` float32 in [0, 1]; `labels` is `(n,)` int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Dataset(ABC):
+    """An ordered set of labelled images. Subclasses serve raw slices; the checks are here."""
+
+    def __init__(self, name: str, length: int):
+        if length == 0:
+            raise DataError(f"{name} holds no images")
+        self.name = name
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def block(self, start: int, stop: int) -> Batch:
+        """Samples `start` to `stop`, checked: four dimensions, finite, in [0, 1].
+
+        Raises:
+            DataError: with the first offence and its sample's number.
+        """
+        images, labels = self._raw(start, min(stop, len(self)))
+        batch = Batch(_as_images(images, self.name), labels.long())
+        if batch.images.ndim != 4 or batch.images.shape[1] > 4:
+            raise DataError(
+                f"{self.name}: expected images (n, channels, height, width) or "
+                f"(n, height, width, channels), got {tuple(images.shape)}"
+            )
+        bad = ~((batch.images >= 0) & (batch.images <= 1)).flatten(1).all(dim=1)
+        if bad.any():
+            where = int(bad.nonzero()[0])
+            values = batch.images[where]
+            raise DataError(
+                f"{self.name}: expected images in [0, 1] (or uint8), got values from "
+                f"{values.min().item():.4g} to {values.max().item():.4g} in sample {start + where};"
+                " undo the normalisation in the data and give --mean and --std to the model"
+            )
+        return batch
+
+    @abstractmethod
+    def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Images of any layout that `_as_images` knows, and labels."""
+
+
+def check_labels(batch: Batch, num_classes: int, name: str, start: int = 0) -> None:
+    """Refuse labels outside 0 .. num_classes - 1."""
+    bad = (batch.labels < 0) | (batch.labels >= num_classes)
+    if bad.any():
+        where = int(bad.nonzero()[0])
+        raise DataError(
+            f"{name}: expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
+            f"classes; got {int(batch.labels[where])} for sample {start + where}"
+        )
+
+
+def blocks(dataset: Dataset, count: int, size: int) -> Iterator[tuple[int, Batch]]:
+    """The first `count` samples in blocks of `size`, each with its first sample's number."""
+    for start in range(0, count, size):
+        yield start, dataset.block(start, min(start + size, count))
+
+
+class DataHash:
+    """SHA-256 over images (float32 NCHW bytes) and labels (int64) as they are served."""
+
+    def __init__(self) -> None:
+        self._images, self._labels = hashlib.sha256(), hashlib.sha256()
+
+    def update(self, batch: Batch) -> None:
+        """Take the next block."""
+        self._images.update(batch.images.numpy().tobytes())
+        self._labels.update(batch.labels.numpy().tobytes())
+
+    def hexdigest(self) -> str:
+        """The hash so far; the same for any block size."""
+        return hashlib.sha256(self._images.digest() + self._labels.digest()).hexdigest()
+
+
+def _as_images(raw: Tensor, name: str) -> Tensor:
+    if raw.dtype == torch.uint8:
+        images = raw.float() / 255.0
+    elif raw.is_floating_point():
+        images = raw.float()
+    else:
+        raise DataError(f"{name}: expected uint8 or floating-point images, got {raw.dtype}")
+    if images.ndim == 3:  # one channel, left out
+        images = images.unsqueeze(1)
+    if images.ndim == 4 and images.shape[1] not in (1, 3, 4) and images.shape[-1] in (1, 3, 4):
+        images = images.permute(0, 3, 1, 2)
+    # Attacks need NCHW-contiguous inputs: AutoAttack calls .view on the gradient.
+    return images.contiguous()
+
+
+class ArrayDataset(Dataset):
+    """Arrays or tensors, possibly memory-mapped; a block is read when it is asked for."""
+
+    def __init__(self, images: Any, labels: Any, name: str):
+        if len(images) != len(labels):
+            raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
+        if np.ndim(labels) != 1 and tuple(labels.shape[1:]) != (1,):
+            raise DataError(f"{name}: expected one label an image, got {tuple(labels.shape)}")
+        super().__init__(name, len(labels))
+        self._images, self._labels = images, labels
+
+    def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        return _tensor(self._images[start:stop]), _tensor(self._labels[start:stop]).reshape(-1)
+
+
+class ItemDataset(Dataset):
+    """Images that are opened one by one: a folder, ImageNet's validation set."""
+
+    def __init__(self, get: Callable[[int], tuple[Tensor, int]], length: int, name: str):
+        super().__init__(name, length)
+        self._get = get
+
+    def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        items = [self._get(i) for i in range(start, stop)]
+        shapes = {tuple(image.shape) for image, _ in items}
+        if len(shapes) > 1:
+            raise DataError(
+                f"{self.name}: images of different sizes, such as {sorted(shapes)[:2]}; "
+                "name a --preprocessing that crops them"
+            )
+        return torch.stack([i for i, _ in items]), torch.tensor([label for _, label in items])
+
+
+def _tensor(part: Any) -> Tensor:
+    return part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+
+
+def load_dataset(
+    name: str,
+    *,
+    n_examples: int | None = None,
+    data_dir: Path = DEFAULT_DATA_DIR,
+    preprocessing: str | None = None,
+) -> Dataset:
+    """Open a data set.
+
+    Args:
+        name: `demo`, `cifar10`, `cifar100`, `imagenet`; or a path: `.npz`; two `.npy` as
+            `images.npy,labels.npy` (memory-mapped); `.pt`; a folder with a subfolder a class.
+        n_examples: how many samples will be asked for; the rest may not be read.
+        data_dir: where CIFAR's and ImageNet's files are.
+        preprocessing: a name of RobustBench's (`Res256Crop224`, ...), for files of images.
+    """
+    if name == "demo":
+        from flatguard.targets import demo
+
+        return _folder_of(demo.image_files(), _label_in_name, None, "demo")
+    if name in CIFAR:
+        return _cifar(name, n_examples, data_dir)
+    if name == "imagenet":
+        return _imagenet(data_dir, preprocessing)
+    if "," in name:
+        return _npy_pair(name)
+    path = Path(name)
+    if path.is_dir():
+        return _class_folders(path, preprocessing)
+    if not path.is_file():
+        raise DataError(
+            f"no data set {name!r}: expected demo, cifar10, cifar100, imagenet, or the path of a "
+            ".npz, .pt, images.npy,labels.npy or a folder of images"
+        )
+    if path.suffix == ".npz":
+        return _npz(path)
+    if path.suffix == ".pt":
+        return _pt(path)
+    raise DataError(f"{path}: expected .npz, .pt, images.npy,labels.npy or a folder")
+
+
+def _npz(path: Path) -> Dataset:
+    with _reading(path):
+        archive = np.load(path, allow_pickle=False)
+        if not hasattr(archive, "files"):
+            raise DataError(f"{path} is no .npz archive")
+        keys = archive.files
+        return ArrayDataset(
+            archive[_key(keys, IMAGE_KEYS, path)], archive[_key(keys, LABEL_KEYS, path)], path.name
+        )
+
+
+def _npy_pair(name: str) -> Dataset:
+    parts = [Path(part) for part in name.split(",")]
+    if len(parts) != 2 or any(part.suffix != ".npy" for part in parts):
+        raise DataError(f"--dataset: expected images.npy,labels.npy, got {name!r}")
+    arrays = []
+    for part in parts:
+        with _reading(part):
+            arrays.append(np.load(part, mmap_mode="r", allow_pickle=False))
+    return ArrayDataset(arrays[0], arrays[1], parts[0].name)
+
+
+def _pt(path: Path) -> Dataset:
+    with _reading(path):
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if isinstance(held, Mapping):
+            keys = [str(key) for key in held]
+            images = held[_key(keys, IMAGE_KEYS, path)]
+            labels = held[_key(keys, LABEL_KEYS, path)]
+        elif isinstance(held, (tuple, list)) and len(held) == 2:
+            images, labels = held
+        else:
+            raise DataError(f"{path}: expected a dict or a pair of images and labels")
+        return ArrayDataset(images, labels, path.name)
+
+
+def _key(keys: list[str], wanted: tuple[str, ...], path: Path) -> str:
+    for key in wanted:
+        if key in keys:
+            return key
+    raise DataError(f"{path}: expected an array named {' or '.join(wanted[:3])}, got {keys}")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"no file {path}") from error
+    except Exception as error:  # zipfile, pickle, numpy and torch raise their own
+        raise DataError(f"{path} is damaged, or no plain array: {one_line(error)}") from error
+
+
+def _class_folders(root: Path, preprocessing: str | None) -> Dataset:
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    files = [
+        (file, folder)
+        for folder in folders
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if not files:
+        raise DataError(f"{root}: expected a subfolder a class with images ({IMAGE_SUFFIXES[0]})")
+    # Folders that are numbers are labels; otherwise the sorted names are counted.
+    numeric = all(folder.name.isdecimal() for folder in folders)
+    label = {f: int(f.name) if numeric else i for i, f in enumerate(folders)}
+    labels = {file: label[folder] for file, folder in files}
+    return _folder_of([f for f, _ in files], labels.__getitem__, preprocessing, root.name)
+
+
+def _label_in_name(file: Path) -> int:
+    return int(file.stem.rpartition("_")[2])
+
+
+def _folder_of(
+    files: list[Path], label: Callable[[Path], int], preprocessing: str | None, name: str
+) -> Dataset:
+    transform = _transform(preprocessing)
+
+    def get(index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        with _reading(files[index]), Image.open(files[index]) as image:
+            return transform(image.convert("RGB")), label(files[index])
+
+    return ItemDataset(get, len(files), name)
+
+
+def _transform(preprocessing: str | None) -> Callable[[Any], Tensor]:
+    if preprocessing is None:
+        return lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255.0
+    from robustbench.data import PREPROCESSINGS
+
+    if preprocessing not in PREPROCESSINGS:
+        raise DataError(
+            f"unknown preprocessing {preprocessing!r}; expected one of "
+            f"{', '.join(str(p) for p in PREPROCESSINGS if p)}"
+        )
+    transform: Callable[[Any], Tensor] = PREPROCESSINGS[preprocessing]
+    return transform
+
+
+def _cifar(name: str, n_examples: int | None, data_dir: Path) -> Dataset:
+    folder, archive = CIFAR[name]
+    if not (data_dir / folder).is_dir() and (why := unreachable(CIFAR_HOST)):
+        raise EnvironmentProblem(
+            f"no {name} at {data_dir / folder}, and {why}; unpack {archive} into {data_dir}/, or "
+            "name another folder with --data-dir, or give --dataset a .npz of images and labels"
+        )
+    from robustbench.data import load_cifar10, load_cifar100
+
+    load = load_cifar10 if name == "cifar10" else load_cifar100
+    try:
+        with contextlib.redirect_stdout(sys.stderr), bounded_sockets(60.0):
+            images, labels = load(n_examples, str(data_dir))
+    except Exception as error:  # torchvision raises RuntimeError, OSError, pickle's, ...
+        raise DataError(f"{name} in {data_dir} cannot be read: {one_line(error)}") from error
+    return ArrayDataset(images, labels, name)
+
+
+def _imagenet(data_dir: Path, preprocessing: str | None) -> Dataset:
+    folder = data_dir / "val"
+    if not folder.is_dir():
+        raise EnvironmentProblem(
+            f"no ImageNet at {folder}; put the validation images there in one subfolder a class "
+            "(n01440764, ...), or name the folder above val with --data-dir"
+        )
+    from robustbench.loaders import CustomImageFolder
+
+    try:
+        # RobustBench's own order of its 5,000 images.
+        listed = CustomImageFolder(str(folder), _transform(preprocessing or "Res256Crop224"))
+    except Exception as error:
+        raise DataError(f"{folder} cannot be read: {one_line(error)}") from error
+
+    def get(index: int) -> tuple[Tensor, int]:
+        with _reading(Path(listed.samples[index][0])):
+            image, label, _ = listed[index]
+        return image, int(label)
+
+    return ItemDataset(get, len(listed), "imagenet")

@@ -1,0 +1,142 @@
+r"""Finds the final linear layer and proves it by evaluation.
+
+A layer with output $h$ is the head of a model with output $z$ if, on every sample,
+$z = a h + c$ with one global $a > 0$ and a shift $c$ that is equal across classes: then
+softmax and argmax of $z$ are those of $a h$, and relative sharpness is that of $aW$.
+Names and positions only order the candidates; evaluation decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatguard.geometry.precision import wide
+from flatguard.geometry.sharpness import log_weight_norm_squared
+
+RELATIVE_TOLERANCE = 1e-4
+"""Largest |z - a h - c| over the largest centred |z|; float32 needs about 1e-6."""
+
+LinearLike = nn.Linear | nn.Conv2d
+
+
+@dataclass(frozen=True)
+class Head:
+    """The final linear layer, proven on real images.
+
+    Attributes:
+        name: its name in `model.named_modules()`.
+        module: an `nn.Linear`, or an `nn.Conv2d` with a 1×1 kernel on a 1×1 map.
+        scale: the global factor a between its output and the logits.
+    """
+
+    name: str
+    module: LinearLike
+    scale: float
+
+    def log_weight_norm_squared(self) -> float:
+        r"""$\log \|aW\|_F^2$ now, read anew from the layer."""
+        weight = self.module.weight.flatten(1)
+        return log_weight_norm_squared(weight) + 2.0 * float(torch.tensor(self.scale).log())
+
+
+@dataclass(frozen=True)
+class HeadSearch:
+    """A proven head, or the reason why there is none."""
+
+    head: Head | None
+    reason: str | None
+
+
+def find_head(model: nn.Module, images: Tensor, name: str | None = None) -> HeadSearch:
+    """Search the model's linear layers for its head; costs one forward pass.
+
+    Args:
+        model: in eval mode.
+        images: at least one image; more make the proof sharper.
+        name: look at this layer only.
+    """
+    modules = dict(model.named_modules())
+    if name is not None and name not in modules:
+        linear = [n for n, m in modules.items() if isinstance(m, LinearLike)]
+        return HeadSearch(None, f"the model has no layer {name}; its last layers: {linear[-3:]}")
+    layers = {name: modules[name]} if name is not None else modules
+    candidates = {n: m for n, m in layers.items() if isinstance(m, LinearLike)}
+    if not candidates:
+        return HeadSearch(None, "the model has no linear layer that hooks can see")
+    outputs: dict[str, list[Tensor]] = {}
+    with _hooked(candidates, outputs), torch.no_grad():
+        logits = model(images)
+    reasons = []
+    for candidate, seen in reversed(outputs.items()):
+        if len(seen) != 1:
+            reasons.append(f"{candidate} ran {len(seen)} times in one forward pass")
+            continue
+        output = as_matrix(seen[0])
+        if output is None or output.shape != logits.shape:
+            continue
+        scale, mismatch = fit_scale(logits, output)
+        if scale > 0 and mismatch <= RELATIVE_TOLERANCE:
+            return HeadSearch(Head(candidate, candidates[candidate], scale), None)
+        reasons.append(
+            f"the output is not {candidate}'s times one positive factor plus a shift "
+            f"(relative mismatch {mismatch:.1g})"
+        )
+    return HeadSearch(None, reasons[0] if reasons else "no linear layer gives (n, classes)")
+
+
+def as_matrix(x: Tensor) -> Tensor | None:
+    """`(n, d)` from `(n, d)` or `(n, d, 1, 1)`; None for any other shape."""
+    if x.ndim == 2:
+        return x
+    if x.ndim > 2 and x[0, 0].numel() == 1:
+        return x.flatten(1)
+    return None
+
+
+def fit_scale(logits: Tensor, head_output: Tensor) -> tuple[float, float]:
+    """The factor a by least squares on centred rows, and the relative mismatch left."""
+    z, h = _centred(logits), _centred(head_output)
+    power = float((h * h).sum())
+    if power == 0.0:
+        return 0.0, float("inf")
+    scale = float((z * h).sum()) / power
+    # A factor within rounding of 1 is 1: most models return their head's output as it is.
+    scale = 1.0 if abs(scale - 1.0) < 1e-5 else scale
+    return scale, float(relative_mismatch(logits, head_output, scale).max())
+
+
+def relative_mismatch(logits: Tensor, head_output: Tensor, scale: float) -> Tensor:
+    """max |z - a h - c| / max |z - mean z| of each row, `(n,)`; NaN where not finite."""
+    z, h = _centred(logits), _centred(head_output)
+    off = (z - scale * h).abs().amax(dim=1)
+    return off / z.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _centred(x: Tensor) -> Tensor:
+    return wide(x) - wide(x).mean(dim=1, keepdim=True)
+
+
+@contextmanager
+def _hooked(
+    candidates: dict[str, LinearLike], outputs: dict[str, list[Tensor]]
+) -> Iterator[None]:
+    def remember(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if inputs:  # a layer called by keyword shows its input to no hook
+                earlier = outputs.pop(name, [])
+                outputs[name] = [*earlier, output.detach()]  # the last to run is the last key
+
+        return hook
+
+    handles = [m.register_forward_hook(remember(n)) for n, m in candidates.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

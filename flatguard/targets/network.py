@@ -1,0 +1,57 @@
+"""The network is used only when a command needs a file that is not here, and never for long."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CONNECT_SECONDS = 8.0
+
+
+def unreachable(host: str) -> str | None:
+    """Why `host` cannot be reached within 8 s, or None if it can.
+
+    `FLATGUARD_OFFLINE=1` forbids the attempt. Behind a proxy, the proxy is what is tried.
+    """
+    if os.environ.get("FLATGUARD_OFFLINE", "") not in ("", "0"):
+        return "FLATGUARD_OFFLINE forbids the network"
+    address = _address(host)
+    answer: list[str | None] = []
+
+    def connect() -> None:
+        try:
+            socket.create_connection(address, timeout=CONNECT_SECONDS).close()
+            answer.append(None)
+        except OSError as error:
+            answer.append(f"{host} cannot be reached ({error})")
+
+    # Name look-ups obey no timeout, so they wait in a thread that nobody joins.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    return answer[0] if answer else f"{host} did not answer within {CONNECT_SECONDS:.0f} s"
+
+
+def _address(host: str) -> tuple[str, int]:
+    proxy = urllib.request.getproxies().get("https")
+    if proxy and not urllib.request.proxy_bypass(host):
+        parsed = urllib.parse.urlparse(proxy)
+        if parsed.hostname:
+            return parsed.hostname, parsed.port or 443
+    return host, 443
+
+
+@contextmanager
+def bounded_sockets(seconds: float = CONNECT_SECONDS) -> Iterator[None]:
+    """New sockets give up after `seconds` without an answer."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,257 @@
+"""RobustBench's entries: by name or prefix, from the model folder or the network."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flatguard import compat
+from flatguard.errors import (
+    EnvironmentProblem,
+    FlatguardError,
+    ModelError,
+    UntrustedCodeError,
+    UsageError,
+    did_you_mean,
+    one_line,
+)
+from flatguard.geometry.budget import Norm
+from flatguard.targets.network import bounded_sockets, unreachable
+from flatguard.targets.target import Defaults, Target, make_target
+
+DATASETS = ("cifar10", "cifar100", "imagenet")
+THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
+NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
+EPS = {
+    ("cifar10", "Linf"): "8/255",
+    ("cifar10", "L2"): "0.5",
+    ("cifar100", "Linf"): "8/255",
+    ("imagenet", "Linf"): "4/255",
+}
+"""The radii of RobustBench's leaderboards."""
+
+GOOGLE_DRIVE = "drive.google.com"
+HUGGING_FACE = "huggingface.co"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of RobustBench's model zoo."""
+
+    name: str
+    dataset: str
+    threat_model: str
+    drive_ids: tuple[str, ...]
+    preprocessing: str | None
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie, relative to the model folder; both corruption kinds share one."""
+        return Path(self.dataset) / self.threat_model.replace("_3d", "")
+
+    def files(self, model_dir: Path) -> list[Path]:
+        """The checkpoint files that RobustBench expects, in the order of `drive_ids`."""
+        file = model_dir / self.folder / f"{self.name}.pt"
+        if len(self.drive_ids) == 1:
+            return [file]
+        return [Path(f"{file}_m{i}.pt") for i in range(len(self.drive_ids))]
+
+    def defaults(self) -> Defaults:
+        """The benchmark's convention; corruption entries have no norm and no radius."""
+        norm: Norm | None = None
+        if self.threat_model == "Linf":
+            norm = "Linf"
+        elif self.threat_model == "L2":
+            norm = "L2"
+        eps = EPS.get((self.dataset, self.threat_model))
+        return Defaults(self.dataset, norm, eps, self.preprocessing)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.dataset}, {self.threat_model})"
+
+
+def entries(dataset: str | None = None, threat_model: str | None = None) -> list[Entry]:
+    """All entries, or those of one data set or threat model; imports RobustBench (seconds)."""
+    _check_not_overwritten()
+    from robustbench.model_zoo import model_dicts
+
+    found = []
+    for data, by_threat in model_dicts.items():
+        for threat, models in by_threat.items():
+            if dataset not in (None, data.value) or threat_model not in (None, threat.value):
+                continue
+            for name, facts in models.items():
+                drive = facts.get("gdrive_id")
+                ids = tuple(drive) if isinstance(drive, list) else ((drive,) if drive else ())
+                prep = facts.get("preprocessing")
+                found.append(Entry(name, data.value, threat.value, ids, prep))
+    return found
+
+
+def find_entry(name: str, dataset: str | None = None, threat_model: str | None = None) -> Entry:
+    """The entry of this name, or of the only name that starts so; case is ignored.
+
+    A name that stands in several tables means CIFAR-10 and Linf if it is there, as in
+    `robustbench.load_model`; otherwise the caller must choose.
+
+    Raises:
+        ModelError: unknown or ambiguous, with the nearest candidates.
+    """
+    known = entries(dataset, threat_model)
+    wanted = name.lower()
+    matching = [e for e in known if e.name.lower() == wanted]
+    matching = matching or [e for e in known if e.name.lower().startswith(wanted)]
+    if not matching:
+        where = " ".join(filter(None, (dataset, threat_model)))
+        raise ModelError(
+            f"unknown model {name!r}{f' for {where}' if where else ''}"
+            f"{did_you_mean(name, {e.name for e in known})}; "
+            "`flatguard models` lists them; a checkpoint is named by its path"
+        )
+    names = sorted({e.name for e in matching})
+    if len(names) > 1:
+        raise ModelError(
+            f"{name!r} is ambiguous: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+        )
+    if len(matching) > 1:
+        usual = [e for e in matching if (e.dataset, e.threat_model) == ("cifar10", "Linf")]
+        matching = usual or matching
+    if len(matching) > 1:
+        raise ModelError(
+            f"{names[0]} stands in several tables: {'; '.join(map(str, matching))}; "
+            "choose with --dataset and --threat-model"
+        )
+    return matching[0]
+
+
+def load(entry: Entry, model_dir: Path, allow_code: bool = False) -> Target:
+    """Load an entry; downloads what is missing, into a temporary name until it is whole."""
+    _check_not_overwritten()
+    if _timm_name(entry) is not None:
+        source = "Hugging Face hub, through timm"
+    elif not entry.drive_ids or not entry.drive_ids[0]:
+        source = "torchvision's own weights"
+    else:
+        for file, drive_id in zip(entry.files(model_dir), entry.drive_ids, strict=True):
+            _fetch(entry, file, drive_id)
+        source = str(entry.files(model_dir)[0])
+    with _kind_errors(entry, model_dir), _code(allow_code), bounded_sockets():
+        model = _load_model(entry, model_dir)
+    return make_target(model, entry.name, f"RobustBench {entry}, {source}", entry.defaults())
+
+
+def _load_model(entry: Entry, model_dir: Path) -> Any:
+    from robustbench.utils import load_model
+
+    needs_network = _timm_name(entry) is not None
+    if needs_network and (why := unreachable(HUGGING_FACE)):
+        import huggingface_hub.constants
+
+        huggingface_hub.constants.HF_HUB_OFFLINE = True  # a cached copy may still serve
+        try:
+            return load_model(entry.name, model_dir, entry.dataset, entry.threat_model)
+        except Exception as error:
+            raise _no_weights(entry, f"the Hugging Face cache, then {why}", None) from error
+    with contextlib.redirect_stdout(sys.stderr):
+        return load_model(entry.name, model_dir, entry.dataset, entry.threat_model)
+
+
+def _timm_name(entry: Entry) -> str | None:
+    import timm
+
+    name = f"{entry.name.lower().replace('-', '_')}_{entry.dataset}_{entry.threat_model.lower()}"
+    return name if timm.is_model(name) else None
+
+
+def _fetch(entry: Entry, file: Path, drive_id: str) -> None:
+    if file.is_file():
+        return
+    if why := unreachable(GOOGLE_DRIVE):
+        raise _no_weights(entry, why, file)
+    partial = file.with_name(f"{file.name}.part{os.getpid()}")
+    try:
+        import gdown
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(sys.stderr), bounded_sockets(60.0):
+            gdown.download(id=drive_id, output=str(partial))
+        if not _looks_like_weights(partial):
+            raise OSError("what came back is not a checkpoint (a quota page?)")
+        partial.replace(file)
+    except Exception as error:  # gdown raises its own, requests' and the system's
+        raise _no_weights(entry, f"download failed: {one_line(error)}", file) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _looks_like_weights(file: Path) -> bool:
+    with file.open("rb") as stream:
+        start = stream.read(2)
+    return start in (b"PK", b"\x80\x02")  # torch's zip format, or its older pickle
+
+
+def _no_weights(entry: Entry, tried: str, file: Path | None) -> EnvironmentProblem:
+    expected = f"; put the checkpoint at {file}" if file else ""
+    return EnvironmentProblem(f"no weights for {entry}: {tried}{expected}, or name --model-dir")
+
+
+@contextlib.contextmanager
+def _kind_errors(entry: Entry, model_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except FlatguardError:
+        raise
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" not in str(error):
+            raise ModelError(f"{entry}: {_damaged(entry, model_dir)}: {one_line(error)}") from error
+        raise UntrustedCodeError(
+            f"{entry}: its checkpoint runs code when it is loaded; "
+            "--allow-code loads it all the same"
+        ) from error
+    except (OSError, EOFError) as error:
+        why = _damaged(entry, model_dir) if entry.drive_ids else "needs files that are not here"
+        raise ModelError(f"{entry}: {why}: {one_line(error)}") from error
+    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise ModelError(f"{entry}: {_damaged(entry, model_dir)}: {one_line(error)}") from error
+
+
+def _damaged(entry: Entry, model_dir: Path) -> str:
+    return f"cannot load {', '.join(str(f) for f in entry.files(model_dir)[:1])}"
+
+
+@contextlib.contextmanager
+def _code(allowed: bool) -> Iterator[None]:
+    """RobustBench calls torch.load without an argument for this; torch reads a variable."""
+    name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" if allowed else "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _check_not_overwritten() -> None:
+    if overwritten := compat.robustbench_overwritten():
+        raise EnvironmentProblem(
+            f"robustbench was overwritten by the copy of 2022 inside torchattacks' wheel "
+            f"({len(overwritten)} files); repair it with: {compat.REPAIR_ROBUSTBENCH}"
+        )
+
+
+def check_choices(dataset: str | None, threat_model: str | None) -> None:
+    """Refuse a data set or threat model that RobustBench has no table for."""
+    if threat_model is not None and threat_model not in THREAT_MODELS:
+        raise UsageError(
+            f"--threat-model: expected one of {', '.join(THREAT_MODELS)}, got {threat_model!r}"
+        )
+    if dataset is not None and dataset not in DATASETS:
+        raise UsageError(f"expected one of {', '.join(DATASETS)}, got {dataset!r}")

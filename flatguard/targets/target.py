@@ -1,0 +1,167 @@
+"""What is attacked: a model with its head, its classes, and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from flatguard.errors import ModelError, UsageError, one_line
+from flatguard.geometry.budget import Norm
+from flatguard.targets.head import Head, HeadSearch, find_head
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What an entry's own benchmark evaluates it on; None where it has no convention."""
+
+    dataset: str | None = None
+    norm: Norm | None = None
+    eps: str | None = None
+    preprocessing: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A classifier of images in [0, 1], in eval mode; preprocessing is inside the model.
+
+    Attributes:
+        model: maps `(n, channels, height, width)` float32 images to `(n, num_classes)` logits.
+        name: what the user asked for, resolved: `demo`, `Carmon2019Unlabeled`, a file name.
+        source: where the weights came from, in words.
+        weights_sha256: over names, types, shapes and bytes of all parameters and buffers.
+        num_classes: None until the target was `prepared`.
+        head: the proven final linear layer; None if there is none, with `head_reason`.
+        defaults: what the entry's own benchmark evaluates it on.
+        notes: what the user should know, such as a mode that was changed.
+    """
+
+    model: nn.Module
+    name: str
+    source: str
+    weights_sha256: str
+    num_classes: int | None = None
+    head: Head | None = None
+    head_reason: str | None = None
+    defaults: Defaults = field(default_factory=Defaults)
+    notes: tuple[str, ...] = ()
+
+
+def make_target(
+    model: nn.Module, name: str, source: str, defaults: Defaults | None = None
+) -> Target:
+    """A target in eval mode; if the model was in training mode, a note says so."""
+    notes: tuple[str, ...] = ()
+    if any(module.training for module in model.modules()):
+        notes = ("the model was in training mode; it was put into eval mode",)
+    model.eval()
+    return Target(
+        model, name, source, weights_sha256(model), defaults=defaults or Defaults(), notes=notes
+    )
+
+
+def prepare(
+    target: Target,
+    images: Tensor,
+    *,
+    head: str | None = None,
+    logit_scale: float = 1.0,
+) -> Target:
+    """The same target after a first look: it takes these images, and its head is proven.
+
+    Args:
+        target: as a loader returned it, on the images' device.
+        images: a few real images, `(n, channels, height, width)` in [0, 1].
+        head: the name of the final linear layer; None finds it.
+        logit_scale: multiplies W and b of the head in place, together, so that every
+            decision stays and only the confidence changes.
+
+    Raises:
+        ModelError: if the model fails on these images, or its output is no `(n, k >= 2)`
+            matrix of finite numbers.
+        UsageError: if `head` is not the head, or the logits cannot be scaled.
+    """
+    logits = first_look(target, images)
+    search = find_head(target.model, images, name=head)
+    if head is not None and search.head is None:
+        raise UsageError(f"--head {head}: {search.reason}")
+    if logit_scale != 1.0:
+        _scale_logits(search, logit_scale)
+    return replace(
+        target,
+        num_classes=int(logits.shape[1]),
+        head=search.head,
+        head_reason=search.reason,
+    )
+
+
+def first_look(target: Target, images: Tensor) -> Tensor:
+    """The logits for a few images, or one line that says what is wrong with the model."""
+    shape = tuple(images.shape[1:])
+    try:
+        with torch.no_grad():
+            logits = target.model(images)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        raise ModelError(
+            f"{target.name} fails on images of shape {shape}: {one_line(error)}; "
+            "check --arch and --dataset"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"{target.name}: expected logits of shape (n, classes) for images of shape {shape}, "
+            f"got {got}"
+        )
+    if not torch.isfinite(logits).all():
+        bad = int((~torch.isfinite(logits)).any(dim=1).sum())
+        raise ModelError(
+            f"{target.name} gives NaN or infinite logits on {bad} of the first {len(images)} "
+            "images; check the weights and the normalisation (--mean, --std)"
+        )
+    return logits
+
+
+def _scale_logits(search: HeadSearch, scale: float) -> None:
+    if search.head is None:
+        raise UsageError(
+            f"--logit-scale needs a final linear layer to scale W and b together: {search.reason}"
+        )
+    layer = search.head.module
+    if not isinstance(layer.weight, nn.Parameter):
+        raise UsageError("--logit-scale needs a plain weight; this head's weight is computed")
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+        if layer.bias is not None:
+            layer.bias.mul_(scale)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Hash of all parameters and buffers, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if not isinstance(value, Tensor):
+            continue
+        plain = value.detach().cpu().contiguous()
+        digest.update(f"{name}\0{plain.dtype}\0{tuple(plain.shape)}\0".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Normalized(nn.Module):
+    """Subtracts the mean and divides by the std of each channel, then calls the model."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images in [0, 1]."""
+        logits: Tensor = self.model((images - self.mean) / self.std)
+        return logits

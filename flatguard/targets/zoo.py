@@ -1,0 +1,74 @@
+"""Pretrained models of timm and torchvision, by `timm:NAME` and `torchvision:NAME`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+from flatguard.errors import EnvironmentProblem, ModelError, did_you_mean, one_line
+from flatguard.targets.network import bounded_sockets, unreachable
+from flatguard.targets.target import Defaults, Normalized, Target, make_target
+
+PYTORCH_DOWNLOADS = "download.pytorch.org"
+HUGGING_FACE = "huggingface.co"
+
+
+def load_timm(name: str) -> Target:
+    """A pretrained timm model, with its own mean and std inside."""
+    import timm
+
+    if not timm.is_model(name):
+        raise ModelError(
+            f"timm has no model {name!r}{did_you_mean(name, timm.list_models(pretrained=True))}"
+        )
+    model = _pretrained(
+        lambda: timm.create_model(name, pretrained=True), f"timm:{name}", HUGGING_FACE
+    )
+    config = model.pretrained_cfg
+    size = config["input_size"][-1]
+    wrapped = Normalized(model, tuple(config["mean"]), tuple(config["std"]))
+    return make_target(
+        wrapped.eval(), f"timm:{name}", f"timm, pretrained, {size} pixels", _imagenet(size)
+    )
+
+
+def load_torchvision(name: str) -> Target:
+    """A pretrained torchvision classifier with its default weights and their mean and std."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ModelError(f"torchvision has no classifier {name!r}{did_you_mean(name, known)}")
+    weights = models.get_model_weights(name).DEFAULT
+    model = _pretrained(
+        lambda: models.get_model(name, weights=weights), f"torchvision:{name}", PYTORCH_DOWNLOADS
+    )
+    transform = weights.transforms()
+    wrapped = Normalized(model, tuple(transform.mean), tuple(transform.std))
+    size = transform.crop_size[0]
+    return make_target(
+        wrapped.eval(), f"torchvision:{name}", f"torchvision, {weights}", _imagenet(size)
+    )
+
+
+def _imagenet(size: int) -> Defaults:
+    return Defaults("imagenet", "Linf", None, "Res256Crop224" if size == 224 else None)
+
+
+def _pretrained(build: Any, name: str, host: str) -> Any:
+    """Build with cached weights first; ask the network only if they are not there."""
+    import huggingface_hub.constants
+
+    why = unreachable(host)
+    if why is not None:
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        with bounded_sockets(), contextlib.redirect_stdout(sys.stderr):
+            return build()
+    except Exception as error:  # hubs raise their own trees
+        reason = why or one_line(error)
+        raise EnvironmentProblem(
+            f"no pretrained weights for {name} in the cache, and {reason}; "
+            "or name a checkpoint file with --arch"
+        ) from error

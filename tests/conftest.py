@@ -1,0 +1,52 @@
+"""Shared by all tests: real models, real images, one thread each."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import flatguard
+from flatguard.targets import Target, prepare
+from flatguard.targets.datasets import Batch, load_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+ARCHITECTURES = Path(__file__).parent / "support" / "architectures.py"
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of child processes too
+    os.environ["FLATGUARD_OFFLINE"] = "1"  # no test may need the network
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real data beside the repository, or a skip that says what is missing."""
+    folder = Path(os.environ.get("FLATGUARD_REAL", ROOT.parent / "shared" / "real"))
+    if not (folder / "cifar10_test_first1000.npz").is_file():
+        pytest.skip(f"no real data at {folder}; name its folder in FLATGUARD_REAL")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_batch() -> Batch:
+    return load_dataset("demo").block(0, 20)
+
+
+@pytest.fixture(scope="session")
+def demo(demo_batch: Batch) -> Target:
+    return prepare(flatguard.load_target("demo"), demo_batch.images[:4])
+
+
+@pytest.fixture
+def tiny_data() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    images = torch.rand(12, 3, 8, 8, generator=generator)
+    return images, torch.arange(12) % 4
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be written beside the sources."""
+    monkeypatch.chdir(tmp_path)
