@@ -27,6 +27,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -186,8 +187,6 @@ def _around_robustbench_loaders() -> Callable[[], None]:
     stand_in = ModuleType("pkg_resources")
 
     def resource_filename(package: str, resource: str) -> str:
-        from pathlib import Path
-
         origin = sys.modules[package].__file__ or ""
         return str(Path(origin).parent / resource)
 
@@ -222,7 +221,7 @@ def robustbench_overwritten() -> list[str]:
         name = str(file)
         if name not in own_hash or not name.startswith("robustbench/") or not file.hash:
             continue
-        if file.hash.value == own_hash[name] or not file.locate().is_file():
+        if file.hash.value == own_hash[name] or not Path(file.locate()).is_file():
             continue
         digest = hashlib.sha256(file.read_binary()).digest()
         if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value:

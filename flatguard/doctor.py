@@ -66,9 +66,7 @@ def _torch() -> Diagnosis:
 def _torchvision() -> Diagnosis:
     version = _version("torchvision")
     if version is None:
-        return Diagnosis(
-            "torchvision", "broken", "not installed", do="pip install torchvision"
-        )
+        return Diagnosis("torchvision", "broken", "not installed", do="pip install torchvision")
     importlib.import_module("torchvision")  # mends first, if need be
     mended = compat.mended().get("torchvision")
     if mended is None:

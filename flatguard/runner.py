@@ -18,6 +18,7 @@ from torch import Tensor
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
 from flatguard.errors import AttackError, DataError, EnvironmentProblem, ModelError, UsageError
 from flatguard.geometry.budget import Budget, Norm, distance
+from flatguard.randomness import seeded
 from flatguard.recording.measure import COLUMNS
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.trajectory import NARROW
@@ -25,6 +26,7 @@ from flatguard.runs import store
 from flatguard.runs.spec import RunSpec, derive_seed
 from flatguard.targets import Target, load_target, prepare
 from flatguard.targets.datasets import Batch, DataHash, Dataset, blocks, check_labels, load_dataset
+from flatguard.targets.head import HeadSearch
 
 DEFAULT_N_EXAMPLES = 1000
 LARGEST_BATCH = 128
@@ -140,7 +142,8 @@ def resolve(
     count = _count(spec.n_examples, dataset)
     first = dataset.block(0, min(count, FIRST_LOOK)).images.to(device)
     target.model.to(device)
-    target = prepare(target, first, head=spec.head, logit_scale=spec.logit_scale)
+    with seeded(derive_seed(spec.seed, 0, "first look"), device):
+        target = prepare(target, first, head=spec.head, logit_scale=spec.logit_scale)
     resolved = spec.model_copy(
         update={
             "dataset": data_name,
@@ -170,9 +173,7 @@ def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> stor
     clean = _clean_pass(job, observer)
     manifest = _manifest(job, clean, command)
     store.create(out, manifest)
-    observer.stage(
-        f"attack {job.attack.info.name}", job.count, job.attack.expected_calls()
-    )
+    observer.stage(f"attack {job.attack.info.name}", job.count, job.attack.expected_calls())
     for plan in manifest.blocks:
         rows = clean.values.iloc[plan.start : plan.stop]
         store.write_block(out, _attack_block(job, plan, rows, observer))
@@ -273,29 +274,32 @@ def _clean_pass(job: Job, observer: Observer) -> CleanPass:
     for start, batch in blocks(job.dataset, job.count, job.block_size):
         hashes.update(batch)
         check_labels(batch, _resolved(job.target.num_classes), job.dataset.name, start)
-        frame = _measured(job, batch, batch.images)
+        seed = derive_seed(job.spec.seed, start // job.block_size, "clean")
+        frame = _measured(job, batch, batch.images, seed)
         bad = frame["loss"].isna()
         if bad.any():
             raise ModelError(
                 f"{job.target.name} gives NaN or infinite logits for {int(bad.sum())} of the clean "
-                f"images, the first of them sample {start + int(bad.idxmax())}"
+                f"images, the first of them sample {start + int(bad.to_numpy().argmax())}"
             )
         frames.append(frame)
         observer.advanced(len(batch))
     return CleanPass(pd.concat(frames, ignore_index=True), hashes.hexdigest())
 
 
-def _measured(job: Job, batch: Batch, images: Tensor) -> pd.DataFrame:
+def _measured(job: Job, batch: Batch, images: Tensor, seed: int) -> pd.DataFrame:
     """One fresh forward pass over `images`, measured against the clean batch."""
     recorder = _recorder(job, batch, keeps_order=True)
-    with recorder, torch.no_grad():
+    with recorder, torch.no_grad(), seeded(seed, job.device):
         job.target.model(images.to(job.device))
-    return recorder.trajectory().drop(columns=["sample", "call"])
+    measured: pd.DataFrame = recorder.trajectory().drop(columns=["sample", "call"])
+    return measured
 
 
 def _recorder(job: Job, batch: Batch, **how: Any) -> Recorder:
     images, labels = batch.images.to(job.device), batch.labels.to(job.device)
-    return Recorder(job.target.model, images, labels, head=job.target.head, **how)
+    known = HeadSearch(job.target.head, job.target.head_reason)
+    return Recorder(job.target.model, images, labels, head=known, **how)
 
 
 def _attack_block(
@@ -334,7 +338,7 @@ def _samples(
     job: Job, plan: store.BlockPlan, batch: Batch, adversarial: Tensor, clean: pd.DataFrame
 ) -> pd.DataFrame:
     """A row per sample; what is robust is measured here, never taken from the attack."""
-    after = _measured(job, batch, adversarial)
+    after = _measured(job, batch, adversarial, derive_seed(job.spec.seed, plan.index, "check"))
     table = pd.DataFrame({"sample": range(plan.start, plan.stop), "label": batch.labels.numpy()})
     for name in COLUMNS:
         if name not in ("linf", "l2"):
@@ -351,7 +355,8 @@ def _samples(
     still_right = (table["adv_prediction"] == table["label"]) & table["adv_margin"].notna()
     table["robust"] = table["clean_correct"] & (still_right | ~table["admissible"])
     kept = {name: "float32" for name in table.columns if name.split("_", 1)[-1] in NARROW}
-    return table.astype(kept)
+    narrow: pd.DataFrame = table.astype(kept)
+    return narrow
 
 
 def within(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:

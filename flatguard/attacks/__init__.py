@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from flatguard.attacks.attack import Attack, AttackInfo, Perturbed, check_args, parse_args
-from flatguard.errors import AttackError, did_you_mean
+from flatguard.errors import AttackError, nearest
 from flatguard.geometry.budget import Budget
 
 __all__ = [
@@ -58,9 +58,9 @@ def find_attack(name: str) -> AttackInfo:
     if len(same) == 1:
         return same[0]
     everything = [info.name for info in list_attacks()]
-    tails = {key.partition(":")[2]: key for key in everything if ":" in key}
-    exact = [key for tail, key in tails.items() if tail.lower() == name.lower()]
-    hint = f"; nearest: {', '.join(exact)}" if exact else did_you_mean(name, everything)
+    same_tail = [key for key in everything if key.lower().endswith(f":{name.lower()}")]
+    found = [*same_tail, *(key for key in nearest(name, everything) if key not in same_tail)]
+    hint = f"; nearest: {', '.join(found[:5])}" if found else ""
     raise AttackError(f"unknown attack {name!r}{hint}; `flatguard attacks` lists them")
 
 

@@ -11,7 +11,6 @@ import ast
 import contextlib
 import inspect
 import logging
-import random
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -19,12 +18,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, final
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from flatguard.errors import AttackError, FlatguardError, did_you_mean, one_line
 from flatguard.geometry.budget import Budget, Norm
+from flatguard.randomness import seeded
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Attack(ABC):
         Raises:
             AttackError: if the library raises, or returns something of another shape.
         """
-        with _seeded(seed, images.device), _quiet() as warnings:
+        with seeded(seed, images.device), _quiet() as warnings:
             try:
                 result = self._run(model, images.clone(), labels.clone(), seed)
             except FlatguardError:
@@ -116,21 +114,6 @@ class Attack(ABC):
         """About how many model calls a batch takes, for the progress bar; None if unknown."""
         steps = self.effective_args().get("steps")
         return steps if isinstance(steps, int) else None
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    before_numpy, before_random = np.random.get_state(), random.getstate()
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(before_numpy)
-            random.setstate(before_random)
 
 
 class _Collect(logging.Handler):

@@ -79,9 +79,7 @@ class _AutoAttackPart(Attack):
                 setattr(component, ATTRIBUTE.get(name, name), value)
 
     def effective_args(self) -> dict[str, Any]:
-        attack = _autoattack(
-            nn.Identity(), self.budget, self.info.name, 0, torch.device("cpu")
-        )
+        attack = _autoattack(nn.Identity(), self.budget, self.info.name, 0, torch.device("cpu"))
         self._configure(attack)
         if self.info.name in COMPONENT:
             return self._settings(getattr(attack, COMPONENT[self.info.name]))

@@ -123,4 +123,5 @@ def _runner_up(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The most likely wrong class of each image: the target of attacks that need one."""
     with torch.no_grad():
         logits = model(images)
-    return logits.scatter(1, labels[:, None], -math.inf).argmax(dim=1)
+    targets: Tensor = logits.scatter(1, labels[:, None], -math.inf).argmax(dim=1)
+    return targets

@@ -20,10 +20,11 @@ NEEDS = {
     "MultiAttack": "attack objects; build it in Python and run it under flatguard.Recorder",
     "LGV": "training data; build it in Python and run it under flatguard.Recorder",
 }
-KEEPS_ORDER = frozenset(
-    "VANILA GN FGSM BIM RFGSM PGD EOTPGD FFGSM TPGD MIFGSM UPGD DIFGSM TIFGSM Jitter NIFGSM "
-    "SINIFGSM VMIFGSM VNIFGSM PIFGSM PIFGSMPP CW PGDL2 EADL1 EADEN".split()
-)
+KEEPS_ORDER = frozenset({
+    "VANILA", "GN", "FGSM", "BIM", "RFGSM", "PGD", "EOTPGD", "FFGSM", "TPGD", "MIFGSM", "UPGD",
+    "DIFGSM", "TIFGSM", "Jitter", "NIFGSM", "SINIFGSM", "VMIFGSM", "VNIFGSM", "PIFGSM",
+    "PIFGSMPP", "CW", "PGDL2", "EADL1", "EADEN",
+})  # fmt: skip
 """Attacks that call the model on the whole batch, in its order, at every step."""
 
 
@@ -32,7 +33,9 @@ def infos() -> dict[str, AttackInfo]:
     """Every class in torchattacks' `__all__`."""
     import torchattacks
 
-    return {PREFIX + name: _info(name, getattr(torchattacks, name)) for name in torchattacks.__all__}
+    return {
+        PREFIX + name: _info(name, getattr(torchattacks, name)) for name in torchattacks.__all__
+    }
 
 
 def _info(name: str, cls: Any) -> AttackInfo:

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from flatguard.geometry.budget import Budget
 from flatguard.runs.store import Run
@@ -16,11 +15,11 @@ def show(run: Run) -> None:
     """Print a finished run's numbers."""
     summary = run.summary
     console = Console(soft_wrap=True, highlight=False)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in _rows(run, summary):
-        table.add_row(name, value)
+    rows = _rows(run, summary)
+    width = max(len(name) for name, _ in rows) + 2
     console.print()
-    console.print(table)
+    for name, value in rows:
+        console.print(f"{name:<{width}}{value}", markup=False)
     for warning in summary["warnings"]:
         console.print(f"  {run.spec.attack} warns: {warning}", markup=False)
     console.print(f"\n{run.path}", markup=False)

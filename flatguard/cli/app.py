@@ -55,14 +55,14 @@ def main(arguments: list[str] | None = None) -> None:
         code = result if isinstance(result, int) else 0
     except FlatguardError as error:
         code = error.exit_code
-        print(f"flatguard: {error}", file=sys.stderr)
+        typer.echo(f"flatguard: {error}", err=True)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-        print("flatguard: interrupted", file=sys.stderr)
+        typer.echo("flatguard: interrupted", err=True)
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
             raise
         code = USAGE
         is_help = type(error).__name__ == "NoArgsIsHelpError"
-        print(f"{'' if is_help else 'flatguard: '}{error.format_message()}", file=sys.stderr)
+        typer.echo(f"{'' if is_help else 'flatguard: '}{error.format_message()}", err=True)
     sys.exit(code)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 
 def command(
-    name: Annotated[Optional[str], typer.Argument(help="Show this attack's arguments.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this attack's arguments.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """List the attacks with their norms; with a NAME, its arguments and their defaults."""
@@ -32,7 +32,7 @@ def command(
             }
             for info in infos
         ]
-        print(json.dumps(rows, indent=2))
+        typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("attack", "norms", "arguments" if name else "kind"):

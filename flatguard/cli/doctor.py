@@ -22,7 +22,7 @@ def command(
 
     rows = diagnose()
     if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         table = Table(show_lines=True)
         for title in ("", "found", "mended", "what to do"):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from flatguard.errors import UsageError
 
-Text = Optional[str]  # typer reads annotations at run time on Python 3.10
+Text = str | None
 
 
 def command(
@@ -26,7 +26,7 @@ def command(
         str, typer.Option(help="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...")
     ],
     attack_arg: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="An argument of the attack; may be repeated."),
     ] = None,
     norm: Annotated[Text, typer.Option(help="Linf, L2, L1, L0 or none.")] = None,
@@ -43,7 +43,7 @@ def command(
         Text, typer.Option(help="RobustBench's name for it: Res256Crop224, Crop288, ...")
     ] = None,
     n_examples: Annotated[
-        Optional[int], typer.Option(help="The first so many; by default at most 1000.")
+        int | None, typer.Option(help="The first so many; by default at most 1000.")
     ] = None,
     threat_model: Annotated[
         Text, typer.Option(help="RobustBench's table: Linf, L2, corruptions, corruptions_3d.")
@@ -62,10 +62,10 @@ def command(
         bool, typer.Option("--allow-code", help="Load files that run code when loaded.")
     ] = False,
     out: Annotated[
-        Optional[Path], typer.Option(help="The run folder; by default a new one in reports/.")
+        Path | None, typer.Option(help="The run folder; by default a new one in reports/.")
     ] = None,
     batch_size: Annotated[
-        Optional[int], typer.Option(help="Samples attacked together; part of the run's identity.")
+        int | None, typer.Option(help="Samples attacked together; part of the run's identity.")
     ] = None,
     device: Annotated[Text, typer.Option(help="cpu, cuda, cuda:1; by default the best.")] = None,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
@@ -107,7 +107,7 @@ def command(
             model, attack, data=dataset, out=out, observer=watcher, command=sys.argv, **fields
         )
     if as_json:
-        print(json.dumps(run.summary))
+        typer.echo(json.dumps(run.summary))
     else:
         from flatguard.cli.answer import show
 
@@ -120,4 +120,6 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{option}: expected numbers such as .485,.456,.406, got {text!r}") from None
+        raise UsageError(
+            f"{option}: expected numbers such as .485,.456,.406, got {text!r}"
+        ) from None

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 
 def command(
-    search: Annotated[Optional[str], typer.Argument(help="Only names that contain this.")] = None,
-    dataset: Annotated[
-        Optional[str], typer.Option(help="Only cifar10, cifar100 or imagenet.")
-    ] = None,
+    search: Annotated[str | None, typer.Argument(help="Only names that contain this.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only cifar10, cifar100 or imagenet.")] = None,
     threat_model: Annotated[
-        Optional[str], typer.Option(help="Only Linf, L2, corruptions or corruptions_3d.")
+        str | None, typer.Option(help="Only Linf, L2, corruptions or corruptions_3d.")
     ] = None,
     model_dir: Annotated[Path, typer.Option(help="RobustBench's checkpoints.")] = Path("models"),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
@@ -37,7 +35,7 @@ def command(
         demo = {"name": "demo", "dataset": "demo", "threat_model": "Linf", "norm": "Linf"}
         rows.insert(0, demo | {"eps": "8/255", "here": True})
     if as_json:
-        print(json.dumps(rows, indent=2))
+        typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("model", "data set", "threat model", "default budget", "here"):

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from flatguard.geometry.precision import wide_type
+
 Norm = Literal["Linf", "L2", "L1", "L0", "none"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
@@ -34,7 +36,8 @@ class Budget:
         """Which of these distances are at most eps, up to rounding; NaN never is."""
         if self.eps is None:
             return torch.isfinite(distance)
-        return distance <= self.eps * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
+        inside: Tensor = distance <= self.eps * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
+        return inside
 
     def __str__(self) -> str:
         return "no norm" if self.eps is None else f"{self.norm} {pretty_eps(self.eps)}"
@@ -52,14 +55,16 @@ def distance(x: Tensor, reference: Tensor, norm: Norm) -> Tensor:
         `(n,)`: L1 and L2 are summed in float64, so that 150,528 values cost no digits.
     """
     difference = (x - reference).flatten(1)
+    size: Tensor
     if norm in ("Linf", "none"):
-        return torch.linalg.vector_norm(difference, ord=math.inf, dim=1)
-    if norm == "L0":
-        return torch.where(
-            difference.isnan().any(dim=1), math.nan, (difference != 0).sum(dim=1).double()
-        )
-    wide = torch.float32 if x.device.type == "mps" else torch.float64
-    return torch.linalg.vector_norm(difference, ord=1 if norm == "L1" else 2, dim=1, dtype=wide)
+        size = torch.linalg.vector_norm(difference, ord=math.inf, dim=1)
+    elif norm == "L0":
+        changed = (difference != 0).sum(dim=1).float()
+        size = torch.where(difference.isnan().any(dim=1), math.nan, changed)
+    else:
+        order = 1 if norm == "L1" else 2
+        size = torch.linalg.vector_norm(difference, ord=order, dim=1, dtype=wide_type(x))
+    return size
 
 
 def parse_eps(text: str) -> float:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
+def wide_type(x: Tensor) -> torch.dtype:
+    """float64, or float32 on Apple's MPS, which has none."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
 def wide(x: Tensor) -> Tensor:
-    """`x` in float64; on Apple's MPS, which has none, in float32."""
-    return x.float() if x.device.type == "mps" else x.double()
+    """`x` in its `wide_type`."""
+    return x.to(wide_type(x))

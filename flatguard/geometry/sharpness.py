@@ -53,7 +53,8 @@ def log_sum_p_one_minus_p(logits: Tensor) -> Tensor:
     mean = (2.0 * d).logsumexp(dim=1).sub_(log_s).exp_()
     s = log_s.exp()
     result = log_s + (2.0 + s - mean).log() - 2.0 * s.log1p()
-    return torch.where(log_s == float("-inf"), log_s, result)
+    result = torch.where(log_s == float("-inf"), log_s, result)
+    return torch.where(top[:, 0].isfinite(), result, torch.nan)
 
 
 def log_trace(logits: Tensor, features: Tensor) -> Tensor:
@@ -73,7 +74,8 @@ def log_trace(logits: Tensor, features: Tensor) -> Tensor:
 
 def feature_norm(features: Tensor) -> Tensor:
     r"""$\|\varphi\|_2$ of each row of `(n, d)` features, as `(n,)` float64."""
-    return torch.linalg.vector_norm(wide(features), dim=1)
+    norm: Tensor = torch.linalg.vector_norm(wide(features), dim=1)
+    return norm
 
 
 def log_weight_norm_squared(weight: Tensor) -> float:
@@ -102,4 +104,3 @@ def log_relative_sharpness(logits: Tensor, features: Tensor, weight: Tensor) -> 
         tensor(2.2588, dtype=torch.float64)
     """
     return log_weight_norm_squared(weight) + log_trace(logits, features)
-

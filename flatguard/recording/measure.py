@@ -48,7 +48,7 @@ def measure(
         labels: `(n,)`.
         head: the proven head, or None.
         head_call: what the head did in this very call, or None.
-        log_weight_norm_squared: of the head, scale included.
+        log_weight_norm_squared: log ‖W‖² of the head.
 
     Returns:
         `(m, len(COLUMNS))` float64; NaN where a value was not or could not be measured: what
@@ -73,9 +73,7 @@ def measure(
     return torch.stack([columns[name].to(torch.float64) for name in COLUMNS], dim=1)
 
 
-def _geometry(
-    logits: Tensor, head: Head | None, call: HeadCall | None
-) -> tuple[Tensor, Tensor]:
+def _geometry(logits: Tensor, head: Head | None, call: HeadCall | None) -> tuple[Tensor, Tensor]:
     missing = torch.full((len(logits),), torch.nan, dtype=torch.float64, device=logits.device)
     if head is None or call is None:
         return missing, missing

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from flatguard.errors import DataError, UsageError
 from flatguard.geometry.budget import Budget
+from flatguard.randomness import preserved
 from flatguard.recording.attribution import UNASSIGNED, Attribution
 from flatguard.recording.measure import COLUMNS, HeadCall, measure
 from flatguard.recording.trajectory import CallRows, to_frame
-from flatguard.targets.head import Head, find_head
+from flatguard.targets.head import Head, HeadSearch, find_head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,8 @@ class Recorder:
         model: any classifier; `(n, ...)` images to `(n, k)` logits.
         images: the clean batch that the attack gets.
         labels: its labels, `(n,)`.
-        head: the model's proven head; a layer's name; None finds it.
+        head: the model's proven head, or the end of a search for it; a layer's name; None
+            searches.
         budget: what the attack declares to stay within, for attribution.
         keeps_order: the attack's calls on n rows have the batch's order.
         first_sample: the number of the batch's first sample in its data set.
@@ -61,7 +63,7 @@ class Recorder:
         images: Tensor,
         labels: Tensor,
         *,
-        head: Head | str | None = None,
+        head: Head | HeadSearch | str | None = None,
         budget: Budget | None = None,
         keeps_order: bool = False,
         first_sample: int = 0,
@@ -84,15 +86,19 @@ class Recorder:
         self.forwards = 0
         self.backwards = 0
 
-    def _proven(self, head: Head | str | None) -> tuple[Head | None, str | None]:
+    def _proven(self, head: Head | HeadSearch | str | None) -> tuple[Head | None, str | None]:
         if isinstance(head, Head):
             return head, None
-        training = self.model.training
+        if isinstance(head, HeadSearch):
+            return head.head, head.reason
+        modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         try:
-            search = find_head(self.model, self._images[:HEAD_PROOF_IMAGES], name=head)
+            with preserved(self._images.device):  # a stochastic model draws in this pass too
+                search = find_head(self.model, self._images[:HEAD_PROOF_IMAGES], name=head)
         finally:
-            self.model.train(training)
+            for module, training in modes:
+                module.training = training
         if head is not None and search.head is None:
             raise UsageError(f"head {head}: {search.reason}")
         return search.head, search.reason

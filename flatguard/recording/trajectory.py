@@ -48,7 +48,8 @@ def to_frame(calls: list[CallRows], first_sample: int = 0) -> pd.DataFrame:
     number[sample == UNASSIGNED] = pd.NA
     frame.insert(0, "sample", number)
     frame.insert(1, "call", np.repeat(np.arange(len(calls), dtype=np.int32), sizes))
-    return frame.astype({**NARROW, "prediction": "int32"})
+    narrow: pd.DataFrame = frame.astype({**NARROW, "prediction": "int32"})
+    return narrow
 
 
 def _joined(parts: list[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:

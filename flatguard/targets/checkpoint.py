@@ -78,7 +78,9 @@ def _module_from(path: Path, arch: str | None, allow_code: bool) -> nn.Module:
     if isinstance(state, nn.Module):
         return state
     if arch is None:
-        raise UsageError(f"{path} holds weights only: name their network with --arch module:factory")
+        raise UsageError(
+            f"{path} holds weights only: name their network with --arch module:factory"
+        )
     model = build(arch)
     _load_state(model, _state_dict_in(state, path), path, arch)
     # A network fresh from its factory is in training mode; that is no news to its user.
@@ -207,7 +209,9 @@ def build(arch: str) -> nn.Module:
     factory = getattr(module, name, None)
     if not callable(factory):
         callables = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise UsageError(f"--arch: {place} has no factory {name}; it has {', '.join(callables[:8])}")
+        raise UsageError(
+            f"--arch: {place} has no factory {name}; it has {', '.join(callables[:8])}"
+        )
     try:
         model = factory()
     except TypeError as error:
@@ -225,7 +229,13 @@ def _module_of_file(file: Path) -> Any:
         raise UsageError(f"--arch: {file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    return _importing(lambda: spec.loader.exec_module(module) or module, str(file))  # type: ignore[union-attr]
+    loader = spec.loader
+
+    def run_it() -> Any:
+        loader.exec_module(module)
+        return module
+
+    return _importing(run_it, str(file))
 
 
 def _module_of_name(name: str) -> Any:

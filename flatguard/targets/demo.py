@@ -14,10 +14,6 @@ import torch
 from flatguard.errors import EnvironmentProblem
 from flatguard.targets.target import Defaults, Target, make_target
 
-CLASSES = (
-    "airplane automobile bird cat deer dog frog horse ship truck".split()
-)  # fmt: skip
-
 
 def load() -> Target:
     """The demo's ResNet-18; takes RGB in [0, 1] without further normalisation."""

@@ -2,7 +2,8 @@ r"""Finds the final linear layer and proves it by evaluation.
 
 A layer with output $h$ is the head of a model with output $z$ if, on every sample,
 $z = a h + c$ with one global $a > 0$ and a shift $c$ that is equal across classes: then
-softmax and argmax of $z$ are those of $a h$, and relative sharpness is that of $aW$.
+softmax and argmax of $z$ are those of $a h$. Derivatives in the layer's W see the factor, so
+tr H is $a^2 \sum_j p_j (1 - p_j) \|\varphi\|^2$, and κ is that of a head with weights $aW$.
 Names and positions only order the candidates; evaluation decides.
 """
 
@@ -40,9 +41,8 @@ class Head:
     scale: float
 
     def log_weight_norm_squared(self) -> float:
-        r"""$\log \|aW\|_F^2$ now, read anew from the layer."""
-        weight = self.module.weight.flatten(1)
-        return log_weight_norm_squared(weight) + 2.0 * float(torch.tensor(self.scale).log())
+        r"""$\log \|W\|_F^2$ now, read anew from the layer."""
+        return log_weight_norm_squared(self.module.weight.flatten(1))
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,7 @@ def _centred(x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _hooked(
-    candidates: dict[str, LinearLike], outputs: dict[str, list[Tensor]]
-) -> Iterator[None]:
+def _hooked(candidates: dict[str, LinearLike], outputs: dict[str, list[Tensor]]) -> Iterator[None]:
     def remember(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if inputs:  # a layer called by keyword shows its input to no hook

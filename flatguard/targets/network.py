@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from typing import NoReturn
 
 CONNECT_SECONDS = 8.0
 
@@ -44,6 +46,31 @@ def _address(host: str) -> tuple[str, int]:
         if parsed.hostname:
             return parsed.hostname, parsed.port or 443
     return host, 443
+
+
+@contextmanager
+def cached_only(why: str | None) -> Iterator[None]:
+    """Let hubs look into their caches but not out: no name resolves while `why` is given.
+
+    Hubs print what they are about to download; nobody reads that here.
+    """
+    if why is None:
+        yield
+        return
+    import huggingface_hub.constants
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(why)
+
+    resolve, offline = socket.getaddrinfo, huggingface_hub.constants.HF_HUB_OFFLINE
+    socket.getaddrinfo = refuse
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        socket.getaddrinfo = resolve
+        huggingface_hub.constants.HF_HUB_OFFLINE = offline
 
 
 @contextmanager

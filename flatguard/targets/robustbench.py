@@ -6,6 +6,8 @@ import contextlib
 import os
 import pickle
 import sys
+import urllib.parse
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from flatguard.errors import (
     one_line,
 )
 from flatguard.geometry.budget import Norm
-from flatguard.targets.network import bounded_sockets, unreachable
+from flatguard.targets.network import bounded_sockets, cached_only, unreachable
 from flatguard.targets.target import Defaults, Target, make_target
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
@@ -38,6 +40,7 @@ EPS = {
 
 GOOGLE_DRIVE = "drive.google.com"
 HUGGING_FACE = "huggingface.co"
+PYTORCH_DOWNLOADS = "download.pytorch.org"
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,11 @@ def find_entry(name: str, dataset: str | None = None, threat_model: str | None =
 def load(entry: Entry, model_dir: Path, allow_code: bool = False) -> Target:
     """Load an entry; downloads what is missing, into a temporary name until it is whole."""
     _check_not_overwritten()
-    if _timm_name(entry) is not None:
-        source = "Hugging Face hub, through timm"
-    elif not entry.drive_ids or not entry.drive_ids[0]:
-        source = "torchvision's own weights"
-    else:
+    host = _hub_host(entry)
+    source = f"weights from {host}" if host else str(entry.files(model_dir)[0])
+    if host is None:
         for file, drive_id in zip(entry.files(model_dir), entry.drive_ids, strict=True):
             _fetch(entry, file, drive_id)
-        source = str(entry.files(model_dir)[0])
     with _kind_errors(entry, model_dir), _code(allow_code), bounded_sockets():
         model = _load_model(entry, model_dir)
     return make_target(model, entry.name, f"RobustBench {entry}, {source}", entry.defaults())
@@ -149,17 +149,27 @@ def load(entry: Entry, model_dir: Path, allow_code: bool = False) -> Target:
 def _load_model(entry: Entry, model_dir: Path) -> Any:
     from robustbench.utils import load_model
 
-    needs_network = _timm_name(entry) is not None
-    if needs_network and (why := unreachable(HUGGING_FACE)):
-        import huggingface_hub.constants
-
-        huggingface_hub.constants.HF_HUB_OFFLINE = True  # a cached copy may still serve
-        try:
+    host = _hub_host(entry)
+    why = unreachable(host) if host else None
+    try:
+        with contextlib.redirect_stdout(sys.stderr), cached_only(why), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # RobustBench's `pretrained=True`
             return load_model(entry.name, model_dir, entry.dataset, entry.threat_model)
-        except Exception as error:
-            raise _no_weights(entry, f"the Hugging Face cache, then {why}", None) from error
-    with contextlib.redirect_stdout(sys.stderr):
-        return load_model(entry.name, model_dir, entry.dataset, entry.threat_model)
+    except Exception as error:
+        if why is None:
+            raise
+        raise _no_weights(entry, f"nothing in the hub's cache, and {why}", None) from error
+
+
+def _hub_host(entry: Entry) -> str | None:
+    """Where an entry without files in the model folder gets its weights from."""
+    import timm
+
+    name = _timm_name(entry)
+    if name is not None:
+        url = timm.get_pretrained_cfg(name).url if timm.get_pretrained_cfg(name) else None
+        return (urllib.parse.urlparse(url).hostname if url else None) or HUGGING_FACE
+    return None if any(entry.drive_ids) else PYTORCH_DOWNLOADS
 
 
 def _timm_name(entry: Entry) -> str | None:
@@ -197,8 +207,8 @@ def _looks_like_weights(file: Path) -> bool:
 
 
 def _no_weights(entry: Entry, tried: str, file: Path | None) -> EnvironmentProblem:
-    expected = f"; put the checkpoint at {file}" if file else ""
-    return EnvironmentProblem(f"no weights for {entry}: {tried}{expected}, or name --model-dir")
+    expected = f"; put the checkpoint at {file}, or name --model-dir" if file else ""
+    return EnvironmentProblem(f"no weights for {entry}: {tried}{expected}")
 
 
 @contextlib.contextmanager

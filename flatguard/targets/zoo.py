@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from flatguard.errors import EnvironmentProblem, ModelError, did_you_mean, one_line
-from flatguard.targets.network import bounded_sockets, unreachable
+from flatguard.targets.network import bounded_sockets, cached_only, unreachable
 from flatguard.targets.target import Defaults, Normalized, Target, make_target
 
 PYTORCH_DOWNLOADS = "download.pytorch.org"
@@ -57,14 +57,10 @@ def _imagenet(size: int) -> Defaults:
 
 
 def _pretrained(build: Any, name: str, host: str) -> Any:
-    """Build with cached weights first; ask the network only if they are not there."""
-    import huggingface_hub.constants
-
+    """Build with cached weights; ask the network only if it can be reached."""
     why = unreachable(host)
-    if why is not None:
-        huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
-        with bounded_sockets(), contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), cached_only(why), bounded_sockets():
             return build()
     except Exception as error:  # hubs raise their own trees
         reason = why or one_line(error)

@@ -1,0 +1,290 @@
+"""The recorder sees every call, changes nothing, and says what it could not measure."""
+
+import sys
+
+import foolbox
+import numpy as np
+import pytest
+import torch
+import torchattacks
+from pyautoattack import AutoAttack
+from support.architectures import tiny
+from torch import nn
+
+import flatguard
+from flatguard.errors import DataError, UsageError
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.decision import cross_entropy, margin
+from flatguard.geometry.sharpness import log_relative_sharpness
+from flatguard.targets import Target
+from flatguard.targets.datasets import Batch
+
+EPS = 8 / 255
+Images = tuple[torch.Tensor, torch.Tensor]
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return tiny().eval()
+
+
+def pgd(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return torchattacks.PGD(model, eps=EPS, steps=4)(x, y)
+
+
+def deepfool(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return torchattacks.DeepFool(model, steps=3)(x, y)
+
+
+def foolbox_pgd(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1))
+    return foolbox.attacks.LinfPGD(steps=4)(wrapped, x, y, epsilons=EPS)[1]
+
+
+def autoattack(part: str, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    attack = AutoAttack(model, eps=EPS, version="custom", attacks=[part], seed=5)
+    attack.apgd.n_iter = attack.fab.n_iter = 4
+    attack.apgd.n_restarts = attack.fab.n_restarts = 2
+    attack.square.n_queries = 20
+    return attack.run_standard_evaluation(x, y, batch_size=len(x))[0]
+
+
+ATTACKS = {
+    "pgd": pgd,
+    "deepfool": deepfool,
+    "foolbox": foolbox_pgd,
+    "apgd-ce": lambda *a: autoattack("apgd-ce", *a),
+    "fab": lambda *a: autoattack("fab", *a),
+    "square": lambda *a: autoattack("square", *a),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_attack_does_not_notice(name: str, model: nn.Module, tiny_data: Images) -> None:
+    x, y = tiny_data
+    states, results = [], []
+    for recorded in (False, True):
+        torch.manual_seed(11)
+        np.random.seed(11)
+        if recorded:
+            with flatguard.Recorder(model, x, y) as recorder:
+                results.append(ATTACKS[name](recorder.model, x, y))
+            assert recorder.forwards > len(x)
+        else:
+            results.append(ATTACKS[name](model, x, y))
+        states.append((torch.get_rng_state(), np.random.get_state()[1]))
+    assert torch.equal(*results)
+    assert torch.equal(states[0][0], states[1][0])
+    assert (states[0][1] == states[1][1]).all()
+    assert sys.gettrace() is None or "coverage" in repr(sys.gettrace()).lower()
+
+
+def test_autoattacks_check_for_dynamic_defences_is_not_set_off(
+    model: nn.Module, tiny_data: Images, caplog: pytest.LogCaptureFixture
+) -> None:
+    x, y = tiny_data
+    with flatguard.Recorder(model, x, y) as recorder:
+        autoattack("apgd-ce", recorder.model, x, y)
+    assert "dynamic" not in caplog.text
+
+
+def hooks_of(model: nn.Module) -> list[int]:
+    return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+
+
+def test_everything_is_as_found_afterwards_also_when_the_attack_raises(
+    model: nn.Module, tiny_data: Images
+) -> None:
+    x, y = tiny_data
+    model.train()
+    model[2].eval()
+    recorder = flatguard.Recorder(model, x, y)
+    assert recorder.model is model
+    assert [m.training for m in model] == [True, True, False, True]
+
+    def fail() -> None:
+        with recorder:
+            model(x)
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        fail()
+    assert sum(hooks_of(model)) == 0
+    assert recorder.calls == 1
+    model(x)
+    assert recorder.calls == 1
+    assert torch.is_grad_enabled()
+
+
+def test_a_stochastic_models_stream_is_not_touched(tiny_data: Images) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = tiny()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x + 0.1 * torch.randn_like(x))
+
+    x, y = tiny_data
+    model = Noisy().eval()
+    torch.manual_seed(3)
+    bare = model(x)
+    torch.manual_seed(3)
+    with flatguard.Recorder(model, x, y) as recorder:
+        recorded = recorder.model(x)
+    assert torch.equal(bare, recorded)
+
+
+def test_every_number_is_what_the_formulas_give(model: nn.Module, tiny_data: Images) -> None:
+    x, y = tiny_data
+    moved = (x + 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(2))).clamp(
+        0, 1
+    )
+    with flatguard.Recorder(model, x, y, keeps_order=True) as recorder:
+        model(moved)
+    frame = recorder.trajectory()
+    with torch.no_grad():
+        phi = model[:3](moved)
+        logits = model(moved)
+    kappa = log_relative_sharpness(logits, phi, model[3].weight.detach())
+    expected = {
+        "sample": torch.arange(12),
+        "call": torch.zeros(12),
+        "loss": cross_entropy(logits, y),
+        "log_kappa": kappa,
+        "feature_norm": phi.norm(dim=1),
+        "confidence": logits.softmax(1).amax(1),
+        "margin": margin(logits, y),
+        "prediction": logits.argmax(1),
+        "linf": (moved - x).abs().amax((1, 2, 3)),
+        "l2": (moved - x).flatten(1).norm(dim=1),
+    }
+    for name, values in expected.items():
+        assert frame[name].tolist() == pytest.approx(values.tolist(), rel=1e-5), name
+    weight_norm = 2 * model[3].weight.detach().double().norm().log()
+    assert np.log(frame["trace"]).tolist() == pytest.approx(
+        (kappa - weight_norm).tolist(), abs=1e-6
+    )
+
+
+def test_calls_and_rows_are_counted(model: nn.Module, tiny_data: Images) -> None:
+    x, y = tiny_data
+    seen: list[int] = []
+    with flatguard.Recorder(model, x, y, on_call=seen.append, first_sample=100) as recorder:
+        pgd(model, x, y)
+    frame = recorder.trajectory()
+    assert recorder.calls == 4
+    assert recorder.forwards == recorder.backwards == 48
+    assert seen == [12] * 4
+    assert frame["sample"].tolist() == list(range(100, 112)) * 4
+    assert frame["call"].tolist() == [c for c in range(4) for _ in range(12)]
+    assert (frame["linf"] <= EPS * (1 + 1e-5)).all()
+
+
+def test_two_backward_passes_over_one_forward_count_twice(
+    model: nn.Module, tiny_data: Images
+) -> None:
+    x, y = tiny_data
+    with flatguard.Recorder(model, x, y) as recorder:
+        inputs = x.clone().requires_grad_()
+        logits = model(inputs)
+        for label in (0, 1):
+            torch.autograd.grad(logits[:, label].sum(), inputs, retain_graph=True)
+    assert (recorder.forwards, recorder.backwards) == (12, 24)
+
+
+def test_an_attack_on_shrinking_subsets_is_attributed(demo: Target, demo_batch: Batch) -> None:
+    """APGD goes on with the images that still resist: every row must find its own."""
+    x, y = demo_batch.images, demo_batch.labels
+    budget = Budget("Linf", 1 / 255)
+    with flatguard.Recorder(demo.model, x, y, head=demo.head, budget=budget) as recorder:
+        attack = AutoAttack(demo.model, eps=1 / 255, version="custom", attacks=["apgd-ce"], seed=0)
+        attack.apgd.n_iter = 3
+        attack.run_standard_evaluation(x, y, batch_size=20)
+    frame = recorder.trajectory()
+    sizes = frame.groupby("call").size()
+    assert sizes.min() < 20 <= sizes.max()
+    assert recorder.rows_unassigned == 0
+    truth = frame[frame["call"] == 0]
+    assert truth["sample"].tolist() == list(range(20))
+    # The label decides the loss, so a wrong assignment would show here.
+    assert (frame["linf"] <= 1 / 255 * (1 + 1e-4)).all()
+
+
+def test_rows_of_other_images_stay_unassigned(model: nn.Module, tiny_data: Images) -> None:
+    x, y = tiny_data
+    with flatguard.Recorder(model, x, y, budget=Budget("Linf", EPS)) as recorder:
+        model(torch.cat([x[:2], 1 - x[2:4], x[4:5]]))
+    frame = recorder.trajectory()
+    assert frame["sample"].isna().tolist() == [False, False, True, True, False]
+    assert frame["sample"].dropna().tolist() == [0, 1, 4]
+    lost = frame[frame["sample"].isna()]
+    assert lost[["loss", "margin", "linf", "l2"]].isna().all(axis=None)
+    assert lost[["log_kappa", "confidence", "feature_norm"]].notna().all(axis=None)
+    assert recorder.rows_unassigned == 2
+
+
+def test_a_head_that_stops_being_the_head_makes_kappa_missing(tiny_data: Images) -> None:
+    class Switching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.bend = tiny(), False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            z = self.net(x)
+            return torch.where(torch.arange(len(x))[:, None] < 5, z, z**3) if self.bend else z
+
+    x, y = tiny_data
+    torch.manual_seed(0)
+    model = Switching().eval()
+    with flatguard.Recorder(model, x, y) as recorder:
+        model(x)
+        model.bend = True
+        model(x)
+    missing = recorder.trajectory()["log_kappa"].isna().tolist()
+    assert missing == [False] * 12 + [False] * 5 + [True] * 7
+
+
+def test_no_head_leaves_the_rest(tiny_data: Images) -> None:
+    x, y = tiny_data
+    model = nn.Sequential(tiny(), nn.Softmax(dim=1)).eval()
+    with flatguard.Recorder(model, x, y) as recorder:
+        model(x)
+    assert recorder.head is None
+    assert recorder.head_reason
+    frame = recorder.trajectory()
+    assert frame[["log_kappa", "trace", "feature_norm"]].isna().all(axis=None)
+    assert frame[["loss", "confidence", "margin"]].notna().all(axis=None)
+
+
+def test_an_empty_recording_has_its_columns(model: nn.Module, tiny_data: Images) -> None:
+    frame = flatguard.Recorder(model, *tiny_data).trajectory()
+    assert len(frame) == 0
+    assert {"sample", "call", "loss", "log_kappa", "trace", "l2"} <= set(frame.columns)
+
+
+def test_nan_logits_are_missing_not_zero(tiny_data: Images) -> None:
+    class Breaking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.broken = tiny(), False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x) * (float("nan") if self.broken else 1.0)
+
+    x, y = tiny_data
+    model = Breaking().eval()
+    with flatguard.Recorder(model, x, y) as recorder:
+        model.broken = True
+        model(x)
+    frame = recorder.trajectory()
+    assert frame[["loss", "log_kappa", "margin", "confidence"]].isna().all(axis=None)
+
+
+def test_bad_arguments(model: nn.Module, tiny_data: Images) -> None:
+    x, y = tiny_data
+    with pytest.raises(DataError, match="expected a label an image"):
+        flatguard.Recorder(model, x, y[:3])
+    with pytest.raises(UsageError, match="no layer fc"):
+        flatguard.Recorder(model, x, y, head="fc")

@@ -1,0 +1,151 @@
+"""The run folder: whole blocks, checksums, versions, and clear refusals."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from support.architectures import tiny
+
+import flatguard
+from flatguard.errors import RunFolderError
+from flatguard.runs import store
+
+
+@pytest.fixture
+def run(tiny_data: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> store.Run:
+    torch.manual_seed(0)
+    return flatguard.evaluate(
+        tiny().eval(),
+        "torchattacks:PGD",
+        data=tiny_data,
+        eps="8/255",
+        attack_args={"steps": 3},
+        batch_size=5,
+        out=tmp_path / "run",
+    )
+
+
+def test_the_layout_is_as_documented(run: store.Run) -> None:
+    files = sorted(str(f.relative_to(run.path)) for f in run.path.rglob("*") if f.is_file())
+    names = [
+        "adversarial.safetensors", "block.json", "samples.parquet", "timing.json",
+        "trajectory.parquet",
+    ]  # fmt: skip
+    blocks = [f"evidence/blocks/{i:05d}/{name}" for i in range(3) for name in names]
+    assert files == [*blocks, "evidence/manifest.json", "summary.json"]
+
+
+def test_what_is_loaded_is_what_was_kept(run: store.Run) -> None:
+    again = flatguard.load_run(run.path)
+    assert again.complete
+    assert again.manifest == run.manifest
+    assert [b.plan.start for b in again.blocks] == [0, 5, 10]
+    assert len({b.plan.seed for b in again.blocks}) == 3
+    assert again.samples["sample"].tolist() == list(range(12))
+    assert len(again.trajectory) == 12 * 3
+    assert again.trajectory["sample"].tolist()[:5] == [0, 1, 2, 3, 4]
+    adversarial = torch.cat([again.adversarial(i) for i in range(3)])
+    assert adversarial.shape == (12, 3, 8, 8)
+    assert again.adversarial_sha256() == again.summary["adversarial_sha256"]
+    again.verify()
+
+
+def test_the_manifest_repeats_the_run(run: store.Run) -> None:
+    manifest = json.loads((run.path / "evidence" / "manifest.json").read_text())
+    assert manifest["format_version"] == 1
+    assert manifest["spec"]["eps"] == "8/255"
+    assert manifest["spec"]["batch_size"] == 5
+    assert manifest["attack_args"]["steps"] == 3
+    assert manifest["attack_args"]["alpha"] == 2 / 255
+    assert manifest["target"]["head"] == "3"
+    assert {"torch", "torchattacks", "flatguard", "python"} <= set(manifest["versions"])
+    assert manifest["device"]["type"] == "cpu"
+    assert len(manifest["data"]["sha256"]) == len(manifest["target"]["weights_sha256"]) == 64
+
+
+def test_a_missing_block_is_an_incomplete_run(run: store.Run) -> None:
+    folder = run.path / "evidence" / "blocks" / "00001"
+    folder.rename(run.path / "elsewhere")
+    again = flatguard.load_run(run.path)
+    assert not again.complete
+    assert again.samples["sample"].tolist() == [0, 1, 2, 3, 4, 10, 11]
+
+
+@pytest.mark.parametrize("name", ["trajectory.parquet", "adversarial.safetensors"])
+def test_flipped_bytes_are_found(run: store.Run, name: str) -> None:
+    file = run.path / "evidence" / "blocks" / "00002" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    with pytest.raises(RunFolderError, match=rf"{name} is damaged: its checksum"):
+        flatguard.load_run(run.path).verify()
+
+
+def test_truncated_files_are_one_line(run: store.Run) -> None:
+    for name, read in {
+        "samples.parquet": lambda r: r.samples,
+        "adversarial.safetensors": lambda r: r.adversarial(0),
+        "block.json": lambda r: r.blocks,
+    }.items():
+        file = run.path / "evidence" / "blocks" / "00000" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(RunFolderError, match="is damaged") as caught:
+            read(flatguard.load_run(run.path))
+        assert "\n" not in str(caught.value)
+        file.write_bytes(whole)
+
+
+def test_a_newer_format_is_refused(run: store.Run) -> None:
+    file = run.path / "evidence" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"format_version": 2, "unheard_of": 1}))
+    with pytest.raises(RunFolderError, match="has format 2, this flatguard reads up to 1"):
+        flatguard.load_run(run.path)
+
+
+def test_what_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="is no run folder"):
+        flatguard.load_run(tmp_path)
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence" / "manifest.json").write_text("{not json")
+    with pytest.raises(RunFolderError, match="is damaged"):
+        flatguard.load_run(tmp_path)
+
+
+def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RunFolderError, match="exists already; name another folder with --out"):
+        store.check_new(tmp_path / "mine")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed").chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(RunFolderError, match="cannot write to"):
+        store.check_new(tmp_path / "closed" / "run")
+
+
+def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot write to .*; name another folder with --out"):
+        store.check_new(tmp_path / "file" / "run")
+
+
+def test_a_block_that_cannot_be_written_leaves_nothing(
+    run: store.Run, tiny_data: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    plan = store.BlockPlan(index=0, start=0, stop=12, seed=1)  # block 0 is there already
+    block = store.BlockEvidence(
+        plan, pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]}), tiny_data[0], 1, 1, 1, 0, (), {}
+    )
+    before = sorted(run.path.rglob("*"))
+    with pytest.raises(RunFolderError, match="cannot write block"):
+        store.write_block(run.path, block)
+    assert sorted(run.path.rglob("*")) == before
+    run.verify()

@@ -1,0 +1,126 @@
+"""RobustBench's entries: names, conventions, the model folder, and no network."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import flatguard
+from flatguard.errors import EnvironmentProblem, ModelError, UntrustedCodeError, UsageError
+from flatguard.targets import robustbench
+from flatguard.targets.datasets import Batch
+
+
+def test_every_entry_of_the_installed_robustbench_is_known() -> None:
+    from robustbench.model_zoo import model_dicts
+
+    expected = sum(len(models) for tables in model_dicts.values() for models in tables.values())
+    entries = robustbench.entries()
+    assert len(entries) == expected > 150
+    assert {e.dataset for e in entries} == set(robustbench.DATASETS)
+    assert {e.threat_model for e in entries} >= {"Linf", "L2", "corruptions"}
+    for entry in entries:
+        defaults = entry.defaults()
+        is_corruption = entry.threat_model.startswith("corruptions")
+        assert (defaults.norm is None, defaults.eps is None) == (is_corruption, is_corruption)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "dataset", "threat_model"),
+    [
+        ("Carmon2019Unlabeled", "Carmon2019Unlabeled", "cifar10", "Linf"),
+        ("Carmon2019", "Carmon2019Unlabeled", "cifar10", "Linf"),
+        ("carmon", "Carmon2019Unlabeled", "cifar10", "Linf"),
+        ("Standard", "Standard", "cifar10", "Linf"),
+        ("Salman2020Do_R18", "Salman2020Do_R18", "imagenet", "Linf"),
+    ],
+)
+def test_names_and_prefixes(asked: str, name: str, dataset: str, threat_model: str) -> None:
+    entry = robustbench.find_entry(asked)
+    assert (entry.name, entry.dataset, entry.threat_model) == (name, dataset, threat_model)
+
+
+def test_the_table_can_be_chosen() -> None:
+    entry = robustbench.find_entry("Standard", "cifar10", "L2")
+    assert entry.defaults().eps == "0.5"
+    assert robustbench.find_entry("Rice2020Overfitting", "cifar100").dataset == "cifar100"
+    imagenet = robustbench.find_entry("Engstrom2019", "imagenet").defaults()
+    assert (imagenet.eps, imagenet.preprocessing) == ("4/255", "Res256Crop224")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("Wang2023", "ambiguous: Wang2023Better_WRN-28-10, Wang2023Better_WRN-70-16"),
+        ("Carman2019", "unknown model 'Carman2019'; nearest: Carmon2019Unlabeled"),
+        ("Hendrycks2020AugMix_WRN", "stands in several tables"),
+        ("", "ambiguous"),
+    ],
+)
+def test_names_that_do_not_decide(asked: str, expected: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        robustbench.find_entry(asked)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_tables() -> None:
+    with pytest.raises(UsageError, match=r"expected one of Linf, L2, .*got 'Linfty'"):
+        flatguard.load_target("Carmon2019", threat_model="Linfty")
+
+
+def test_neither_file_nor_network(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem) as caught:
+        flatguard.load_target("Carmon2019", model_dir=tmp_path / "zoo")
+    message = str(caught.value)
+    assert "FLATGUARD_OFFLINE" in message
+    assert str(tmp_path / "zoo" / "cifar10" / "Linf" / "Carmon2019Unlabeled.pt") in message
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_an_entry_from_a_hub_without_network() -> None:
+    with pytest.raises(EnvironmentProblem, match=r"nothing in the hub's cache.*FLATGUARD_OFFLINE"):
+        flatguard.load_target("Debenedetti2022Light_XCiT-S12", dataset="cifar10")
+
+
+def carmon_file(folder: Path) -> Path:
+    file = folder / "cifar10" / "Linf" / "Carmon2019Unlabeled.pt"
+    file.parent.mkdir(parents=True)
+    return file
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    file = carmon_file(tmp_path)
+    file.write_bytes(b"PK\x03\x04 this is no checkpoint")
+    with pytest.raises(ModelError, match="cannot load") as caught:
+        flatguard.load_target("Carmon2019", model_dir=tmp_path)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": Path.exists}, carmon_file(tmp_path))
+    with pytest.raises(UntrustedCodeError, match="--allow-code"):
+        flatguard.load_target("Carmon2019", model_dir=tmp_path)
+
+
+def test_random_weights_in_robustbenchs_own_layout(tmp_path: Path, demo_batch: Batch) -> None:
+    """WRN-28-10 as Carmon2019Unlabeled, 36 million weights, loaded and attacked on 4 images."""
+    from robustbench.model_zoo import model_dicts
+    from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
+
+    zoo = model_dicts[BenchmarkDataset("cifar10")][ThreatModel("Linf")]
+    torch.manual_seed(0)
+    network = zoo["Carmon2019Unlabeled"]["model"]()
+    state = {f"module.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": state}, carmon_file(tmp_path / "zoo"))
+    target = flatguard.load_target("Carmon2019", model_dir=tmp_path / "zoo")
+    assert torch.equal(target.model.state_dict()["fc.weight"], network.state_dict()["fc.weight"])
+    images = demo_batch.images[:4]
+    labels = target.model(images).argmax(1)  # a random network is right about nothing else
+    run = flatguard.evaluate(target, "torchattacks:FGSM", data=(images, labels))
+    assert (run.spec.norm, run.spec.eps) == ("Linf", "8/255")
+    assert run.manifest.target.head == "fc"
+    assert run.summary["clean_accuracy"] == 1.0
+    assert run.summary["sample_forwards"] == run.summary["sample_backwards"] == 4
+    assert run.trajectory["log_kappa"].notna().all()

@@ -1,0 +1,84 @@
+"""A first look at a model: its mode, its output, its hash, and scaling its logits."""
+
+import pytest
+import torch
+from support.architectures import tiny
+from torch import nn
+
+from flatguard.errors import ModelError, UsageError
+from flatguard.targets import make_target, prepare
+
+IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Bad(nn.Module):
+    def __init__(self, output: object):
+        super().__init__()
+        self.output = output
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.output
+
+
+def test_training_mode_is_left_and_said() -> None:
+    model = tiny().train()
+    target = make_target(model, "m", "here")
+    assert not model.training
+    assert target.notes == ("the model was in training mode; it was put into eval mode",)
+    assert make_target(tiny().eval(), "m", "here").notes == ()
+
+
+def test_one_part_in_training_mode_is_enough() -> None:
+    model = nn.Sequential(tiny(), nn.Dropout()).eval()
+    model[1].train()
+    assert make_target(model, "m", "here").notes
+    assert not model[1].training
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (torch.zeros(4, 1), r"expected logits of shape \(n, classes\).*got \(4, 1\)"),
+        (torch.zeros(4, 3, 2, 2), r"got \(4, 3, 2, 2\)"),
+        ((torch.zeros(4, 3), 1), "got tuple"),
+        (torch.full((4, 3), float("nan")), "NaN or infinite logits on 4 of the first 4"),
+        (torch.tensor([[0.0, float("inf")]] * 4), "NaN or infinite logits"),
+    ],
+)
+def test_an_output_that_is_no_logits(output: object, expected: str) -> None:
+    with pytest.raises(ModelError, match=expected):
+        prepare(make_target(Bad(output).eval(), "bad", "here"), IMAGES)
+
+
+def test_images_of_the_wrong_shape() -> None:
+    with pytest.raises(ModelError, match=r"fails on images of shape \(1, 28, 28\)"):
+        prepare(make_target(tiny(), "t", "here"), torch.rand(2, 1, 28, 28))
+
+
+def test_scaling_moves_no_decision() -> None:
+    torch.manual_seed(0)
+    model = tiny().eval()
+    before = model(IMAGES)
+    prepare(make_target(model, "t", "here"), IMAGES, logit_scale=100.0)
+    assert torch.allclose(model(IMAGES), 100.0 * before, rtol=1e-5)
+
+
+def test_scaling_needs_a_head() -> None:
+    model = nn.Sequential(tiny(), nn.Softmax(dim=1)).eval()
+    with pytest.raises(UsageError, match=r"--logit-scale needs a final linear layer"):
+        prepare(make_target(model, "t", "here"), IMAGES, logit_scale=2.0)
+
+
+def test_a_named_head_that_is_none() -> None:
+    with pytest.raises(UsageError, match="--head 1:"):
+        prepare(make_target(tiny(), "t", "here"), IMAGES, head="1")
+
+
+def test_the_hash_sees_every_weight_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    model = tiny()
+    first = make_target(model, "a", "x").weights_sha256
+    assert make_target(model, "b", "y").weights_sha256 == first
+    with torch.no_grad():
+        model[1].bias[3] += 1e-6
+    assert make_target(model, "a", "x").weights_sha256 != first

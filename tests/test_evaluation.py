@@ -1,0 +1,124 @@
+"""`evaluate()` on real networks and real images, against figures known from elsewhere."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchattacks
+from pyautoattack import AutoAttack
+from scipy.stats import beta
+from support.architectures import resnet20
+
+import flatguard
+from flatguard.evaluation import default_folder, interval
+from flatguard.runs.spec import derive_seed, make_spec
+from flatguard.runs.store import Run
+from flatguard.targets import Target
+from flatguard.targets.datasets import Batch, load_dataset
+
+RESNET = "cifar10_resnet20_standard.safetensors"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ARCH = f"{Path(__file__).parent / 'support' / 'architectures.py'}:resnet20"
+
+
+def pgd_on_resnet20(real: Path, scale: float) -> Run:
+    return flatguard.evaluate(
+        str(real / "checkpoints" / RESNET),
+        "torchattacks:PGD",
+        data=str(real / "cifar10_test_first1000.npz"),
+        arch=ARCH,
+        mean=MEAN,
+        std=STD,
+        n_examples=200,
+        eps="8/255",
+        attack_args={"steps": 10, "random_start": False},
+        logit_scale=scale,
+    )
+
+
+def test_confidence_alone_hides_every_adversarial_example(real: Path) -> None:
+    """Scaling the logits moves no decision, but PGD's robust accuracy from 0 to 90%."""
+    honest, masked = pgd_on_resnet20(real, 1.0), pgd_on_resnet20(real, 100.0)
+    assert honest.summary["robust_accuracy"] == 0.0
+    assert masked.summary["robust_accuracy"] > 0.85
+    assert honest.summary["clean_accuracy"] == masked.summary["clean_accuracy"] == 0.91
+    assert masked.summary["median_log_kappa_clean"] < -1000
+    assert masked.samples["clean_log_kappa"].notna().all()
+    # The examples of s = 1 fool every s.
+    adversarial = torch.cat([honest.adversarial(b.plan.index) for b in honest.blocks])
+    labels = torch.tensor(honest.samples["label"].to_numpy())
+    for scale in (1.0, 2.0, 10.0, 100.0):
+        target = flatguard.load_target(
+            str(real / "checkpoints" / RESNET), arch=ARCH, mean=MEAN, std=STD
+        )
+        target = flatguard.targets.prepare(target, adversarial[:4], logit_scale=scale)
+        with torch.no_grad():
+            assert (target.model(adversarial).argmax(1) == labels).sum() == 0
+
+
+def test_kappa_by_the_naive_formula_is_zero_for_half_of_the_images(real: Path) -> None:
+    """1 - sum p² in float32 is exactly 0 with logits doubled; ours is a number for all."""
+    batch = load_dataset(str(real / "cifar10_test_first1000.npz")).block(0, 200)
+    target = flatguard.load_target(
+        str(real / "checkpoints" / RESNET), arch=ARCH, mean=MEAN, std=STD
+    )
+    target = flatguard.targets.prepare(target, batch.images[:4], logit_scale=2.0)
+    with flatguard.Recorder(target.model, batch.images, batch.labels) as recorder, torch.no_grad():
+        p = target.model(batch.images).softmax(1)
+    assert (1 - p.square().sum(1)).median() == 0
+    log_kappa = recorder.trajectory()["log_kappa"]
+    assert log_kappa.notna().all()
+    assert log_kappa.nunique() == 200
+
+
+def test_a_run_is_what_the_library_gives_without_us(demo: Target, demo_batch: Batch) -> None:
+    run = flatguard.evaluate("demo", "apgd-ce", attack_args={"n_iter": 5, "n_restarts": 1}, seed=4)
+    attack = AutoAttack(
+        demo.model, norm="Linf", eps=8 / 255, version="custom", attacks=["apgd-ce"],
+        seed=derive_seed(4, 0, "apgd-ce"),
+    )  # fmt: skip
+    attack.apgd.n_iter, attack.apgd.n_restarts = 5, 1
+    bare, _ = attack.run_standard_evaluation(demo_batch.images, demo_batch.labels, batch_size=20)
+    assert torch.equal(run.adversarial(0), bare)
+
+
+def test_the_uncanny_valley_on_the_demo(demo_batch: Batch) -> None:
+    """Walter et al. (2026), Figure 3: κ rises to a ridge and falls far below the clean value."""
+    run = flatguard.evaluate("demo", "torchattacks:PGD")
+    assert run.summary["robust_accuracy"] == 0.0
+    assert run.manifest.target.source == "ResNet-18 from the pyautoattack package"
+    median = run.trajectory.groupby("call")["log_kappa"].median()
+    assert median.max() > median.iloc[0] + 3
+    assert median.iloc[-1] < median.iloc[0] - 3
+
+
+def test_a_notebooks_way() -> None:
+    torch.manual_seed(0)
+    model = resnet20()
+    x, y = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 3])
+    with flatguard.Recorder(model, x, y) as rec:
+        torchattacks.PGD(rec.model, steps=2)(x, y)
+    assert rec.model is model
+    frame = rec.trajectory()
+    wanted = [
+        "sample", "call", "loss", "log_kappa", "trace", "feature_norm", "confidence", "margin",
+        "prediction", "linf", "l2",
+    ]  # fmt: skip
+    assert list(frame.columns) == wanted
+    assert len(frame) == 8
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 20), (3, 20), (20, 20), (90, 1000)])
+def test_intervals_are_clopper_pearson(k: int, n: int) -> None:
+    low, high = interval(k, n)
+    assert low == pytest.approx(beta.ppf(0.025, k, n - k + 1) if k else 0.0)
+    assert high == pytest.approx(beta.ppf(0.975, k + 1, n - k) if k < n else 1.0)
+
+
+def test_default_folders_do_not_collide(tmp_path: Path) -> None:
+    spec = make_spec(model="a/b/weights.pt", attack="torchattacks:PGD")
+    first = default_folder(spec)
+    assert first.parent == Path("reports")
+    assert first.name.endswith("weights-torchattacks-PGD")
+    first.mkdir(parents=True)
+    assert default_folder(spec) != first

@@ -1,0 +1,212 @@
+"""Resolving a spec, and runs whose numbers are known."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.architectures import tiny
+from torch import nn
+
+import flatguard
+from flatguard.errors import AttackError, DataError, FlatguardError, ModelError, UsageError
+from flatguard.geometry.budget import Budget
+from flatguard.runner import resolve, within
+from flatguard.runs.spec import make_spec
+from flatguard.targets import Defaults, make_target
+from flatguard.targets.datasets import ArrayDataset
+
+Images = tuple[torch.Tensor, torch.Tensor]
+
+
+def job(attack: str, defaults: Defaults | None = None, **fields: Any) -> Any:
+    torch.manual_seed(0)
+    target = make_target(tiny(), "tiny", "a test", defaults)
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    dataset = ArrayDataset(images, torch.arange(12) % 4, "random")
+    return resolve(make_spec(model="tiny", attack=attack, **fields), target, dataset)
+
+
+def test_defaults_are_filled_in() -> None:
+    resolved = job("torchattacks:pgd", Defaults(norm="Linf", eps="8/255")).spec
+    assert (resolved.norm, resolved.eps, resolved.attack) == ("Linf", "8/255", "torchattacks:PGD")
+    assert (resolved.n_examples, resolved.batch_size, resolved.device) == (12, 128, "cpu")
+    assert resolved.dataset == "random"
+
+
+def test_one_norm_needs_no_naming() -> None:
+    assert job("torchattacks:PGDL2", eps="0.5").spec.norm == "L2"
+    none = job("torchattacks:GN").spec
+    assert (none.norm, none.eps) == ("none", None)
+
+
+@pytest.mark.parametrize(
+    ("attack", "fields", "error", "expected"),
+    [
+        ("torchattacks:PGD", {"norm": "L2", "eps": "1"}, AttackError, "--norm L2 does not agree"),
+        ("torchattacks:PGD", {}, UsageError, "--eps is needed: tiny has no radius"),
+        ("apgd-ce", {"eps": "8/255"}, UsageError, "--norm is needed: apgd-ce measures Linf, L2"),
+        ("torchattacks:GN", {"eps": "8/255"}, UsageError, "--eps has no meaning"),
+        ("torchattacks:PGD", {"eps": "1", "n_examples": 13}, DataError, "has only 12 images"),
+        ("torchattacks:PGD", {"eps": "1", "device": "cuda:77"}, FlatguardError, "use cpu"),
+        ("torchattacks:PGD", {"eps": "1", "device": "abacus"}, FlatguardError, "use cpu"),
+    ],
+)
+def test_what_does_not_fit(
+    attack: str, fields: dict[str, Any], error: type[Exception], expected: str
+) -> None:
+    with pytest.raises(error) as caught:
+        job(attack, **fields)
+    assert expected in str(caught.value)
+
+
+def test_a_default_radius_belongs_to_its_norm() -> None:
+    defaults = Defaults(norm="Linf", eps="8/255")
+    with pytest.raises(UsageError, match="--eps is needed"):
+        job("torchattacks:PGDL2", defaults)
+
+
+def test_a_corruption_entry_names_both() -> None:
+    with pytest.raises(UsageError, match="name both with --norm and --eps"):
+        job("torchattacks:PGD", Defaults(dataset="cifar10"), norm="Linf")
+
+
+def test_admissible() -> None:
+    clean = torch.full((5, 1, 2, 2), 0.5)
+    images = clean.clone()
+    images[1] += 0.1
+    images[2] += 0.1001
+    images[3, 0, 0, 0] = float("nan")
+    clean[4], images[4] = 0.95, 1.01
+    assert within(images, clean, Budget("Linf", 0.1)).tolist() == [True, True, False, False, False]
+    everywhere = within(images, clean, Budget("none", None)).tolist()
+    assert everywhere == [True, True, True, False, False]
+
+
+class Half(nn.Module):
+    """Decides by the mean brightness: its best L∞ attack is known exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 2)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[-8.0], [8.0]]))
+            self.head.bias.copy_(torch.tensor([4.0, -4.0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x.flatten(1).mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize("attack", ["torchattacks:PGD", "apgd-ce", "foolbox:LinfPGD", "square"])
+def test_robust_accuracy_of_a_model_whose_optimum_is_known(attack: str) -> None:
+    """Mean brightness m moves by at most eps, so x is robust exactly if |m - 1/2| > eps."""
+    brightness = torch.tensor([0.1, 0.3, 0.4, 0.44, 0.47, 0.53, 0.56, 0.6, 0.7, 0.9])
+    images = brightness.view(-1, 1, 1, 1).expand(-1, 3, 4, 4).contiguous()
+    labels = (brightness > 0.5).long()
+    run = flatguard.evaluate(
+        Half().eval(), attack, data=(images, labels), eps="0.05", norm="Linf", seed=1
+    )
+    assert run.summary["clean_accuracy"] == 1.0
+    assert run.summary["robust_accuracy"] == 0.8
+    assert run.samples["robust"].tolist() == [True] * 4 + [False] * 2 + [True] * 4
+    assert run.summary["outside_budget"] == 0
+
+
+def test_a_minimum_norm_attack_counts_only_within_eps() -> None:
+    """DeepFool fools all, at distances from 0.1 to 2.8; only the near ones count."""
+    brightness = torch.tensor([0.1, 0.48, 0.52, 0.9])
+    images = brightness.view(-1, 1, 1, 1).expand(-1, 3, 4, 4).contiguous()
+    labels = (brightness > 0.5).long()
+    run = flatguard.evaluate(
+        Half().eval(), "foolbox:L2DeepFoolAttack", data=(images, labels), eps="0.3",
+        attack_args={"candidates": 2},
+    )  # fmt: skip
+    assert run.samples["robust"].tolist() == [True, False, False, True]
+    fooled = (run.samples["adv_prediction"] != run.samples["label"]).tolist()
+    assert fooled == [True] * 4
+    assert run.summary["outside_budget"] == 2
+
+
+def test_misclassified_images_are_not_robust(tiny_data: Images) -> None:
+    torch.manual_seed(0)
+    model = tiny().eval()
+    x, _ = tiny_data
+    right = model(x).argmax(1)
+    labels = torch.where(torch.arange(12) < 6, right, (right + 1) % 4)
+    run = flatguard.evaluate(model, "torchattacks:VANILA", data=(x, labels))
+    assert run.summary["clean_accuracy"] == run.summary["robust_accuracy"] == 0.5
+    assert run.summary["clean_interval"] == run.summary["robust_interval"]
+
+
+class TurnsNan(nn.Module):
+    """NaN for bright images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = tiny()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bright = x.flatten(1).mean(1, keepdim=True) > 0.9
+        return torch.where(bright, torch.nan, self.net(x))
+
+
+def test_nan_on_a_later_image_leaves_nothing_behind(tiny_data: Images, tmp_path: Path) -> None:
+    x, y = tiny_data
+    x = x.clone()
+    x[10] = 0.95
+    with pytest.raises(ModelError, match="1 of the clean images, the first of them sample 10"):
+        flatguard.evaluate(
+            TurnsNan(), "torchattacks:FGSM", data=(x, y), eps="1/255", out=tmp_path / "run"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_under_attack_is_no_robustness() -> None:
+    x = torch.full((3, 3, 8, 8), 0.89)
+    model = TurnsNan().eval()
+    y = model(x).argmax(1)
+    run = flatguard.evaluate(
+        model, "torchattacks:GN", data=(x, y), attack_args={"std": 5.0}, seed=3
+    )
+    frame = run.samples
+    broken = frame["adv_margin"].isna()
+    assert not frame.loc[broken, "robust"].any()
+
+
+def test_an_attack_that_fails_leaves_an_incomplete_run(tiny_data: Images, tmp_path: Path) -> None:
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.calls = tiny(), 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            if self.calls > 14:
+                raise RuntimeError("out of luck\nand more")
+            return self.net(x)
+
+    with pytest.raises(AttackError, match=r"torchattacks:PGD failed: RuntimeError: out of luck$"):
+        flatguard.evaluate(
+            Fails(), "torchattacks:PGD", data=tiny_data, eps="1/255", batch_size=4,
+            attack_args={"steps": 5}, out=tmp_path / "run",
+        )  # fmt: skip
+    run = flatguard.load_run(tmp_path / "run")
+    assert not run.complete
+    assert run.samples["sample"].tolist() == [0, 1, 2, 3]
+    with pytest.raises(FlatguardError, match="has no summary"):
+        _ = run.summary
+
+
+def test_the_same_spec_gives_the_same_bits_and_another_seed_does_not(tiny_data: Images) -> None:
+    torch.manual_seed(0)
+    model = tiny().eval()
+    digests = []
+    for seed in (0, 0, 1):
+        np.random.seed(seed + 5)  # the caller's generators do not matter
+        torch.manual_seed(seed + 9)
+        run = flatguard.evaluate(
+            model, "torchattacks:PGD", data=tiny_data, eps="8/255", batch_size=5, seed=seed
+        )
+        digests.append(run.summary["adversarial_sha256"])
+    assert digests[0] == digests[1] != digests[2]
