@@ -51,18 +51,21 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     try:
-        result: Any = app(args=arguments, standalone_mode=False)
+        result: Any = app(args=arguments, prog_name="flatguard", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except FlatguardError as error:
         code = error.exit_code
         typer.echo(f"flatguard: {error}", err=True)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-        typer.echo("flatguard: interrupted", err=True)
+    except SystemExit as stop:  # newer typers turn an interrupt into this themselves
+        code = stop.code if isinstance(stop.code, int) else USAGE
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
             raise
         code = USAGE
         is_help = type(error).__name__ == "NoArgsIsHelpError"
         typer.echo(f"{'' if is_help else 'flatguard: '}{error.format_message()}", err=True)
+    if code == INTERRUPTED:
+        typer.echo("flatguard: interrupted; blocks that were finished are kept", err=True)
     sys.exit(code)

@@ -1,0 +1,246 @@
+"""The command line as a person and as a script see it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.architectures import tiny
+
+import flatguard
+from flatguard.cli.app import main
+
+ARCH = str(Path(__file__).parents[1] / "support" / "architectures.py")
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str):
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> object:
+    def call(*arguments: object) -> Result:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Result(int(caught.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A checkpoint and a data set, as a user has them."""
+    torch.manual_seed(0)
+    save_file(tiny().state_dict(), tmp_path / "weights.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", images=pixels, labels=np.arange(12) % 4)
+    return tmp_path
+
+
+CHECKPOINT = [
+    "evaluate", "--model", "weights.safetensors", "--arch", f"{ARCH}:tiny", "--mean",
+    ".485,.456,.406", "--std", ".229,.224,.225", "--dataset", "data.npz",
+]  # fmt: skip
+PGD = ["--attack", "torchattacks:PGD", "--attack-arg", "steps=3", "--eps", "8/255"]
+
+
+def test_the_answer_for_a_person(cli, files: Path) -> None:
+    result = cli(*CHECKPOINT, *PGD, "--out", "run")
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert "12 of 12 images from data.npz; torchattacks:PGD within Linf 8/255" in lines[0]
+    for words in ("clean accuracy", "robust accuracy, Linf 8/255", "95% interval", "median log κ"):
+        assert words in result.out
+    assert lines[-1] == "run"
+    assert flatguard.load_run("run").complete
+
+
+def test_one_json_object_on_stdout(cli, files: Path) -> None:
+    result = cli(*CHECKPOINT, *PGD, "--json", "--seed", "3")
+    assert result.code == 0
+    summary = json.loads(result.out)
+    assert {
+        "model", "attack", "norm", "eps", "n_examples", "clean_accuracy", "robust_accuracy",
+        "sample_forwards", "sample_backwards", "adversarial_sha256", "seconds", "run",
+    } <= set(summary)  # fmt: skip
+    assert (summary["model"], summary["attack"]) == ("weights", "torchattacks:PGD")
+    assert (summary["norm"], summary["eps"]) == ("Linf", 8 / 255)
+    assert (summary["n_examples"], summary["sample_forwards"]) == (12, 36)
+    assert "12 of 12 images" in result.err
+    assert flatguard.load_run(summary["run"]).spec.seed == 3
+
+
+def test_quiet_says_only_the_answer(cli, files: Path) -> None:
+    result = cli(*CHECKPOINT, *PGD, "--quiet")
+    assert result.err == ""
+    assert "images from" not in result.out
+    assert "robust accuracy" in result.out
+    machine = cli(*CHECKPOINT, *PGD, "--quiet", "--json")
+    assert machine.err == ""
+
+
+def test_what_was_typed_is_in_the_manifest(files: Path) -> None:
+    command = [sys.executable, "-m", "flatguard", *CHECKPOINT, *PGD, "--out", "run", "--quiet"]
+    subprocess.run(command, check=True, cwd=files)
+    typed = flatguard.load_run(files / "run").manifest.command
+    assert list(typed[1:]) == [*CHECKPOINT, *PGD, "--out", "run", "--quiet"]
+
+
+def swap(option: str, value: str) -> list[str]:
+    changed = [*CHECKPOINT, *PGD]
+    changed[changed.index(option) + 1] = value
+    return changed
+
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "unknown model": (["evaluate", "--model", "Carman2019", *PGD], "nearest: Carmon2019Unlabeled"),
+    "ambiguous prefix": (["evaluate", "--model", "Wang2023", *PGD], "is ambiguous: Wang2023Better"),
+    "no such file": (swap("--model", "no/weights.pt"), "no file no/weights.pt"),
+    "wrong architecture": (swap("--arch", f"{ARCH}:resnet20"), "missing: conv1.weight"),
+    "no architecture": (
+        ["evaluate", "--model", "weights.safetensors", "--dataset", "data.npz", *PGD],
+        "name their network with --arch",
+    ),
+    "truncated": (swap("--model", "truncated.safetensors"), "damaged or truncated"),
+    "pickle": (swap("--model", "evil.pt"), "runs code when it is loaded"),
+    "outside the box": (swap("--dataset", "outside.npz"), "expected images in [0, 1]"),
+    "labels": (swap("--dataset", "labels.npz"), "expected labels from 0 to 3"),
+    "nan": (swap("--model", "nan.safetensors"), "gives NaN or infinite logits"),
+    "negative eps": (swap("--eps", "-8/255"), "expected a positive number such as 8/255"),
+    "eps that is a word": (swap("--eps", "large"), "expected a number such as 8/255"),
+    "norm mismatch": ([*CHECKPOINT, *PGD, "--norm", "L2"], "--norm L2 does not agree"),
+    "unknown norm": ([*CHECKPOINT, *PGD, "--norm", "Linfty"], "--norm"),
+    "eps twice": ([*CHECKPOINT, *PGD, "--attack-arg", "eps=0.1"], "give the radius with --eps"),
+    "a typo": ([*CHECKPOINT, *PGD, "--attack-arg", "step=1"], "nearest: steps"),
+    "a folder that exists": ([*CHECKPOINT, *PGD, "--out", "."], "exists already"),
+    "a folder under a file": ([*CHECKPOINT, *PGD, "--out", "data.npz/run"], "cannot write to"),
+    "mean without std": (
+        ["evaluate", "--model", "weights.safetensors", "--mean", ".5", *PGD],
+        "go",
+    ),
+    "mean of words": (swap("--mean", "a,b,c"), "--mean: expected numbers"),
+    "three means, one std": (swap("--std", ".5"), "go together"),
+    "unknown attack": (swap("--attack", "torchattacks:PDG"), "nearest: torchattacks:PGD"),
+    "unknown data": (swap("--dataset", "cifar11"), "no data set 'cifar11'"),
+    "too many": ([*CHECKPOINT, *PGD, "--n-examples", "13"], "has only 12 images"),
+    "no images": ([*CHECKPOINT, *PGD, "--n-examples", "0"], "--n-examples"),
+    "no radius": ([*CHECKPOINT, "--attack", "torchattacks:PGD"], "--eps is needed"),
+    "unknown option": ([*CHECKPOINT, *PGD, "--epz", "1"], "--epz"),
+    "missing option": (["evaluate", "--model", "demo"], "Missing option '--attack'"),
+    "a negative seed": ([*CHECKPOINT, *PGD, "--seed", "-1"], "--seed"),
+    "no such device": ([*CHECKPOINT, *PGD, "--device", "cuda:99"], "use cpu"),
+    "no such threat model": (
+        ["evaluate", "--model", "Carmon2019", *PGD, "--threat-model", "L7"],
+        "expected one of Linf, L2",
+    ),
+    "offline": (["evaluate", "--model", "Carmon2019", *PGD], "put the checkpoint at models/"),
+    "cifar10 is not here": (swap("--dataset", "cifar10"), "--data-dir"),
+    "a head that is none": ([*CHECKPOINT, *PGD, "--head", "model.1"], "--head model.1:"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_exit_2(case: str, cli, files: Path) -> None:
+    whole = (files / "weights.safetensors").read_bytes()
+    (files / "truncated.safetensors").write_bytes(whole[:-100])
+    torch.save({"state_dict": Path.cwd}, files / "evil.pt")
+    state = {k: v * float("nan") for k, v in tiny().state_dict().items()}
+    save_file(state, files / "nan.safetensors")
+    pixels = np.zeros((12, 3, 8, 8), np.float32)
+    np.savez(files / "outside.npz", images=pixels + 2, labels=np.arange(12) % 4)
+    np.savez(files / "labels.npz", images=pixels, labels=np.arange(12))
+    before = sorted(files.rglob("*"))
+    arguments, expected = BAD[case]
+    result = cli(*arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("flatguard: ")
+    assert result.err.count("\n") == 1
+    assert expected in result.err
+    assert sorted(files.rglob("*")) == before  # nothing half-written
+
+
+def test_a_model_in_training_mode_is_said(cli, files: Path) -> None:
+    torch.save(tiny().train(), files / "whole.pt")
+    result = cli("evaluate", "--model", "whole.pt", "--allow-code", "--dataset", "data.npz", *PGD)
+    assert result.code == 0
+    assert "it was put into eval mode" in result.out
+
+
+def test_without_a_head_kappa_is_said_to_be_missing(cli, files: Path) -> None:
+    torch.save(torch.nn.Sequential(tiny(), torch.nn.Softmax(1)).eval(), files / "soft.pt")
+    result = cli("evaluate", "--model", "soft.pt", "--allow-code", "--dataset", "data.npz", *PGD)
+    assert result.code == 0
+    assert "κ is not measured: the output is not 0.3's times one positive factor" in result.out
+    assert "median log κ" in result.out
+    assert "not measured: " in result.out
+
+
+def test_scaled_logits_are_said(cli, files: Path) -> None:
+    result = cli(*CHECKPOINT, *PGD, "--logit-scale", "100")
+    assert "logits × 100" in result.out
+
+
+def test_attacks(cli) -> None:
+    everything = cli("attacks")
+    assert everything.code == 0
+    for name in ("apgd-ce", "torchattacks:PGD", "foolbox:LinfPGD"):
+        assert name in everything.out
+    one = json.loads(cli("attacks", "torchattacks:PGD", "--json").out)
+    assert one[0]["norms"] == ["Linf"]
+    assert one[0]["arguments"]["steps"] == "10"
+    assert "random_start=True" in cli("attacks", "torchattacks:PGD").out.replace("\n", "")
+    assert cli("attacks", "PDG").code == 2
+
+
+def test_models(cli) -> None:
+    everything = json.loads(cli("models", "--json").out)
+    assert everything[0]["name"] == "demo"
+    assert len(everything) > 150
+    found = cli("models", "carmon")
+    assert "Carmon2019Unlabeled" in found.out
+    assert "Linf 8/255" in found.out
+    corrupted = cli("models", "--dataset", "cifar100", "--threat-model", "corruptions")
+    assert "name --norm and --eps" in corrupted.out
+    assert cli("models", "--dataset", "mnist").code == 2
+
+
+def test_models_says_which_are_here(cli, tmp_path: Path) -> None:
+    file = tmp_path / "zoo" / "cifar10" / "Linf" / "Carmon2019Unlabeled.pt"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"")
+    rows = json.loads(cli("models", "Carmon", "--model-dir", tmp_path / "zoo", "--json").out)
+    assert [row["here"] for row in rows] == [True]
+
+
+def test_help_and_version(cli) -> None:
+    assert cli("--version").out == f"flatguard {flatguard.__version__}\n"
+    usage = cli()
+    assert usage.code == 2
+    assert "Usage: flatguard" in usage.out + usage.err
+    assert "--attack-arg" in cli("evaluate", "--help").out
+
+
+def test_an_interrupted_run_exits_with_130() -> None:
+    command = [sys.executable, "-m", "flatguard", "evaluate", "--model", "demo"]
+    command += ["--attack", "square", "--out", "run"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while not Path("run/evidence/manifest.json").exists():
+        assert time.monotonic() < deadline, "the run did not begin"
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("flatguard: interrupted\n")
+    assert not flatguard.load_run("run").complete
