@@ -1,6 +1,5 @@
 """The third-party stack imports together, in any order, in a process of its own."""
 
-import itertools
 import subprocess
 import sys
 import textwrap
@@ -10,9 +9,10 @@ import pytest
 
 from flatguard import compat
 
-LIBRARIES = ("torchattacks", "autoattack", "robustbench", "foolbox")
-# All 24 orders would take minutes: each library comes first and last once, and after each other.
-ORDERS = [LIBRARIES, LIBRARIES[::-1], *(o for o in itertools.permutations(LIBRARIES))][:2] + [
+# All 24 orders would take minutes; in these, each comes first once and after each other once.
+ORDERS = [
+    ("torchattacks", "autoattack", "robustbench", "foolbox"),
+    ("foolbox", "robustbench", "autoattack", "torchattacks"),
     ("autoattack", "foolbox", "torchattacks", "robustbench"),
     ("robustbench", "torchattacks", "foolbox", "autoattack"),
 ]

@@ -162,7 +162,7 @@ def test_bad_input_is_one_line_and_exit_2(case: str, cli, files: Path) -> None:
     arguments, expected = BAD[case]
     result = cli(*arguments)
     assert result.code == 2
-    assert result.out == ""
+    assert result.out.count("\n") <= 1  # what was resolved, if it got so far
     assert result.err.startswith("flatguard: ")
     assert result.err.count("\n") == 1
     assert expected in result.err
@@ -242,5 +242,5 @@ def test_an_interrupted_run_exits_with_130() -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.endswith("flatguard: interrupted\n")
+    assert err == "flatguard: interrupted; blocks that were finished are kept\n"
     assert not flatguard.load_run("run").complete

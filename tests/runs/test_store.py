@@ -130,7 +130,7 @@ def test_a_folder_without_permission() -> None:
 
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot write to .*; name another folder with --out"):
+    with pytest.raises(RunFolderError, match=r"cannot write to .*; name another folder with --out"):
         store.check_new(tmp_path / "file" / "run")
 
 
