@@ -1,0 +1,53 @@
+"""Interleaved timing: what is compared runs in turns, so that a slow minute slows both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How much longer one thing takes than another, pair by pair.
+
+    Attributes:
+        median: of the paired ratios.
+        upper: upper end of the 95% bootstrap interval of that median (10,000 resamples, seed 0).
+        seconds: median time of what is measured.
+        base_seconds: median time of what it is measured against.
+    """
+
+    median: float
+    upper: float
+    seconds: float
+    base_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.median:6.3f} times (95% bound {self.upper:.3f}); "
+            f"{self.seconds * 1e3:.2f} ms against {self.base_seconds * 1e3:.2f} ms"
+        )
+
+
+def interleaved(measured: Callable[[], object], base: Callable[[], object], repeats: int) -> Ratio:
+    """Time both `repeats` times in turns, after one turn to warm up; the order alternates."""
+    times: dict[str, list[float]] = {"measured": [], "base": []}
+    pair = [("measured", measured), ("base", base)]
+    for turn in range(repeats + 1):
+        for name, function in pair if turn % 2 else pair[::-1]:
+            began = time.perf_counter()
+            function()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    ratios = np.array(times["measured"]) / np.array(times["base"])
+    draws = np.random.default_rng(0).choice(ratios, (10_000, repeats))
+    return Ratio(
+        float(np.median(ratios)),
+        float(np.quantile(np.median(draws, axis=1), 0.975)),
+        statistics.median(times["measured"]),
+        statistics.median(times["base"]),
+    )
