@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -29,9 +30,7 @@ def main() -> None:
     for name, args in ATTACKS.items():
         attack = build_attack(name, BUDGET, 10, dict(args))
 
-        def bare(attack=attack) -> None:  # type: ignore[no-untyped-def]
-            attack.perturb(model, batch.images, batch.labels, seed=0)
-
+        bare = partial(attack.perturb, model, batch.images, batch.labels, seed=0)
         head = flatguard.Recorder(model, batch.images, batch.labels).head
         recorder = flatguard.Recorder(
             model, batch.images, batch.labels, head=head, budget=BUDGET,
@@ -41,7 +40,7 @@ def main() -> None:
         print(f"{name} on ResNet-18, recorded against bare: {ratio}")
 
 
-def recorded(recorder: flatguard.Recorder, run: Callable[[], None]) -> Callable[[], None]:
+def recorded(recorder: flatguard.Recorder, run: Callable[[], object]) -> Callable[[], None]:
     """The same run inside the recorder, whose rows become a table."""
 
     def with_recorder() -> None:

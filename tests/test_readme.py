@@ -23,9 +23,8 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    lines = [
-        line.partition(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()
-    ]
+    shown = [line for block in blocks("sh") for line in block.splitlines()]
+    lines = [line.partition(" #")[0].strip() for line in shown]
     return [line for line in lines if line.startswith("flatguard ")]
 
 
