@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flatguard import runner
+from flatguard import job, runner
 from flatguard.errors import UsageError
 from flatguard.runs import store
 from flatguard.runs.spec import RunSpec, make_spec
@@ -74,13 +74,13 @@ def evaluate(
     began = time.perf_counter()
     path = Path(out) if out is not None else default_folder(spec)
     store.check_new(path)
-    job = runner.resolve(spec, target, dataset)
-    observer.said(runner.describe(job))
-    for note in job.target.notes:
+    resolved = job.resolve(spec, target, dataset)
+    observer.said(job.describe(resolved))
+    for note in resolved.target.notes:
         observer.said(note)
-    if job.target.head is None:
-        observer.said(f"κ is not measured: {job.target.head_reason}")
-    run = runner.run(job, path, command, observer)
+    if resolved.target.head is None:
+        observer.said(f"κ is not measured: {resolved.target.head_reason}")
+    run = runner.run(resolved, path, command, observer)
     summary = summarise(run, time.perf_counter() - began)
     store.write_text(run.path / "summary.json", json.dumps(summary, indent=2, allow_nan=False))
     return run

@@ -11,68 +11,86 @@ import typer
 
 from flatguard.errors import UsageError
 
-Text = str | None
+Model = Annotated[
+    str,
+    typer.Option(
+        help="demo; a RobustBench entry or a prefix of one; timm:NAME; torchvision:NAME; or the "
+        "path of a .safetensors, .pt, .pth or .pt2 file."
+    ),
+]
+Attack = Annotated[
+    str, typer.Option(help="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...")
+]
+AttackArg = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="An argument of the attack; may be repeated."),
+]
+Norm = Annotated[str | None, typer.Option(help="Linf, L2, L1, L0 or none.")]
+Eps = Annotated[str | None, typer.Option(help="The radius for images in [0, 1]: 8/255.")]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(
+        help="demo, cifar10, cifar100, imagenet; a .npz or .pt; images.npy,labels.npy; or a "
+        "folder with a subfolder a class."
+    ),
+]
+DataDir = Annotated[Path, typer.Option(help="Where CIFAR and ImageNet are.")]
+Preprocessing = Annotated[
+    str | None, typer.Option(help="RobustBench's name for it: Res256Crop224, Crop288, ...")
+]
+Count = Annotated[int | None, typer.Option(help="The first so many; by default at most 1000.")]
+ThreatModel = Annotated[
+    str | None, typer.Option(help="RobustBench's table: Linf, L2, corruptions, corruptions_3d.")
+]
+ModelDir = Annotated[Path, typer.Option(help="RobustBench's checkpoints.")]
+Arch = Annotated[
+    str | None, typer.Option(help="module:factory or file.py:factory for a file of weights.")
+]
+Mean = Annotated[str | None, typer.Option(help="Per channel, inside the model: .485,.456,.406")]
+Std = Annotated[str | None, typer.Option(help="Per channel, inside the model: .229,.224,.225")]
+HeadName = Annotated[str | None, typer.Option(help="The name of the final linear layer.")]
+LogitScale = Annotated[
+    float, typer.Option(help="Multiply W and b of the head: the same decisions, surer.")
+]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Load files that run code when loaded.")
+]
+Out = Annotated[Path | None, typer.Option(help="The run folder; by default a new one in reports/.")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Samples attacked together; part of the run's identity.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default the best.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the answer.")]
 
 
 def command(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="demo; a RobustBench entry or a prefix of one; timm:NAME; torchvision:NAME; or "
-            "the path of a .safetensors, .pt, .pth or .pt2 file."
-        ),
-    ],
-    attack: Annotated[
-        str, typer.Option(help="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...")
-    ],
-    attack_arg: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="An argument of the attack; may be repeated."),
-    ] = None,
-    norm: Annotated[Text, typer.Option(help="Linf, L2, L1, L0 or none.")] = None,
-    eps: Annotated[Text, typer.Option(help="The radius for images in [0, 1]: 8/255.")] = None,
-    dataset: Annotated[
-        Text,
-        typer.Option(
-            help="demo, cifar10, cifar100, imagenet; a .npz or .pt; images.npy,labels.npy; or a "
-            "folder with a subfolder a class."
-        ),
-    ] = None,
-    data_dir: Annotated[Path, typer.Option(help="Where CIFAR and ImageNet are.")] = Path("data"),
-    preprocessing: Annotated[
-        Text, typer.Option(help="RobustBench's name for it: Res256Crop224, Crop288, ...")
-    ] = None,
-    n_examples: Annotated[
-        int | None, typer.Option(help="The first so many; by default at most 1000.")
-    ] = None,
-    threat_model: Annotated[
-        Text, typer.Option(help="RobustBench's table: Linf, L2, corruptions, corruptions_3d.")
-    ] = None,
-    model_dir: Annotated[Path, typer.Option(help="RobustBench's checkpoints.")] = Path("models"),
-    arch: Annotated[
-        Text, typer.Option(help="module:factory or file.py:factory for a file of weights.")
-    ] = None,
-    mean: Annotated[Text, typer.Option(help="Per channel, inside the model: .485,.456,.4")] = None,
-    std: Annotated[Text, typer.Option(help="Per channel, inside the model: .229,.224,.2")] = None,
-    head: Annotated[Text, typer.Option(help="The name of the final linear layer.")] = None,
-    logit_scale: Annotated[
-        float, typer.Option(help="Multiply W and b of the head: the same decisions, surer.")
-    ] = 1.0,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Load files that run code when loaded.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder; by default a new one in reports/.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Samples attacked together; part of the run's identity.")
-    ] = None,
-    device: Annotated[Text, typer.Option(help="cpu, cuda, cuda:1; by default the best.")] = None,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the answer.")] = False,
+    model: Model,
+    attack: Attack,
+    attack_arg: AttackArg = None,
+    norm: Norm = None,
+    eps: Eps = None,
+    dataset: DatasetName = None,
+    data_dir: DataDir = Path("data"),
+    preprocessing: Preprocessing = None,
+    n_examples: Count = None,
+    threat_model: ThreatModel = None,
+    model_dir: ModelDir = Path("models"),
+    arch: Arch = None,
+    mean: Mean = None,
+    std: Std = None,
+    head: HeadName = None,
+    logit_scale: LogitScale = 1.0,
+    allow_code: AllowCode = False,
+    out: Out = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Attack a model, record the geometry of every call, and measure what is left.
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import sys
+import tempfile
 import urllib.parse
 import warnings
 from collections.abc import Iterator
@@ -184,20 +185,20 @@ def _fetch(entry: Entry, file: Path, drive_id: str) -> None:
         return
     if why := unreachable(GOOGLE_DRIVE):
         raise _no_weights(entry, why, file)
-    partial = file.with_name(f"{file.name}.part{os.getpid()}")
     try:
         import gdown
 
         file.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(sys.stderr), bounded_sockets(60.0):
-            gdown.download(id=drive_id, output=str(partial))
-        if not _looks_like_weights(partial):
-            raise OSError("what came back is not a checkpoint (a quota page?)")
-        partial.replace(file)
+        # gdown leaves its own temporary files behind when it is cut off; the folder takes them.
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".download-") as folder:
+            partial = Path(folder) / file.name
+            with contextlib.redirect_stdout(sys.stderr), bounded_sockets(60.0):
+                gdown.download(id=drive_id, output=str(partial))
+            if not _looks_like_weights(partial):
+                raise OSError("what came back is not a checkpoint (a quota page?)")
+            partial.replace(file)
     except Exception as error:  # gdown raises its own, requests' and the system's
         raise _no_weights(entry, f"download failed: {one_line(error)}", file) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _looks_like_weights(file: Path) -> bool:

@@ -78,6 +78,26 @@ def test_neither_file_nor_network(tmp_path: Path) -> None:
     assert not (tmp_path / "zoo").exists()
 
 
+@pytest.mark.parametrize("half", [b"PK\x03\x04 the first half", b"<html>quota exceeded</html>"])
+def test_a_download_that_fails_leaves_nothing_to_be_loaded(
+    half: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transfer itself cannot be real here; what it leaves behind is."""
+    import gdown
+
+    def broken(id: str, output: str) -> None:
+        Path(output + "abc.part").write_bytes(half)
+        Path(output).write_bytes(half)
+        if half.startswith(b"PK"):
+            raise ConnectionError("cut off")
+
+    monkeypatch.setattr(robustbench, "unreachable", lambda host: None)
+    monkeypatch.setattr(gdown, "download", broken)
+    with pytest.raises(EnvironmentProblem, match=r"download failed: .*put the checkpoint at"):
+        flatguard.load_target("Carmon2019", model_dir=tmp_path / "zoo")
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
 def test_an_entry_from_a_hub_without_network() -> None:
     with pytest.raises(EnvironmentProblem, match=r"nothing in the hub's cache.*FLATGUARD_OFFLINE"):
         flatguard.load_target("Debenedetti2022Light_XCiT-S12", dataset="cifar10")

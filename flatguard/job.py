@@ -1,0 +1,196 @@
+"""A resolved spec with everything loaded: defaults filled in, contradictions refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
+from flatguard.errors import AttackError, DataError, EnvironmentProblem, UsageError
+from flatguard.geometry.budget import Norm
+from flatguard.randomness import seeded
+from flatguard.runs.spec import RunSpec, derive_seed
+from flatguard.targets import Target, load_target, prepare
+from flatguard.targets.datasets import Dataset, load_dataset
+
+DEFAULT_N_EXAMPLES = 1000
+LARGEST_BATCH = 128
+BATCH_VALUES = 5_000_000
+"""A batch holds about this many pixel values: 128 at CIFAR's size, 32 at ImageNet's."""
+
+FIRST_LOOK = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """A resolved spec with everything loaded that it names."""
+
+    spec: RunSpec
+    target: Target
+    dataset: Dataset
+    attack: Attack
+    device: torch.device
+
+    @property
+    def count(self) -> int:
+        """How many samples are evaluated."""
+        return _resolved(self.spec.n_examples)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model has."""
+        return _resolved(self.target.num_classes)
+
+    @property
+    def block_size(self) -> int:
+        """How many samples are attacked together."""
+        return _resolved(self.spec.batch_size)
+
+
+def resolve(
+    spec: RunSpec,
+    target: Target | None = None,
+    dataset: Dataset | None = None,
+) -> Job:
+    """Load what a spec names and fill in its defaults.
+
+    Cheap checks come first, so that a typo is found before a model is loaded.
+
+    Args:
+        spec: what is asked for.
+        target: instead of loading `spec.model`.
+        dataset: instead of loading `spec.dataset`.
+    """
+    info = find_attack(spec.attack)
+    check_args(info, spec.attack_args)
+    device = _device(spec.device)
+    if spec.norm is not None:
+        _agreed_norm(info, spec.norm, None)
+    target = target or load_target(
+        spec.model,
+        dataset=spec.dataset,
+        threat_model=spec.threat_model,
+        model_dir=spec.model_dir,
+        arch=spec.arch,
+        mean=spec.mean,
+        std=spec.std,
+        allow_code=spec.allow_code,
+    )
+    budget_fields = _budget_fields(spec, info, target)
+    data_name = dataset.name if dataset else _dataset_name(spec, target)
+    preprocessing = spec.preprocessing or target.defaults.preprocessing
+    dataset = dataset or load_dataset(
+        data_name,
+        n_examples=spec.n_examples or DEFAULT_N_EXAMPLES,
+        data_dir=spec.data_dir,
+        preprocessing=preprocessing,
+    )
+    count = _count(spec.n_examples, dataset)
+    first = dataset.block(0, min(count, FIRST_LOOK)).images.to(device)
+    target.model.to(device)
+    with seeded(derive_seed(spec.seed, 0, "first look"), device):
+        target = prepare(target, first, head=spec.head, logit_scale=spec.logit_scale)
+    resolved = spec.model_copy(
+        update={
+            "dataset": data_name,
+            "preprocessing": preprocessing,
+            "n_examples": count,
+            "attack": info.name,
+            "batch_size": spec.batch_size or _batch_size(first[0].numel()),
+            "device": str(device),
+            **budget_fields,
+        }
+    )
+    attack = build_attack(
+        info.name, resolved.budget(), _resolved(target.num_classes), spec.attack_args
+    )
+    return Job(resolved, target, dataset, attack, device)
+
+
+def describe(job: Job) -> str:
+    """The first line that a run prints: what is evaluated, on what, within what."""
+    spec, target = job.spec, job.target
+    pieces = [
+        f"{target.name} ({target.source})",
+        f"{job.count} of {len(job.dataset)} images from {job.dataset.name}",
+        f"{job.attack.info.name} within {job.attack.budget}",
+        f"{target.num_classes} classes",
+        f"batches of {spec.batch_size} on {job.device}",
+        f"seed {spec.seed}",
+    ]
+    if spec.preprocessing:
+        pieces.insert(2, f"preprocessing {spec.preprocessing}")
+    if spec.logit_scale != 1.0:
+        pieces.insert(1, f"logits × {spec.logit_scale:g}")
+    return "; ".join(pieces)
+
+
+def _resolved(value: int | None) -> int:
+    if value is None:
+        raise ValueError("the spec is not resolved")
+    return value
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EnvironmentProblem(f"--device {name} is not available here; use cpu") from error
+    return device
+
+
+def _agreed_norm(info: AttackInfo, wanted: Norm | None, default: Norm | None) -> Norm:
+    if wanted is not None:
+        if wanted not in info.norms:
+            raise AttackError(
+                f"--norm {wanted} does not agree with {info.name}, "
+                f"which measures {' or '.join(info.norms)}"
+            )
+        return wanted
+    if default in info.norms and default is not None:
+        return default
+    if len(info.norms) == 1:
+        return info.norms[0]
+    raise UsageError(f"--norm is needed: {info.name} measures {', '.join(info.norms)}")
+
+
+def _budget_fields(spec: RunSpec, info: AttackInfo, target: Target) -> dict[str, Any]:
+    defaults = target.defaults
+    is_corruption_entry = defaults.dataset is not None and defaults.norm is None
+    if is_corruption_entry and (spec.norm is None or spec.eps is None):
+        raise UsageError(
+            f"{target.name} is a corruption entry without a norm and radius of its own; "
+            "name both with --norm and --eps"
+        )
+    norm = _agreed_norm(info, spec.norm, defaults.norm)
+    if norm == "none":
+        if spec.eps is not None:
+            raise UsageError(f"{info.name} knows no budget, so --eps has no meaning for it")
+        return {"norm": norm, "eps": None}
+    eps = spec.eps or (defaults.eps if norm == defaults.norm else None)
+    if eps is None:
+        raise UsageError(f"--eps is needed: {target.name} has no radius of its own in {norm}")
+    return {"norm": norm, "eps": eps}
+
+
+def _dataset_name(spec: RunSpec, target: Target) -> str:
+    name = spec.dataset or target.defaults.dataset
+    if name is None:
+        raise UsageError(f"--dataset is needed: {target.name} has no data set of its own")
+    return name
+
+
+def _count(asked: int | None, dataset: Dataset) -> int:
+    if asked is not None and asked > len(dataset):
+        raise DataError(f"--n-examples {asked}: {dataset.name} has only {len(dataset)} images")
+    return asked or min(DEFAULT_N_EXAMPLES, len(dataset))
+
+
+def _batch_size(values: int) -> int:
+    fitting = max(1, BATCH_VALUES // values)
+    return int(min(LARGEST_BATCH, 2 ** (fitting.bit_length() - 1)))
