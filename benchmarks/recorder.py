@@ -34,7 +34,7 @@ def main() -> None:
         head = flatguard.Recorder(model, batch.images, batch.labels).head
         recorder = flatguard.Recorder(
             model, batch.images, batch.labels, head=head, budget=BUDGET,
-            keeps_order=attack.info.keeps_order,
+            order=attack.info.order,
         )  # fmt: skip
         ratio = interleaved(recorded(recorder, bare), bare, REPEATS)
         print(f"{name} on ResNet-18, recorded against bare: {ratio}")

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from flatguard.attacks.monitor import Order
 from flatguard.errors import ModelError
 from flatguard.geometry.budget import Budget, distance
 from flatguard.job import Job
@@ -88,7 +89,8 @@ def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> stor
     observer.stage(f"attack {job.attack.info.name}", job.count, job.attack.expected_calls())
     for plan in manifest.blocks:
         rows = clean.values.iloc[plan.start : plan.stop]
-        store.write_block(out, _attack_block(job, plan, rows, observer))
+        with store.BlockWriter(out, plan.index) as writer:
+            _attack_block(job, plan, rows, observer, writer)
         observer.advanced(plan.stop - plan.start)
     return store.load_run(out)
 
@@ -114,10 +116,10 @@ def _clean_pass(job: Job, observer: Observer) -> CleanPass:
 
 def _measured(job: Job, batch: Batch, images: Tensor, seed: int) -> pd.DataFrame:
     """One fresh forward pass over `images`, measured against the clean batch."""
-    recorder = _recorder(job, batch, keeps_order=True)
+    recorder = _recorder(job, batch, order=Order(keeps=True))
     with recorder, torch.no_grad(), seeded(seed, job.device):
         job.target.model(images.to(job.device))
-    measured: pd.DataFrame = recorder.trajectory().drop(columns=["sample", "call"])
+    measured: pd.DataFrame = recorder.trajectory()[list(COLUMNS)]
     return measured
 
 
@@ -128,35 +130,42 @@ def _recorder(job: Job, batch: Batch, **how: Any) -> Recorder:
 
 
 def _attack_block(
-    job: Job, plan: store.BlockPlan, clean: pd.DataFrame, observer: Observer
-) -> store.BlockEvidence:
+    job: Job,
+    plan: store.BlockPlan,
+    clean: pd.DataFrame,
+    observer: Observer,
+    writer: store.BlockWriter,
+) -> None:
     batch = job.dataset.block(plan.start, plan.stop)
     recorder = _recorder(
         job,
         batch,
         budget=job.attack.budget,
-        keeps_order=job.attack.info.keeps_order,
+        order=job.attack.info.order,
         first_sample=plan.start,
+        gradients=job.spec.gradients,
         on_call=observer.called,
+        sink=writer.append,
     )
     images, labels = batch.images.to(job.device), batch.labels.to(job.device)
     began = time.perf_counter()
     with recorder:
-        perturbed = job.attack.perturb(job.target.model, images, labels, plan.seed)
+        perturbed = job.attack.perturb(job.target.model, images, labels, plan.seed, recorder)
+    recorder.flush()
     attacked = time.perf_counter()
     adversarial = perturbed.images.cpu()
-    return store.BlockEvidence(
+    samples = _samples(job, plan, batch, adversarial, clean)
+    facts = store.BlockFacts(
         plan=plan,
-        samples=_samples(job, plan, batch, adversarial, clean),
-        trajectory=recorder.trajectory(),
-        adversarial=adversarial,
         calls=recorder.calls,
         sample_forwards=recorder.forwards,
         sample_backwards=recorder.backwards,
         rows_unassigned=recorder.rows_unassigned,
+        segments=tuple(recorder.segments),
         warnings=perturbed.warnings,
-        seconds={"attack": attacked - began, "check": time.perf_counter() - attacked},
     )
+    seconds = {"attack": attacked - began, "check": time.perf_counter() - attacked}
+    writer.commit(samples, adversarial, facts, seconds)
 
 
 def _samples(

@@ -104,7 +104,9 @@ def test_a_notebooks_way() -> None:
         "sample", "call", "loss", "log_kappa", "trace", "feature_norm", "confidence", "margin",
         "prediction", "linf", "l2",
     ]  # fmt: skip
-    assert list(frame.columns) == wanted
+    assert list(frame.columns)[:11] == wanted
+    assert set(frame["assigned_by"]) == {"unique"}
+    assert not frame["bookkeeping"].any()
     assert len(frame) == 8
 
 

@@ -20,9 +20,13 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order
 from flatguard.errors import AttackError, FlatguardError, did_you_mean, one_line
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.randomness import seeded
+
+EXTRAS = {"numba": "foolbox", "curvlinops": "layers"}
+"""Which of flatguard's extras brings a module that not everybody needs."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class AttackInfo:
         norms: the norms that it can measure; `("none",)` if it knows no budget.
         parameters: the arguments that a user may set, with the library's defaults.
         minimum_norm: it looks for the nearest example and knows no radius.
-        keeps_order: calls on a whole batch keep the batch's order; False if not known.
+        order: what is known about the rows of its calls.
         needs: what it cannot do without and no name can give, or None.
     """
 
@@ -44,7 +48,7 @@ class AttackInfo:
     norms: tuple[Norm, ...]
     parameters: Mapping[str, inspect.Parameter]
     minimum_norm: bool = False
-    keeps_order: bool = False
+    order: Order = NO_ORDER
     needs: str | None = None
 
 
@@ -73,7 +77,14 @@ class Attack(ABC):
     args: dict[str, Any] = field(default_factory=dict)
 
     @final
-    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Perturbed:
+    def perturb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        seed: int,
+        monitor: Monitor | None = None,
+    ) -> Perturbed:
         """Run the attack on one batch.
 
         Args:
@@ -82,15 +93,21 @@ class Attack(ABC):
             labels: `(n,)` int64.
             seed: of torch, NumPy and `random` for this batch, and of the attack itself where
                 it takes one. All three generators are put back afterwards.
+            monitor: is told where the attack's runs begin and end; it changes nothing.
 
         Raises:
             AttackError: if the library raises, or returns something of another shape.
         """
-        with seeded(seed, images.device), _quiet() as warnings:
+        monitor = monitor or Nobody()
+        with seeded(seed, images.device), _quiet() as warnings, monitor.attack():
             try:
-                result = self._run(model, images.clone(), labels.clone(), seed)
+                result = self._run(model, images.clone(), labels.clone(), seed, monitor)
             except FlatguardError:
                 raise
+            except ModuleNotFoundError as error:
+                extra = EXTRAS.get(error.name or "")
+                how = f"pip install 'flatguard[{extra}]'" if extra else f"pip install {error.name}"
+                raise AttackError(f"{self.info.name} needs {error.name}: {how}") from error
             except Exception as error:  # a library and a user's model may raise anything
                 raise AttackError(
                     f"{self.info.name} failed: {type(error).__name__}: {one_line(error)}"
@@ -103,8 +120,10 @@ class Attack(ABC):
         return Perturbed(result.detach().to(images.dtype).contiguous(), tuple(warnings))
 
     @abstractmethod
-    def _run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """Build the library's object and call it."""
+    def _run(
+        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int, monitor: Monitor
+    ) -> Tensor:
+        """Build the library's object, let the monitor watch it, and call it."""
 
     @abstractmethod
     def effective_args(self) -> dict[str, Any]:

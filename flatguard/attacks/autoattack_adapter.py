@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
+from flatguard.attacks.monitor import Monitor, Segment, watch
 from flatguard.errors import AttackError
 from flatguard.geometry.budget import Budget, Norm
 
@@ -29,6 +30,9 @@ HIDDEN = {
 }  # fmt: skip
 ATTRIBUTE = {"rho": "thr_decr", "resc_schedule": "rescale_schedule"}
 """Arguments that a part keeps under another name."""
+
+EPS_STAGES = (3.0, 2.0, 1.0)
+"""The multiples of the radius that APGD goes through in L1."""
 
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
 CLASSES_FOR_DLR, CLASSES_FOR_TARGETED_DLR = 3, 4
@@ -61,12 +65,47 @@ def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> 
 
 
 class _AutoAttackPart(Attack):
-    def _run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+    def _run(
+        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int, monitor: Monitor
+    ) -> Tensor:
         attack = _autoattack(model, self.budget, self.info.name, seed, images.device)
         self._configure(attack)
+        self._let_watch(attack, monitor)
         adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
         result: Tensor = adversarial
         return result
+
+    def _let_watch(self, attack: Any, monitor: Monitor) -> None:
+        """Each part's search is `attack_single_run`; all other calls are AutoAttack's checks."""
+        apgd, targeted, fab, square = (
+            attack.apgd, attack.apgd_targeted, attack.fab, attack.square,
+        )  # fmt: skip
+
+        def of_apgd(calls: int) -> Segment:
+            # Where L1 runs shrink their radius in three stages, each stage is a run of its own.
+            stages = len(EPS_STAGES) if apgd.use_largereps else 1
+            restart = calls // stages % apgd.n_restarts
+            return Segment(f"apgd-{apgd.loss}", restart, None, float(apgd.eps))
+
+        def of_targeted(calls: int) -> Segment:
+            stages = len(EPS_STAGES) if targeted.use_largereps else 1
+            run = calls // stages
+            target = run // targeted.n_restarts + 1
+            return Segment("apgd-t", run % targeted.n_restarts, target, float(targeted.eps))
+
+        def of_fab(calls: int) -> Segment:
+            if not fab.targeted:
+                return Segment("fab", calls % fab.n_restarts, None, float(fab.eps))
+            target = fab.target_class - 1
+            return Segment("fab-t", calls % fab.n_restarts, target, float(fab.eps))
+
+        def of_square(calls: int) -> Segment:
+            return Segment("square", calls % square.n_restarts, None, float(square.eps))
+
+        for part, describe in (
+            (apgd, of_apgd), (targeted, of_targeted), (fab, of_fab), (square, of_square),
+        ):  # fmt: skip
+            watch(monitor, part, "attack_single_run", describe)
 
     def _configure(self, attack: Any) -> None:
         # More target classes than the model has wrong ones is an IndexError in the library.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
+from flatguard.attacks.monitor import Monitor, Order, Segment, watch_first_argument_model
 from flatguard.geometry.budget import Budget, Norm
 
 PREFIX = "foolbox:"
@@ -36,7 +37,6 @@ def infos() -> dict[str, AttackInfo]:
 
 def _info(name: str, cls: Any) -> AttackInfo:
     from foolbox.attacks.base import FixedEpsilonAttack
-    from foolbox.attacks.gradient_descent_base import BaseGradientDescent
 
     norms = _norms(cls)
     return AttackInfo(
@@ -45,7 +45,7 @@ def _info(name: str, cls: Any) -> AttackInfo:
         norms,
         parameters_of(cls, HIDDEN),
         minimum_norm=norms != ("none",) and not issubclass(cls, FixedEpsilonAttack),
-        keeps_order=issubclass(cls, BaseGradientDescent),
+        order=Order(keeps=True),  # Foolbox's attacks work on the whole batch until they return
     )
 
 
@@ -71,11 +71,15 @@ def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> 
 
 
 class _FoolboxAttack(Attack):
-    def _run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+    def _run(
+        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int, monitor: Monitor
+    ) -> Tensor:
         import foolbox
 
         wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
         attack = self._make()
+        segment = Segment(type(attack).__name__, eps=self.budget.eps)
+        watch_first_argument_model(monitor, attack, "run", segment)
         if isinstance(attack, foolbox.attacks.DatasetAttack):
             attack.feed(wrapped, images)
         criterion = foolbox.criteria.Misclassification(labels)
@@ -87,11 +91,22 @@ class _FoolboxAttack(Attack):
             return result
         # Foolbox cannot clip to an L0 ball; there the nearest example must be near enough.
         epsilon = None if self.budget.norm == "L0" else self.budget.eps
-        raw, clipped, _ = attack(wrapped, images, criterion, epsilons=epsilon)
+        raw, clipped, _ = attack(
+            wrapped, images, criterion, epsilons=epsilon, **self._call_args(wrapped, images, labels)
+        )
         # A fixed-radius attack may leave its ball before Foolbox clips it. What a
         # minimum-norm attack found counts as it is, if it lies inside.
         chosen: Tensor = raw if self.info.minimum_norm else clipped
         return chosen
+
+    def _call_args(self, wrapped: Any, images: Tensor, labels: Tensor) -> dict[str, Any]:
+        """What an attack cannot run without: an example to refine, from blended noise."""
+        import foolbox
+
+        if not self.info.name.endswith(":BinarizationRefinementAttack"):
+            return {}
+        start = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50)
+        return {"starting_points": start.run(wrapped, images, labels)}
 
     def _make(self) -> Any:
         import foolbox

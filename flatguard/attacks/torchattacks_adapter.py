@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
+from flatguard.attacks.monitor import SINGLE_RUNS, Monitor, Order, Segment, watch, watch_individual
 from flatguard.errors import AttackError
 from flatguard.geometry.budget import Budget, Norm
 
@@ -26,6 +27,13 @@ KEEPS_ORDER = frozenset({
     "PIFGSMPP", "CW", "PGDL2", "EADL1", "EADEN",
 })  # fmt: skip
 """Attacks that call the model on the whole batch, in its order, at every step."""
+
+
+CONSECUTIVE_COPIES = frozenset({"PGDRS", "PGDRSL2"})
+"""Attacks that call on each image several times in a row, with other noise each time."""
+
+SEQUENTIAL = frozenset({"SparseFool", "JSMA", "OnePixel", "Pixle"})
+"""Attacks that take one image after the other."""
 
 
 @lru_cache
@@ -47,7 +55,11 @@ def _info(name: str, cls: Any) -> AttackInfo:
         norms,
         parameters_of(cls, HIDDEN),
         minimum_norm=norms != ("none",) and not any(radius in signature for radius in RADII),
-        keeps_order=name in KEEPS_ORDER,
+        order=Order(
+            keeps=name in KEEPS_ORDER,
+            copies="consecutive" if name in CONSECUTIVE_COPIES else "none",
+            sequential=name in SEQUENTIAL,
+        ),
         needs=NEEDS.get(name),
     )
 
@@ -68,13 +80,43 @@ def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> 
     return _TorchAttack(info, budget, num_classes, check_args(info, args))
 
 
+def _let_watch(attack: Any, monitor: Monitor) -> None:
+    """A run is `attack_single_run` where an attack has it, else `forward`, of every part."""
+    parts = [attack, *attack._attacks.values()]
+    wrappers = {id(part) for part in parts if part._attacks}
+    for part in {id(part): part for part in parts}.values():
+        name, eps = type(part).__name__, getattr(part, "eps", None)
+        if name == "DeepFool":
+            watch_individual(monitor, part, "_forward_indiv", Segment(name))
+            continue
+        methods = [method for method in SINGLE_RUNS if hasattr(part, method)]
+        has_restarts = bool(methods) and hasattr(part, "n_restarts")
+        if not methods and id(part) not in wrappers:
+            methods = ["forward"]
+
+        def describe(
+            calls: int, part: Any = part, name: str = name, eps: Any = eps,
+            has_restarts: bool = has_restarts,
+        ) -> Segment:  # fmt: skip
+            restarts = getattr(part, "n_restarts", 1)
+            targeted = hasattr(part, "target_class") and part.target_class is not None
+            target = int(part.target_class) - 1 if targeted else None
+            return Segment(name, calls % restarts if has_restarts else None, target, eps)
+
+        for method in methods:
+            watch(monitor, part, method, describe)
+
+
 class _TorchAttack(Attack):
-    def _run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+    def _run(
+        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int, monitor: Monitor
+    ) -> Tensor:
         arguments = self._arguments()
         if "seed" in self.info.parameters and "seed" not in self.args:
             arguments["seed"] = seed  # AutoAttack's default there is the time of day
         attack = self._class()(model, **arguments)
         attack.set_device(images.device)
+        _let_watch(attack, monitor)
         result: Tensor = attack(images, labels)
         return result
 

@@ -1,27 +1,49 @@
-"""Which clean sample a row of a call belongs to; never a guess.
+"""Which clean sample a row of a call belongs to: a cascade that never guesses.
 
-A row is assigned in one of two ways, and otherwise not at all:
-
-* *identity*: the attack is declared to keep a batch's order, and the call has as many rows
-  as the batch;
-* *unique match*: exactly one clean image lies within the budget of the row. An attack that
-  stays in its budget cannot be assigned wrongly so, and identical images match twice and
-  stay unassigned. Where no budget is declared, a clean image's radius is half its Linf
-  distance from the nearest other one.
+1. *Declared order.* An adapter declares that its attack keeps the order of the batch that it
+   works on, and the call has as many rows as that batch, or a whole multiple of them where the
+   attack is declared to stack copies. The batch is the whole one, or the subset that a run of
+   the attack was watched to begin with.
+2. *Unique match.* Exactly one clean image lies within reach of the row. An image's reach is the
+   budget's radius, or half its distance from the nearest other clean image if that is more: up
+   to there the triangle inequality leaves no second candidate. Identical images have each other
+   within reach, so they are never matched.
+3. *Forced by order.* Attacks call on sorted subsets of the batch. Between two matched rows with
+   as many samples between them as there are rows, each row is forced; it is assigned if that
+   sample is also the nearest one to it.
+4. *Sequence.* An attack that is declared to take one image after the other, each beginning with
+   the image itself, is still at the last image that was matched.
+5. Otherwise *unassigned*, counted and reported.
 """
 
 from __future__ import annotations
 
+import math
+from enum import IntEnum
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
-from flatguard.geometry.budget import Budget, distance
+from flatguard.attacks.monitor import NO_ORDER, Order
+from flatguard.geometry.budget import Budget, Norm, distance
+from flatguard.geometry.precision import wide_type
 
 UNASSIGNED = -1
-PROBES = 64
-"""Coordinates compared first; they rule out nearly all pairs at 1/50 of a full comparison."""
-CHUNK_VALUES = 8_000_000
-"""At most this many values are compared at a time: 32 MB in float32."""
+CHUNK_VALUES = 4_000_000
+"""At most this many values are compared at a time: 16 MB in float32."""
+
+SLACK = 1e-5
+
+
+class How(IntEnum):
+    """How a row was assigned; stored with every row."""
+
+    UNASSIGNED = 0
+    DECLARED = 1
+    UNIQUE = 2
+    ORDER = 3
+    SEQUENCE = 4
 
 
 class Attribution:
@@ -29,70 +51,159 @@ class Attribution:
 
     Args:
         images: the clean batch, `(n, ...)`.
-        budget: what the attack declares to stay within; None if nothing is declared.
-        keeps_order: calls with n rows have the batch's order.
+        budget: the attack's; None if nothing is declared.
+        order: what is declared about the rows of the attack's calls.
     """
 
-    def __init__(self, images: Tensor, budget: Budget | None = None, keeps_order: bool = False):
+    def __init__(
+        self,
+        images: Tensor,
+        budget: Budget | None = None,
+        order: Order = NO_ORDER,
+    ):
         self._images = images
-        self._keeps_order = keeps_order
-        # A difference in one value bounds every L1, L2 and Linf distance, but no L0 distance.
-        bounded = budget is not None and budget.norm in ("Linf", "L2", "L1")
-        self._budget = budget if bounded else None
-        self._can_match = bounded or budget is None
-        flat = images.flatten(1)
-        self._coordinates = _spread_coordinates(flat)
-        self._probes = flat[:, self._coordinates]
-        self._radius = self._radii()
+        self._order = order
+        self._active: Tensor | None = None
+        self._at = UNASSIGNED
+        declared = budget.norm if budget is not None else "none"
+        self._norm: Norm = "Linf" if declared == "none" else declared
+        apart = self._apart(images)
+        apart.fill_diagonal_(math.inf)
+        self._has_twin = apart.amin(dim=1) == 0
+        half = apart.amin(dim=1) / 2.0 * (1.0 - SLACK) if len(images) > 1 else apart.diagonal()
+        eps = budget.eps if budget is not None and budget.eps is not None else 0.0
+        self._radius = half.clamp_min(eps * (1.0 + SLACK) + SLACK * (eps > 0))
+        # A row nearer to image i than this is out of every other image's reach.
+        self._safe = (apart - self._radius).amin(dim=1).minimum(self._radius)
+        self._last: Tensor | None = None
 
-    def assign(self, rows: Tensor) -> Tensor:
-        """The sample of each row, `(m,)` int64, `UNASSIGNED` where it is not certain."""
+    def begin_run(self, batch: Tensor | None) -> Tensor | None:
+        """A run begins that keeps the order of these clean images, if any are given.
+
+        Returns what was active, for `end_run`. The batch counts only if it is certain.
+        """
+        before, self._active = self._active, None
+        if batch is None or batch.shape[1:] != self._images.shape[1:]:
+            return before
+        if torch.equal(batch, self._images):
+            self._active = torch.arange(len(batch), device=batch.device)
+        else:
+            sample = self._unique(batch)
+            certain = bool((sample != UNASSIGNED).all())
+            self._active = sample if certain else None
+        return before
+
+    def end_run(self, before: Tensor | None) -> None:
+        """The run is over; `before` is what `begin_run` returned."""
+        self._active = before
+
+    def assign(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The sample of each row, `UNASSIGNED` where it is not certain, and `How`; `(m,)` each."""
         if rows.shape[1:] != self._images.shape[1:]:
-            return torch.full((len(rows),), UNASSIGNED, device=rows.device)
-        if self._keeps_order and len(rows) == len(self._images):
-            return torch.arange(len(rows), device=rows.device)
-        if not self._can_match:
-            return torch.full((len(rows),), UNASSIGNED, device=rows.device)
-        return self._unique_matches(rows)
+            sample = torch.full((len(rows),), UNASSIGNED, device=rows.device)
+            return sample, torch.zeros_like(sample)
+        known = self._by_declaration(len(rows))
+        if known is not None:
+            return known, torch.full_like(known, How.DECLARED)
+        sample = self._unique(rows)
+        how = torch.where(sample != UNASSIGNED, How.UNIQUE, How.UNASSIGNED)
+        self._force_by_order(rows, sample, how)
+        if self._order.sequential:
+            self._continue_sequence(sample, how)
+        self._last = sample
+        return sample, how
 
-    def _radii(self) -> Tensor:
-        if self._budget is not None and self._budget.eps is not None:
-            return torch.full((len(self._images),), self._budget.eps, device=self._images.device)
-        if len(self._images) == 1:
-            return torch.full((1,), float("inf"), device=self._images.device)
-        # The probes' distance is a lower bound of the true one, so half of it is safe too.
-        apart = torch.cdist(self._probes, self._probes, p=float("inf"))
-        apart.fill_diagonal_(float("inf"))
-        return apart.amin(dim=1) / 2.0 * (1.0 - 1e-4)
+    def _by_declaration(self, count: int) -> Tensor | None:
+        if self._active is not None:
+            return self._active if count == len(self._active) else None
+        n = len(self._images)
+        whole = torch.arange(n, device=self._images.device)
+        if self._order.keeps and count == n:
+            return whole
+        if self._order.copies == "none" or count % n:
+            return None
+        if self._order.copies == "consecutive":
+            return whole.repeat_interleave(count // n)
+        return whole.repeat(count // n)
 
-    def _unique_matches(self, rows: Tensor) -> Tensor:
-        probes = rows.flatten(1)[:, self._coordinates].to(self._probes.dtype)
-        reach = self._radius * (1.0 + 1e-4) + 1e-6
-        near = torch.cdist(probes, self._probes, p=float("inf")) <= reach
-        row, sample = near.nonzero(as_tuple=True)
-        inside = self._within(rows, row, sample)
-        row, sample = row[inside], sample[inside]
-        matches = torch.bincount(row, minlength=len(rows))
-        assigned = torch.full((len(rows),), UNASSIGNED, device=rows.device)
-        assigned[row] = sample
-        assigned[matches != 1] = UNASSIGNED
-        return assigned
+    def _unique(self, rows: Tensor) -> Tensor:
+        """Check one likely image for each row; only rows that this leaves open see all images."""
+        guess = self._guess(rows)
+        near = distance(rows, self._images[guess], self._norm) <= self._safe[guess]
+        sample = torch.where(near, guess, UNASSIGNED)
+        left = (~near).nonzero()[:, 0]
+        if len(left):
+            within = self._apart(rows[left]) <= self._radius
+            only_one = within.sum(dim=1) == 1
+            sample[left] = torch.where(only_one, within.to(torch.int8).argmax(dim=1), UNASSIGNED)
+        return sample
 
-    def _within(self, rows: Tensor, row: Tensor, sample: Tensor) -> Tensor:
-        budget = self._budget or Budget("Linf", None)
-        size = max(1, CHUNK_VALUES // self._images[0].numel())
-        parts = []
-        for r, s in zip(row.split(size), sample.split(size), strict=True):
-            apart = distance(rows[r], self._images[s], budget.norm)
-            inside = budget.contains(apart) if budget.eps is not None else apart < self._radius[s]
-            parts.append(inside)
-        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool, device=rows.device)
+    def _guess(self, rows: Tensor) -> Tensor:
+        n = len(self._images)
+        if len(rows) == n:
+            return torch.arange(n, device=rows.device)
+        if self._last is not None and len(self._last) == len(rows):
+            return self._last.clamp_min(0)
+        return self._nearest(rows)
+
+    def _nearest(self, rows: Tensor) -> Tensor:
+        flat = rows.flatten(1).to(self._images.dtype)
+        return torch.cdist(flat, self._images.flatten(1)).argmin(dim=1)
+
+    def _apart(self, rows: Tensor) -> Tensor:
+        """Distances of rows from all images in the attack's norm, `(m, n)`."""
+        n, values = len(self._images), self._images[0].numel()
+        if self._norm == "L0":
+            size = max(1, CHUNK_VALUES // (n * values))
+            parts = [
+                (part[:, None] != self._images[None]).flatten(2).sum(dim=2)
+                for part in rows.split(size)
+            ]
+            return torch.cat(parts).to(wide_type(rows))
+        order = {"Linf": math.inf, "L2": 2.0, "L1": 1.0}[self._norm]
+        flat = rows.flatten(1).to(self._images.dtype)
+        exact = "donot_use_mm_for_euclid_dist"  # the fast form is off by 1e-3 near 0
+        apart = torch.cdist(flat, self._images.flatten(1), p=order, compute_mode=exact)
+        return apart.to(wide_type(rows))
+
+    def _force_by_order(self, rows: Tensor, sample: Tensor, how: Tensor) -> None:
+        """Assign, in place, what the order of a sorted subset leaves no choice about."""
+        open_rows = (sample == UNASSIGNED).nonzero()[:, 0]
+        active = range(len(self._images)) if self._active is None else self._active.tolist()
+        place = {number: index for index, number in enumerate(active)}
+        places = [place.get(number, UNASSIGNED) for number in sample.tolist()]
+        known = [index for index in places if index != UNASSIGNED]
+        is_sorted = all(a < b for a, b in pairwise(known))
+        if self._order.sequential or not len(open_rows) or len(rows) > len(active) or not is_sorted:
+            return
+        forced = forced_by_order(places, len(active))
+        nearest = self._nearest(rows[open_rows])
+        for row, near in zip(open_rows.tolist(), nearest.tolist(), strict=True):
+            # Identical images stay open: their order is no evidence.
+            if forced[row] == place.get(near) and not self._has_twin[near]:
+                sample[row], how[row] = near, How.ORDER
+
+    def _continue_sequence(self, sample: Tensor, how: Tensor) -> None:
+        """Give open rows, in place, the image that the attack is at."""
+        known = sample[sample != UNASSIGNED]
+        if len(known):
+            self._at = int(known[-1]) if bool((known == known[0]).all()) else UNASSIGNED
+        if self._at != UNASSIGNED:
+            left = sample == UNASSIGNED
+            sample[left], how[left] = self._at, How.SEQUENCE
 
 
-def _spread_coordinates(flat: Tensor) -> Tensor:
-    """Coordinates in which the images differ most, one from each equal stretch."""
-    count = min(PROBES, flat.shape[1])
-    stretch = flat.shape[1] // count
-    spread = flat.amax(dim=0) - flat.amin(dim=0)
-    best = spread[: count * stretch].view(count, stretch).argmax(dim=1)
-    return best + torch.arange(count, device=flat.device) * stretch
+def forced_by_order(sample: list[int], n: int) -> list[int]:
+    """What an increasing sequence over 0 .. n - 1 must be in its open places, or `UNASSIGNED`.
+
+    Example:
+        >>> forced_by_order([0, -1, -1, 3, -1], 6)
+        [0, 1, 2, 3, -1]
+    """
+    forced = list(sample)
+    places = [(-1, -1), *((i, s) for i, s in enumerate(sample) if s != UNASSIGNED)]
+    places.append((len(sample), n))
+    for (i, a), (j, b) in pairwise(places):
+        if j - i == b - a:
+            forced[i + 1 : j] = range(a + 1, b)
+    return forced

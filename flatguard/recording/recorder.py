@@ -4,32 +4,40 @@
         torchattacks.PGD(recorder.model)(x, y)
     recorder.trajectory()
 
-`recorder.model` is the model itself. The hooks return nothing, draw no random number, and
-compute on detached tensors, so the attack sees the same bits as without them.
+`recorder.model` is the model itself. The hooks draw no random number and compute on detached
+tensors, so the attack sees the same bits as without them. With `gradients`, the model is called
+on a view of its input, whose gradient is looked at and passed on unchanged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from flatguard.attacks.monitor import NO_ORDER, Order, Segment
 from flatguard.errors import DataError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.randomness import preserved
 from flatguard.recording.attribution import UNASSIGNED, Attribution
-from flatguard.recording.measure import COLUMNS, HeadCall, measure
-from flatguard.recording.trajectory import CallRows, to_frame
+from flatguard.recording.measure import HeadCall, measure
+from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, to_frame, with_names
 from flatguard.targets.head import Head, HeadSearch, find_head
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HEAD_PROOF_IMAGES = 8
+PIECE_ROWS = 100_000
+"""A sink gets about this many rows at a time: 12 MB."""
+
+GRADIENTS_LATE = 16
+"""So many calls are kept back from a sink, because their gradients may still come."""
 
 
 class Recorder:
@@ -41,16 +49,23 @@ class Recorder:
         labels: its labels, `(n,)`.
         head: the model's proven head, or the end of a search for it; a layer's name; None
             searches.
-        budget: what the attack declares to stay within, for attribution.
-        keeps_order: the attack's calls on n rows have the batch's order.
+        budget: the attack's, for attribution.
+        order: what is known about the rows of the attack's calls, for attribution.
         first_sample: the number of the batch's first sample in its data set.
+        gradients: also record the norm of each input gradient, and whether it is exactly 0.
         on_call: called after each recorded call with its number of rows.
+        sink: gets the trajectory in pieces as the attack runs; `flush()` sends the last one.
+            Host memory then does not grow with the attack, and `trajectory()` holds only what
+            was not sent yet.
 
     Attributes:
         model: the very model that was given.
         head: the proven head, or None, with `head_reason`.
+        segments: the runs of the attack, as its adapter told them; a user's own loop is one.
+        calls: how many calls of the model were recorded.
         forwards: rows that went forward through the model so far.
         backwards: rows of calls whose gradient was asked for, once for each time.
+        rows_unassigned: rows that belong to no sample for certain.
 
     Raises:
         UsageError: if `head` names a layer that is not the head.
@@ -65,9 +80,11 @@ class Recorder:
         *,
         head: Head | HeadSearch | str | None = None,
         budget: Budget | None = None,
-        keeps_order: bool = False,
+        order: Order = NO_ORDER,
         first_sample: int = 0,
+        gradients: bool = False,
         on_call: Callable[[int], None] | None = None,
+        sink: Callable[[pd.DataFrame], None] | None = None,
     ):
         if labels.shape != images.shape[:1]:
             raise DataError(
@@ -76,15 +93,19 @@ class Recorder:
         self.model = model
         device = next((p.device for p in model.parameters()), images.device)
         self._images, self._labels = images.detach().to(device), labels.to(device)
-        self._attribution = Attribution(self._images, budget, keeps_order)
-        self._first_sample, self._on_call = first_sample, on_call
+        self._attribution = Attribution(self._images, budget, order)
+        self._first_sample, self._on_call, self._sink = first_sample, on_call, sink
+        self._gradients = gradients
         self.head, self.head_reason = self._proven(head)
         self._log_weight_norm = math.nan
         self._head_call: HeadCall | None = None
-        self._calls: list[CallRows] = []
+        self._gradient_rows: GradientRows | None = None
+        self._kept: list[CallRows] = []
+        self._kept_rows = 0
         self._handles: list[Any] = []
-        self.forwards = 0
-        self.backwards = 0
+        self.segments: list[Segment] = []
+        self._segment = 0
+        self.calls = self.forwards = self.backwards = self.rows_unassigned = 0
 
     def _proven(self, head: Head | HeadSearch | str | None) -> tuple[Head | None, str | None]:
         if isinstance(head, Head):
@@ -104,11 +125,12 @@ class Recorder:
         return search.head, search.reason
 
     def __enter__(self) -> Recorder:
+        hook = self._handles.append
         if self.head is not None:
             self._log_weight_norm = self.head.log_weight_norm_squared()
-            self._handles.append(self.head.module.register_forward_hook(self._after_head))
-        self._handles.append(self.model.register_forward_pre_hook(self._before_call))
-        self._handles.append(self.model.register_forward_hook(self._after_call, with_kwargs=True))
+            hook(self.head.module.register_forward_hook(self._after_head))
+        hook(self.model.register_forward_pre_hook(self._before_call))
+        hook(self.model.register_forward_hook(self._after_call, with_kwargs=True))
         return self
 
     def __exit__(
@@ -120,33 +142,69 @@ class Recorder:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._head_call = None
+        self._head_call = self._gradient_rows = None
 
-    @property
-    def calls(self) -> int:
-        """How many calls of the model were recorded."""
-        return len(self._calls)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
+        # An attack that copies the model copies its hooks; a copy's calls are not recorded.
+        return self
 
-    @property
-    def rows_unassigned(self) -> int:
-        """How many rows belong to no sample for certain."""
-        return sum(int((call.sample == UNASSIGNED).sum()) for call in self._calls)
+    @contextmanager
+    def attack(self) -> Iterator[None]:
+        """An adapter's attack begins: what is outside its segments is bookkeeping."""
+        before, self._segment = self._segment, BOOKKEEPING
+        try:
+            yield
+        finally:
+            self._segment = before
+
+    @contextmanager
+    def segment(self, segment: Segment, batch: Tensor | None = None) -> Iterator[None]:
+        """A run of the attack begins; `batch` is the clean images whose order its calls keep."""
+        before, self._segment = self._segment, len(self.segments)
+        self.segments.append(segment)
+        active = self._attribution.begin_run(None if batch is None else batch.detach())
+        try:
+            yield
+        finally:
+            self._segment = before
+            self._attribution.end_run(active)
 
     def trajectory(self) -> pd.DataFrame:
         """A row per sample and call; see `flatguard.recording.trajectory` for the columns."""
-        return to_frame(self._calls, self._first_sample)
+        return with_names(to_frame(self._kept, self._first_sample), self.segments)
 
-    def _before_call(self, module: nn.Module, inputs: Any) -> None:
-        self._head_call = None
+    def flush(self, keep: int = 0) -> None:
+        """Send the sink all calls but the last `keep`."""
+        if self._sink is None or len(self._kept) <= keep:
+            return
+        sent = self._kept[: len(self._kept) - keep]
+        self._kept = self._kept[len(sent) :]
+        self._kept_rows = sum(len(call.sample) for call in self._kept)
+        self._sink(to_frame(sent, self._first_sample))
+
+    def _before_call(self, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+        self._head_call = self._gradient_rows = None
+        rows = inputs[0] if inputs else None
+        if module is not self.model or not self._gradients or not isinstance(rows, Tensor):
+            return None
+        self._gradient_rows = GradientRows(len(rows))
+        if not rows.requires_grad or not torch.is_grad_enabled():
+            return None
+        view = rows.view_as(rows)  # a hook on the attack's own tensor would outlive this call
+        view.register_hook(self._gradient_rows.add)
+        return (view, *inputs[1:])
 
     def _after_head(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._head_call = HeadCall(inputs[0].detach(), output.detach()) if inputs else None
+        if self.head is not None and module is self.head.module and inputs:
+            self._head_call = HeadCall(inputs[0].detach(), output.detach())
 
     def _after_call(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any
     ) -> None:
         rows = inputs[0] if inputs else next(iter(keywords.values()), None)
-        if not isinstance(rows, Tensor) or not isinstance(output, Tensor) or output.ndim != 2:
+        if module is not self.model or not isinstance(rows, Tensor):
+            return
+        if not isinstance(output, Tensor) or output.ndim != 2:
             return
         self.forwards += len(rows)
         if output.requires_grad:
@@ -163,12 +221,18 @@ class Recorder:
         return hook
 
     def _record(self, rows: Tensor, logits: Tensor) -> None:
-        sample = self._attribution.assign(rows)
+        sample, how = self._attribution.assign(rows)
         values = measure(
             rows, logits, sample, self._images, self._labels,
             self.head, self._head_call, self._log_weight_norm,
         )  # fmt: skip
-        self._calls.append(CallRows(sample.cpu().numpy(), values.cpu().numpy()))
-
-
-__all__ = ["COLUMNS", "Recorder"]
+        call = CallRows(
+            self.calls, self._segment, sample.cpu().numpy(), how.cpu().numpy(),
+            values.cpu().numpy(), self._gradient_rows,
+        )  # fmt: skip
+        self.calls += 1
+        self.rows_unassigned += int((call.sample == UNASSIGNED).sum())
+        self._kept.append(call)
+        self._kept_rows += len(rows)
+        if self._sink is not None and self._kept_rows >= PIECE_ROWS:
+            self.flush(keep=GRADIENTS_LATE if self._gradients else 0)

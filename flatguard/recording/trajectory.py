@@ -12,43 +12,109 @@
 | `margin` | true class's logit minus the largest other one |
 | `prediction` | class of the largest logit |
 | `linf`, `l2` | distance from the clean image |
+| `assigned_by` | how the sample is known: `declared`, `unique`, `order`, `sequence`, `unassigned` |
+| `part`, `restart`, `target`, `eps` | of the attack's run; missing where it knows none |
+| `bookkeeping` | a call of the library's own, outside the attack's search |
+
+and, where gradients were recorded,
+
+| column | meaning |
+|---|---|
+| `gradients` | how many backward passes reached this row of this call |
+| `zero_gradients` | in how many of them its gradient was exactly 0 |
+| `gradient_norm` | Euclidean norm of the last of them |
 
 A missing value was not measured; it is never 0 instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
-from flatguard.recording.attribution import UNASSIGNED
+from flatguard.attacks.monitor import Segment
+from flatguard.recording.attribution import UNASSIGNED, How
 from flatguard.recording.measure import COLUMNS
 
+BOOKKEEPING = -1
 NARROW = {name: "float32" for name in COLUMNS if name not in ("trace", "prediction")}
 """Stored in float32; a trace may be 1e-200, and is kept in float64."""
 
 
+class GradientRows:
+    """The input gradients of one call, counted as they come."""
+
+    def __init__(self, rows: int):
+        self.count = np.zeros(rows, dtype=np.int16)
+        self.zero = np.zeros(rows, dtype=np.int16)
+        self.norm = np.full(rows, np.nan, dtype=np.float32)
+
+    def add(self, gradient: Tensor) -> None:
+        """A backward pass brought this gradient, `(n, ...)`."""
+        with torch.no_grad():
+            norm = torch.linalg.vector_norm(gradient.detach().flatten(1).double(), dim=1)
+            self.norm = norm.float().cpu().numpy()
+            self.zero += (norm == 0).cpu().numpy()
+            self.count += 1
+
+
 @dataclass(frozen=True)
 class CallRows:
-    """One call: `sample` is `(m,)` within the batch, `values` is `(m, len(COLUMNS))`."""
+    """One call of the model on m rows.
 
+    `sample` and `how` are `(m,)`, `values` is `(m, len(COLUMNS))`.
+    """
+
+    call: int
+    segment: int
     sample: np.ndarray
+    how: np.ndarray
     values: np.ndarray
+    gradients: GradientRows | None = None
 
 
-def to_frame(calls: list[CallRows], first_sample: int = 0) -> pd.DataFrame:
-    """All calls as a DataFrame with the columns above, in the order of the calls."""
+def to_frame(calls: Sequence[CallRows], first_sample: int = 0) -> pd.DataFrame:
+    """Calls as they are stored: numbers only, `assigned_by` and `segment` as codes."""
     sizes = [len(call.sample) for call in calls]
     sample = _joined([call.sample for call in calls], (0,)).astype(np.int64)
     values = _joined([call.values for call in calls], (0, len(COLUMNS)))
-    frame = pd.DataFrame(dict(zip(COLUMNS, values.T, strict=True)))
     number = pd.array(sample + first_sample, dtype="Int32")
     number[sample == UNASSIGNED] = pd.NA
+    frame = pd.DataFrame(dict(zip(COLUMNS, values.T, strict=True)))
     frame.insert(0, "sample", number)
-    frame.insert(1, "call", np.repeat(np.arange(len(calls), dtype=np.int32), sizes))
+    frame.insert(1, "call", np.repeat([call.call for call in calls], sizes).astype(np.int32))
+    frame["assigned_by"] = _joined([call.how for call in calls], (0,)).astype(np.int8)
+    frame["segment"] = np.repeat([call.segment for call in calls], sizes).astype(np.int16)
+    gradients = [call.gradients for call in calls]
+    if calls and all(rows is not None for rows in gradients):
+        known = [rows for rows in gradients if rows is not None]
+        frame["gradients"] = _joined([rows.count for rows in known], (0,))
+        frame["zero_gradients"] = _joined([rows.zero for rows in known], (0,))
+        frame["gradient_norm"] = _joined([rows.norm for rows in known], (0,))
     narrow: pd.DataFrame = frame.astype({**NARROW, "prediction": "int32"})
+    return narrow
+
+
+def with_names(frame: pd.DataFrame, segments: Sequence[Segment]) -> pd.DataFrame:
+    """Stored calls as a person reads them: names for codes, and the runs' facts in columns."""
+    known = [*segments, Segment("")]  # the last one stands for what is in no segment
+    code = frame["segment"].to_numpy().astype(np.int64)
+    bookkeeping = code == BOOKKEEPING
+    code = np.where((code < 0) | (code >= len(segments)), len(segments), code)
+    named: pd.DataFrame = frame.drop(columns=["segment"])
+    ways = [How(value).name.lower() for value in How]
+    named["assigned_by"] = pd.Categorical(np.array(ways)[frame["assigned_by"].to_numpy()], ways)
+    named["part"] = pd.Categorical([known[i].part for i in code])
+    for column in ("restart", "target", "eps"):
+        facts = pd.Series([getattr(segment, column) for segment in known], dtype="Float64")
+        named[column] = facts.iloc[code].array
+    named["bookkeeping"] = bookkeeping
+    narrow: pd.DataFrame = named.astype({"restart": "Int16", "target": "Int16"})
     return narrow
 
 

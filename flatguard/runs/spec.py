@@ -48,6 +48,7 @@ class RunSpec(BaseModel):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     device: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    gradients: bool = False
 
     def budget(self) -> Budget:
         """The norm and radius of a resolved spec."""

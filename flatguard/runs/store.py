@@ -24,7 +24,6 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from flatguard.attacks.monitor import Segment
 from flatguard.errors import RunFolderError, one_line
+from flatguard.recording.trajectory import to_frame, with_names
 from flatguard.runs.spec import RunSpec
 
 FORMAT_VERSION = 1
 EVIDENCE = "evidence"
+SAMPLES, TRAJECTORY = "samples.parquet", "trajectory.parquet"
+ADVERSARIAL = "adversarial.safetensors"
 
 
 class BlockPlan(BaseModel):
@@ -106,24 +109,9 @@ class BlockFacts(BaseModel):
     sample_forwards: int
     sample_backwards: int
     rows_unassigned: int
+    segments: tuple[Segment, ...]
     warnings: tuple[str, ...]
-    files: dict[str, str]
-
-
-@dataclass(frozen=True)
-class BlockEvidence:
-    """One block's results, before they are written."""
-
-    plan: BlockPlan
-    samples: pd.DataFrame
-    trajectory: pd.DataFrame
-    adversarial: Tensor
-    calls: int
-    sample_forwards: int
-    sample_backwards: int
-    rows_unassigned: int
-    warnings: tuple[str, ...]
-    seconds: dict[str, float]
+    files: dict[str, str] = {}
 
 
 def check_new(path: Path) -> None:
@@ -156,33 +144,67 @@ def create(path: Path, manifest: Manifest) -> None:
         raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
 
 
-def write_block(path: Path, block: BlockEvidence) -> None:
-    """Commit one block: whole, or not at all."""
-    final = path / EVIDENCE / "blocks" / f"{block.plan.index:05d}"
-    temporary = final.with_name(f".{final.name}.{os.getpid()}")
-    try:
-        temporary.mkdir()
-        block.samples.to_parquet(temporary / "samples.parquet", compression="zstd", index=False)
-        block.trajectory.to_parquet(
-            temporary / "trajectory.parquet", compression="zstd", index=False
-        )
-        _save_images(temporary / "adversarial.safetensors", block.adversarial)
-        facts = BlockFacts(
-            plan=block.plan,
-            calls=block.calls,
-            sample_forwards=block.sample_forwards,
-            sample_backwards=block.sample_backwards,
-            rows_unassigned=block.rows_unassigned,
-            warnings=block.warnings,
-            files={file.name: _sha256(file) for file in sorted(temporary.iterdir())},
-        )
-        write_text(temporary / "block.json", facts.model_dump_json(indent=2))
-        write_text(temporary / "timing.json", json.dumps(block.seconds, indent=2))
-        temporary.rename(final)
-    except OSError as error:
-        raise RunFolderError(f"cannot write block {final}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+class BlockWriter:
+    """Writes one block under a temporary name; `commit` renames it, and nothing else stays.
+
+    The trajectory goes to disk in row groups while the attack runs.
+    """
+
+    def __init__(self, run: Path, index: int):
+        self._final = run / EVIDENCE / "blocks" / f"{index:05d}"
+        self._folder = self._final.with_name(f".{self._final.name}.{os.getpid()}")
+        self._parquet: Any = None
+
+    def __enter__(self) -> BlockWriter:
+        try:
+            self._folder.mkdir()
+        except OSError as error:
+            raise RunFolderError(f"cannot write block {self._final}: {error}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def append(self, rows: pd.DataFrame) -> None:
+        """Write the next row group of the trajectory."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        try:
+            if self._parquet is None:
+                self._parquet = pq.ParquetWriter(
+                    self._folder / TRAJECTORY, table.schema, compression="zstd"
+                )
+            self._parquet.write_table(table.cast(self._parquet.schema))
+        except OSError as error:
+            raise RunFolderError(f"cannot write block {self._final}: {error}") from error
+
+    def commit(
+        self,
+        samples: pd.DataFrame,
+        adversarial: Tensor,
+        facts: BlockFacts,
+        seconds: dict[str, float],
+    ) -> None:
+        """Write what is left and give the block its name: from here on it counts."""
+        self._close()
+        try:
+            samples.to_parquet(self._folder / SAMPLES, compression="zstd", index=False)
+            _save_images(self._folder / ADVERSARIAL, adversarial)
+            files = {file.name: _sha256(file) for file in sorted(self._folder.iterdir())}
+            whole = facts.model_copy(update={"files": files})
+            write_text(self._folder / "block.json", whole.model_dump_json(indent=2))
+            write_text(self._folder / "timing.json", json.dumps(seconds, indent=2))
+            self._folder.rename(self._final)
+        except OSError as error:
+            raise RunFolderError(f"cannot write block {self._final}: {error}") from error
+
+    def _close(self) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+            self._parquet = None
 
 
 def _save_images(file: Path, images: Tensor) -> None:
@@ -246,12 +268,18 @@ class Run:
     @cached_property
     def samples(self) -> pd.DataFrame:
         """A row per sample, in data set order: clean and adversarial measurements."""
-        return self._table("samples.parquet")
+        return pd.concat(self._tables(SAMPLES), ignore_index=True)
 
     @cached_property
     def trajectory(self) -> pd.DataFrame:
         """A row per sample and model call; the columns are those of `Recorder.trajectory`."""
-        return self._table("trajectory.parquet")
+        named = [
+            with_names(rows, block.segments)
+            for rows, block in zip(self._tables(TRAJECTORY), self.blocks, strict=True)
+        ]
+        table = pd.concat(named, ignore_index=True)
+        table["part"] = table["part"].astype("category")  # blocks may know different parts
+        return table
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -267,7 +295,7 @@ class Run:
         """One block's adversarial images, `(n, channels, height, width)` float32."""
         from safetensors.torch import load_file
 
-        file = self._folder(block) / "adversarial.safetensors"
+        file = self._folder(block) / ADVERSARIAL
         with _reading(file):
             images: Tensor = load_file(file)["adversarial"]
         return images
@@ -305,15 +333,18 @@ class Run:
     def _folder(self, index: int) -> Path:
         return self.path / EVIDENCE / "blocks" / f"{index:05d}"
 
-    def _table(self, name: str) -> pd.DataFrame:
+    def _tables(self, name: str) -> list[pd.DataFrame]:
         parts = []
         for block in self.blocks:
             file = self._folder(block.plan.index) / name
+            if name == TRAJECTORY and TRAJECTORY not in block.files:
+                parts.append(to_frame([]))  # the attack never called the model
+                continue
             with _reading(file):
                 parts.append(pd.read_parquet(file))
         if not parts:
             raise RunFolderError(f"{self.path} has no finished block yet")
-        return pd.concat(parts, ignore_index=True)
+        return parts
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"

@@ -12,6 +12,7 @@ from support.architectures import tiny
 from torch import nn
 
 import flatguard
+from flatguard.attacks.monitor import Order
 from flatguard.errors import DataError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import cross_entropy, margin
@@ -141,7 +142,7 @@ def test_every_number_is_what_the_formulas_give(model: nn.Module, tiny_data: Ima
     moved = (x + 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(2))).clamp(
         0, 1
     )
-    with flatguard.Recorder(model, x, y, keeps_order=True) as recorder:
+    with flatguard.Recorder(model, x, y, order=Order(keeps=True)) as recorder:
         model(moved)
     frame = recorder.trajectory()
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -134,15 +135,36 @@ def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
         store.check_new(tmp_path / "file" / "run")
 
 
+def facts(run: store.Run) -> store.BlockFacts:
+    return run.blocks[0].model_copy(update={"files": {}})
+
+
 def test_a_block_that_cannot_be_written_leaves_nothing(
     run: store.Run, tiny_data: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
-    plan = store.BlockPlan(index=0, start=0, stop=12, seed=1)  # block 0 is there already
-    block = store.BlockEvidence(
-        plan, pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]}), tiny_data[0], 1, 1, 1, 0, (), {}
-    )
     before = sorted(run.path.rglob("*"))
-    with pytest.raises(RunFolderError, match="cannot write block"):
-        store.write_block(run.path, block)
+    with store.BlockWriter(run.path, 0) as writer:  # block 0 is there already
+        writer.append(pd.DataFrame({"b": [1]}))
+        with pytest.raises(RunFolderError, match="cannot write block"):
+            writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], facts(run), {})
     assert sorted(run.path.rglob("*")) == before
     run.verify()
+
+
+def test_a_block_that_is_not_committed_leaves_nothing(run: store.Run) -> None:
+    before = sorted(run.path.rglob("*"))
+    with store.BlockWriter(run.path, 7) as writer:
+        writer.append(pd.DataFrame({"b": [1]}))  # and then the attack fails
+    assert sorted(run.path.rglob("*")) == before
+
+
+def test_the_trajectory_arrives_in_row_groups(run: store.Run, tiny_data: Any) -> None:
+    import pyarrow.parquet as pq
+
+    with store.BlockWriter(run.path, 3) as writer:
+        for call in range(4):
+            writer.append(pd.DataFrame({"call": [call] * 5}))
+        writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], facts(run), {})
+    file = run.path / "evidence" / "blocks" / "00003" / "trajectory.parquet"
+    assert pq.ParquetFile(file).num_row_groups == 4
+    assert pd.read_parquet(file)["call"].tolist() == [c for c in range(4) for _ in range(5)]
