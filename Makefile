@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pytest's processes and torch's threads share the cores: one thread each.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install demo test lint bench constraints clean
+.PHONY: install demo test lint bench docs-attacks constraints clean
 
 install: $(VENV)/.installed
 
@@ -31,6 +31,9 @@ bench: install
 	$(BIN)/python -m benchmarks.sharpness
 	$(BIN)/python -m benchmarks.recorder
 	$(BIN)/python -m benchmarks.imports
+
+docs-attacks: install
+	FLATGUARD_WRITE_DOCS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/contract
 
 # One resolution for every Python and platform. torch 2.13 needs mpmath below 1.4.
 constraints:

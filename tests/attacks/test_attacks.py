@@ -43,6 +43,7 @@ def test_every_library_is_listed_whole() -> None:
         ("torchattacks:PIFGSM", ("Linf",), False),
         ("torchattacks:CW", ("L2",), True),
         ("torchattacks:SparseFool", ("L0",), True),
+        ("torchattacks:FAB", ("Linf", "L2"), False),
         ("torchattacks:GN", ("none",), False),
         ("foolbox:LinfPGD", ("Linf",), False),
         ("foolbox:L2DeepFoolAttack", ("L2",), True),
