@@ -14,12 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from flatguard import job, runner
 from flatguard.errors import UsageError
 from flatguard.runs import store
 from flatguard.runs.spec import RunSpec, make_spec
+from flatguard.targets.checkpoint import SUFFIXES, Program
 from flatguard.targets.datasets import ArrayDataset, Dataset
 from flatguard.targets.target import Target, make_target
 
@@ -89,7 +92,8 @@ def evaluate(
 def default_folder(spec: RunSpec) -> Path:
     """`reports/20260102-030405-demo-apgd-ce`, with a number behind it where that is taken."""
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
-    model = Path(spec.model).stem if "/" in spec.model else spec.model
+    path = Path(spec.model)
+    model = path.stem if path.suffix in SUFFIXES else spec.model
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{moment}-{model}-{spec.attack}")
     candidates = [REPORTS / name, *(REPORTS / f"{name}-{i}" for i in range(2, 100))]
     return next(path for path in candidates if not path.exists())
@@ -140,8 +144,14 @@ def _finite(value: float) -> float | None:
 def _target(model: str | nn.Module | Target) -> Target | None:
     if isinstance(model, Target):
         return model
+    if isinstance(model, torch.jit.ScriptModule):
+        model = Program(model).train(model.training)  # hooks cannot sit on the script itself
     if isinstance(model, nn.Module):
         return make_target(model, type(model).__name__, "a module from Python")
+    if not isinstance(model, str):
+        raise UsageError(
+            f"model: expected a name, a path, a module or a Target, got {type(model).__name__}"
+        )
     return None
 
 
@@ -150,4 +160,6 @@ def _dataset(data: tuple[Tensor, Tensor] | str | None) -> Dataset | None:
         return None
     if not isinstance(data, tuple) or len(data) != 2:
         raise UsageError("data: expected a data set's name or a pair of images and labels")
-    return ArrayDataset(data[0], data[1], "images from Python")
+    images, labels = data
+    numbers = labels if hasattr(labels, "shape") else np.asarray(labels)
+    return ArrayDataset(images, numbers, "images from Python")

@@ -13,7 +13,7 @@ from flatguard.geometry.budget import Norm
 from flatguard.randomness import seeded
 from flatguard.runs.spec import RunSpec, derive_seed
 from flatguard.targets import Target, load_target, prepare
-from flatguard.targets.datasets import Dataset, load_dataset
+from flatguard.targets.datasets import Dataset, load_dataset, uses_preprocessing
 
 DEFAULT_N_EXAMPLES = 1000
 LARGEST_BATCH = 128
@@ -80,7 +80,7 @@ def resolve(
     )
     budget_fields = _budget_fields(spec, info, target)
     data_name = dataset.name if dataset else _dataset_name(spec, target)
-    preprocessing = spec.preprocessing or target.defaults.preprocessing
+    preprocessing = _preprocessing(spec, target, data_name, dataset)
     dataset = dataset or load_dataset(
         data_name,
         n_examples=spec.n_examples or DEFAULT_N_EXAMPLES,
@@ -176,6 +176,18 @@ def _budget_fields(spec: RunSpec, info: AttackInfo, target: Target) -> dict[str,
     if eps is None:
         raise UsageError(f"--eps is needed: {target.name} has no radius of its own in {norm}")
     return {"norm": norm, "eps": eps}
+
+
+def _preprocessing(
+    spec: RunSpec, target: Target, data_name: str, dataset: Dataset | None
+) -> str | None:
+    if dataset is None and uses_preprocessing(data_name):
+        return spec.preprocessing or target.defaults.preprocessing
+    if spec.preprocessing is not None:
+        raise UsageError(
+            f"--preprocessing is for files of images; {data_name} is served as it is stored"
+        )
+    return None
 
 
 def _dataset_name(spec: RunSpec, target: Target) -> str:

@@ -27,6 +27,7 @@ from flatguard.runs import store
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import Batch, DataHash, blocks, check_labels
 from flatguard.targets.head import HeadSearch
+from flatguard.targets.target import model_errors
 
 VERSIONS_OF = (
     "flatguard", "torch", "torchvision", "torchattacks", "pyautoattack", "autoattack",
@@ -86,13 +87,23 @@ def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> stor
     clean = _clean_pass(job, observer)
     manifest = _manifest(job, clean, command)
     store.create(out, manifest)
+    try:
+        _attack_all(job, out, manifest, clean, observer)
+    except BaseException:
+        store.discard_if_empty(out)  # nothing was finished, so nothing is half-written
+        raise
+    return store.load_run(out)
+
+
+def _attack_all(
+    job: Job, out: Path, manifest: store.Manifest, clean: CleanPass, observer: Observer
+) -> None:
     observer.stage(f"attack {job.attack.info.name}", job.count, job.attack.expected_calls())
     for plan in manifest.blocks:
         rows = clean.values.iloc[plan.start : plan.stop]
         with store.BlockWriter(out, plan.index) as writer:
             _attack_block(job, plan, rows, observer, writer)
         observer.advanced(plan.stop - plan.start)
-    return store.load_run(out)
 
 
 def _clean_pass(job: Job, observer: Observer) -> CleanPass:
@@ -117,7 +128,8 @@ def _clean_pass(job: Job, observer: Observer) -> CleanPass:
 def _measured(job: Job, batch: Batch, images: Tensor, seed: int) -> pd.DataFrame:
     """One fresh forward pass over `images`, measured against the clean batch."""
     recorder = _recorder(job, batch, order=Order(keeps=True))
-    with recorder, torch.no_grad(), seeded(seed, job.device):
+    where = f"on {len(images)} images at once"
+    with recorder, torch.no_grad(), seeded(seed, job.device), model_errors(job.target.name, where):
         job.target.model(images.to(job.device))
     measured: pd.DataFrame = recorder.trajectory()[list(COLUMNS)]
     return measured

@@ -202,6 +202,62 @@ def test_an_attack_that_fails_leaves_an_incomplete_run(tiny_data: Images, tmp_pa
         _ = run.summary
 
 
+def test_a_scale_does_not_compound(tiny_data: Images) -> None:
+    """The caller's module is scaled in a copy, so a second run is the same as the first."""
+    torch.manual_seed(0)
+    model = tiny().eval()
+    runs = [
+        flatguard.evaluate(
+            model, "torchattacks:FGSM", data=tiny_data, eps=8 / 255, logit_scale=100.0
+        )
+        for _ in range(2)
+    ]
+    assert runs[0].summary["adversarial_sha256"] == runs[1].summary["adversarial_sha256"]
+    assert runs[0].samples["clean_margin"].equals(runs[1].samples["clean_margin"])
+
+
+def test_a_model_that_takes_only_few_images_at_once(tiny_data: Images) -> None:
+    class Few(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = tiny()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert len(x) <= 8, "at most eight"
+            return self.net(x)
+
+    with pytest.raises(ModelError, match=r"fails on 12 images at once: .*--batch-size"):
+        flatguard.evaluate(Few(), "torchattacks:FGSM", data=tiny_data, eps="1/255")
+    run = flatguard.evaluate(Few(), "torchattacks:FGSM", data=tiny_data, eps="1/255", batch_size=8)
+    assert run.complete
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ((torch.rand(3, 8, 8), torch.tensor(1)), "expected images"),
+        ((torch.rand(2, 3, 8, 8), [[1], [0]]), None),
+        ((torch.rand(2, 3, 8, 8).requires_grad_(), torch.tensor([0, 1])), None),
+        ((torch.rand(2, 3, 8, 8), ["a", "b"]), "expected numbers"),
+        ("no such data", "no data set"),
+        ((torch.rand(2, 3, 8, 8),), "expected a data set's name or a pair"),
+    ],
+)
+def test_data_from_python(data: Any, expected: str | None) -> None:
+    if expected is None:
+        assert flatguard.evaluate(tiny(), "torchattacks:FGSM", data=data, eps=0.03).complete
+        return
+    with pytest.raises(FlatguardError, match=expected):
+        flatguard.evaluate(tiny(), "torchattacks:FGSM", data=data, eps=0.03)
+
+
+def test_a_script_from_python(tiny_data: Images) -> None:
+    script = torch.jit.trace(tiny().eval(), tiny_data[0])
+    run = flatguard.evaluate(script, "torchattacks:FGSM", data=tiny_data, eps=0.03, norm="linf")
+    assert run.spec.norm == "Linf"
+    assert run.samples["clean_log_kappa"].isna().all()
+
+
 def test_the_same_spec_gives_the_same_bits_and_another_seed_does_not(tiny_data: Images) -> None:
     torch.manual_seed(0)
     model = tiny().eval()

@@ -15,14 +15,14 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, final
 
+import numpy as np
 from torch import Tensor, nn
 
 from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order
 from flatguard.errors import AttackError, FlatguardError, did_you_mean, one_line
-from flatguard.geometry.budget import Budget, Norm
+from flatguard.geometry.budget import Budget, Norm, parse_quotient
 from flatguard.randomness import seeded
 
 EXTRAS = {"numba": "foolbox", "curvlinops": "layers"}
@@ -178,7 +178,15 @@ def check_args(info: AttackInfo, given: Mapping[str, Any]) -> dict[str, Any]:
         AttackError: for an unknown name (with the valid ones), a wrong type, or a required
             argument that is missing.
     """
-    for name in given:
+    if info.needs:
+        raise AttackError(f"{info.name} needs {info.needs}")
+    given = {n: v.item() if isinstance(v, np.generic) else v for n, v in given.items()}
+    for name, value in given.items():
+        if not _is_plain(value):
+            raise AttackError(
+                f"{info.name}: expected a number, a word or a list of them for {name}, "
+                f"got {type(value).__name__}"
+            )
         if name in ("eps", "epsilon", "max_epsilon", "epsilons"):
             raise AttackError(f"{info.name}: give the radius with --eps, not as an attack argument")
         if name in ("norm", "distance", "constraint"):
@@ -219,22 +227,27 @@ def parse_value(text: str) -> Any:
     if text.lower() in words:
         return words[text.lower()]
     with contextlib.suppress(ValueError, SyntaxError):
-        return ast.literal_eval(text)
-    with contextlib.suppress(ValueError, ZeroDivisionError):
-        numerator, slash, denominator = text.partition("/")
-        if slash:
-            return float(Fraction(numerator) / Fraction(denominator))
-    return text
+        value = ast.literal_eval(text)
+        return value if _is_plain(value) else text
+    quotient = parse_quotient(text) if "/" in text else None
+    return text if quotient is None else quotient
+
+
+def _is_plain(value: Any) -> bool:
+    """A number, a word, or a list of these: what a manifest can hold."""
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def parse_args(pairs: list[str]) -> dict[str, Any]:
     """`["steps=10", "alpha=2/255"]` as a dict."""
     parsed: dict[str, Any] = {}
     for pair in pairs:
-        name, equals, value = pair.partition("=")
+        name, equals, value = (piece.strip() for piece in pair.partition("="))
         if not equals or not name:
             raise AttackError(f"--attack-arg: expected name=value, got {pair!r}")
         if name in parsed:
             raise AttackError(f"--attack-arg: {name} is given twice")
-        parsed[name.strip()] = parse_value(value.strip())
+        parsed[name] = parse_value(value)
     return parsed

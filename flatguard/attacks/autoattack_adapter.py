@@ -108,14 +108,14 @@ class _AutoAttackPart(Attack):
             watch(monitor, part, "attack_single_run", describe)
 
     def _configure(self, attack: Any) -> None:
-        # More target classes than the model has wrong ones is an IndexError in the library.
-        most = self.num_classes - 1
-        for component in (attack.apgd_targeted, attack.fab):
-            component.n_target_classes = min(component.n_target_classes, most)
         if self.info.name in COMPONENT:
             component = getattr(attack, COMPONENT[self.info.name])
             for name, value in self.args.items():
                 setattr(component, ATTRIBUTE.get(name, name), value)
+        # More target classes than the model has wrong ones is an IndexError in the library.
+        most = self.num_classes - 1
+        for component in (attack.apgd_targeted, attack.fab):
+            component.n_target_classes = min(component.n_target_classes, most)
 
     def effective_args(self) -> dict[str, Any]:
         attack = _autoattack(nn.Identity(), self.budget, self.info.name, 0, torch.device("cpu"))

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
 from flatguard.attacks.monitor import SINGLE_RUNS, Monitor, Order, Segment, watch, watch_individual
-from flatguard.errors import AttackError
 from flatguard.geometry.budget import Budget, Norm
 
 PREFIX = "torchattacks:"
@@ -77,8 +76,6 @@ def _norms(cls: Any) -> tuple[Norm, ...]:
 def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
     """One attack with the library's defaults but for the budget, the classes and `args`."""
     info = infos()[name]
-    if info.needs:
-        raise AttackError(f"{name} needs {info.needs}")
     return _TorchAttack(info, budget, num_classes, check_args(info, args))
 
 

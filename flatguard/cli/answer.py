@@ -41,7 +41,7 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if summary["outside_budget"]:
         rows.insert(
-            2, ("not admissible", f"{summary['outside_budget']} examples; they fool nobody here")
+            2, ("not counted", f"{summary['outside_budget']} examples outside the budget or [0, 1]")
         )
     if summary["rows_unassigned"]:
         rows.insert(-2, ("rows unassigned", f"{summary['rows_unassigned']:,}"))
@@ -60,6 +60,8 @@ def _sharpness(run: Run, summary: dict[str, Any]) -> str:
     if clean is None or adversarial is None:
         return f"not measured: {run.manifest.target.head_reason or 'the head did not match'}"
     change = adversarial - clean
+    if abs(change) < 0.05:
+        return f"{clean:.2f} clean → {adversarial:.2f} adversarial (as sharp)"
     direction = "flatter" if change < 0 else "sharper"
     return (
         f"{clean:.2f} clean → {adversarial:.2f} adversarial "

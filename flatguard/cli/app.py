@@ -6,6 +6,8 @@ finding and for an inconclusive verdict.)
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from typing import Annotated, Any
 
@@ -50,6 +52,9 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # κ and → on a terminal that knows only ASCII
     try:
         result: Any = app(args=arguments, prog_name="flatguard", standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -58,6 +63,11 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(f"flatguard: {error}", err=True)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except OSError as error:  # the output cannot be written: a closed pipe, a full disk
+        code = USAGE
+        with contextlib.suppress(OSError):
+            typer.echo(f"flatguard: cannot write: {error.strerror or error}", err=True)
+        sys.stdout = io.StringIO()  # what is left in the buffer has nowhere to go
     except SystemExit as stop:  # newer typers turn an interrupt into this themselves
         code = stop.code if isinstance(stop.code, int) else USAGE
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -61,6 +62,9 @@ BatchSize = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default the best.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Gradients = Annotated[
+    bool, typer.Option("--gradients", help="Also record input gradients: norm, exact zeros.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
 ]
@@ -89,6 +93,7 @@ def command(
     batch_size: BatchSize = None,
     device: Device = None,
     seed: Seed = 0,
+    gradients: Gradients = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -119,8 +124,11 @@ def command(
         "batch_size": batch_size,
         "device": device,
         "seed": seed,
+        "gradients": gradients,
     }
-    with Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+    # What a user's model or architecture prints must not stand before the one JSON object.
+    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
         run = evaluate(
             model, attack, data=dataset, out=out, observer=watcher, command=sys.argv, **fields
         )

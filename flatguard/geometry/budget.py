@@ -73,16 +73,29 @@ def parse_eps(text: str) -> float:
     Raises:
         ValueError: with one line that says what was expected.
     """
-    try:
-        numerator, slash, denominator = text.strip().partition("/")
-        value = Fraction(numerator.strip())
-        if slash:
-            value /= Fraction(denominator.strip())
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"eps: expected a number such as 8/255 or 0.031, got {text!r}") from None
-    if value <= 0:
+    value = parse_quotient(text)
+    if value is None:
+        raise ValueError(f"eps: expected a number such as 8/255 or 0.031, got {text!r}")
+    if not 0 < value < math.inf:
         raise ValueError(f"eps: expected a positive number such as 8/255, got {text!r}")
-    return float(value)
+    return value
+
+
+def parse_quotient(text: str) -> float | None:
+    """`a` or `a/b` as the nearest float of the exact quotient; None if it is no number."""
+    parts = text.strip().split("/")
+    try:
+        # float() first: it ends 1e99999999 at once, where exact arithmetic would not.
+        if len(parts) > 2 or not all(math.isfinite(float(part)) for part in parts):
+            return None
+        if any(float(part) == 0 for part in parts[1:]):
+            return None
+        if float(parts[0]) == 0:
+            return 0.0
+        exact = Fraction(parts[0]) / (Fraction(parts[1]) if len(parts) == 2 else 1)
+        return float(exact)
+    except (ValueError, OverflowError):
+        return None
 
 
 def pretty_eps(eps: float) -> str:

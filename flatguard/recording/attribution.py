@@ -129,7 +129,7 @@ class Attribution:
     def _unique(self, rows: Tensor) -> Tensor:
         """Check one likely image for each row; only rows that this leaves open see all images."""
         guess = self._guess(rows)
-        near = distance(rows, self._images[guess], self._norm) <= self._safe[guess]
+        near = distance(rows, self._images[guess], self._norm) < self._safe[guess]
         sample = torch.where(near, guess, UNASSIGNED)
         left = (~near).nonzero()[:, 0]
         if len(left):

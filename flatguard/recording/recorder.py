@@ -86,13 +86,10 @@ class Recorder:
         on_call: Callable[[int], None] | None = None,
         sink: Callable[[pd.DataFrame], None] | None = None,
     ):
-        if labels.shape != images.shape[:1]:
-            raise DataError(
-                f"expected a label an image, got {tuple(labels.shape)} for {len(images)} images"
-            )
+        _check_batch(images, labels)
         self.model = model
         device = next((p.device for p in model.parameters()), images.device)
-        self._images, self._labels = images.detach().to(device), labels.to(device)
+        self._images, self._labels = images.detach().to(device), labels.to(device).long()
         self._attribution = Attribution(self._images, budget, order)
         self._first_sample, self._on_call, self._sink = first_sample, on_call, sink
         self._gradients = gradients
@@ -221,6 +218,11 @@ class Recorder:
         return hook
 
     def _record(self, rows: Tensor, logits: Tensor) -> None:
+        if self.calls == 0 and int(self._labels.max()) >= logits.shape[1]:
+            raise DataError(
+                f"expected labels below {logits.shape[1]}, as the model has so many classes; got "
+                f"{int(self._labels.max())}"
+            )
         sample, how = self._attribution.assign(rows)
         values = measure(
             rows, logits, sample, self._images, self._labels,
@@ -236,3 +238,18 @@ class Recorder:
         self._kept_rows += len(rows)
         if self._sink is not None and self._kept_rows >= PIECE_ROWS:
             self.flush(keep=GRADIENTS_LATE if self._gradients else 0)
+
+
+def _check_batch(images: Tensor, labels: Tensor) -> None:
+    if not isinstance(images, Tensor) or not images.is_floating_point() or images.ndim < 2:
+        got = (images.dtype, tuple(images.shape)) if isinstance(images, Tensor) else type(images)
+        raise DataError(f"expected a batch of floating-point images, got {got}")
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels)
+        raise DataError(f"expected a tensor of integer labels, got {kind}")
+    if not len(images) or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"expected a label an image, got {tuple(labels.shape)} for {len(images)} images"
+        )
+    if int(labels.min()) < 0:
+        raise DataError(f"expected labels from 0 on, got {int(labels.min())}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from flatguard.errors import UsageError
-from flatguard.geometry.budget import Budget, Norm, parse_eps
+from flatguard.geometry.budget import NORMS, Budget, Norm, parse_eps
 
 
 def _is_eps(text: str) -> str:
@@ -63,6 +63,11 @@ def make_spec(**fields: Any) -> RunSpec:
     Raises:
         UsageError: for a field that is unknown or out of range.
     """
+    if isinstance(fields.get("eps"), (int, float)):
+        fields["eps"] = repr(float(fields["eps"]))
+    if isinstance(fields.get("norm"), str):
+        same = [norm for norm in NORMS if norm.lower() == fields["norm"].lower()]
+        fields["norm"] = same[0] if same else fields["norm"]
     try:
         return RunSpec(**fields)
     except ValidationError as error:

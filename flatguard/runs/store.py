@@ -144,6 +144,14 @@ def create(path: Path, manifest: Manifest) -> None:
         raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
 
 
+def discard_if_empty(path: Path) -> None:
+    """Remove a run folder in which no block was committed: it holds nothing that was measured."""
+    if not load_run(path).blocks:
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()  # only if that leaves it empty
+
+
 class BlockWriter:
     """Writes one block under a temporary name; `commit` renames it, and nothing else stays.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pickle
+import re
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -56,16 +57,19 @@ def load(
         raise ModelError(f"no file {path}; a model is a name or the path of a checkpoint")
     if path.suffix not in SUFFIXES:
         raise ModelError(f"{path}: expected one of {', '.join(SUFFIXES)}, got {path.suffix!r}")
-    model = _module_from(path, arch, allow_code)
+    model, built = _module_from(path, arch, allow_code)
     if mean is not None and std is not None:
         training = model.training
         model = Normalized(model, mean, std)
         model.train(training)
+    if arch is not None and not built:
+        raise UsageError(f"--arch is for a file of weights; {path.name} holds a whole model")
     described = f"{path.name}{f' in {arch}' if arch else ''}"
     return make_target(model, path.stem, described)
 
 
-def _module_from(path: Path, arch: str | None, allow_code: bool) -> nn.Module:
+def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Module, bool]:
+    """The module, and whether it was built from `arch`."""
     program = _program_kind(path)
     if program is not None:
         if not allow_code:
@@ -73,10 +77,10 @@ def _module_from(path: Path, arch: str | None, allow_code: bool) -> nn.Module:
                 f"{path} is {program}: it holds code that would run; save a state dict as "
                 ".safetensors and name --arch, or type --allow-code if you trust the file"
             )
-        return _load_program(path, program)
+        return _load_program(path, program), False
     state = _read_state(path, allow_code)
     if isinstance(state, nn.Module):
-        return state
+        return state, False
     if arch is None:
         raise UsageError(
             f"{path} holds weights only: name their network with --arch module:factory"
@@ -84,7 +88,7 @@ def _module_from(path: Path, arch: str | None, allow_code: bool) -> nn.Module:
     model = build(arch)
     _load_state(model, _state_dict_in(state, path), path, arch)
     # A network fresh from its factory is in training mode; that is no news to its user.
-    return model.eval()
+    return model.eval(), True
 
 
 def _program_kind(path: Path) -> str | None:
@@ -143,20 +147,19 @@ def _read_state(path: Path, allow_code: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=not allow_code)
     except pickle.UnpicklingError as error:
         if "Weights only load failed" not in str(error):
-            raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
+            raise ModelError(f"{path} is damaged or truncated, or no checkpoint") from error
         raise UntrustedCodeError(
             f"{path} is a pickle that runs code when it is loaded ({_culprit(error)}); save a "
             "state dict as .safetensors, or type --allow-code if you trust the file"
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
+    except Exception as error:  # with allow_code, whatever the file's own code raises
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise ModelError(f"{path} is damaged or truncated, or no checkpoint: {what}") from error
 
 
 def _culprit(error: Exception) -> str:
-    for line in str(error).splitlines():
-        if "GLOBAL" in line or "Unsupported" in line:
-            return line.strip().rstrip(".")[:160]
-    return "it needs more than tensors"
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it asks for {named.group(1)}" if named else "it holds more than tensors"
 
 
 def _state_dict_in(state: Any, path: Path) -> dict[str, Tensor]:
@@ -214,8 +217,10 @@ def build(arch: str) -> nn.Module:
         )
     try:
         model = factory()
-    except TypeError as error:
-        raise UsageError(f"--arch {arch}: the factory must take no arguments: {error}") from error
+    except (Exception, SystemExit) as error:
+        hint = "; it must take no arguments" if isinstance(error, TypeError) else ""
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise UsageError(f"--arch {arch}: the factory fails{hint}: {what}") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"--arch {arch}: expected an nn.Module, got {type(model).__name__}")
     return model
@@ -249,7 +254,7 @@ def _module_of_name(name: str) -> Any:
 def _importing(load_module: Any, name: str) -> Any:
     try:
         return load_module()
-    except Exception as error:  # the user's own module may raise anything
+    except (Exception, SystemExit) as error:  # the user's own module may raise anything
         raise UsageError(
             f"--arch: importing {name} fails: {type(error).__name__}: {one_line(error)}"
         ) from error

@@ -62,7 +62,7 @@ class Dataset(ABC):
             DataError: with the first offence and its sample's number.
         """
         images, labels = self._raw(start, min(stop, len(self)))
-        batch = Batch(_as_images(images, self.name), labels.long())
+        batch = Batch(_as_images(images, self.name), _as_labels(labels, self.name))
         if batch.images.ndim != 4 or batch.images.shape[1] > 4:
             raise DataError(
                 f"{self.name}: expected images (n, channels, height, width) or "
@@ -71,11 +71,13 @@ class Dataset(ABC):
         bad = ~((batch.images >= 0) & (batch.images <= 1)).flatten(1).all(dim=1)
         if bad.any():
             where = int(bad.nonzero()[0])
-            values = batch.images[where]
+            low, high = batch.images[where].min().item(), batch.images[where].max().item()
+            mend = "undo the normalisation in the data and give --mean and --std to the model"
+            if low >= 0 and high > 2:
+                mend = "divide by 255, or store uint8"
             raise DataError(
-                f"{self.name}: expected images in [0, 1] (or uint8), got values from "
-                f"{values.min().item():.4g} to {values.max().item():.4g} in sample {start + where};"
-                " undo the normalisation in the data and give --mean and --std to the model"
+                f"{self.name}: expected images in [0, 1] (or uint8), got values from {low:.4g} to "
+                f"{high:.4g} in sample {start + where}; {mend}"
             )
         return batch
 
@@ -132,10 +134,23 @@ def _as_images(raw: Tensor, name: str) -> Tensor:
     return images.contiguous()
 
 
+def _as_labels(raw: Tensor, name: str) -> Tensor:
+    if raw.dtype == torch.bool or raw.is_complex():
+        raise DataError(f"{name}: expected integer labels, got {raw.dtype}")
+    if raw.is_floating_point() and not bool((raw == raw.round()).all()):
+        raise DataError(f"{name}: expected integer labels, got {raw[raw != raw.round()][0].item()}")
+    return raw.long()
+
+
 class ArrayDataset(Dataset):
     """Arrays or tensors, possibly memory-mapped; a block is read when it is asked for."""
 
     def __init__(self, images: Any, labels: Any, name: str):
+        if np.ndim(images) < 3 or np.ndim(labels) < 1:
+            raise DataError(
+                f"{name}: expected images (n, ...) and labels (n,), got shapes "
+                f"{np.shape(images)} and {np.shape(labels)}"
+            )
         if len(images) != len(labels):
             raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
         if np.ndim(labels) != 1 and tuple(labels.shape[1:]) != (1,):
@@ -144,7 +159,8 @@ class ArrayDataset(Dataset):
         self._images, self._labels = images, labels
 
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        return _tensor(self._images[start:stop]), _tensor(self._labels[start:stop]).reshape(-1)
+        images, labels = self._images[start:stop], self._labels[start:stop]
+        return _tensor(images, self.name), _tensor(labels, self.name).reshape(-1)
 
 
 class ItemDataset(Dataset):
@@ -165,8 +181,19 @@ class ItemDataset(Dataset):
         return torch.stack([i for i, _ in items]), torch.tensor([label for _, label in items])
 
 
-def _tensor(part: Any) -> Tensor:
-    return part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+def _tensor(part: Any, name: str) -> Tensor:
+    if isinstance(part, Tensor):
+        return part.detach().cpu()
+    array = np.asarray(part)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name}: expected numbers, got {array.dtype}")
+    native = array.astype(array.dtype.newbyteorder("="))
+    # torch before 2.3 knows no uint16 to uint64; labels of that kind fit int64.
+    return torch.from_numpy(
+        native.astype(np.int64)
+        if native.dtype.kind == "u" and native.dtype.itemsize > 1
+        else native
+    )
 
 
 def load_dataset(
@@ -185,6 +212,8 @@ def load_dataset(
         data_dir: where CIFAR's and ImageNet's files are.
         preprocessing: a name of RobustBench's (`Res256Crop224`, ...), for files of images.
     """
+    if preprocessing is not None:
+        _transform(preprocessing)  # refuses an unknown name before anything is read
     if name == "demo":
         from flatguard.targets import demo
 
@@ -208,6 +237,11 @@ def load_dataset(
     if path.suffix == ".pt":
         return _pt(path)
     raise DataError(f"{path}: expected .npz, .pt, images.npy,labels.npy or a folder")
+
+
+def uses_preprocessing(name: str) -> bool:
+    """Whether a data set is files of images, which `--preprocessing` resizes and crops."""
+    return name == "imagenet" or ("," not in name and Path(name).is_dir())
 
 
 def _npz(path: Path) -> Dataset:
@@ -262,7 +296,10 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"no file {path}") from error
     except Exception as error:  # zipfile, pickle, numpy and torch raise their own
-        raise DataError(f"{path} is damaged, or no plain array: {one_line(error)}") from error
+        what = (
+            "" if "allow_pickle" in str(error) or "weights_only" in str(error) else one_line(error)
+        )
+        raise DataError(f"{path} is damaged, or holds no plain arrays {what}".rstrip()) from error
 
 
 def _class_folders(root: Path, preprocessing: str | None) -> Dataset:

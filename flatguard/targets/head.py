@@ -75,7 +75,7 @@ def find_head(model: nn.Module, images: Tensor, name: str | None = None) -> Head
     reasons = []
     for candidate, seen in reversed(outputs.items()):
         if len(seen) != 1:
-            reasons.append(f"{candidate} ran {len(seen)} times in one forward pass")
+            reasons.append(f"layer '{candidate}' ran {len(seen)} times in one forward pass")
             continue
         output = as_matrix(seen[0])
         if output is None or output.shape != logits.shape:
@@ -84,8 +84,8 @@ def find_head(model: nn.Module, images: Tensor, name: str | None = None) -> Head
         if scale > 0 and mismatch <= RELATIVE_TOLERANCE:
             return HeadSearch(Head(candidate, candidates[candidate], scale), None)
         reasons.append(
-            f"the output is not {candidate}'s times one positive factor plus a shift "
-            f"(relative mismatch {mismatch:.1g})"
+            f"the model's output is not that of its layer '{candidate}' times one positive factor "
+            f"plus a shift (relative mismatch {mismatch:.1g}; does it end in a softmax?)"
         )
     return HeadSearch(None, reasons[0] if reasons else "no linear layer gives (n, classes)")
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from flatguard.errors import ModelError, UsageError, one_line
+from flatguard.errors import FlatguardError, ModelError, UsageError, one_line
 from flatguard.geometry.budget import Norm
-from flatguard.targets.head import Head, HeadSearch, find_head
+from flatguard.targets.head import (
+    RELATIVE_TOLERANCE,
+    Head,
+    HeadSearch,
+    find_head,
+    relative_mismatch,
+)
+
+PROBABILITIES = (
+    "the output looks like probabilities, not logits: loss, confidence and every attack take it "
+    "for logits"
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ def prepare(
         target: as a loader returned it, on the images' device.
         images: a few real images, `(n, channels, height, width)` in [0, 1].
         head: the name of the final linear layer; None finds it.
-        logit_scale: multiplies W and b of the head in place, together, so that every
+        logit_scale: multiplies W and b of the head, together, in a copy of the model: every
             decision stays and only the confidence changes.
 
     Raises:
@@ -84,13 +98,22 @@ def prepare(
         UsageError: if `head` is not the head, or the logits cannot be scaled.
     """
     logits = first_look(target, images)
-    search = find_head(target.model, images, name=head)
+    model = target.model
+    if logit_scale != 1.0:
+        model = copy.deepcopy(model)  # the caller's own stays as it is
+    with model_errors(target.name, f"on {len(images)} images"):
+        search = find_head(model, images, name=head)
     if head is not None and search.head is None:
         raise UsageError(f"--head {head}: {search.reason}")
     if logit_scale != 1.0:
         _scale_logits(search, logit_scale)
+        _check_scaled(model, images, logits, logit_scale)
+    probabilities = (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-4).all()
+    notes = (PROBABILITIES,) if bool(probabilities) else ()
     return replace(
         target,
+        model=model,
+        notes=target.notes + notes,
         num_classes=int(logits.shape[1]),
         head=search.head,
         head_reason=search.reason,
@@ -100,14 +123,8 @@ def prepare(
 def first_look(target: Target, images: Tensor) -> Tensor:
     """The logits for a few images, or one line that says what is wrong with the model."""
     shape = tuple(images.shape[1:])
-    try:
-        with torch.no_grad():
-            logits = target.model(images)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        raise ModelError(
-            f"{target.name} fails on images of shape {shape}: {one_line(error)}; "
-            "check --arch and --dataset"
-        ) from error
+    with model_errors(target.name, f"on images of shape {shape}"), torch.no_grad():
+        logits = target.model(images)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(
@@ -121,6 +138,31 @@ def first_look(target: Target, images: Tensor) -> Tensor:
             "images; check the weights and the normalisation (--mean, --std)"
         )
     return logits
+
+
+@contextmanager
+def model_errors(name: str, where: str) -> Iterator[None]:
+    """Whatever a user's model raises becomes one line."""
+    try:
+        yield
+    except FlatguardError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{name} fails {where}: {type(error).__name__}: {one_line(error)}; check --arch, "
+            "--dataset and --batch-size"
+        ) from error
+
+
+def _check_scaled(model: nn.Module, images: Tensor, before: Tensor, scale: float) -> None:
+    with torch.no_grad():
+        after = model(images)
+    moved = relative_mismatch(before, after, 1.0 / scale)
+    if not bool((moved <= RELATIVE_TOLERANCE).all()):
+        raise UsageError(
+            f"--logit-scale {scale:g} does not keep the decisions: float32 cannot hold the scaled "
+            "layer; choose a number nearer to 1"
+        )
 
 
 def _scale_logits(search: HeadSearch, scale: float) -> None:
@@ -163,5 +205,10 @@ class Normalized(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images in [0, 1]."""
+        if images.shape[1] != self.mean.shape[1]:
+            raise ModelError(
+                f"--mean and --std have {self.mean.shape[1]} numbers, but the images have "
+                f"{images.shape[1]} channels"
+            )
         logits: Tensor = self.model((images - self.mean) / self.std)
         return logits

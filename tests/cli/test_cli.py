@@ -144,6 +144,17 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "offline": (["evaluate", "--model", "Carmon2019", *PGD], "put the checkpoint at models/"),
     "cifar10 is not here": (swap("--dataset", "cifar10"), "--data-dir"),
+    "preprocessing of arrays": (
+        [*CHECKPOINT, *PGD, "--preprocessing", "Crop288"],
+        "--preprocessing is for files of images",
+    ),
+    "a threat model for a file": ([*CHECKPOINT, *PGD, "--threat-model", "Linf"], "belongs to"),
+    "eps that vanishes": (swap("--eps", "1e-400"), "expected a positive number"),
+    "eps that would never end": (swap("--eps", "1e99999999"), "expected a number"),
+    "an attack that fails at once": (
+        [*CHECKPOINT, *PGD[:2], "--eps", "1/255", "--attack-arg", "steps=2.5"],
+        "torchattacks:PGD failed: TypeError",
+    ),
     "a head that is none": ([*CHECKPOINT, *PGD, "--head", "model.1"], "--head model.1:"),
 }
 
@@ -180,7 +191,7 @@ def test_without_a_head_kappa_is_said_to_be_missing(cli, files: Path) -> None:
     torch.save(torch.nn.Sequential(tiny(), torch.nn.Softmax(1)).eval(), files / "soft.pt")
     result = cli("evaluate", "--model", "soft.pt", "--allow-code", "--dataset", "data.npz", *PGD)
     assert result.code == 0
-    assert "κ is not measured: the output is not 0.3's times one positive factor" in result.out
+    assert "κ is not measured: the model's output is not that of its layer '0.3'" in result.out
     assert "median log κ" in result.out
     assert "not measured: " in result.out
 
@@ -222,6 +233,36 @@ def test_models_says_which_are_here(cli, tmp_path: Path) -> None:
     assert [row["here"] for row in rows] == [True]
 
 
+def test_json_is_clean_whatever_the_users_code_prints(cli, files: Path) -> None:
+    (files / "loud.py").write_text(
+        f"import sys; sys.path.insert(0, {str(Path(ARCH).parent)!r})\n"
+        "from architectures import tiny\nprint('imported')\n"
+        "def net():\n    print('built')\n    return tiny()\n"
+    )
+    arguments = [*CHECKPOINT, *PGD, "--json"]
+    arguments[arguments.index("--arch") + 1] = "loud.py:net"
+    result = cli(*arguments)
+    assert json.loads(result.out)["n_examples"] == 12
+    assert "built" in result.err
+
+
+@pytest.mark.parametrize("sink", ["> /dev/full", "| true"])
+def test_output_that_cannot_be_written_is_no_traceback(sink: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    command = f"{sys.executable} -m flatguard attacks {sink}"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+
+
+def test_an_ascii_terminal(files: Path) -> None:
+    command = [sys.executable, "-m", "flatguard", *CHECKPOINT, *PGD, "--out", "run"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=files)
+    assert result.returncode == 0, result.stderr
+    assert "robust accuracy" in result.stdout
+
+
 def test_help_and_version(cli) -> None:
     assert cli("--version").out == f"flatguard {flatguard.__version__}\n"
     usage = cli()
@@ -243,4 +284,4 @@ def test_an_interrupted_run_exits_with_130() -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "flatguard: interrupted; blocks that were finished are kept\n"
-    assert not flatguard.load_run("run").complete
+    assert not Path("run").exists()  # its only block was not finished

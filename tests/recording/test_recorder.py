@@ -4,6 +4,7 @@ import sys
 
 import foolbox
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchattacks
@@ -12,6 +13,8 @@ from support.architectures import tiny
 from torch import nn
 
 import flatguard
+import flatguard.recording.recorder as recorder_module
+from flatguard.attacks import build_attack
 from flatguard.attacks.monitor import Order
 from flatguard.errors import DataError, UsageError
 from flatguard.geometry.budget import Budget
@@ -289,3 +292,69 @@ def test_bad_arguments(model: nn.Module, tiny_data: Images) -> None:
         flatguard.Recorder(model, x, y[:3])
     with pytest.raises(UsageError, match="no layer fc"):
         flatguard.Recorder(model, x, y, head="fc")
+    for images, labels, expected in [
+        ((x * 255).byte(), y, "floating-point images"),
+        (x, y.float(), "integer labels"),
+        (x[:0], y[:0], "a label an image"),
+        (x, y - 1, "labels from 0 on"),
+        (x, [0] * 12, "integer labels"),
+    ]:
+        with pytest.raises(DataError, match=expected):
+            flatguard.Recorder(model, images, labels)
+    with flatguard.Recorder(model, x, y + 3), pytest.raises(DataError, match="labels below 4"):
+        model(x)
+    with flatguard.Recorder(model, x, y.to(torch.uint8)) as recorder:
+        model(x)
+    assert recorder.calls == 1
+
+
+def test_gradients_are_counted_for_each_backward_pass(model: nn.Module, tiny_data: Images) -> None:
+    x, y = tiny_data
+    with flatguard.Recorder(model, x, y, gradients=True) as recorder:
+        inputs = x.clone().requires_grad_()
+        logits = model(inputs)
+        first = torch.autograd.grad(logits[:6].sum(), inputs, retain_graph=True)[0]
+        second = torch.autograd.grad(logits[:, 0].sum(), inputs)[0]
+        model(x)
+    frame = recorder.trajectory()
+    called, looked = frame[frame["call"] == 0], frame[frame["call"] == 1]
+    assert called["gradients"].tolist() == [2] * 12
+    assert called["zero_gradients"].tolist() == [0] * 6 + [1] * 6
+    norms = second.flatten(1).norm(dim=1).tolist()
+    assert called["gradient_norm"].tolist() == pytest.approx(norms, rel=1e-5)
+    assert looked["gradients"].tolist() == [0] * 12
+    assert looked["gradient_norm"].isna().all()
+    assert first[6:].abs().sum() == 0
+
+
+def test_segments_tell_restarts_targets_and_bookkeeping(demo: Target, demo_batch: Batch) -> None:
+    x, y = demo_batch.images[:4], demo_batch.labels[:4]
+    budget = Budget("Linf", 0.2 / 255)  # too small to fool, so every run happens
+    attack = build_attack("apgd-t", budget, 10, {"n_iter": 2, "n_target_classes": 3})
+    recorder = flatguard.Recorder(demo.model, x, y, head=demo.head, budget=budget)
+    with recorder:
+        attack.perturb(demo.model, x, y, seed=0, monitor=recorder)
+    frame = recorder.trajectory()
+    search = frame[~frame["bookkeeping"]]
+    assert set(search["part"]) == {"apgd-t"}
+    assert sorted(set(search["target"])) == [1, 2, 3]
+    assert set(search["restart"]) == {0}
+    assert set(search["eps"]) == {0.2 / 255}
+    assert frame["bookkeeping"].iloc[0]  # AutoAttack's own checks come first
+    assert frame.loc[frame["bookkeeping"], "part"].eq("").all()
+
+
+def test_a_sink_gets_everything_in_order(
+    model: nn.Module, tiny_data: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = tiny_data
+    monkeypatch.setattr(recorder_module, "PIECE_ROWS", 30)
+    pieces: list[pd.DataFrame] = []
+    with flatguard.Recorder(model, x, y) as whole:
+        pgd(model, x, y)
+    with flatguard.Recorder(model, x, y, sink=pieces.append) as recorder:
+        pgd(model, x, y)
+    recorder.flush()
+    assert len(pieces) == 2
+    assert pd.concat(pieces)["call"].tolist() == whole.trajectory()["call"].tolist()
+    assert len(recorder.trajectory()) == 0

@@ -53,6 +53,13 @@ def test_every_source_gives_the_same_bits(make: Callable[[Path], str], tmp_path:
     assert batch.labels.dtype == torch.int64
 
 
+@pytest.mark.parametrize("kind", [">i8", "<u2", "f8", "i1"])
+def test_labels_of_any_kind_of_number(kind: str) -> None:
+    assert ArrayDataset(PIXELS, LABELS.astype(kind), "d").block(0, 10).labels.tolist() == list(
+        LABELS
+    )
+
+
 def test_a_folder_of_images(tmp_path: Path) -> None:
     for index, (pixels, label) in enumerate(zip(PIXELS, LABELS, strict=True)):
         folder = tmp_path / ["ant", "bee", "cat"][label]
@@ -144,6 +151,10 @@ def test_labels_out_of_range(label: int) -> None:
         (PIXELS, LABELS[:9], "10 images but 9 labels"),
         (PIXELS, np.eye(10), "expected one label an image"),
         (PIXELS.reshape(10, -1), LABELS, "expected images"),
+        (PIXELS, LABELS + 0.5, "expected integer labels, got 0.5"),
+        (PIXELS, LABELS.astype(str), "expected numbers"),
+        (PIXELS, np.array(3), "expected images .n, .... and labels"),
+        (PIXELS * 1.0, LABELS, "divide by 255, or store uint8"),
         (PIXELS.astype(np.int32), LABELS, "expected uint8 or floating-point"),
         (PIXELS[:0], LABELS[:0], "holds no images"),
     ],
@@ -162,7 +173,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for name, expected in {
         "cut.npz": "is damaged",
         "keys.npz": "expected an array named images",
-        "objects.npz": "is damaged, or no plain array",
+        "objects.npz": "is damaged, or holds no plain arrays",
         "empty": "expected a subfolder a class",
         "nowhere.npz": "no data set",
         "nowhere.npy,y.npy": "no file",
@@ -177,7 +188,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_pt_file_that_runs_code(tmp_path: Path) -> None:
     torch.save({"images": Path.cwd, "labels": 1}, tmp_path / "evil.pt")
-    with pytest.raises(DataError, match="damaged, or no plain array"):
+    with pytest.raises(DataError, match="damaged, or holds no plain arrays"):
         load_dataset(str(tmp_path / "evil.pt"))
 
 

@@ -68,7 +68,7 @@ def test_not_found_and_why(what: str) -> None:
     search = find_head(Behind(what), IMAGES)
     assert search.head is None
     assert search.reason
-    assert "head" in search.reason
+    assert "'head'" in search.reason
 
 
 def test_a_name_is_proved_too() -> None:

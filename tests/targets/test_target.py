@@ -7,6 +7,7 @@ from torch import nn
 
 from flatguard.errors import ModelError, UsageError
 from flatguard.targets import make_target, prepare
+from flatguard.targets.target import Normalized
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -59,8 +60,37 @@ def test_scaling_moves_no_decision() -> None:
     torch.manual_seed(0)
     model = tiny().eval()
     before = model(IMAGES)
-    prepare(make_target(model, "t", "here"), IMAGES, logit_scale=100.0)
-    assert torch.allclose(model(IMAGES), 100.0 * before, rtol=1e-5)
+    scaled = prepare(make_target(model, "t", "here"), IMAGES, logit_scale=100.0).model
+    assert torch.allclose(scaled(IMAGES), 100.0 * before, rtol=1e-5)
+    assert torch.equal(model(IMAGES), before)  # the caller's model is left alone
+
+
+@pytest.mark.parametrize("scale", [1e-50, 1e40])
+def test_a_scale_that_float32_cannot_hold(scale: float) -> None:
+    with pytest.raises(UsageError, match="float32 cannot hold"):
+        prepare(make_target(tiny().eval(), "t", "here"), IMAGES, logit_scale=scale)
+
+
+def test_probabilities_are_noticed() -> None:
+    model = nn.Sequential(tiny(), nn.Softmax(dim=1)).eval()
+    notes = prepare(make_target(model, "t", "here"), IMAGES).notes
+    assert any("looks like probabilities" in note for note in notes)
+
+
+@pytest.mark.parametrize("error", [AttributeError, KeyError, OSError])
+def test_whatever_a_model_raises_is_one_line(error: type[Exception]) -> None:
+    class Raises(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise error("no\nluck")
+
+    with pytest.raises(ModelError, match=f"{error.__name__}: "):
+        prepare(make_target(Raises().eval(), "r", "here"), IMAGES)
+
+
+def test_the_channels_of_mean_and_images() -> None:
+    model = Normalized(tiny(), (0.5,) * 3, (0.5,) * 3).eval()
+    with pytest.raises(ModelError, match="have 3 numbers, but the images have 1 channels"):
+        prepare(make_target(model, "t", "here"), IMAGES[:, :1])
 
 
 def test_scaling_needs_a_head() -> None:
