@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 # pytest's processes and torch's threads share the cores: one thread each.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install demo test lint bench docs-attacks constraints clean
+# For the tests of third-party attacks only. adv-lib and what it imports are source packages that
+# need pkg_resources while they are built: older pips read the first variable, newer ones the second.
+OLD_SETUPTOOLS := PIP_CONSTRAINT=build-constraints.txt PIP_BUILD_CONSTRAINT=build-constraints.txt
+
+.PHONY: install adv-lib demo test lint bench docs-attacks constraints clean
 
 install: $(VENV)/.installed
 
@@ -14,6 +18,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
+
+adv-lib: install
+	$(OLD_SETUPTOOLS) $(BIN)/python -m pip wheel --quiet --no-deps -w $(VENV)/wheels \
+	  adv-lib==0.2.8 visdom==0.2.4
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(VENV)/wheels/*.whl
 
 demo: install
 	$(BIN)/flatguard evaluate --model demo --attack apgd-ce

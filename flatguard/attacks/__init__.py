@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+from importlib import metadata
 from types import ModuleType
 from typing import Any
 
 from flatguard.attacks.attack import Attack, AttackInfo, Perturbed, check_args, parse_args
-from flatguard.errors import AttackError, nearest
+from flatguard.errors import AttackError, nearest, one_line
 from flatguard.geometry.budget import Budget
 
 __all__ = [
@@ -21,28 +23,46 @@ __all__ = [
 ]
 
 
-def _adapter(name: str) -> ModuleType:
+ENTRY_POINTS = "flatguard.attacks"
+"""The group in which another package names its adapters: `library = "module"`."""
+
+BUILT_IN = ("autoattack", "torchattacks", "foolbox")
+
+
+def _adapter(library: str) -> ModuleType:
+    """The module with `infos()` and `build()` for a library: ours, or a third party's."""
+    if library in BUILT_IN:
+        return importlib.import_module(f"flatguard.attacks.{library}_adapter")
+    for point in metadata.entry_points(group=ENTRY_POINTS, name=library):
+        try:
+            module: ModuleType = point.load()
+        except Exception as error:  # another package's import may raise anything
+            raise AttackError(
+                f"the adapter {point.value} for {library}: {one_line(error)}"
+            ) from error
+        if not hasattr(module, "infos") or not hasattr(module, "build"):
+            raise AttackError(f"the adapter {point.value} for {library} needs infos() and build()")
+        return module
+    raise AttackError(
+        f"no attack library {library!r}; there are {', '.join(libraries())}; a package may add one "
+        f"by an entry point in the group {ENTRY_POINTS}"
+    )
+
+
+def libraries() -> list[str]:
+    """The libraries whose attacks can be named: the built-in ones first."""
+    others = {point.name for point in metadata.entry_points(group=ENTRY_POINTS)}
+    return [*BUILT_IN, *sorted(others - set(BUILT_IN))]
+
+
+def _library(name: str) -> str:
     library, colon, _ = name.partition(":")
-    if colon and library == "torchattacks":
-        from flatguard.attacks import torchattacks_adapter
-
-        return torchattacks_adapter
-    if colon and library == "foolbox":
-        from flatguard.attacks import foolbox_adapter
-
-        return foolbox_adapter
-    from flatguard.attacks import autoattack_adapter
-
-    return autoattack_adapter
+    return library if colon else "autoattack"
 
 
 def list_attacks() -> list[AttackInfo]:
     """Every attack of every library, AutoAttack's first."""
-    return [
-        info
-        for library in ("", "torchattacks:", "foolbox:")
-        for info in _adapter(library).infos().values()
-    ]
+    return [info for library in libraries() for info in _adapter(library).infos().values()]
 
 
 def find_attack(name: str) -> AttackInfo:
@@ -51,7 +71,7 @@ def find_attack(name: str) -> AttackInfo:
     Raises:
         AttackError: unknown, with the nearest names.
     """
-    known: dict[str, AttackInfo] = _adapter(name).infos()
+    known: dict[str, AttackInfo] = _adapter(_library(name)).infos()
     if name in known:
         return known[name]
     same = [info for key, info in known.items() if key.lower() == name.lower()]
@@ -75,5 +95,5 @@ def build_attack(name: str, budget: Budget, num_classes: int, args: dict[str, An
         raise AttackError(
             f"{info.name} measures {' or '.join(info.norms)}, but the norm is {budget.norm}"
         )
-    attack: Attack = _adapter(info.name).build(info.name, budget, num_classes, args)
+    attack: Attack = _adapter(_library(info.name)).build(info.name, budget, num_classes, args)
     return attack

@@ -25,7 +25,7 @@ from flatguard.errors import AttackError, FlatguardError, did_you_mean, one_line
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 from flatguard.randomness import seeded
 
-EXTRAS = {"numba": "foolbox", "curvlinops": "layers"}
+EXTRAS = {"numba": "foolbox"}
 """Which of flatguard's extras brings a module that not everybody needs."""
 
 
