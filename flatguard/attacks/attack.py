@@ -99,7 +99,8 @@ class Attack(ABC):
             AttackError: if the library raises, or returns something of another shape.
         """
         monitor = monitor or Nobody()
-        with seeded(seed, images.device), _quiet() as warnings, monitor.attack():
+        seeded_ = seeded(seed, images.device)
+        with seeded_, _trace_kept(), _quiet() as warnings, monitor.attack():
             try:
                 result = self._run(model, images.clone(), labels.clone(), seed, monitor)
             except FlatguardError:
@@ -133,6 +134,16 @@ class Attack(ABC):
         """About how many model calls a batch takes, for the progress bar; None if unknown."""
         steps = self.effective_args().get("steps")
         return steps if isinstance(steps, int) else None
+
+
+@contextlib.contextmanager
+def _trace_kept() -> Iterator[None]:
+    """AutoAttack's look for dynamic defences ends with `sys.settrace(None)`, whoever was tracing."""
+    before = sys.gettrace()
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 class _Collect(logging.Handler):

@@ -225,6 +225,22 @@ def test_autoattacks_flags_are_kept(model: nn.Module, tiny_data: Images) -> None
     assert any("probability distribution" in text for text in warnings)
 
 
+def test_a_debuggers_or_coverages_trace_survives(model: nn.Module, tiny_data: Images) -> None:
+    import sys
+
+    def tracer(frame: Any, event: str, argument: Any) -> None:
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        build_attack("apgd-ce", LINF, 4, {"n_iter": 1}).perturb(model, *tiny_data, seed=0)
+        after = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert after is tracer
+
+
 def test_an_attack_that_raises_becomes_one_line(model: nn.Module, tiny_data: Images) -> None:
     attack = build_attack("torchattacks:PGD", LINF, 4, {"steps": 2.5})
     with pytest.raises(AttackError, match=r"torchattacks:PGD failed: TypeError"):
