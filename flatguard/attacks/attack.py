@@ -138,7 +138,7 @@ class Attack(ABC):
 
 @contextlib.contextmanager
 def _trace_kept() -> Iterator[None]:
-    """AutoAttack's look for dynamic defences ends with `sys.settrace(None)`, whoever was tracing."""
+    """AutoAttack's look for dynamic defences ends with `sys.settrace(None)`, whoever traced."""
     before = sys.gettrace()
     try:
         yield
