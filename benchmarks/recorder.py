@@ -1,54 +1,114 @@
-"""What recording costs: attacks under the recorder against the same attacks bare."""
+"""What recording costs: attacks recorded, rows attributed and streamed, against the same ones bare.
+
+The demo's ResNet-18 always; the CIFAR ResNet-20 if `FLATGUARD_REAL` names the folder of real
+checkpoints (see CONTRIBUTING.md); AttackBench's `BenchModel` in the same run, if it is installed
+(`pip install attackbenchlib`).
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 import flatguard
 from benchmarks.timing import interleaved
 from flatguard.attacks import build_attack
+from flatguard.attacks.attack import Attack
 from flatguard.geometry.budget import Budget
-from flatguard.targets.datasets import load_dataset
+from flatguard.runs.store import BlockWriter
+from flatguard.targets import Target
+from flatguard.targets.datasets import Batch, load_dataset
 
-REPEATS = 10
+REPEATS = 20
 BUDGET = Budget("Linf", 8 / 255)
 ATTACKS: dict[str, dict[str, int]] = {
-    "torchattacks:PGD": {"steps": 5},
-    "apgd-ce": {"n_iter": 5, "n_restarts": 1},
-    "foolbox:LinfPGD": {"steps": 5},
-    "square": {"n_queries": 5},
+    "torchattacks:PGD": {"steps": 10},
+    "apgd-ce": {"n_iter": 10, "n_restarts": 1},
+    "foolbox:LinfPGD": {"steps": 10},
+    "square": {"n_queries": 10},
 }
+ARCHITECTURES = Path(__file__).parents[1] / "tests" / "support" / "architectures.py"
 
 
 def main() -> None:
-    """Print one line for each attack on the demo's ResNet-18."""
-    model = flatguard.load_target("demo").model
-    batch = load_dataset("demo").block(0, 20)
-    for name, args in ATTACKS.items():
-        attack = build_attack(name, BUDGET, 10, dict(args))
+    """Print a line for each network, attack and way of recording."""
+    for name, target, batch in subjects():
+        target = flatguard.targets.prepare(target, batch.images[:4])
+        for attack_name, args in ATTACKS.items():
+            attack = build_attack(attack_name, BUDGET, 10, dict(args))
+            bare = partial(attack.perturb, target.model, batch.images, batch.labels, seed=0)
+            ours = interleaved(partial(recorded, target, batch, attack), bare, REPEATS)
+            print(f"{attack_name} on {name}, recorded against bare: {ours}", flush=True)
+            theirs = bench_model(target.model, batch, attack)
+            if theirs is not None:
+                ratio = interleaved(theirs, bare, REPEATS)
+                print(f"{attack_name} on {name}, BenchModel against bare: {ratio}", flush=True)
 
-        bare = partial(attack.perturb, model, batch.images, batch.labels, seed=0)
-        head = flatguard.Recorder(model, batch.images, batch.labels).head
-        recorder = flatguard.Recorder(
-            model, batch.images, batch.labels, head=head, budget=BUDGET,
-            order=attack.info.order,
+
+def subjects() -> list[tuple[str, Target, Batch]]:
+    """The networks and their images."""
+    found = [("ResNet-18", flatguard.load_target("demo"), load_dataset("demo").block(0, 20))]
+    real = Path(os.environ.get("FLATGUARD_REAL", "nowhere"))
+    weights = real / "checkpoints" / "cifar10_resnet20_standard.safetensors"
+    if weights.is_file():
+        target = flatguard.load_target(
+            str(weights),
+            arch=f"{ARCHITECTURES}:resnet20",
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+        )
+        images = load_dataset(str(real / "cifar10_test_first1000.npz")).block(0, 128)
+        found.append(("ResNet-20", target, images))
+    return found
+
+
+def recorded(target: Target, batch: Batch, attack: Attack) -> None:
+    """One attack as `flatguard evaluate` runs it: rows attributed, and streamed to Parquet."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "evidence" / "blocks").mkdir(parents=True)
+        with BlockWriter(Path(folder), 0) as writer:
+            recorder = flatguard.Recorder(
+                target.model, batch.images, batch.labels, head=target.head, budget=BUDGET,
+                order=attack.info.order, sink=writer.append,
+            )  # fmt: skip
+            with recorder:
+                attack.perturb(target.model, batch.images, batch.labels, 0, recorder)
+            recorder.flush()
+
+
+def bench_model(model: nn.Module, batch: Batch, attack: Attack) -> Callable[[], Any] | None:
+    """The same attack inside AttackBench's tracking wrapper, or None if it is not installed."""
+    try:
+        wrapper = importlib.import_module("attackbench.models.benchmodel_wrapper")
+        metrics = importlib.import_module("attackbench.adv_lib_sub")
+    except ImportError as error:
+        print(f"BenchModel is not measured: {error}", file=sys.stderr)
+        return None
+
+    def run() -> None:
+        tracked = wrapper.BenchModel(model)
+        metric = metrics._default_metrics["linf"]
+        tracked.start_tracking(
+            batch.images, batch.labels, targeted=False, tracking_metric=metric,
+            tracking_threat_model="linf",
         )  # fmt: skip
-        ratio = interleaved(recorded(recorder, bare), bare, REPEATS)
-        print(f"{name} on ResNet-18, recorded against bare: {ratio}")
+        tracked._benchmark_mode = True
+        try:
+            attack.perturb(tracked, batch.images, batch.labels, 0)
+        finally:
+            tracked._benchmark_mode = False
+            model._backward_hooks.clear()
 
-
-def recorded(recorder: flatguard.Recorder, run: Callable[[], object]) -> Callable[[], None]:
-    """The same run inside the recorder, whose rows become a table."""
-
-    def with_recorder() -> None:
-        with recorder:
-            run()
-        recorder.trajectory()
-
-    return with_recorder
+    return run
 
 
 if __name__ == "__main__":
