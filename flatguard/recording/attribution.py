@@ -26,13 +26,10 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import NO_ORDER, Order
-from flatguard.geometry.budget import Budget, Norm, distance
+from flatguard.geometry.budget import CHUNK_VALUES, Budget, Norm, distance_to
 from flatguard.geometry.precision import wide_type
 
 UNASSIGNED = -1
-CHUNK_VALUES = 4_000_000
-"""At most this many values are compared at a time: 16 MB in float32."""
-
 SLACK = 1e-5
 
 
@@ -129,7 +126,7 @@ class Attribution:
     def _unique(self, rows: Tensor) -> Tensor:
         """Check one likely image for each row; only rows that this leaves open see all images."""
         guess = self._guess(rows)
-        near = distance(rows, self._images[guess], self._norm) < self._safe[guess]
+        near = distance_to(rows, self._images, guess, self._norm) < self._safe[guess]
         sample = torch.where(near, guess, UNASSIGNED)
         left = (~near).nonzero()[:, 0]
         if len(left):
@@ -152,14 +149,11 @@ class Attribution:
 
     def _apart(self, rows: Tensor) -> Tensor:
         """Distances of rows from all images in the attack's norm, `(m, n)`."""
-        n, values = len(self._images), self._images[0].numel()
+        values = self._images[0].numel()
         if self._norm == "L0":
-            size = max(1, CHUNK_VALUES // (n * values))
-            parts = [
-                (part[:, None] != self._images[None]).flatten(2).sum(dim=2)
-                for part in rows.split(size)
-            ]
-            return torch.cat(parts).to(wide_type(rows))
+            some = self._images.split(max(1, CHUNK_VALUES // values))
+            counts = [torch.cat([(r != part).flatten(1).sum(1) for part in some]) for r in rows]
+            return torch.stack(counts).to(wide_type(rows))
         order = {"Linf": math.inf, "L2": 2.0, "L1": 1.0}[self._norm]
         flat = rows.flatten(1).to(self._images.dtype)
         exact = "donot_use_mm_for_euclid_dist"  # the fast form is off by 1e-3 near 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatguard.geometry.budget import distance
+from flatguard.geometry.budget import Norm, distance_to
 from flatguard.geometry.decision import confidence, cross_entropy, margin
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.recording.attribution import UNASSIGNED
@@ -58,7 +58,6 @@ def measure(
     known = sample != UNASSIGNED
     index = sample.clamp_min(0)
     log_trace, norm = _geometry(logits, head, head_call)
-    reference = clean[index] if images.shape[1:] == clean.shape[1:] else None
     columns = {
         "loss": _where(known, cross_entropy(logits, labels[index])),
         "log_kappa": log_trace + log_weight_norm_squared,
@@ -67,8 +66,8 @@ def measure(
         "confidence": confidence(logits),
         "margin": _where(known, margin(logits, labels[index])),
         "prediction": logits.argmax(dim=1),
-        "linf": _distance(known, images, reference, "Linf"),
-        "l2": _distance(known, images, reference, "L2"),
+        "linf": _where(known, _distance(images, clean, index, "Linf")),
+        "l2": _where(known, _distance(images, clean, index, "L2")),
     }
     return torch.stack([columns[name].to(torch.float64) for name in COLUMNS], dim=1)
 
@@ -88,11 +87,10 @@ def _geometry(logits: Tensor, head: Head | None, call: HeadCall | None) -> tuple
     return _where(proven, log_trace), _where(proven, norm)
 
 
-def _distance(known: Tensor, images: Tensor, reference: Tensor | None, norm: str) -> Tensor:
-    if reference is None:
+def _distance(images: Tensor, clean: Tensor, index: Tensor, norm: Norm) -> Tensor:
+    if images.shape[1:] != clean.shape[1:]:
         return torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
-    apart = distance(images, reference, "Linf" if norm == "Linf" else "L2")
-    return _where(known, apart.to(torch.float64))
+    return distance_to(images, clean, index, norm).to(torch.float64)
 
 
 def _where(condition: Tensor, values: Tensor) -> Tensor:

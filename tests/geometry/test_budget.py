@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatguard.geometry.budget import Budget, distance, parse_eps, pretty_eps
+from flatguard.geometry.budget import Budget, distance, distance_to, parse_eps, pretty_eps
 
 
 @given(numerator=st.integers(1, 255))
@@ -53,6 +53,18 @@ def test_rounding_does_not_push_an_example_out_of_its_budget(seed: int, eps: flo
     budget = Budget("Linf", eps)
     assert budget.contains(distance(inside, x, "Linf")).all()
     assert not budget.contains(distance(outside, x, "Linf")).any()
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1", "L0"])
+def test_distances_in_chunks_are_the_same(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.rand(11, 3, 4, 4, generator=generator)
+    references = torch.rand(5, 3, 4, 4, generator=generator)
+    index = torch.randint(5, (11,), generator=generator)
+    expected = distance(rows, references[index], norm)
+    monkeypatch.setattr("flatguard.geometry.budget.CHUNK_VALUES", 100)  # two rows at a time
+    assert torch.equal(distance_to(rows, references, index, norm), expected)
+    assert distance_to(rows[:0], references, index[:0], norm).shape == (0,)
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1", "L0"])
