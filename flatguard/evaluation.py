@@ -63,7 +63,7 @@ def evaluate(
     Example:
         >>> run = flatguard.evaluate("demo", "torchattacks:FGSM")  # doctest: +SKIP
         >>> run.summary["robust_accuracy"]  # doctest: +SKIP
-        0.1
+        0.25
     """
     observer = observer or runner.Silent()
     target = _target(model)

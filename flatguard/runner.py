@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import Order
-from flatguard.errors import ModelError
+from flatguard.errors import FlatguardError, ModelError
 from flatguard.geometry.budget import Budget, distance
 from flatguard.job import Job
 from flatguard.randomness import seeded
@@ -89,8 +89,10 @@ def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> stor
     store.create(out, manifest)
     try:
         _attack_all(job, out, manifest, clean, observer)
-    except BaseException:
-        store.discard_if_empty(out)  # nothing was finished, so nothing is half-written
+    except BaseException as error:
+        kept = store.keep_finished(out)
+        if kept and isinstance(error, FlatguardError):
+            error.args = (f"{error}; the {kept} finished blocks are in {out}",)
         raise
     return store.load_run(out)
 

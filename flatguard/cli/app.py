@@ -68,8 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
         with contextlib.suppress(OSError):
             typer.echo(f"flatguard: cannot write: {error.strerror or error}", err=True)
         sys.stdout = io.StringIO()  # what is left in the buffer has nowhere to go
-    except SystemExit as stop:  # newer typers turn an interrupt into this themselves
-        code = stop.code if isinstance(stop.code, int) else USAGE
+    except SystemExit as stop:  # newer typers turn an interrupt into this, rich a closed pipe
+        code = INTERRUPTED if stop.code == INTERRUPTED else USAGE
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
             raise

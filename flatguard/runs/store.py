@@ -144,12 +144,14 @@ def create(path: Path, manifest: Manifest) -> None:
         raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
 
 
-def discard_if_empty(path: Path) -> None:
-    """Remove a run folder in which no block was committed: it holds nothing that was measured."""
-    if not load_run(path).blocks:
+def keep_finished(path: Path) -> int:
+    """How many blocks an interrupted run has; with none it holds nothing measured, and goes."""
+    finished = len(load_run(path).blocks)
+    if not finished:
         shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()  # only if that leaves it empty
+    return finished
 
 
 class BlockWriter:
