@@ -121,12 +121,24 @@ def summarise(run: store.Run, seconds: float) -> dict[str, Any]:
         "sample_forwards": sum(block.sample_forwards for block in run.blocks),
         "sample_backwards": sum(block.sample_backwards for block in run.blocks),
         "rows_unassigned": sum(block.rows_unassigned for block in run.blocks),
-        "warnings": sorted({text for block in run.blocks for text in block.warnings}),
+        "warnings": _warnings(run),
         "adversarial_sha256": run.adversarial_sha256(),
         "seconds": round(seconds, 3),
         "attack_seconds": round(run.seconds("attack"), 3),
         "run": str(run.path),
     }
+
+
+def _warnings(run: store.Run) -> list[str]:
+    """What the attack's library warned of, and calls on which the model gave no numbers."""
+    found = {f"{run.spec.attack}: {text}" for block in run.blocks for text in block.warnings}
+    for block in run.blocks:
+        if block.first_nonfinite is not None:
+            found.add(
+                f"the model gave NaN or infinite logits from call {block.first_nonfinite} on "
+                f"(samples {block.plan.start} to {block.plan.stop - 1})"
+            )
+    return sorted(found)
 
 
 def interval(successes: int, trials: int) -> tuple[float, float]:

@@ -175,6 +175,7 @@ def _attack_block(
         sample_forwards=recorder.forwards,
         sample_backwards=recorder.backwards,
         rows_unassigned=recorder.rows_unassigned,
+        first_nonfinite=recorder.first_nonfinite,
         segments=tuple(recorder.segments),
         warnings=perturbed.warnings,
     )

@@ -204,6 +204,26 @@ def test_an_attack_that_fails_leaves_an_incomplete_run(tiny_data: Images, tmp_pa
         _ = run.summary
 
 
+def test_nan_from_step_seven_on_is_reported_at_that_step(tiny_data: Images) -> None:
+    class Breaks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.steps = tiny(), 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.steps += torch.is_grad_enabled() and x.requires_grad
+            return self.net(x) * (float("nan") if self.steps > 7 else 1.0)
+
+    run = flatguard.evaluate(Breaks(), "torchattacks:PGD", data=tiny_data, eps="8/255")
+    assert run.complete
+    assert run.summary["warnings"] == [
+        "the model gave NaN or infinite logits from call 7 on (samples 0 to 11)"
+    ]
+    lost = run.trajectory.groupby("call")["loss"].apply(lambda loss: loss.isna().all())
+    assert lost.tolist() == [False] * 7 + [True] * 3
+    assert run.summary["robust_accuracy"] == 0.0  # NaN decides nothing, so nothing is right
+
+
 def test_a_scale_does_not_compound(tiny_data: Images) -> None:
     """The caller's module is scaled in a copy, so a second run is the same as the first."""
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ def show(run: Run) -> None:
     for name, value in rows:
         console.print(f"{name:<{width}}{value}", markup=False)
     for warning in summary["warnings"]:
-        console.print(f"  {run.spec.attack} warns: {warning}", markup=False)
+        console.print(f"warning: {warning}", markup=False)
     console.print(f"\n{run.path}", markup=False)
 
 

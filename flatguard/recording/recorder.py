@@ -66,6 +66,7 @@ class Recorder:
         forwards: rows that went forward through the model so far.
         backwards: rows of calls whose gradient was asked for, once for each time.
         rows_unassigned: rows that belong to no sample for certain.
+        first_nonfinite: the number of the first call with a NaN or infinite logit; None so far.
 
     Raises:
         UsageError: if `head` names a layer that is not the head.
@@ -102,6 +103,7 @@ class Recorder:
         self._handles: list[Any] = []
         self.segments: list[Segment] = []
         self._segment = 0
+        self.first_nonfinite: int | None = None
         self.calls = self.forwards = self.backwards = self.rows_unassigned = 0
 
     def _proven(self, head: Head | HeadSearch | str | None) -> tuple[Head | None, str | None]:
@@ -232,6 +234,8 @@ class Recorder:
             self.calls, self._segment, sample.cpu().numpy(), how.cpu().numpy(),
             values.cpu().numpy(), self._gradient_rows,
         )  # fmt: skip
+        if self.first_nonfinite is None and not bool(torch.isfinite(logits).all()):
+            self.first_nonfinite = self.calls
         self.calls += 1
         self.rows_unassigned += int((call.sample == UNASSIGNED).sum())
         self._kept.append(call)

@@ -109,6 +109,7 @@ class BlockFacts(BaseModel):
     sample_forwards: int
     sample_backwards: int
     rows_unassigned: int
+    first_nonfinite: int | None
     segments: tuple[Segment, ...]
     warnings: tuple[str, ...]
     files: dict[str, str] = {}
