@@ -81,8 +81,8 @@ def layer_sharpness(
                 if "singular" not in str(error):
                     raise
                 raise UsageError(
-                    f"{method} with {matvecs} products needs a Hessian of more than rank "
-                    f"{matvecs // 2}; ask for fewer, or use hutchinson"
+                    f"{method} with {matvecs} products needs a Hessian of rank {matvecs // 2} or "
+                    "more; ask for fewer, or use hutchinson"
                 ) from error
             kappas.append(torch.stack([torch.as_tensor(trace) for trace in traces]))
     scaled = torch.stack(kappas).detach() * weight.detach().square().sum()

@@ -42,7 +42,9 @@ def dense_trace(network: nn.Sequential, x: torch.Tensor, y: torch.Tensor, layer:
 def test_the_last_layer_agrees_with_the_closed_form(
     method: Method, products: int, network: nn.Sequential, batch: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
-    x, y = batch
+    alive = network[:4](batch[0]).norm(dim=1) > 0  # XTrace cannot take a Hessian of zeros
+    x, y = batch[0][alive], batch[1][alive]
+    assert len(x) >= 3
     found = layer_sharpness(network, x, y, "4", method=method, matvecs=products, repeats=40)
     with torch.no_grad():
         exact = log_relative_sharpness(network(x), network[:4](x), network[4].weight).exp()
