@@ -60,7 +60,7 @@ def layer_sharpness(
     Raises:
         EnvironmentProblem: curvlinops is not installed.
         UsageError: no such layer, fewer than two repeats, or more XTrace products than the
-            Hessian's rank allows (at the last layer, twice the number of classes less one).
+            Hessian's rank allows (at the last layer it is below the number of classes).
 
     Cost: n · repeats · matvecs Hessian-vector products, each about four forward passes of one
     sample.
@@ -81,8 +81,8 @@ def layer_sharpness(
                 if "singular" not in str(error):
                     raise
                 raise UsageError(
-                    f"{method} with {matvecs} products needs a Hessian of rank {matvecs // 2} or "
-                    "more; ask for fewer, or use hutchinson"
+                    f"{method} with {matvecs} products needs a Hessian of higher rank; ask for "
+                    "fewer, or use hutchinson"
                 ) from error
             kappas.append(torch.stack([torch.as_tensor(trace) for trace in traces]))
     scaled = torch.stack(kappas).detach() * weight.detach().square().sum()
