@@ -41,7 +41,7 @@ def dense_trace(network: nn.Sequential, x: torch.Tensor, y: torch.Tensor, layer:
 @pytest.mark.parametrize("method", ["hutchinson", "xtrace"])
 def test_the_last_layer_agrees_with_the_closed_form(method: Method) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 12)).to(F64)
+    network = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12)).to(F64)
     x, y = torch.randn(6, 6, dtype=F64), torch.arange(6)
     found = layer_sharpness(network, x, y, "2", method=method, matvecs=8, repeats=40)
     with torch.no_grad():
