@@ -7,7 +7,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 # For the tests of third-party attacks only. adv-lib and what it imports are source packages that
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
-OLD_SETUPTOOLS := PIP_CONSTRAINT=build-constraints.txt PIP_BUILD_CONSTRAINT=build-constraints.txt
+OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
 .PHONY: install adv-lib demo test lint bench docs-attacks constraints clean
 
