@@ -99,8 +99,12 @@ class Attack(ABC):
             AttackError: if the library raises, or returns something of another shape.
         """
         monitor = monitor or Nobody()
-        seeded_ = seeded(seed, images.device)
-        with seeded_, _trace_kept(), _quiet() as warnings, monitor.attack():
+        with (
+            seeded(seed, images.device),
+            _trace_kept(),
+            _quiet() as warnings,
+            monitor.attack(),
+        ):
             try:
                 result = self._run(model, images.clone(), labels.clone(), seed, monitor)
             except FlatguardError:

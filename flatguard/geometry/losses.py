@@ -35,10 +35,6 @@ class SignedLog:
         """The number itself; 0 where it underflows."""
         return self.sign * self.log_abs.exp()
 
-    def times_exp(self, exponent: Tensor) -> SignedLog:
-        """The number times e to the exponent."""
-        return SignedLog(self.sign, self.log_abs + exponent)
-
 
 def soft_target_trace(logits: Tensor, features: Tensor) -> SignedLog:
     r"""$\mathrm{tr}\,H_W$ of $\mathrm{KL}(q \| \mathrm{softmax}(z))$, for any target q.

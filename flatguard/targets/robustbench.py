@@ -30,7 +30,6 @@ from flatguard.targets.target import Defaults, Target, make_target
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
 THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
-NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
 EPS = {
     ("cifar10", "Linf"): "8/255",
     ("cifar10", "L2"): "0.5",
