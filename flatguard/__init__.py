@@ -13,7 +13,8 @@ from flatguard import compat
 
 if TYPE_CHECKING:
     from flatguard.errors import FlatguardError
-    from flatguard.evaluation import evaluate
+    from flatguard.evaluation import audit, evaluate
+    from flatguard.masking.verdict import Verdict
     from flatguard.recording.recorder import Recorder
     from flatguard.runs.store import Run, load_run
     from flatguard.targets import Target, load_target
@@ -24,7 +25,9 @@ __all__ = [
     "Recorder",
     "Run",
     "Target",
+    "Verdict",
     "__version__",
+    "audit",
     "evaluate",
     "load_run",
     "load_target",
@@ -35,6 +38,8 @@ _HOME = {
     "Recorder": "flatguard.recording.recorder",
     "Run": "flatguard.runs.store",
     "Target": "flatguard.targets",
+    "Verdict": "flatguard.masking.verdict",
+    "audit": "flatguard.evaluation",
     "evaluate": "flatguard.evaluation",
     "load_run": "flatguard.runs.store",
     "load_target": "flatguard.targets",

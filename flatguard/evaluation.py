@@ -12,22 +12,30 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from flatguard import job, runner
-from flatguard.errors import UsageError
+from flatguard.errors import RunFolderError, UsageError
+from flatguard.masking.evidence import Evidence
+from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
+from flatguard.masking.verdict import TOLERANCE, Verdict, judge
+from flatguard.observer import Observer, Silent
+from flatguard.probes.plan import LEVELS, Checks, probe
 from flatguard.runs import store
+from flatguard.runs.probe_store import load_probes
 from flatguard.runs.spec import RunSpec, make_spec
+from flatguard.targets import load_target
 from flatguard.targets.checkpoint import SUFFIXES, Program
 from flatguard.targets.datasets import ArrayDataset, Dataset
 from flatguard.targets.target import Target, make_target
 
 REPORTS = Path("reports")
-CONFIDENCE_LEVEL = 0.95
+SUMMARY, VERDICT = "summary.json", "verdict.json"
+FROM_PYTHON = "a module from Python"
 
 
 def evaluate(
@@ -36,11 +44,14 @@ def evaluate(
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
     out: str | Path | None = None,
-    observer: runner.Observer | None = None,
+    checks: str = "fast",
+    surrogates: Sequence[str | Target] = (),
+    tolerance: float = TOLERANCE,
+    observer: Observer | None = None,
     command: Sequence[str] = (),
     **fields: Any,
 ) -> store.Run:
-    """Attack a model, record it, measure again, and keep everything in a run folder.
+    """Attack a model, record it, measure again, judge, and keep everything in a run folder.
 
     Args:
         model: a name or path as on the command line, a module that takes images in [0, 1],
@@ -49,6 +60,9 @@ def evaluate(
         data: a pair of images in [0, 1] and labels, or a data set's name; None means the
             model's own.
         out: the run folder; None names a new one under `reports/`.
+        checks: how much is spent on the verdict: `fast`, `standard`, `full`, or `none`.
+        surrogates: models whose adversarial examples are shown to this one, by name.
+        tolerance: the overestimate that is let pass, as a share of all samples.
         observer: is told of the progress; None is silent.
         command: what the manifest says was typed.
         **fields: the remaining fields of `RunSpec`, such as `eps="8/255"`, `attack_args`,
@@ -56,16 +70,18 @@ def evaluate(
 
     Returns:
         The run; `run.summary` holds the numbers, `run.samples` and `run.trajectory` the tables.
+        `flatguard.audit(run)` gives its verdict.
 
     Raises:
         FlatguardError: one of its kinds, with one line that says what to do.
 
     Example:
         >>> run = flatguard.evaluate("demo", "torchattacks:FGSM")  # doctest: +SKIP
-        >>> run.summary["robust_accuracy"]  # doctest: +SKIP
-        0.25
+        >>> run.summary["robust_accuracy"], run.summary["verdict"]  # doctest: +SKIP
+        (0.25, 'overestimated')
     """
-    observer = observer or runner.Silent()
+    level = _level(checks, tolerance)
+    observer = observer or Silent()
     target = _target(model)
     dataset = _dataset(data)
     spec = make_spec(
@@ -78,15 +94,116 @@ def evaluate(
     path = Path(out) if out is not None else default_folder(spec)
     store.check_new(path)
     resolved = job.resolve(spec, target, dataset)
+    others = _surrogates(surrogates, level, resolved)
     observer.said(job.describe(resolved))
     for note in resolved.target.notes:
         observer.said(note)
     if resolved.target.head is None:
         observer.said(f"κ is not measured: {resolved.target.head_reason}")
     run = runner.run(resolved, path, command, observer)
-    summary = summarise(run, time.perf_counter() - began)
-    store.write_text(run.path / "summary.json", json.dumps(summary, indent=2, allow_nan=False))
+    if checks != "none":
+        probe(resolved, run, level, others, observer)
+    _derive(run, tolerance, time.perf_counter() - began)
     return run
+
+
+def audit(
+    run: store.Run | str | Path,
+    *,
+    checks: str = "none",
+    surrogates: Sequence[str | Target] = (),
+    tolerance: float = TOLERANCE,
+    model: nn.Module | Target | None = None,
+    data: tuple[Tensor, Tensor] | None = None,
+    observer: Observer | None = None,
+) -> Verdict:
+    """Judge a run again from its folder, without the model; or run the probes that are missing.
+
+    Args:
+        run: the run, or its folder.
+        checks: `none` reads only; another level runs those of its probes that are missing, and
+            loads the model for it.
+        surrogates: models whose adversarial examples are shown to this one, by name.
+        tolerance: the overestimate that is let pass, as a share of all samples.
+        model: the run's model, where it came from Python.
+        data: the run's images and labels, where they came from Python.
+        observer: is told of the progress; None is silent.
+
+    Raises:
+        RunFolderError: no such run, or it is damaged.
+        UsageError: the model or the data are not those of the run.
+    """
+    level = _level(checks, tolerance)
+    run = run if isinstance(run, store.Run) else store.load_run(run)
+    if checks != "none":
+        if not run.complete:
+            raise UsageError(f"{run.path} is incomplete; probes need all of its blocks")
+        loaded = _loaded_again(run, model, data)
+        others = _surrogates(surrogates, level, loaded)
+        probe(loaded, run, level, others, observer or Silent())
+    seconds = run.summary["seconds"] if (run.path / SUMMARY).is_file() else run.seconds("attack")
+    return _derive(run, tolerance, float(seconds))
+
+
+def _derive(run: store.Run, tolerance: float, seconds: float) -> Verdict:
+    """Judge the evidence, and write what is derived from it beside it."""
+    verdict = judge(Evidence.of(run), tolerance)
+    store.write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
+    summary = summarise(run, verdict, seconds)
+    store.write_text(run.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
+    run.__dict__.pop("summary", None)
+    return verdict
+
+
+def _level(checks: str, tolerance: float) -> Checks:
+    if not 0 <= tolerance < 1:
+        raise UsageError(f"--tolerance: expected a share from 0 to below 1, got {tolerance:g}")
+    for level in get_args(Checks):
+        if level == checks:
+            return cast(Checks, level)
+    levels = ", ".join(get_args(Checks))
+    raise UsageError(f"--checks: expected one of {levels}, got {checks!r}")
+
+
+def verdict_of(run: store.Run) -> Verdict:
+    """The verdict that stands beside a run's evidence.
+
+    Raises:
+        RunFolderError: there is none, or it is damaged; `audit` writes it anew.
+    """
+    file = run.path / VERDICT
+    if not file.is_file():
+        raise RunFolderError(f"{run.path} has no verdict yet; flatguard audit {run.path}")
+    verdict: Verdict = store.parse(Verdict, file)
+    return verdict
+
+
+def _surrogates(named: Sequence[str | Target], checks: Checks, resolved: job.Job) -> list[Target]:
+    """The surrogates that are named; else the demo's model where it may know the classes."""
+    fits = tuple(resolved.dataset.block(0, 1).images.shape[1:]) == (3, 32, 32)
+    if not named and checks != "none" and LEVELS[checks].surrogate and resolved.num_classes == 10:
+        named = ["demo"] if fits else []
+    found = [load_target(name) if isinstance(name, str) else name for name in named]
+    for surrogate in found:
+        surrogate.model.to(resolved.device)
+    return [s for s in found if s.weights_sha256 != resolved.target.weights_sha256]
+
+
+def _loaded_again(
+    run: store.Run, model: nn.Module | Target | None, data: tuple[Tensor, Tensor] | None
+) -> job.Job:
+    facts = run.manifest.target
+    if model is None and facts.source == FROM_PYTHON:
+        raise UsageError(
+            f"{run.path}: its model came from Python; use flatguard.audit(run, model=..., data=...)"
+        )
+    target = None if model is None else _target(model)
+    loaded = job.resolve(run.spec, target, _dataset(data))
+    if loaded.target.weights_sha256 != facts.weights_sha256:
+        raise UsageError(f"{facts.name} has other weights now than when {run.path} was made")
+    if job.data_sha256(loaded) != run.manifest.data.sha256:
+        raise UsageError(f"{run.manifest.data.name} serves other images now than for {run.path}")
+    return loaded
 
 
 def default_folder(spec: RunSpec) -> Path:
@@ -99,7 +216,7 @@ def default_folder(spec: RunSpec) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
-def summarise(run: store.Run, seconds: float) -> dict[str, Any]:
+def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any]:
     """The numbers that `--json` prints, from the evidence alone but for `seconds`."""
     spec, samples = run.spec, run.samples
     n, robust = len(samples), int(samples["robust"].sum())
@@ -115,11 +232,22 @@ def summarise(run: store.Run, seconds: float) -> dict[str, Any]:
         "robust_accuracy": robust / n,
         "robust_interval": interval(robust, n),
         "confidence_level": CONFIDENCE_LEVEL,
+        "verdict": verdict.verdict,
+        "mechanism": verdict.mechanism,
+        "sentence": verdict.sentence,
+        "corrected_robust_accuracy": verdict.corrected_robust_accuracy,
+        "corrected_interval": verdict.corrected_interval,
+        "overestimate": verdict.overestimate,
+        "overestimate_interval": verdict.overestimate_interval,
+        "tolerance": verdict.tolerance,
+        "findings": [finding.model_dump(exclude={"data"}) for finding in verdict.findings],
+        "next": verdict.next,
         "median_log_kappa_clean": _finite(samples["clean_log_kappa"].median()),
         "median_log_kappa_adversarial": _finite(samples["adv_log_kappa"].median()),
         "outside_budget": int((~samples["admissible"]).sum()),
         "sample_forwards": sum(block.sample_forwards for block in run.blocks),
         "sample_backwards": sum(block.sample_backwards for block in run.blocks),
+        "check_forwards": sum(facts.sample_forwards for facts in load_probes(run).values()),
         "rows_unassigned": sum(block.rows_unassigned for block in run.blocks),
         "warnings": _warnings(run),
         "adversarial_sha256": run.adversarial_sha256(),
@@ -141,14 +269,6 @@ def _warnings(run: store.Run) -> list[str]:
     return sorted(found)
 
 
-def interval(successes: int, trials: int) -> tuple[float, float]:
-    """The exact (Clopper-Pearson) 95% interval of a proportion."""
-    from scipy.stats import binomtest
-
-    found = binomtest(successes, trials).proportion_ci(CONFIDENCE_LEVEL, method="exact")
-    return float(found.low), float(found.high)
-
-
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
@@ -159,7 +279,7 @@ def _target(model: str | nn.Module | Target) -> Target | None:
     if isinstance(model, torch.jit.ScriptModule):
         model = Program(model).train(model.training)  # hooks cannot sit on the script itself
     if isinstance(model, nn.Module):
-        return make_target(model, type(model).__name__, "a module from Python")
+        return make_target(model, type(model).__name__, FROM_PYTHON)
     if not isinstance(model, str):
         raise UsageError(
             f"model: expected a name, a path, a module or a Target, got {type(model).__name__}"

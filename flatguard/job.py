@@ -13,7 +13,7 @@ from flatguard.geometry.budget import Norm
 from flatguard.randomness import seeded
 from flatguard.runs.spec import RunSpec, derive_seed
 from flatguard.targets import Target, load_target, prepare
-from flatguard.targets.datasets import Dataset, load_dataset, uses_preprocessing
+from flatguard.targets.datasets import DataHash, Dataset, blocks, load_dataset, uses_preprocessing
 
 DEFAULT_N_EXAMPLES = 1000
 LARGEST_BATCH = 128
@@ -107,6 +107,14 @@ def resolve(
         info.name, resolved.budget(), _resolved(target.num_classes), spec.attack_args
     )
     return Job(resolved, target, dataset, attack, device)
+
+
+def data_sha256(job: Job) -> str:
+    """The hash of the images and labels that a job serves, as its manifest has it."""
+    hashes = DataHash()
+    for _, batch in blocks(job.dataset, job.count, job.block_size):
+        hashes.update(batch)
+    return hashes.hexdigest()
 
 
 def describe(job: Job) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 import torch
@@ -19,6 +19,7 @@ from flatguard.attacks.monitor import Order
 from flatguard.errors import FlatguardError, ModelError
 from flatguard.geometry.budget import Budget, distance
 from flatguard.job import Job
+from flatguard.observer import Observer
 from flatguard.randomness import seeded
 from flatguard.recording.measure import COLUMNS
 from flatguard.recording.recorder import Recorder
@@ -33,38 +34,6 @@ VERSIONS_OF = (
     "flatguard", "torch", "torchvision", "torchattacks", "pyautoattack", "autoattack",
     "robustbench", "foolbox", "timm", "numpy", "pandas",
 )  # fmt: skip
-
-
-class Observer(Protocol):
-    """Who watches a run: a progress bar, or nobody."""
-
-    def said(self, line: str) -> None:
-        """A line for a person."""
-
-    def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
-        """A stage of `total` samples begins; each takes about `calls_each` model calls."""
-
-    def advanced(self, samples: int) -> None:
-        """That many samples are done."""
-
-    def called(self, rows: int) -> None:
-        """The model was called on that many rows."""
-
-
-class Silent:
-    """An observer who looks away."""
-
-    def said(self, line: str) -> None:
-        """Nothing."""
-
-    def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
-        """Nothing."""
-
-    def advanced(self, samples: int) -> None:
-        """Nothing."""
-
-    def called(self, rows: int) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)

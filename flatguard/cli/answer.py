@@ -6,13 +6,21 @@ import math
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from flatguard.geometry.budget import Budget
+from flatguard.masking.verdict import Verdict
 from flatguard.runs.store import Run
 
+COLOURS = {
+    "pass": "green", "warn": "yellow", "fail": "red", "not-run": "dim",
+    "vulnerable": "red", "consistent": "green", "overestimated": "red", "masked": "red",
+    "inconclusive": "yellow",
+}  # fmt: skip
 
-def show(run: Run) -> None:
-    """Print a finished run's numbers."""
+
+def show(run: Run, verdict: Verdict) -> None:
+    """Print a finished run's numbers and its verdict."""
     summary = run.summary
     console = Console(soft_wrap=True, highlight=False)
     rows = _rows(run, summary)
@@ -22,7 +30,26 @@ def show(run: Run) -> None:
         console.print(f"{name:<{width}}{value}", markup=False)
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
+    _show_verdict(console, verdict)
     console.print(f"\n{run.path}", markup=False)
+
+
+def _show_verdict(console: Console, verdict: Verdict) -> None:
+    console.print()
+    width = max(len(finding.check) for finding in verdict.findings) + 2
+    for finding in verdict.findings:
+        status = Text(f"{finding.status:<9}", style=COLOURS[finding.status])
+        console.print(Text(f"{finding.check:<{width}}") + status + Text(finding.summary))
+    low, high = verdict.corrected_interval
+    word, _, rest = verdict.sentence.partition(":")
+    console.print()
+    console.print(Text(word, style=f"bold {COLOURS[verdict.verdict]}") + Text(f":{rest}"))
+    console.print(
+        f"corrected robust accuracy  {verdict.corrected_robust_accuracy:.1%}  "
+        f"(95% interval {low:.1%} to {high:.1%})"
+    )
+    for step in verdict.next[:3]:
+        console.print(f"next: {step}", markup=False)
 
 
 def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -39,6 +66,8 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("time", f"{summary['seconds']:.1f} s, {summary['attack_seconds']:.1f} s of it the attack"),
     ]
+    if summary["check_forwards"]:
+        rows.insert(4, ("price of checks", f"{summary['check_forwards']:,} sample-forwards"))
     if summary["outside_budget"]:
         rows.insert(
             2, ("not counted", f"{summary['outside_budget']} examples outside the budget or [0, 1]")

@@ -1,7 +1,7 @@
 """The `flatguard` command: its commands, its exit codes, its one-line errors.
 
-Exit codes: 0 done; 2 wrong usage or environment; 130 interrupted. (1 and 3 are kept for a
-finding and for an inconclusive verdict.)
+Exit codes: 0 done; 1 masked, or overestimated beyond the tolerance; 2 wrong usage or environment;
+3 inconclusive; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli import attacks, doctor, evaluate, models
+from flatguard.cli import attacks, audit, doctor, evaluate, models
 from flatguard.errors import FlatguardError
 
 INTERRUPTED = 130
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("evaluate")(evaluate.command)
+app.command("audit")(audit.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)
 app.command("attacks")(attacks.command)

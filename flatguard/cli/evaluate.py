@@ -65,6 +65,16 @@ Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 Gradients = Annotated[
     bool, typer.Option("--gradients", help="Also record input gradients: norm, exact zeros.")
 ]
+Checks = Annotated[
+    str, typer.Option(help="What is spent on the verdict: none, fast, standard or full.")
+]
+Surrogate = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODEL", help="Also show it this model's adversarial examples."),
+]
+Tolerance = Annotated[
+    float, typer.Option(help="The overestimate that is let pass, as a share of all samples.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
 ]
@@ -94,17 +104,24 @@ def command(
     device: Device = None,
     seed: Seed = 0,
     gradients: Gradients = False,
+    checks: Checks = "fast",
+    surrogate: Surrogate = None,
+    tolerance: Tolerance = 0.05,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Attack a model, record the geometry of every call, and measure what is left.
+    """Attack a model, record the geometry of every call, and say what the number is worth.
 
     Robust accuracy counts the samples that are right when clean and still right under the
-    attack, over all samples; it is measured again on the returned examples, within budget.
+    attack, over all samples; it is measured again on the returned examples, within budget. The
+    verdict says whether the number can be believed.
+
+    Exit code 0: it may be believed; 1: masked, or overestimated beyond the tolerance; 3:
+    inconclusive.
     """
     from flatguard.attacks import parse_args
     from flatguard.cli.progress import Watcher
-    from flatguard.evaluation import evaluate
+    from flatguard.evaluation import evaluate, verdict_of
 
     fields: dict[str, Any] = {
         "attack_args": parse_args(attack_arg or []),
@@ -125,6 +142,9 @@ def command(
         "device": device,
         "seed": seed,
         "gradients": gradients,
+        "checks": checks,
+        "surrogates": surrogate or (),
+        "tolerance": tolerance,
     }
     # What a user's model or architecture prints must not stand before the one JSON object.
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
@@ -132,12 +152,14 @@ def command(
         run = evaluate(
             model, attack, data=dataset, out=out, observer=watcher, command=sys.argv, **fields
         )
+        verdict = verdict_of(run)
     if as_json:
         typer.echo(json.dumps(run.summary))
     else:
         from flatguard.cli.answer import show
 
-        show(run)
+        show(run, verdict)
+    raise typer.Exit(verdict.exit_code)
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -9,7 +9,8 @@
           samples.parquet          a row per sample: clean, adversarial, robust
           trajectory.parquet       a row per sample and model call
           adversarial.safetensors  `adversarial`: (n, channels, height, width) float32
-      summary.json                 derived; may be thrown away
+        probes/twins/              our own experiments on the target; see `probe_store`
+      summary.json verdict.json    derived; may be thrown away
 
 The manifest is written before the first block and never again. A block is written under a
 temporary name and renamed when it is whole, so it is there completely or not at all. A run
@@ -204,7 +205,7 @@ class BlockWriter:
         try:
             samples.to_parquet(self._folder / SAMPLES, compression="zstd", index=False)
             _save_images(self._folder / ADVERSARIAL, adversarial)
-            files = {file.name: _sha256(file) for file in sorted(self._folder.iterdir())}
+            files = {file.name: sha256(file) for file in sorted(self._folder.iterdir())}
             whole = facts.model_copy(update={"files": files})
             write_text(self._folder / "block.json", whole.model_dump_json(indent=2))
             write_text(self._folder / "timing.json", json.dumps(seconds, indent=2))
@@ -237,7 +238,8 @@ def write_text(file: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(1 << 20):
@@ -268,7 +270,7 @@ class Run:
         for plan in self.manifest.blocks:
             folder = self._folder(plan.index)
             if folder.is_dir():
-                found.append(_parse(BlockFacts, folder / "block.json"))
+                found.append(parse(BlockFacts, folder / "block.json"))
         return found
 
     @property
@@ -298,7 +300,7 @@ class Run:
         file = self.path / "summary.json"
         if not file.is_file():
             raise RunFolderError(f"{self.path} has no summary; the run did not end")
-        with _reading(file):
+        with reading(file):
             summary: dict[str, Any] = json.loads(file.read_text("utf-8"))
         return summary
 
@@ -307,7 +309,7 @@ class Run:
         from safetensors.torch import load_file
 
         file = self._folder(block) / ADVERSARIAL
-        with _reading(file):
+        with reading(file):
             images: Tensor = load_file(file)["adversarial"]
         return images
 
@@ -323,7 +325,7 @@ class Run:
         total = 0.0
         for block in self.blocks:
             file = self._folder(block.plan.index) / "timing.json"
-            with _reading(file):
+            with reading(file):
                 total += float(json.loads(file.read_text("utf-8"))[stage])
         return total
 
@@ -336,8 +338,8 @@ class Run:
         for block in self.blocks:
             for name, expected in block.files.items():
                 file = self._folder(block.plan.index) / name
-                with _reading(file):
-                    found = _sha256(file)
+                with reading(file):
+                    found = sha256(file)
                 if found != expected:
                     raise RunFolderError(f"{file} is damaged: its checksum does not match")
 
@@ -351,7 +353,7 @@ class Run:
             if name == TRAJECTORY and TRAJECTORY not in block.files:
                 parts.append(to_frame([]))  # the attack never called the model
                 continue
-            with _reading(file):
+            with reading(file):
                 parts.append(pd.read_parquet(file))
         if not parts:
             raise RunFolderError(f"{self.path} has no finished block yet")
@@ -370,18 +372,19 @@ def load_run(path: str | Path) -> Run:
     file = Path(path) / EVIDENCE / "manifest.json"
     if not file.is_file():
         raise RunFolderError(f"{path} is no run folder: it has no {EVIDENCE}/manifest.json")
-    with _reading(file):
+    with reading(file):
         version = json.loads(file.read_text("utf-8")).get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RunFolderError(
             f"{path} has format {version}, this flatguard reads up to {FORMAT_VERSION}; "
             "upgrade flatguard"
         )
-    return Run(Path(path), _parse(Manifest, file))
+    return Run(Path(path), parse(Manifest, file))
 
 
-def _parse(kind: Any, file: Path) -> Any:
-    with _reading(file):
+def parse(kind: Any, file: Path) -> Any:
+    """A JSON file as this kind of pydantic model, or one line that says what is damaged."""
+    with reading(file):
         try:
             return kind.model_validate_json(file.read_text("utf-8"))
         except ValidationError as error:
@@ -390,7 +393,8 @@ def _parse(kind: Any, file: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _reading(file: Path) -> Any:
+def reading(file: Path) -> Any:
+    """Whatever goes wrong while a file is read becomes one line that names it."""
     try:
         yield
     except RunFolderError:

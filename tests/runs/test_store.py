@@ -35,7 +35,9 @@ def test_the_layout_is_as_documented(run: store.Run) -> None:
         "trajectory.parquet",
     ]  # fmt: skip
     blocks = [f"evidence/blocks/{i:05d}/{name}" for i in range(3) for name in names]
-    assert files == [*blocks, "evidence/manifest.json", "summary.json"]
+    assert [name for name in files if not name.startswith("evidence/probes/")] == [
+        *blocks, "evidence/manifest.json", "summary.json", "verdict.json",
+    ]  # fmt: skip
 
 
 def test_what_is_loaded_is_what_was_kept(run: store.Run) -> None:

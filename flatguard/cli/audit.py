@@ -1,0 +1,45 @@
+"""`flatguard audit`: judge a run again from its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flatguard.cli.evaluate import Checks, Json, Quiet, Surrogate, Tolerance
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    checks: Checks = "none",
+    surrogate: Surrogate = None,
+    tolerance: Tolerance = 0.05,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge a run again, without its model; --checks runs the probes that are still missing.
+
+    Exit code 0: the number may be believed; 1: masked, or overestimated beyond the tolerance;
+    3: inconclusive.
+    """
+    from flatguard.cli.progress import Watcher
+    from flatguard.evaluation import audit
+    from flatguard.runs.store import load_run
+
+    opened = load_run(run)
+    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+        verdict = audit(
+            opened, checks=checks, surrogates=surrogate or (), tolerance=tolerance, observer=watcher
+        )
+    if as_json:
+        typer.echo(json.dumps(opened.summary))
+    else:
+        from flatguard.cli.answer import show
+
+        show(opened, verdict)
+    raise typer.Exit(verdict.exit_code)

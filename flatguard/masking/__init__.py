@@ -1,0 +1,1 @@
+"""Can the number be believed? Reads evidence and judges; never runs the model."""

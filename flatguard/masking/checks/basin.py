@@ -1,0 +1,59 @@
+"""Basins: attack paths along which nothing happened."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flatguard.masking.evidence import Evidence
+from flatguard.masking.finding import Finding, not_run
+from flatguard.masking.statistics import interval
+
+NAME = "basin"
+SOURCE = "Walter et al. 2026, Definitions 4 to 6"
+LOSS_TOLERANCE = 0.01
+"""ε of Definition 5: a path whose loss never rises by more than this stayed in its basin."""
+
+MOST = 0.5
+
+
+def check_basin(evidence: Evidence, tolerance: float) -> Finding:
+    """Warns where most survivors' paths never left the loss tolerance: the attack did not move."""
+    table = evidence.trajectory
+    rows = table[table["sample"].notna() & ~table["bookkeeping"] & np.isfinite(table["loss"])]
+    rows = rows[rows["sample"].isin(evidence.reported)].sort_values("call", kind="stable")
+    if not evidence.reported:
+        return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
+    if not len(rows):
+        return not_run(NAME, SOURCE, "no row of the attack belongs to a survivor for certain")
+    number = rows["sample"].astype("int64")
+    clean = evidence.samples.set_index("sample")["clean_loss"]
+    rise = rows["loss"].groupby(number).max()
+    rise = rise - clean.reindex(rise.index)
+    inside = rise <= LOSS_TOLERANCE
+    share = float(inside.mean())
+    return Finding(
+        check=NAME,
+        status="warn" if share > MOST else "pass",
+        summary=(
+            f"{int(inside.sum())} of {len(inside)} survivors' paths never left their basin "
+            f"(loss within {LOSS_TOLERANCE:g} of the clean image's)"
+        ),
+        value=share,
+        threshold=MOST,
+        interval=interval(int(inside.sum()), len(inside)),
+        samples=len(inside),
+        source=SOURCE,
+        next="the attack was given nothing to follow: look at discrepancy"
+        if share > MOST
+        else None,
+        data={"drift": _drift(evidence)},
+    )
+
+
+def _drift(evidence: Evidence) -> dict[str, float | None]:
+    """Median change of ‖φ‖ (relative) and of confidence over the survivors' paths."""
+    kept = evidence.samples[evidence.samples["robust"]]
+    norm = (kept["adv_feature_norm"] / kept["clean_feature_norm"] - 1.0).median()
+    confidence = (kept["adv_confidence"] - kept["clean_confidence"]).median()
+    found = {"feature_norm": float(norm), "confidence": float(confidence)}
+    return {name: value if np.isfinite(value) else None for name, value in found.items()}

@@ -1,0 +1,86 @@
+"""Why a gradient attack failed: which mended twin explains what it missed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from flatguard.masking.beyond import LEVEL, beyond_chance
+from flatguard.masking.checks.gradient_truth import MOST, USEFUL, Truth, truth_of
+from flatguard.masking.evidence import Evidence
+
+Mechanism = Literal[
+    "saturation", "unavailable-gradient", "shattered-gradient", "stochastic", "rugged-loss"
+]
+
+EXPLAINS = 0.5
+"""A mechanism explains a discrepancy if its twins find this share of it."""
+
+STEPS_NAMES = ("steps", "n_iter", "num_steps", "iterations")
+ITERATIVE = 10
+
+
+def mechanism_of(evidence: Evidence, tolerance: float) -> Mechanism | None:
+    """The simplest mechanism whose twins find most of what chance does not; None if none does.
+
+    In order: a randomised target that falls to averaged gradients; a saturated one, whose
+    gradient vanished and whose temperature, float64 or unsaturated twin falls; one whose gradient
+    is absent or contradicted and whose repaired twin falls; one whose local gradient is true and
+    leads nowhere, and whose smoothed or estimated gradient finds what it hides; a rugged one, on
+    which an iterative attack depends on its start or its length.
+    """
+    truth = truth_of(evidence)
+    missed = evidence.fallen - evidence.chance
+    randomised = evidence.probe("determinism")
+    if randomised is not None and randomised.facts.get("randomised"):
+        averaged = ("eot", "temperature", "loss", "budget", "smoothed")
+        lucky = len(evidence.by_luck) > tolerance * evidence.n
+        if lucky or _explains(evidence, missed, *averaged):
+            return "stochastic"
+    if truth is None:
+        return None
+    unsaturated = ("temperature", "float64", "saturating", "loss")
+    if truth.vanished > MOST and truth.dead <= MOST and _explains(evidence, missed, *unsaturated):
+        return "saturation"
+    revived = truth.dead > MOST and _revived_by_unsaturating(truth)
+    if revived and _explains(evidence, missed, *unsaturated, "repair"):
+        return "saturation"
+    if truth.unavailable > MOST or truth.dead > MOST:
+        repaired = _explains(evidence, missed, "repair", "estimated", "black-box", "surrogate")
+        if repaired or _explains(evidence, missed, "saturating", "smoothed"):
+            return "unavailable-gradient"
+    leads_nowhere = truth.leads < USEFUL or _much_better(truth)
+    if leads_nowhere and _explains(
+        evidence, missed, "smoothed", "estimated", "repair", "black-box"
+    ):
+        return "shattered-gradient"
+    if _is_iterative(evidence) and _depends_on_the_start(evidence):
+        return "rugged-loss"
+    return None
+
+
+def _revived_by_unsaturating(truth: Truth) -> bool:
+    """Unsaturating brings a dead gradient back, and mending cut stages does not do more."""
+    revived = max(truth.drops.get("tempered", 0.0), truth.drops.get("saturating", 0.0))
+    cut = max(truth.drops.get(name, 0.0) for name in ("cutting", "function", "front"))
+    return revived >= USEFUL and revived >= 0.5 * cut
+
+
+def _much_better(truth: Truth) -> bool:
+    mended = max(truth.drops.get("smoothed", 0.0), truth.drops.get("estimated", 0.0))
+    return mended > 2.0 * max(truth.leads, USEFUL)
+
+
+def _explains(evidence: Evidence, missed: set[int], *families: str) -> bool:
+    found = beyond_chance(evidence, *families)
+    return bool(missed) and found.p < LEVEL and len(found.only) >= EXPLAINS * len(missed)
+
+
+def _is_iterative(evidence: Evidence) -> bool:
+    steps = [evidence.attack_args.get(name) for name in STEPS_NAMES]
+    return any(isinstance(value, int) and value >= ITERATIVE for value in steps)
+
+
+def _depends_on_the_start(evidence: Evidence) -> bool:
+    """Most of what fell needed only other random numbers, or a longer search."""
+    needed = evidence.chance | evidence.fell_to("budget")
+    return bool(evidence.fallen) and len(needed) >= EXPLAINS * len(evidence.fallen)

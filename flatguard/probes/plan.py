@@ -1,0 +1,168 @@
+"""Which probes run, in which order, at what price; each one's evidence is kept as it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from flatguard.errors import FlatguardError, one_line
+from flatguard.job import Job
+from flatguard.observer import Observer
+from flatguard.probes.black_box import NOISE_DRAWS, add_noise, ask_without_gradient
+from flatguard.probes.determinism import look_twice
+from flatguard.probes.lab import EOT_DRAWS, Found, Lab
+from flatguard.probes.more_budget import LONGER, RESTARTS, search_longer, sweep_radius
+from flatguard.probes.repeat import DEAREST, price_of_attack, repeat_attack
+from flatguard.probes.search import SEARCHED
+from flatguard.probes.surrogate import transfer
+from flatguard.probes.truth import look_at_gradients
+from flatguard.probes.twins import attack_twins
+from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes, load_tables
+from flatguard.runs.store import Run
+from flatguard.targets import Target
+
+Checks = Literal["none", "fast", "standard", "full"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """How much a level of checks spends on each sample that survived.
+
+    Attributes:
+        steps: gradients a search.
+        queries: of the Square attack; 0 leaves it out.
+        longer: whether longer searches and larger radii are tried.
+        repeats: how many times as long the longer searches are.
+        surrogate: whether the demo model is a surrogate where none is named.
+    """
+
+    steps: int = 20
+    queries: int = 0
+    longer: bool = False
+    repeats: int = 1
+    surrogate: bool = False
+
+
+LEVELS: dict[Checks, Level] = {
+    "fast": Level(),
+    "standard": Level(queries=200, longer=True, surrogate=True),
+    "full": Level(queries=2000, longer=True, repeats=5, surrogate=True),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One probe of the plan."""
+
+    name: str
+    run: Callable[[], Found]
+    total: int
+    searches: bool = True
+
+
+def probe(
+    job: Job, run: Run, checks: Checks, surrogates: Sequence[Target], observer: Observer
+) -> None:
+    """Run the probes of a level that the folder does not hold yet.
+
+    A probe that fails is kept as not run, with its reason; the others go on.
+    """
+    lab = Lab(job, run, observer)
+    price = estimate(lab, checks)
+    observer.said(
+        f"checks {checks}: about {price.forwards:,} sample-forwards on {len(lab.survivors)} "
+        f"survivors, about {price.seconds:.0f} s"
+    )
+    known = load_probes(run)
+    for step in _plan(lab, checks, surrogates):
+        if step.name not in known:
+            _take(lab, step, checks, observer)
+        elif step.name == "determinism":
+            lab.randomised = bool(known[step.name].facts.get("randomised"))
+
+
+@dataclass(frozen=True)
+class Price:
+    """What the probes of a level cost at most."""
+
+    forwards: int
+    seconds: float
+
+
+def estimate(lab: Lab, checks: Checks) -> Price:
+    """An upper estimate; seconds from what the audited attack's own passes took."""
+    level = LEVELS[checks]
+    each = 4.0 * level.steps + NOISE_DRAWS + level.queries
+    repeat = price_of_attack(lab)
+    each += min(repeat, level.steps) if repeat <= DEAREST * level.steps else 0.0
+    if level.longer:
+        each += 2 * LONGER * RESTARTS * level.repeats * level.steps
+    forwards = round(each * len(lab.survivors)) + 16 * 3 * 70
+    measured = sum(block.sample_forwards for block in lab.run.blocks)
+    pace = lab.run.seconds("attack") / max(1, measured)
+    return Price(forwards, forwards * pace)
+
+
+def _plan(lab: Lab, checks: Checks, surrogates: Sequence[Target]) -> list[Step]:
+    level = LEVELS[checks]
+    steps, n = level.steps, len(lab.survivors)
+
+    def truth() -> Found:
+        return load(lab.run, "gradient-truth")
+
+    plan = [
+        Step("determinism", lambda: look_twice(lab), 1, searches=False),
+        Step("gradient-truth", lambda: look_at_gradients(lab), 1),
+        Step("twins", lambda: attack_twins(lab, truth(), steps), n),
+        Step("repeat", lambda: repeat_attack(lab, steps), n, searches=False),
+        Step("noise", lambda: add_noise(lab), n),
+    ]
+    if level.queries:
+        name = f"square-{level.queries}"
+        plan.append(Step(name, lambda: ask_without_gradient(lab, level.queries), n))
+    if level.longer:
+        longer = steps * LONGER * level.repeats
+        plan.append(Step(f"longer-{longer}", lambda: search_longer(lab, truth(), longer), n))
+        plan.append(Step("sweep", lambda: sweep_radius(lab, truth()), 1))
+    if surrogates:
+        names = "-".join(surrogate.weights_sha256[:8] for surrogate in surrogates)
+        plan.append(Step(f"surrogate-{names}", lambda: transfer(lab, surrogates), n))
+    return plan
+
+
+def _take(lab: Lab, step: Step, checks: Checks, observer: Observer) -> None:
+    observer.stage(f"check {step.name}", step.total)
+    before, began = lab.meter.forwards, time.perf_counter()
+    found = _found(lab, step)
+    if step.name == "determinism" and lab.randomised:
+        observer.said(
+            f"the target is randomised: gradients are averaged over {EOT_DRAWS} draws (EOT)"
+        )
+    facts = ProbeFacts(
+        name=step.name,
+        checks=checks,
+        ran=bool(found.facts.get("ran", True)),
+        facts=found.facts,
+        sample_forwards=lab.meter.forwards - before,
+        seed=lab.seed(step.name),
+    )
+    add_probe(lab.run, facts, found.tables, found.fooled, time.perf_counter() - began)
+    observer.advanced(step.total)
+
+
+def _found(lab: Lab, step: Step) -> Found:
+    if step.searches and lab.budget.norm not in SEARCHED:
+        reason = f"searches know {', '.join(SEARCHED)}, not {lab.budget.norm}"
+        return Found({"ran": False, "reason": reason})
+    try:
+        return step.run()
+    except (FlatguardError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        return Found({"ran": False, "reason": f"{type(error).__name__}: {one_line(error)}"})
+
+
+def load(run: Run, name: str) -> Found:
+    """What a probe of this run saw; nothing if it did not run."""
+    kept = load_probes(run).get(name)
+    return Found() if kept is None else Found(kept.facts, load_tables(run, kept))

@@ -1,0 +1,136 @@
+"""What our own experiments leave in a run folder: `evidence/probes/NAME/`, one folder a probe.
+
+    probe.json            facts, seed, price, SHA-256 of the folder's files
+    timing.json           seconds; outside the checksums
+    *.parquet             tables; each has a column `sample`
+    fooled.safetensors    `sample`, `images`: verified adversarial examples, at most 100
+
+A probe is written under a temporary name and renamed when it is whole; what is there stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from flatguard.errors import RunFolderError
+from flatguard.runs.store import EVIDENCE, Run, parse, reading, sha256, write_text
+
+FOOLED = "fooled.safetensors"
+
+
+class ProbeFacts(BaseModel):
+    """What one of our own experiments did.
+
+    Attributes:
+        name: of the probe, with what it was asked for: `square-200`.
+        checks: the level that asked for it.
+        ran: False where it could not; `facts` then has the reason.
+        facts: its own, in numbers and words.
+        sample_forwards: rows that it sent forward through the target, its twins and surrogates.
+        seed: of its random choices.
+        files: SHA-256 of its files.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    checks: str
+    ran: bool
+    facts: dict[str, Any]
+    sample_forwards: int
+    seed: int
+    files: dict[str, str] = {}
+
+
+def load_probes(run: Run) -> dict[str, ProbeFacts]:
+    """What was run, by the probe's name."""
+    folder = run.path / EVIDENCE / "probes"
+    files = sorted(folder.glob("[!.]*/probe.json")) if folder.is_dir() else []
+    found = [parse(ProbeFacts, file) for file in files]
+    return {facts.name: facts for facts in found}
+
+
+def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
+    """The tables of one probe, by name, after comparing their checksums.
+
+    Raises:
+        RunFolderError: names the first file that is not what was written.
+    """
+    tables = {}
+    for name, expected in facts.files.items():
+        file = _folder(run, facts.name) / name
+        with reading(file):
+            if sha256(file) != expected:
+                raise RunFolderError(f"{file} is damaged: its checksum does not match")
+            if file.suffix == ".parquet":
+                tables[file.stem] = pd.read_parquet(file)
+    return tables
+
+
+def load_fooled(run: Run, name: str) -> dict[int, Tensor]:
+    """The verified adversarial examples that a probe kept, by sample number."""
+    from safetensors.torch import load_file
+
+    file = _folder(run, name) / FOOLED
+    if not file.is_file():
+        return {}
+    with reading(file):
+        kept = load_file(file)
+        return dict(zip(kept["sample"].tolist(), kept["images"], strict=True))
+
+
+def add_probe(
+    run: Run,
+    facts: ProbeFacts,
+    tables: dict[str, pd.DataFrame],
+    fooled: dict[int, Tensor],
+    seconds: float,
+) -> None:
+    """Add a probe's evidence to the folder, all of it at once.
+
+    Args:
+        run: the run.
+        facts: about the whole probe.
+        tables: by name.
+        fooled: verified adversarial examples, by sample number.
+        seconds: how long it took.
+    """
+    final = _folder(run, facts.name)
+    folder = final.with_name(f".{final.name}.{os.getpid()}")
+    try:
+        folder.mkdir(parents=True)
+        for name, table in tables.items():
+            table.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
+        if fooled:
+            _save_fooled(folder / FOOLED, fooled)
+        files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+        whole = facts.model_copy(update={"files": files})
+        write_text(folder / "probe.json", whole.model_dump_json(indent=2))
+        write_text(folder / "timing.json", json.dumps({"probe": seconds}, indent=2))
+        if not final.exists():  # somebody else may have run the same probe meanwhile
+            folder.rename(final)
+    except OSError as error:
+        raise RunFolderError(f"cannot write probe {final}: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _save_fooled(file: Path, fooled: dict[int, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    numbers = sorted(fooled)
+    images = torch.stack([fooled[number].float() for number in numbers])
+    save_file({"sample": torch.tensor(numbers), "images": images.contiguous()}, file)
+
+
+def _folder(run: Run, name: str) -> Path:
+    return run.path / EVIDENCE / "probes" / name
