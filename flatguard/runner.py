@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import Order
-from flatguard.errors import FlatguardError, ModelError
+from flatguard.errors import FlatguardError, ModelError, RunFolderError, one_line
 from flatguard.geometry.budget import Budget, distance
 from flatguard.job import Job
 from flatguard.randomness import seeded
@@ -24,6 +25,7 @@ from flatguard.recording.measure import COLUMNS
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.trajectory import NARROW
 from flatguard.runs import store
+from flatguard.runs.facts import BlockFailure
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import Batch, DataHash, blocks, check_labels
 from flatguard.targets.head import HeadSearch
@@ -81,7 +83,8 @@ def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> stor
     Raises:
         RunFolderError: if the folder exists or cannot be written.
         ModelError, DataError: from the clean pass, with nothing written.
-        AttackError: from the attack; the blocks done before it stay, and the run is incomplete.
+        AttackError: from the attack; the blocks done before it and what was recorded of this one
+            stay, and the run is incomplete.
     """
     store.check_new(out)
     clean = _clean_pass(job, observer)
@@ -90,9 +93,8 @@ def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> stor
     try:
         _attack_all(job, out, manifest, clean, observer)
     except BaseException as error:
-        kept = store.keep_finished(out)
-        if kept and isinstance(error, FlatguardError):
-            error.args = (f"{error}; the {kept} finished blocks are in {out}",)
+        if store.keep_recorded(out) and isinstance(error, FlatguardError):
+            error.args = (f"{error}; the incomplete run, with what was recorded, is in {out}",)
         raise
     return store.load_run(out)
 
@@ -163,12 +165,13 @@ def _attack_block(
     )
     images, labels = batch.images.to(job.device), batch.labels.to(job.device)
     began = time.perf_counter()
-    with recorder:
-        perturbed = job.attack.perturb(job.target.model, images, labels, plan.seed, recorder)
-    recorder.flush()
-    attacked = time.perf_counter()
-    adversarial = perturbed.images.cpu()
-    samples = _samples(job, plan, batch, adversarial, clean)
+    with _kept_if_it_fails(plan, recorder, writer):
+        with recorder:
+            perturbed = job.attack.perturb(job.target.model, images, labels, plan.seed, recorder)
+        recorder.flush()
+        attacked = time.perf_counter()
+        adversarial = perturbed.images.cpu()
+        samples = _samples(job, plan, batch, adversarial, clean)
     facts = store.BlockFacts(
         plan=plan,
         calls=recorder.calls,
@@ -181,6 +184,36 @@ def _attack_block(
     )
     seconds = {"attack": attacked - began, "check": time.perf_counter() - attacked}
     writer.commit(samples, adversarial, facts, seconds)
+
+
+@contextmanager
+def _kept_if_it_fails(
+    plan: store.BlockPlan, recorder: Recorder, writer: store.BlockWriter
+) -> Iterator[None]:
+    """What was recorded stays on disk if an attack raises, or a person interrupts it."""
+    try:
+        yield
+    except BaseException as error:
+        if recorder.calls:
+            # On a full disk neither works, and the first error is the one to be told.
+            with suppress(RunFolderError):
+                recorder.flush()
+            with suppress(RunFolderError):
+                writer.keep_failure(_failure(plan, recorder, error))
+        raise
+
+
+def _failure(plan: store.BlockPlan, recorder: Recorder, error: BaseException) -> BlockFailure:
+    return BlockFailure(
+        plan=plan,
+        error=one_line(error),
+        calls=recorder.calls,
+        sample_forwards=recorder.forwards,
+        sample_backwards=recorder.backwards,
+        rows_unassigned=recorder.rows_unassigned,
+        first_nonfinite=recorder.first_nonfinite,
+        segments=tuple(recorder.segments),
+    )
 
 
 def _samples(

@@ -101,6 +101,8 @@ class Recorder:
         self._kept: list[CallRows] = []
         self._kept_rows = 0
         self._handles: list[Any] = []
+        self._modes: list[tuple[nn.Module, bool]] = []
+        self._grad_mode = True
         self.segments: list[Segment] = []
         self._segment = 0
         self.first_nonfinite: int | None = None
@@ -124,6 +126,8 @@ class Recorder:
         return search.head, search.reason
 
     def __enter__(self) -> Recorder:
+        self._modes = [(module, module.training) for module in self.model.modules()]
+        self._grad_mode = torch.is_grad_enabled()
         hook = self._handles.append
         if self.head is not None:
             self._log_weight_norm = self.head.log_weight_norm_squared()
@@ -142,6 +146,11 @@ class Recorder:
             handle.remove()
         self._handles.clear()
         self._head_call = self._gradient_rows = None
+        if kind is not None:  # torchattacks puts the model's mode back only where nothing raises
+            for module, training in self._modes:
+                module.training = training
+            torch.set_grad_enabled(self._grad_mode)
+        self._modes.clear()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
         # An attack that copies the model copies its hooks; a copy's calls are not recorded.

@@ -1,5 +1,6 @@
 """The recorder sees every call, changes nothing, and says what it could not measure."""
 
+import random
 import sys
 
 import foolbox
@@ -16,7 +17,7 @@ import flatguard
 import flatguard.recording.recorder as recorder_module
 from flatguard.attacks import build_attack
 from flatguard.attacks.monitor import Order
-from flatguard.errors import DataError, UsageError
+from flatguard.errors import AttackError, DataError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import cross_entropy, margin
 from flatguard.geometry.sharpness import log_relative_sharpness
@@ -119,6 +120,54 @@ def test_everything_is_as_found_afterwards_also_when_the_attack_raises(
     model(x)
     assert recorder.calls == 1
     assert torch.is_grad_enabled()
+
+
+class FailsLater(nn.Module):
+    """Raises at the seventh call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.extra, self.left = tiny(), nn.Dropout(), 6
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.left:
+            raise RuntimeError("at the seventh call")
+        self.left -= 1
+        return self.net(x)
+
+
+@pytest.mark.parametrize("name", ["torchattacks:PGD", "foolbox:LinfPGD", "apgd-ce"])
+def test_an_attack_that_raises_midway_leaves_all_as_found(name: str, tiny_data: Images) -> None:
+    x, y = tiny_data
+    budget = Budget("Linf", EPS)
+    model = FailsLater().train()
+    model.net.eval()
+    attack = build_attack(name, budget, 4, {})
+    recorder = flatguard.Recorder(model, x, y, budget=budget, order=attack.info.order)
+    model.left = 6
+
+    def trace(*_: object) -> None:
+        return None
+
+    modes = [module.training for module in model.modules()]
+    streams = (torch.get_rng_state(), np.random.get_state()[1], random.getstate())
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(AttackError, match="at the seventh call"), recorder:
+            attack.perturb(model, x, y, seed=5, monitor=recorder)
+        traced = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert recorder.calls == 6
+    assert len(recorder.trajectory()) == recorder.forwards
+    assert traced is trace
+    assert sum(hooks_of(model)) == 0
+    assert torch.is_grad_enabled()
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), streams[0])
+    assert (np.random.get_state()[1] == streams[1]).all()
+    assert random.getstate() == streams[2]
 
 
 def test_a_stochastic_models_stream_is_not_touched(tiny_data: Images) -> None:
