@@ -21,7 +21,7 @@ from flatguard.errors import FlatguardError, ModelError, RunFolderError, one_lin
 from flatguard.geometry.budget import Budget, distance
 from flatguard.job import Job
 from flatguard.randomness import seeded
-from flatguard.recording.measure import COLUMNS
+from flatguard.recording.measure import COLUMNS, loss_columns
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.trajectory import NARROW
 from flatguard.runs import store
@@ -135,14 +135,16 @@ def _measured(job: Job, batch: Batch, images: Tensor, seed: int) -> pd.DataFrame
     where = f"on {len(images)} images at once"
     with recorder, torch.no_grad(), seeded(seed, job.device), model_errors(job.target.name, where):
         job.target.model(images.to(job.device))
-    measured: pd.DataFrame = recorder.trajectory()[list(COLUMNS)]
+    others = [column for name in job.spec.losses for column in loss_columns(name)]
+    measured: pd.DataFrame = recorder.trajectory()[[*COLUMNS, *others]]
     return measured
 
 
 def _recorder(job: Job, batch: Batch, **how: Any) -> Recorder:
     images, labels = batch.images.to(job.device), batch.labels.to(job.device)
     known = HeadSearch(job.target.head, job.target.head_reason)
-    return Recorder(job.target.model, images, labels, head=known, **how)
+    losses = job.spec.losses
+    return Recorder(job.target.model, images, labels, head=known, losses=losses, **how)
 
 
 def _attack_block(
@@ -222,10 +224,10 @@ def _samples(
     """A row per sample; what is robust is measured here, never taken from the attack."""
     after = _measured(job, batch, adversarial, derive_seed(job.spec.seed, plan.index, "check"))
     table = pd.DataFrame({"sample": range(plan.start, plan.stop), "label": batch.labels.numpy()})
-    for name in COLUMNS:
+    for name in after.columns:
         if name not in ("linf", "l2"):
-            table[f"clean_{name}"] = clean[name].to_numpy()
-            table[f"adv_{name}"] = after[name].to_numpy()
+            table[f"clean_{name}"] = clean[name].array
+            table[f"adv_{name}"] = after[name].array
     table["linf"], table["l2"] = after["linf"], after["l2"]
     inside = within(adversarial, batch.images, job.attack.budget)
     table["distance"] = distance(

@@ -65,6 +65,13 @@ Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 Gradients = Annotated[
     bool, typer.Option("--gradients", help="Also record input gradients: norm, exact zeros.")
 ]
+Loss = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Also measure focal, focal:GAMMA, brier or kl:ALPHA; may be repeated.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
 ]
@@ -94,6 +101,7 @@ def command(
     device: Device = None,
     seed: Seed = 0,
     gradients: Gradients = False,
+    loss: Loss = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -125,6 +133,7 @@ def command(
         "device": device,
         "seed": seed,
         "gradients": gradients,
+        "losses": tuple(loss or ()),
     }
     # What a user's model or architecture prints must not stand before the one JSON object.
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()

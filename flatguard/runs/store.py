@@ -264,7 +264,7 @@ class Run:
             raise RunFolderError(f"{self.path}: block {block} did not fail; failed blocks {failed}")
         file = self._folder(block, FAILED) / TRAJECTORY
         with _reading(file):
-            rows = pd.read_parquet(file) if file.is_file() else to_frame([])
+            rows = pd.read_parquet(file) if file.is_file() else self._no_rows()
         return with_names(rows, failure.segments)
 
     @cached_property
@@ -319,12 +319,15 @@ class Run:
     def _folder(self, index: int, kind: str = BLOCKS) -> Path:
         return self.path / EVIDENCE / kind / f"{index:05d}"
 
+    def _no_rows(self) -> pd.DataFrame:
+        return to_frame([], losses=self.spec.losses)
+
     def _tables(self, name: str) -> list[pd.DataFrame]:
         parts = []
         for block in self.blocks:
             file = self._folder(block.plan.index) / name
             if name == TRAJECTORY and TRAJECTORY not in block.files:
-                parts.append(to_frame([]))  # the attack never called the model
+                parts.append(self._no_rows())  # the attack never called the model
                 continue
             with _reading(file):
                 parts.append(pd.read_parquet(file))

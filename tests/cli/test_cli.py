@@ -79,6 +79,24 @@ def test_one_json_object_on_stdout(cli, files: Path) -> None:
     assert flatguard.load_run(summary["run"]).spec.seed == 3
 
 
+def test_other_losses_are_kept_beside_cross_entropy(cli, files: Path) -> None:
+    named = ["--loss", "focal:1", "--loss", "kl:0.1"]
+    assert cli(*CHECKPOINT, *PGD, *named, "--out", "run").code == 0
+    assert cli(*CHECKPOINT, *PGD, "--out", "plain").code == 0
+    run, plain = flatguard.load_run("run"), flatguard.load_run("plain")
+    assert run.spec.losses == ("focal:1", "kl:0.1")
+    added = [f"{n}_{c}" for n in run.spec.losses for c in ("loss", "trace_sign", "log_trace")]
+    assert set(run.trajectory) - set(plain.trajectory) == set(added)
+    assert set(run.samples) - set(plain.samples) == {
+        f"{when}_{column}" for when in ("clean", "adv") for column in added
+    }
+    assert run.trajectory[added].notna().all(axis=None)
+    assert run.samples["clean_focal:1_trace_sign"].isin([-1, 1]).all()
+    # A soft target changes the loss but not the Hessian.
+    trace = np.log(run.samples["clean_trace"])
+    assert run.samples["clean_kl:0.1_log_trace"].to_numpy() == pytest.approx(trace, rel=1e-5)
+
+
 def test_quiet_says_only_the_answer(cli, files: Path) -> None:
     result = cli(*CHECKPOINT, *PGD, "--quiet")
     assert result.err == ""

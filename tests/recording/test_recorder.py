@@ -221,6 +221,62 @@ def test_every_number_is_what_the_formulas_give(model: nn.Module, tiny_data: Ima
     )
 
 
+def test_other_losses_against_dense_autograd(tiny_data: Images) -> None:
+    """Value and trace of every recorded row, from the loss as it is written in Table 1."""
+    x, y = tiny_data
+    torch.manual_seed(1)
+    model = tiny().eval()
+    with torch.no_grad():
+        model[3].weight *= 30.0  # confident rows, right and wrong: traces of both signs
+    with flatguard.Recorder(
+        model, x, y, order=Order(keeps=True), losses=["focal", "focal:0.5", "brier", "kl:0.1"]
+    ) as recorder:
+        model(x)
+    frame = recorder.trajectory()
+    weight, phi = model[3].weight.detach().double(), model[:3](x).detach().double()
+    bias, k = model[3].bias.detach().double(), 4
+    hot = torch.nn.functional.one_hot(y, k).double()
+    q = 0.9 * hot + 0.1 / k
+    formulas = {
+        "focal": lambda p, i: -((1 - p[y[i]]) ** 2) * p[y[i]].log(),
+        "focal:0.5": lambda p, i: -((1 - p[y[i]]) ** 0.5) * p[y[i]].log(),
+        "brier": lambda p, i: (p - hot[i]).square().sum(),
+        "kl:0.1": lambda p, i: (q[i] * (q[i].log() - p.log())).sum(),
+    }
+    signs = set()
+    for name, formula in formulas.items():
+        for i in range(len(x)):
+
+            def loss(w: torch.Tensor, formula=formula, i: int = i) -> torch.Tensor:
+                return formula((w.view(k, -1) @ phi[i] + bias).softmax(0), i)
+
+            hessian = torch.autograd.functional.hessian(loss, weight.flatten())
+            row = frame.iloc[i]
+            sign, size = row[f"{name}_trace_sign"], row[f"{name}_log_trace"]
+            assert row[f"{name}_loss"] == pytest.approx(loss(weight).item(), rel=1e-4)
+            assert sign * np.exp(size) == pytest.approx(hessian.trace().item(), rel=1e-3)
+            signs.add((name.split(":")[0], int(sign)))
+    assert {("focal", 1), ("focal", -1), ("brier", 1), ("brier", -1), ("kl", 1)} <= signs
+    with flatguard.Recorder(model, x, y, order=Order(keeps=True)) as plain:
+        model(x)
+    without = plain.trajectory()
+    pd.testing.assert_frame_equal(frame[without.columns], without)
+
+
+def test_other_losses_are_missing_where_label_or_head_is_not_known(tiny_data: Images) -> None:
+    x, y = tiny_data
+    model = nn.Sequential(tiny(), nn.Softmax(dim=1)).eval()
+    budget = Budget("Linf", EPS)
+    with flatguard.Recorder(model, x, y, budget=budget, losses=["brier"]) as recorder:
+        model(torch.cat([x[:1], 1 - x[1:2]]))
+    frame = recorder.trajectory()
+    assert frame["brier_loss"].isna().tolist() == [False, True]
+    assert frame[["brier_trace_sign", "brier_log_trace"]].isna().all(axis=None)
+    assert frame["brier_trace_sign"].dtype == "Int8"
+    with pytest.raises(UsageError, match="losses: expected one of focal"):
+        flatguard.Recorder(model, x, y, losses=["hinge"])
+
+
 def test_calls_and_rows_are_counted(model: nn.Module, tiny_data: Images) -> None:
     x, y = tiny_data
     seen: list[int] = []
