@@ -17,13 +17,22 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import Order
-from flatguard.errors import FlatguardError, ModelError, RunFolderError, one_line
+from flatguard.errors import FlatguardError, ModelError, RunFolderError, UsageError, one_line
 from flatguard.geometry.budget import Budget, distance
 from flatguard.job import Job
 from flatguard.randomness import seeded
+from flatguard.recording.layers import (
+    Layer,
+    LayerTable,
+    check_layers,
+    last_layers,
+    measure_points,
+    points_of,
+)
 from flatguard.recording.measure import COLUMNS, loss_columns
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.trajectory import NARROW
+from flatguard.recording.waypoints import Waypoints
 from flatguard.runs import store
 from flatguard.runs.facts import BlockFailure
 from flatguard.runs.spec import derive_seed
@@ -87,11 +96,12 @@ def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> stor
             stay, and the run is incomplete.
     """
     store.check_new(out)
+    layers = _layers(job)
     clean = _clean_pass(job, observer)
     manifest = _manifest(job, clean, command)
     store.create(out, manifest)
     try:
-        _attack_all(job, out, manifest, clean, observer)
+        _attack_all(job, out, manifest, clean, layers, observer)
     except BaseException as error:
         if store.keep_recorded(out) and isinstance(error, FlatguardError):
             error.args = (f"{error}; the incomplete run, with what was recorded, is in {out}",)
@@ -100,14 +110,35 @@ def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> stor
 
 
 def _attack_all(
-    job: Job, out: Path, manifest: store.Manifest, clean: CleanPass, observer: Observer
+    job: Job,
+    out: Path,
+    manifest: store.Manifest,
+    clean: CleanPass,
+    layers: Sequence[Layer],
+    observer: Observer,
 ) -> None:
-    observer.stage(f"attack {job.attack.info.name}", job.count, job.attack.expected_calls())
+    name, each = f"attack {job.attack.info.name}", job.attack.expected_calls()
     for plan in manifest.blocks:
+        # Deeper layers were a stage of their own, so the attack's begins anew after them.
+        if plan.start == 0 or (layers and plan.start - job.block_size < job.spec.layer_samples):
+            observer.stage(name, job.count - plan.start, each)
         rows = clean.values.iloc[plan.start : plan.stop]
         with store.BlockWriter(out, plan.index) as writer:
-            _attack_block(job, plan, rows, observer, writer)
-        observer.advanced(plan.stop - plan.start)
+            _attack_block(job, plan, rows, layers, observer, writer)
+
+
+def _layers(job: Job) -> list[Layer]:
+    """The layers that `--layers` asks for, once it is sure that they can be estimated."""
+    if job.spec.layers is None:
+        return []
+    if job.target.head is None:
+        raise UsageError(f"--layers needs the model's head: {job.target.head_reason}")
+    first = job.dataset.block(0, 1)
+    image, label = first.images.to(job.device), first.labels.to(job.device)
+    with model_errors(job.target.name, "when --layers differentiates it twice"):
+        layers = last_layers(job.target.model, job.target.head, image, job.spec.layers)
+        check_layers(job.target.model, layers, image, label)
+    return layers
 
 
 def _clean_pass(job: Job, observer: Observer) -> CleanPass:
@@ -151,10 +182,12 @@ def _attack_block(
     job: Job,
     plan: store.BlockPlan,
     clean: pd.DataFrame,
+    layers: Sequence[Layer],
     observer: Observer,
     writer: store.BlockWriter,
 ) -> None:
     batch = job.dataset.block(plan.start, plan.stop)
+    way = Waypoints(max(0, min(plan.stop, job.spec.layer_samples) - plan.start) if layers else 0)
     recorder = _recorder(
         job,
         batch,
@@ -162,6 +195,7 @@ def _attack_block(
         order=job.attack.info.order,
         first_sample=plan.start,
         gradients=job.spec.gradients,
+        waypoints=way if len(way) else None,
         on_call=observer.called,
         sink=writer.append,
     )
@@ -174,6 +208,13 @@ def _attack_block(
         attacked = time.perf_counter()
         adversarial = perturbed.images.cpu()
         samples = _samples(job, plan, batch, adversarial, clean)
+        checked = time.perf_counter()
+        observer.advanced(plan.stop - plan.start)
+        table = None
+        if len(way):
+            table = _layer_table(
+                job, plan, Batch(images, labels), perturbed.images, way, layers, observer
+            )
     facts = store.BlockFacts(
         plan=plan,
         calls=recorder.calls,
@@ -184,8 +225,34 @@ def _attack_block(
         segments=tuple(recorder.segments),
         warnings=perturbed.warnings,
     )
-    seconds = {"attack": attacked - began, "check": time.perf_counter() - attacked}
-    writer.commit(samples, adversarial, facts, seconds)
+    seconds = {"attack": attacked - began, "check": checked - attacked}
+    if table is not None:
+        seconds["layers"] = time.perf_counter() - checked
+    writer.commit(samples, adversarial, facts, seconds, table)
+
+
+def _layer_table(
+    job: Job,
+    plan: store.BlockPlan,
+    batch: Batch,
+    adversarial: Tensor,
+    way: Waypoints,
+    layers: Sequence[Layer],
+    observer: Observer,
+) -> pd.DataFrame:
+    """Deeper layers along the attack; nothing here is recorded, the hooks are gone."""
+    head = job.target.head
+    assert head is not None, "checked before the attack"
+    seed, table = derive_seed(plan.seed, plan.index, "layers"), LayerTable()
+    observer.stage("deeper layers", len(way))
+    for index in range(len(way)):
+        points = points_of(
+            plan.start + index, batch.images[index], batch.labels[index], adversarial[index], way,
+            index,
+        )  # fmt: skip
+        measure_points(job.target.model, head, layers, points, seed + 100 * index, table)
+        observer.advanced(1)
+    return table.frame()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from flatguard.geometry.budget import Budget
+from flatguard.recording.layers import layer_median
 from flatguard.runs.store import Run
 
 
@@ -20,6 +21,9 @@ def show(run: Run) -> None:
     console.print()
     for name, value in rows:
         console.print(f"{name:<{width}}{value}", markup=False)
+    if run.spec.layers is not None:
+        for line in _layers(run):
+            console.print(line, markup=False)
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"\n{run.path}", markup=False)
@@ -67,6 +71,22 @@ def _sharpness(run: Run, summary: dict[str, Any]) -> str:
         f"{clean:.2f} clean → {adversarial:.2f} adversarial "
         f"({direction} by a factor {_power(abs(change))})"
     )
+
+
+def _layers(run: Run) -> list[str]:
+    """A line for each layer, the head first."""
+    table = run.layers
+    names = table[["depth", "layer"]].drop_duplicates().sort_values("depth")
+    width = max(len(name) for name in names["layer"]) + 2
+    lines = [f"\nmedian κ of {table['sample'].nunique()} samples, estimated ± standard error"]
+    for depth, name in names.itertuples(index=False):
+        clean, end = (layer_median(table, name, point) for point in ("clean", "adversarial"))
+        place = f"l-{depth}" if depth else "head"
+        lines.append(
+            f"{place:<6}{name:<{width}}{clean or 'not finite'} clean → "
+            f"{end or 'not finite'} adversarial"
+        )
+    return lines
 
 
 def _power(change: float) -> str:

@@ -72,6 +72,11 @@ Loss = Annotated[
         help="Also measure focal, focal:GAMMA, brier or kl:ALPHA; may be repeated.",
     ),
 ]
+Layers = Annotated[
+    int | None,
+    typer.Option(help="Also estimate the sharpness of the last so many layers before the head."),
+]
+LayerSamples = Annotated[int, typer.Option(help="For the first so many samples.")]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
 ]
@@ -102,6 +107,8 @@ def command(
     seed: Seed = 0,
     gradients: Gradients = False,
     loss: Loss = None,
+    layers: Layers = None,
+    layer_samples: LayerSamples = 4,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -134,6 +141,8 @@ def command(
         "seed": seed,
         "gradients": gradients,
         "losses": tuple(loss or ()),
+        "layers": layers,
+        "layer_samples": layer_samples,
     }
     # What a user's model or architecture prints must not stand before the one JSON object.
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()

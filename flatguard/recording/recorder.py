@@ -28,6 +28,7 @@ from flatguard.randomness import preserved
 from flatguard.recording.attribution import UNASSIGNED, Attribution
 from flatguard.recording.measure import HeadCall, measure
 from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, to_frame, with_names
+from flatguard.recording.waypoints import Waypoints
 from flatguard.targets.head import Head, HeadSearch, find_head
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Recorder:
         losses: beside cross-entropy: `focal`, `focal:GAMMA`, `brier`, `kl:ALPHA`; each adds its
             value and the sign and logarithm of its trace.
         gradients: also record the norm of each input gradient, and whether it is exactly 0.
+        waypoints: gets the images of the attack's own calls, to keep a few.
         on_call: called after each recorded call with its number of rows.
         sink: gets the trajectory in pieces as the attack runs; `flush()` sends the last one.
             Host memory then does not grow with the attack, and `trajectory()` holds only what
@@ -88,6 +90,7 @@ class Recorder:
         first_sample: int = 0,
         losses: Sequence[str] = (),
         gradients: bool = False,
+        waypoints: Waypoints | None = None,
         on_call: Callable[[int], None] | None = None,
         sink: Callable[[pd.DataFrame], None] | None = None,
     ):
@@ -97,7 +100,7 @@ class Recorder:
         self._images, self._labels = images.detach().to(device), labels.to(device).long()
         self._attribution = Attribution(self._images, budget, order)
         self._first_sample, self._on_call, self._sink = first_sample, on_call, sink
-        self._gradients = gradients
+        self._gradients, self._waypoints = gradients, waypoints
         self._losses = _known_losses(losses)
         self.head, self.head_reason = self._proven(head)
         self._log_weight_norm = math.nan
@@ -243,6 +246,8 @@ class Recorder:
                 f"{int(self._labels.max())}"
             )
         sample, how = self._attribution.assign(rows)
+        if self._waypoints is not None and self._segment != BOOKKEEPING:
+            self._waypoints.add(self.calls, sample, rows)
         values = measure(
             rows, logits, sample, self._images, self._labels,
             self.head, self._head_call, self._log_weight_norm, self._losses,

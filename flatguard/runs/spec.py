@@ -56,6 +56,8 @@ class RunSpec(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     gradients: bool = False
     losses: LossNames = ()
+    layers: Annotated[int, Field(ge=1)] | None = None
+    layer_samples: Annotated[int, Field(ge=1)] = 4
 
     def budget(self) -> Budget:
         """The norm and radius of a resolved spec."""

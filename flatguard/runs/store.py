@@ -8,6 +8,7 @@
           timing.json              seconds; outside the checksums
           samples.parquet          a row per sample: clean, adversarial, robust
           trajectory.parquet       a row per sample and model call
+          layers.parquet           a row per sample, layer and point; only with --layers
           adversarial.safetensors  `adversarial`: (n, channels, height, width) float32
         failed/00000/              a block whose attack raised after its first model call
           failure.json             counts and the error
@@ -49,6 +50,7 @@ from flatguard.runs.spec import RunSpec
 EVIDENCE = "evidence"
 BLOCKS, FAILED = "blocks", "failed"
 SAMPLES, TRAJECTORY = "samples.parquet", "trajectory.parquet"
+LAYERS = "layers.parquet"
 ADVERSARIAL = "adversarial.safetensors"
 
 
@@ -137,11 +139,14 @@ class BlockWriter:
         adversarial: Tensor,
         facts: BlockFacts,
         seconds: dict[str, float],
+        layers: pd.DataFrame | None = None,
     ) -> None:
         """Write what is left and give the block its name: from here on it counts."""
         self._close()
         try:
             samples.to_parquet(self._folder / SAMPLES, compression="zstd", index=False)
+            if layers is not None:
+                layers.to_parquet(self._folder / LAYERS, compression="zstd", index=False)
             _save_images(self._folder / ADVERSARIAL, adversarial)
             files = {file.name: _sha256(file) for file in sorted(self._folder.iterdir())}
             whole = facts.model_copy(update={"files": files})
@@ -266,6 +271,25 @@ class Run:
         with _reading(file):
             rows = pd.read_parquet(file) if file.is_file() else self._no_rows()
         return with_names(rows, failure.segments)
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """Relative sharpness of deeper layers: a row per sample, layer, point and method.
+
+        Columns: sample, layer, depth (0 is the head), point (`clean`, `attack`, `adversarial`),
+        call (of an `attack` point), kappa, standard_error, method, matvecs, repeats.
+
+        Raises:
+            RunFolderError: if the run did not measure them.
+        """
+        files = [self._folder(b.plan.index) / LAYERS for b in self.blocks if LAYERS in b.files]
+        if not files:
+            raise RunFolderError(f"{self.path} has no deeper layers; ask for them with --layers")
+        parts = []
+        for file in files:
+            with _reading(file):
+                parts.append(pd.read_parquet(file))
+        return pd.concat(parts, ignore_index=True)
 
     @cached_property
     def summary(self) -> dict[str, Any]:

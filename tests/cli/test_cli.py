@@ -97,6 +97,17 @@ def test_other_losses_are_kept_beside_cross_entropy(cli, files: Path) -> None:
     assert run.samples["clean_kl:0.1_log_trace"].to_numpy() == pytest.approx(trace, rel=1e-5)
 
 
+def test_deeper_layers_end_the_answer(cli, files: Path) -> None:
+    result = cli(*CHECKPOINT, *PGD, "--layers", "2", "--layer-samples", "2", "--out", "run")
+    assert result.code == 0
+    assert "median κ of 2 samples, estimated ± standard error" in result.out
+    head, before = result.out.splitlines()[-4:-2]  # the network has one layer before its head
+    assert head.startswith("head  model.3")
+    assert before.startswith("l-1   model.1")
+    assert " clean → " in before
+    assert before.count(" ± ") == 2
+
+
 def test_quiet_says_only_the_answer(cli, files: Path) -> None:
     result = cli(*CHECKPOINT, *PGD, "--quiet")
     assert result.err == ""
@@ -173,6 +184,7 @@ BAD: dict[str, tuple[list[str], str]] = {
         [*CHECKPOINT, *PGD[:2], "--eps", "1/255", "--attack-arg", "steps=2.5"],
         "torchattacks:PGD failed: TypeError",
     ),
+    "no layers": ([*CHECKPOINT, *PGD, "--layers", "0"], "--layers"),
     "a head that is none": ([*CHECKPOINT, *PGD, "--head", "model.1"], "--head model.1:"),
 }
 
