@@ -27,7 +27,7 @@ from torch import Tensor
 
 from flatguard.attacks.monitor import NO_ORDER, Order
 from flatguard.geometry.budget import CHUNK_VALUES, Budget, Norm, distance_to
-from flatguard.geometry.precision import wide_type
+from flatguard.geometry.precision import wide, wide_type
 
 UNASSIGNED = -1
 SLACK = 1e-5
@@ -73,6 +73,7 @@ class Attribution:
         # A row nearer to image i than this is out of every other image's reach.
         self._safe = (apart - self._radius).amin(dim=1).minimum(self._radius)
         self._last: Tensor | None = None
+        self._squares: Tensor | None = None
 
     def begin_run(self, batch: Tensor | None) -> Tensor | None:
         """A run begins that keeps the order of these clean images, if any are given.
@@ -129,11 +130,14 @@ class Attribution:
         near = distance_to(rows, self._images, guess, self._norm) < self._safe[guess]
         sample = torch.where(near, guess, UNASSIGNED)
         left = (~near).nonzero()[:, 0]
-        if len(left):
-            within = self._apart(rows[left]) <= self._radius
+        for numbers in left.split(self._rows_at_once()):
+            within = self._apart(rows[numbers]) <= self._radius
             only_one = within.sum(dim=1) == 1
-            sample[left] = torch.where(only_one, within.to(torch.int8).argmax(dim=1), UNASSIGNED)
+            sample[numbers] = torch.where(only_one, within.to(torch.int8).argmax(dim=1), UNASSIGNED)
         return sample
+
+    def _rows_at_once(self) -> int:
+        return max(1, CHUNK_VALUES // self._images[0].numel())
 
     def _guess(self, rows: Tensor) -> Tensor:
         n = len(self._images)
@@ -144,17 +148,20 @@ class Attribution:
         return self._nearest(rows)
 
     def _nearest(self, rows: Tensor) -> Tensor:
-        flat = rows.flatten(1).to(self._images.dtype)
-        return torch.cdist(flat, self._images.flatten(1)).argmin(dim=1)
+        """The nearest image by ‖a - b‖² = ‖a‖² + ‖b‖² - 2 a·b; `torch.cdist` copies a and b."""
+        if self._squares is None:
+            norms = [torch.linalg.vector_norm(wide(image)) for image in self._images]
+            self._squares = torch.stack(norms).square()
+        images = self._images.flatten(1).T
+        found = []
+        for some in rows.split(self._rows_at_once()):
+            products = some.flatten(1).to(images.dtype) @ images
+            found.append((self._squares - 2.0 * wide(products)).argmin(dim=1))
+        return torch.cat(found)
 
     def _apart(self, rows: Tensor) -> Tensor:
         """Distances of rows from all images in the attack's norm, `(m, n)`."""
-        values = self._images[0].numel()
-        if self._norm == "L0":
-            some = self._images.split(max(1, CHUNK_VALUES // values))
-            counts = [torch.cat([(r != part).flatten(1).sum(1) for part in some]) for r in rows]
-            return torch.stack(counts).to(wide_type(rows))
-        order = {"Linf": math.inf, "L2": 2.0, "L1": 1.0}[self._norm]
+        order = {"Linf": math.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}[self._norm]
         flat = rows.flatten(1).to(self._images.dtype)
         exact = "donot_use_mm_for_euclid_dist"  # the fast form is off by 1e-3 near 0
         apart = torch.cdist(flat, self._images.flatten(1), p=order, compute_mode=exact)

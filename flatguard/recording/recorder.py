@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HEAD_PROOF_IMAGES = 8
-PIECE_ROWS = 100_000
-"""A sink gets about this many rows at a time: 12 MB."""
+PIECE_ROWS = 20_000
+"""A sink gets about this many rows at a time: 2 MB."""
 
 GRADIENTS_LATE = 16
 """So many calls are kept back from a sink, because their gradients may still come."""
