@@ -19,7 +19,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -43,6 +45,21 @@ class How(IntEnum):
     SEQUENCE = 4
 
 
+@dataclass(frozen=True)
+class _Reach:
+    """How far each image reaches, `(n,)` each.
+
+    Attributes:
+        radius: the image's reach.
+        safe: a row nearer to the image than this is out of every other image's reach.
+        has_twin: an identical image is in the batch.
+    """
+
+    radius: Tensor
+    safe: Tensor
+    has_twin: Tensor
+
+
 class Attribution:
     """Assigns rows to the images of one batch.
 
@@ -64,16 +81,20 @@ class Attribution:
         self._at = UNASSIGNED
         declared = budget.norm if budget is not None else "none"
         self._norm: Norm = "Linf" if declared == "none" else declared
-        apart = self._apart(images)
-        apart.fill_diagonal_(math.inf)
-        self._has_twin = apart.amin(dim=1) == 0
-        half = apart.amin(dim=1) / 2.0 * (1.0 - SLACK) if len(images) > 1 else apart.diagonal()
-        eps = budget.eps if budget is not None and budget.eps is not None else 0.0
-        self._radius = half.clamp_min(eps * (1.0 + SLACK) + SLACK * (eps > 0))
-        # A row nearer to image i than this is out of every other image's reach.
-        self._safe = (apart - self._radius).amin(dim=1).minimum(self._radius)
+        self._eps = budget.eps if budget is not None and budget.eps is not None else 0.0
         self._last: Tensor | None = None
         self._squares: Tensor | None = None
+
+    @cached_property
+    def _reach(self) -> _Reach:
+        """Found when a call first needs it: where the order is declared, none ever does."""
+        apart = self._apart(self._images)
+        apart.fill_diagonal_(math.inf)
+        nearest = apart.amin(dim=1)
+        half = nearest / 2.0 * (1.0 - SLACK) if len(apart) > 1 else apart.diagonal()
+        radius = half.clamp_min(self._eps * (1.0 + SLACK) + SLACK * (self._eps > 0))
+        safe = (apart - radius).amin(dim=1).minimum(radius)
+        return _Reach(radius, safe, nearest == 0)
 
     def begin_run(self, batch: Tensor | None) -> Tensor | None:
         """A run begins that keeps the order of these clean images, if any are given.
@@ -127,11 +148,11 @@ class Attribution:
     def _unique(self, rows: Tensor) -> Tensor:
         """Check one likely image for each row; only rows that this leaves open see all images."""
         guess = self._guess(rows)
-        near = distance_to(rows, self._images, guess, self._norm) < self._safe[guess]
+        near = distance_to(rows, self._images, guess, self._norm) < self._reach.safe[guess]
         sample = torch.where(near, guess, UNASSIGNED)
         left = (~near).nonzero()[:, 0]
         for numbers in left.split(self._rows_at_once()):
-            within = self._apart(rows[numbers]) <= self._radius
+            within = self._apart(rows[numbers]) <= self._reach.radius
             only_one = within.sum(dim=1) == 1
             sample[numbers] = torch.where(only_one, within.to(torch.int8).argmax(dim=1), UNASSIGNED)
         return sample
@@ -181,7 +202,7 @@ class Attribution:
         nearest = self._nearest(rows[open_rows])
         for row, near in zip(open_rows.tolist(), nearest.tolist(), strict=True):
             # Identical images stay open: their order is no evidence.
-            if forced[row] == place.get(near) and not self._has_twin[near]:
+            if forced[row] == place.get(near) and not self._reach.has_twin[near]:
                 sample[row], how[row] = near, How.ORDER
 
     def _continue_sequence(self, sample: Tensor, how: Tensor) -> None:
