@@ -39,6 +39,7 @@ lint: install
 bench: install
 	$(BIN)/python -m benchmarks.sharpness
 	$(BIN)/python -m benchmarks.recorder
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.imports
 
 docs-attacks: install

@@ -34,7 +34,7 @@ ATTACKS: dict[str, dict[str, int]] = {
     "torchattacks:PGD": {"steps": 10},
     "apgd-ce": {"n_iter": 10, "n_restarts": 1},
     "foolbox:LinfPGD": {"steps": 10},
-    "square": {"n_queries": 10},
+    "square": {"n_queries": 50},  # its default is 5,000: with 10, the folder alone is seen
 }
 ARCHITECTURES = Path(__file__).parents[1] / "tests" / "support" / "architectures.py"
 
@@ -47,7 +47,8 @@ def main() -> None:
             attack = build_attack(attack_name, BUDGET, 10, dict(args))
             bare = partial(attack.perturb, target.model, batch.images, batch.labels, seed=0)
             ours = interleaved(partial(recorded, target, batch, attack), bare, REPEATS)
-            print(f"{attack_name} on {name}, recorded against bare: {ours}", flush=True)
+            called = f"{attack_name} {args} on {len(batch)} images, {name}"
+            print(f"{called}: recorded against bare {ours}", flush=True)
             theirs = bench_model(target.model, batch, attack)
             if theirs is not None:
                 ratio = interleaved(theirs, bare, REPEATS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -16,15 +17,25 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import Order
-from flatguard.errors import FlatguardError, ModelError
+from flatguard.errors import FlatguardError, ModelError, RunFolderError, UsageError, one_line
 from flatguard.geometry.budget import Budget, distance
 from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.randomness import seeded
-from flatguard.recording.measure import COLUMNS
+from flatguard.recording.layers import (
+    Layer,
+    LayerTable,
+    check_layers,
+    last_layers,
+    measure_points,
+    points_of,
+)
+from flatguard.recording.measure import COLUMNS, loss_columns
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.trajectory import NARROW
+from flatguard.recording.waypoints import Waypoints
 from flatguard.runs import store
+from flatguard.runs.facts import BlockFailure
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import Batch, DataHash, blocks, check_labels
 from flatguard.targets.head import HeadSearch
@@ -50,31 +61,53 @@ def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> stor
     Raises:
         RunFolderError: if the folder exists or cannot be written.
         ModelError, DataError: from the clean pass, with nothing written.
-        AttackError: from the attack; the blocks done before it stay, and the run is incomplete.
+        AttackError: from the attack; the blocks done before it and what was recorded of this one
+            stay, and the run is incomplete.
     """
     store.check_new(out)
+    layers = _layers(job)
     clean = _clean_pass(job, observer)
     manifest = _manifest(job, clean, command)
     store.create(out, manifest)
     try:
-        _attack_all(job, out, manifest, clean, observer)
+        _attack_all(job, out, manifest, clean, layers, observer)
     except BaseException as error:
-        kept = store.keep_finished(out)
-        if kept and isinstance(error, FlatguardError):
-            error.args = (f"{error}; the {kept} finished blocks are in {out}",)
+        if store.keep_recorded(out) and isinstance(error, FlatguardError):
+            error.args = (f"{error}; the incomplete run, with what was recorded, is in {out}",)
         raise
     return store.load_run(out)
 
 
 def _attack_all(
-    job: Job, out: Path, manifest: store.Manifest, clean: CleanPass, observer: Observer
+    job: Job,
+    out: Path,
+    manifest: store.Manifest,
+    clean: CleanPass,
+    layers: Sequence[Layer],
+    observer: Observer,
 ) -> None:
-    observer.stage(f"attack {job.attack.info.name}", job.count, job.attack.expected_calls())
+    name, each = f"attack {job.attack.info.name}", job.attack.expected_calls()
     for plan in manifest.blocks:
+        # Deeper layers were a stage of their own, so the attack's begins anew after them.
+        if plan.start == 0 or (layers and plan.start - job.block_size < job.spec.layer_samples):
+            observer.stage(name, job.count - plan.start, each)
         rows = clean.values.iloc[plan.start : plan.stop]
         with store.BlockWriter(out, plan.index) as writer:
-            _attack_block(job, plan, rows, observer, writer)
-        observer.advanced(plan.stop - plan.start)
+            _attack_block(job, plan, rows, layers, observer, writer)
+
+
+def _layers(job: Job) -> list[Layer]:
+    """The layers that `--layers` asks for, once it is sure that they can be estimated."""
+    if job.spec.layers is None:
+        return []
+    if job.target.head is None:
+        raise UsageError(f"--layers needs the model's head: {job.target.head_reason}")
+    first = job.dataset.block(0, 1)
+    image, label = first.images.to(job.device), first.labels.to(job.device)
+    with model_errors(job.target.name, "when --layers differentiates it twice"):
+        layers = last_layers(job.target.model, job.target.head, image, job.spec.layers)
+        check_layers(job.target.model, layers, image, label)
+    return layers
 
 
 def _clean_pass(job: Job, observer: Observer) -> CleanPass:
@@ -102,24 +135,28 @@ def _measured(job: Job, batch: Batch, images: Tensor, seed: int) -> pd.DataFrame
     where = f"on {len(images)} images at once"
     with recorder, torch.no_grad(), seeded(seed, job.device), model_errors(job.target.name, where):
         job.target.model(images.to(job.device))
-    measured: pd.DataFrame = recorder.trajectory()[list(COLUMNS)]
+    others = [column for name in job.spec.losses for column in loss_columns(name)]
+    measured: pd.DataFrame = recorder.trajectory()[[*COLUMNS, *others]]
     return measured
 
 
 def _recorder(job: Job, batch: Batch, **how: Any) -> Recorder:
     images, labels = batch.images.to(job.device), batch.labels.to(job.device)
     known = HeadSearch(job.target.head, job.target.head_reason)
-    return Recorder(job.target.model, images, labels, head=known, **how)
+    losses = job.spec.losses
+    return Recorder(job.target.model, images, labels, head=known, losses=losses, **how)
 
 
 def _attack_block(
     job: Job,
     plan: store.BlockPlan,
     clean: pd.DataFrame,
+    layers: Sequence[Layer],
     observer: Observer,
     writer: store.BlockWriter,
 ) -> None:
     batch = job.dataset.block(plan.start, plan.stop)
+    way = Waypoints(max(0, min(plan.stop, job.spec.layer_samples) - plan.start) if layers else 0)
     recorder = _recorder(
         job,
         batch,
@@ -127,17 +164,26 @@ def _attack_block(
         order=job.attack.info.order,
         first_sample=plan.start,
         gradients=job.spec.gradients,
+        waypoints=way if len(way) else None,
         on_call=observer.called,
         sink=writer.append,
     )
     images, labels = batch.images.to(job.device), batch.labels.to(job.device)
     began = time.perf_counter()
-    with recorder:
-        perturbed = job.attack.perturb(job.target.model, images, labels, plan.seed, recorder)
-    recorder.flush()
-    attacked = time.perf_counter()
-    adversarial = perturbed.images.cpu()
-    samples = _samples(job, plan, batch, adversarial, clean)
+    with _kept_if_it_fails(plan, recorder, writer):
+        with recorder:
+            perturbed = job.attack.perturb(job.target.model, images, labels, plan.seed, recorder)
+        recorder.flush()
+        attacked = time.perf_counter()
+        adversarial = perturbed.images.cpu()
+        samples = _samples(job, plan, batch, adversarial, clean)
+        checked = time.perf_counter()
+        observer.advanced(plan.stop - plan.start)
+        table = None
+        if len(way):
+            table = _layer_table(
+                job, plan, Batch(images, labels), perturbed.images, way, layers, observer
+            )
     facts = store.BlockFacts(
         plan=plan,
         calls=recorder.calls,
@@ -148,8 +194,64 @@ def _attack_block(
         segments=tuple(recorder.segments),
         warnings=perturbed.warnings,
     )
-    seconds = {"attack": attacked - began, "check": time.perf_counter() - attacked}
-    writer.commit(samples, adversarial, facts, seconds)
+    seconds = {"attack": attacked - began, "check": checked - attacked}
+    if table is not None:
+        seconds["layers"] = time.perf_counter() - checked
+    writer.commit(samples, adversarial, facts, seconds, table)
+
+
+def _layer_table(
+    job: Job,
+    plan: store.BlockPlan,
+    batch: Batch,
+    adversarial: Tensor,
+    way: Waypoints,
+    layers: Sequence[Layer],
+    observer: Observer,
+) -> pd.DataFrame:
+    """Deeper layers along the attack; nothing here is recorded, the hooks are gone."""
+    head = job.target.head
+    assert head is not None, "checked before the attack"
+    seed, table = derive_seed(plan.seed, plan.index, "layers"), LayerTable()
+    observer.stage("deeper layers", len(way))
+    for index in range(len(way)):
+        points = points_of(
+            plan.start + index, batch.images[index], batch.labels[index], adversarial[index], way,
+            index,
+        )  # fmt: skip
+        measure_points(job.target.model, head, layers, points, seed + 100 * index, table)
+        observer.advanced(1)
+    return table.frame()
+
+
+@contextmanager
+def _kept_if_it_fails(
+    plan: store.BlockPlan, recorder: Recorder, writer: store.BlockWriter
+) -> Iterator[None]:
+    """What was recorded stays on disk if an attack raises, or a person interrupts it."""
+    try:
+        yield
+    except BaseException as error:
+        if recorder.calls:
+            # On a full disk neither works, and the first error is the one to be told.
+            with suppress(RunFolderError):
+                recorder.flush()
+            with suppress(RunFolderError):
+                writer.keep_failure(_failure(plan, recorder, error))
+        raise
+
+
+def _failure(plan: store.BlockPlan, recorder: Recorder, error: BaseException) -> BlockFailure:
+    return BlockFailure(
+        plan=plan,
+        error=one_line(error),
+        calls=recorder.calls,
+        sample_forwards=recorder.forwards,
+        sample_backwards=recorder.backwards,
+        rows_unassigned=recorder.rows_unassigned,
+        first_nonfinite=recorder.first_nonfinite,
+        segments=tuple(recorder.segments),
+    )
 
 
 def _samples(
@@ -158,10 +260,10 @@ def _samples(
     """A row per sample; what is robust is measured here, never taken from the attack."""
     after = _measured(job, batch, adversarial, derive_seed(job.spec.seed, plan.index, "check"))
     table = pd.DataFrame({"sample": range(plan.start, plan.stop), "label": batch.labels.numpy()})
-    for name in COLUMNS:
+    for name in after.columns:
         if name not in ("linf", "l2"):
-            table[f"clean_{name}"] = clean[name].to_numpy()
-            table[f"adv_{name}"] = after[name].to_numpy()
+            table[f"clean_{name}"] = clean[name].array
+            table[f"adv_{name}"] = after[name].array
     table["linf"], table["l2"] = after["linf"], after["l2"]
     inside = within(adversarial, batch.images, job.attack.budget)
     table["distance"] = distance(

@@ -178,30 +178,85 @@ def test_nan_under_attack_is_no_robustness() -> None:
     assert run.summary["robust_accuracy"] == 0.0
 
 
-def test_an_attack_that_fails_leaves_an_incomplete_run(tiny_data: Images, tmp_path: Path) -> None:
-    class Fails(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net, self.calls = tiny(), 0
+class FailsUnderAttack(nn.Module):
+    """Raises at a given call of those that an attack differentiates."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.calls += 1
-            if self.calls > 14:
-                raise RuntimeError("out of luck\nand more")
-            return self.net(x)
+    def __init__(self, at: int, error: BaseException):
+        super().__init__()
+        self.net, self.left, self.error = tiny(), at - 1, error
 
-    with pytest.raises(
-        AttackError, match=r"failed: RuntimeError: out of luck; the 1 finished blocks are in .*run$"
-    ):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and x.requires_grad:
+            if not self.left:
+                raise self.error
+            self.left -= 1
+        return self.net(x)
+
+
+OUT_OF_LUCK = RuntimeError("out of luck\nand more")
+
+
+@pytest.mark.parametrize("attack", ["torchattacks:PGD", "foolbox:LinfPGD", "apgd-ce"])
+def test_an_attack_that_fails_in_the_only_block_is_readable(
+    attack: str, tiny_data: Images, tmp_path: Path
+) -> None:
+    expected = r"failed: RuntimeError: out of luck; the incomplete run, .*, is in .*run$"
+    with pytest.raises(AttackError, match=expected):
         flatguard.evaluate(
-            Fails(), "torchattacks:PGD", data=tiny_data, eps="1/255", batch_size=4,
-            attack_args={"steps": 5}, out=tmp_path / "run",
+            FailsUnderAttack(7, OUT_OF_LUCK), attack, data=tiny_data, eps="8/255", norm="Linf",
+            out=tmp_path / "run",
+        )  # fmt: skip
+    run = flatguard.load_run(tmp_path / "run")
+    assert not run.complete
+    assert run.blocks == []
+    (failure,) = run.failures
+    assert failure.error == f"{attack} failed: RuntimeError: out of luck"
+    assert failure.plan == run.manifest.blocks[0]
+    trajectory = run.failed_trajectory(0)
+    assert len(trajectory) == failure.sample_forwards
+    assert trajectory["call"].max() == failure.calls - 1
+    attacked = trajectory[~trajectory["bookkeeping"]]
+    assert attacked["call"].nunique() >= 6
+    assert attacked["loss"].notna().all()
+    assert not list((tmp_path / "run").rglob(".*"))  # nothing half-written
+
+
+def test_an_attack_that_fails_keeps_the_blocks_before_it(tiny_data: Images, tmp_path: Path) -> None:
+    with pytest.raises(AttackError, match="out of luck; the incomplete run"):
+        flatguard.evaluate(
+            FailsUnderAttack(8, OUT_OF_LUCK), "torchattacks:PGD", data=tiny_data, eps="1/255",
+            batch_size=4, attack_args={"steps": 5}, out=tmp_path / "run",
         )  # fmt: skip
     run = flatguard.load_run(tmp_path / "run")
     assert not run.complete
     assert run.samples["sample"].tolist() == [0, 1, 2, 3]
+    assert run.failed_trajectory(1)["sample"].tolist() == [4, 5, 6, 7] * 2
     with pytest.raises(FlatguardError, match="has no summary"):
         _ = run.summary
+    with pytest.raises(FlatguardError, match=r"block 0 did not fail; failed blocks \[1\]"):
+        run.failed_trajectory(0)
+
+
+def test_an_interrupted_attack_is_readable(tiny_data: Images, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        flatguard.evaluate(
+            FailsUnderAttack(3, KeyboardInterrupt()), "torchattacks:PGD", data=tiny_data,
+            eps="1/255", out=tmp_path / "run",
+        )  # fmt: skip
+    run = flatguard.load_run(tmp_path / "run")
+    assert [failure.error for failure in run.failures] == ["KeyboardInterrupt"]
+    assert run.failed_trajectory(0)["call"].nunique() == 2
+
+
+def test_an_attack_that_fails_at_its_first_call_leaves_nothing(
+    tiny_data: Images, tmp_path: Path
+) -> None:
+    with pytest.raises(AttackError, match=r"out of luck$"):
+        flatguard.evaluate(
+            FailsUnderAttack(1, OUT_OF_LUCK), "torchattacks:PGD", data=tiny_data, eps="1/255",
+            out=tmp_path / "run",
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
 
 
 def test_nan_from_step_seven_on_is_reported_at_that_step(tiny_data: Images) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from flatguard.geometry.budget import Budget
 from flatguard.masking.verdict import Verdict
+from flatguard.recording.layers import layer_median
 from flatguard.runs.store import Run
 
 COLOURS = {
@@ -28,6 +29,9 @@ def show(run: Run, verdict: Verdict) -> None:
     console.print()
     for name, value in rows:
         console.print(f"{name:<{width}}{value}", markup=False)
+    if run.spec.layers is not None:
+        for line in _layers(run):
+            console.print(line, markup=False)
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
     _show_verdict(console, verdict)
@@ -96,6 +100,22 @@ def _sharpness(run: Run, summary: dict[str, Any]) -> str:
         f"{clean:.2f} clean → {adversarial:.2f} adversarial "
         f"({direction} by a factor {_power(abs(change))})"
     )
+
+
+def _layers(run: Run) -> list[str]:
+    """A line for each layer, the head first."""
+    table = run.layers
+    names = table[["depth", "layer"]].drop_duplicates().sort_values("depth")
+    width = max(len(name) for name in names["layer"]) + 2
+    lines = [f"\nmedian κ of {table['sample'].nunique()} samples, estimated ± standard error"]
+    for depth, name in names.itertuples(index=False):
+        clean, end = (layer_median(table, name, point) for point in ("clean", "adversarial"))
+        place = f"l-{depth}" if depth else "head"
+        lines.append(
+            f"{place:<6}{name:<{width}}{clean or 'not finite'} clean → "
+            f"{end or 'not finite'} adversarial"
+        )
+    return lines
 
 
 def _power(change: float) -> str:

@@ -78,5 +78,5 @@ def main(arguments: list[str] | None = None) -> None:
         is_help = type(error).__name__ == "NoArgsIsHelpError"
         typer.echo(f"{'' if is_help else 'flatguard: '}{error.format_message()}", err=True)
     if code == INTERRUPTED:
-        typer.echo("flatguard: interrupted; blocks that were finished are kept", err=True)
+        typer.echo("flatguard: interrupted; what was recorded is kept", err=True)
     sys.exit(code)

@@ -75,6 +75,18 @@ Surrogate = Annotated[
 Tolerance = Annotated[
     float, typer.Option(help="The overestimate that is let pass, as a share of all samples.")
 ]
+Loss = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Also measure focal, focal:GAMMA, brier or kl:ALPHA; may be repeated.",
+    ),
+]
+Layers = Annotated[
+    int | None,
+    typer.Option(help="Also estimate the sharpness of the last so many layers before the head."),
+]
+LayerSamples = Annotated[int, typer.Option(help="For the first so many samples.")]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
 ]
@@ -107,6 +119,9 @@ def command(
     checks: Checks = "fast",
     surrogate: Surrogate = None,
     tolerance: Tolerance = 0.05,
+    loss: Loss = None,
+    layers: Layers = None,
+    layer_samples: LayerSamples = 4,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -145,6 +160,9 @@ def command(
         "checks": checks,
         "surrogates": surrogate or (),
         "tolerance": tolerance,
+        "losses": tuple(loss or ()),
+        "layers": layers,
+        "layer_samples": layer_samples,
     }
     # What a user's model or architecture prints must not stand before the one JSON object.
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()

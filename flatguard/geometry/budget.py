@@ -20,7 +20,7 @@ ABSOLUTE_SLACK = 1e-7
 """x + δ in float32 is off by up to 6e-8 a pixel; projections by a few ulp of their sum."""
 
 
-CHUNK_VALUES = 4_000_000
+CHUNK_VALUES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def distance(x: Tensor, reference: Tensor, norm: Norm) -> Tensor:
     difference = (x - reference).flatten(1)
     size: Tensor
     if norm in ("Linf", "none"):
-        size = torch.linalg.vector_norm(difference, ord=math.inf, dim=1)
+        size = difference.abs().amax(dim=1)  # vector_norm takes twenty times as long on a CPU
     elif norm == "L0":
         changed = (difference != 0).sum(dim=1).float()
         size = torch.where(difference.isnan().any(dim=1), math.nan, changed)
@@ -73,15 +73,27 @@ def distance(x: Tensor, reference: Tensor, norm: Norm) -> Tensor:
 def distance_to(x: Tensor, references: Tensor, index: Tensor, norm: Norm) -> Tensor:
     """The distance of row i of `x` from `references[index[i]]`, a few rows at a time.
 
-    Cost: no more than `CHUNK_VALUES` differences exist at once, 48 MB with their float64 copies,
+    Cost: no more than `CHUNK_VALUES` differences exist at once, 12 MB with their float64 copies,
     where a batch of 128 images of 3×224×224 would take 300 MB.
     """
-    size = max(1, CHUNK_VALUES // max(1, x[0].numel())) if len(x) else 1
+    if not len(x):
+        return torch.zeros(0, device=x.device)
+    size = max(1, CHUNK_VALUES // max(1, x[0].numel()))
+    if len(x) <= size:
+        return distance(x, _rows(references, index), norm)
     parts = [
         distance(rows, references[numbers], norm)
         for rows, numbers in zip(x.split(size), index.split(size), strict=True)
     ]
-    return torch.cat(parts) if parts else torch.zeros(0, device=x.device)
+    return torch.cat(parts)
+
+
+def _rows(references: Tensor, index: Tensor) -> Tensor:
+    """`references[index]`, without a copy where that is all of them in their order."""
+    in_order = torch.arange(len(index), device=index.device)
+    if len(index) == len(references) and torch.equal(index, in_order):
+        return references
+    return references[index]
 
 
 def parse_eps(text: str) -> float:

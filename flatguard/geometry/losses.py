@@ -1,4 +1,4 @@
-r"""The trace of the Hessian in the final linear layer, for losses other than cross-entropy.
+r"""Losses other than cross-entropy, and their traces of the Hessian in the final linear layer.
 
 For a loss of the probabilities $p = \mathrm{softmax}(W\varphi + b)$,
 $\mathrm{tr}\,H_W = \|\varphi\|^2\, \mathrm{tr}\,H_z$. Focal and Brier traces are negative in parts
@@ -14,12 +14,14 @@ $\sum_j \partial^2 p_i / \partial z_j^2 = 2 p_i (\sum_j p_j^2 - p_i)$.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flatguard.geometry.decision import cross_entropy
 from flatguard.geometry.precision import wide
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 
@@ -34,6 +36,51 @@ class SignedLog:
     def value(self) -> Tensor:
         """The number itself; 0 where it underflows."""
         return self.sign * self.log_abs.exp()
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    r"""$-(1 - p_y)^\gamma \log p_y$ of `(n, k)` logits at `(n,)` labels, `(n,)` float64.
+
+    Both factors come from log-sum-exps, so a confident row is small, not 0.
+    """
+    return (gamma * _Others(logits, labels).log_v).exp() * cross_entropy(logits, labels)
+
+
+def brier_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    r"""$\sum_i (p_i - \delta_{iy})^2 = v^2 (1 + a)$ with $v = 1 - p_y$, `(n,)` float64.
+
+    a is the sum of the other classes' squared shares of v, so nothing cancels.
+    """
+    others = _Others(logits, labels)
+    return (2.0 * others.log_v).exp() * (1.0 + others.second_moment())
+
+
+def soft_target_loss(logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
+    r"""$\mathrm{KL}(q \| p)$ for the smoothed label $q = (1 - \alpha)\, e_y + \alpha / k$.
+
+    Args:
+        logits: `(n, k)`.
+        labels: `(n,)` int64.
+        alpha: the label smoothing, in [0, 1]; 0 is cross-entropy.
+
+    Returns:
+        `(n,)` float64, within 1e-15 · log k of 0 at its minimum p = q.
+
+    Raises:
+        ValueError: for an alpha outside [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"expected a label smoothing in [0, 1], got {alpha}")
+    k = logits.shape[1]
+    hard = cross_entropy(logits, labels)
+    if alpha == 0:
+        return hard  # 0 times the infinite loss of an impossible class is no number
+    rest = alpha / k
+    own = 1.0 - alpha + rest
+    negative_entropy = own * math.log(own) + (k - 1) * rest * math.log(rest)
+    return (
+        (1.0 - alpha) * hard - rest * wide(logits).log_softmax(dim=1).sum(dim=1) + negative_entropy
+    )
 
 
 def soft_target_trace(logits: Tensor, features: Tensor) -> SignedLog:

@@ -7,7 +7,8 @@ Walter et al. (2026), Figure 14, or XTrace (Epperly et al. 2024), which needs fe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,7 +71,7 @@ def layer_sharpness(
     weight = _weight(model, layer)
     operator_of, estimate = _curvlinops(method)
     kappas = []
-    with seeded(seed, images.device):
+    with seeded(seed, images.device), _differentiable(weight), torch.enable_grad():
         for image, label in zip(images.split(1), labels.split(1), strict=True):
             operator = operator_of(
                 model, nn.CrossEntropyLoss(), [weight], [(image, label)], check_deterministic=False
@@ -87,6 +88,17 @@ def layer_sharpness(
             kappas.append(torch.stack([torch.as_tensor(trace) for trace in traces]))
     scaled = torch.stack(kappas).detach() * weight.detach().square().sum()
     return Estimate(scaled.mean(dim=1), scaled.std(dim=1) / repeats**0.5)
+
+
+@contextmanager
+def _differentiable(weight: nn.Parameter) -> Iterator[None]:
+    """A weight may be frozen; it has a Hessian all the same."""
+    before = weight.requires_grad
+    weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        weight.requires_grad_(before)
 
 
 def _weight(model: nn.Module, layer: str) -> nn.Parameter:

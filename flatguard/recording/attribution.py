@@ -19,7 +19,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -27,7 +29,7 @@ from torch import Tensor
 
 from flatguard.attacks.monitor import NO_ORDER, Order
 from flatguard.geometry.budget import CHUNK_VALUES, Budget, Norm, distance_to
-from flatguard.geometry.precision import wide_type
+from flatguard.geometry.precision import wide, wide_type
 
 UNASSIGNED = -1
 SLACK = 1e-5
@@ -41,6 +43,21 @@ class How(IntEnum):
     UNIQUE = 2
     ORDER = 3
     SEQUENCE = 4
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """How far each image reaches, `(n,)` each.
+
+    Attributes:
+        radius: the image's reach.
+        safe: a row nearer to the image than this is out of every other image's reach.
+        has_twin: an identical image is in the batch.
+    """
+
+    radius: Tensor
+    safe: Tensor
+    has_twin: Tensor
 
 
 class Attribution:
@@ -64,15 +81,20 @@ class Attribution:
         self._at = UNASSIGNED
         declared = budget.norm if budget is not None else "none"
         self._norm: Norm = "Linf" if declared == "none" else declared
-        apart = self._apart(images)
-        apart.fill_diagonal_(math.inf)
-        self._has_twin = apart.amin(dim=1) == 0
-        half = apart.amin(dim=1) / 2.0 * (1.0 - SLACK) if len(images) > 1 else apart.diagonal()
-        eps = budget.eps if budget is not None and budget.eps is not None else 0.0
-        self._radius = half.clamp_min(eps * (1.0 + SLACK) + SLACK * (eps > 0))
-        # A row nearer to image i than this is out of every other image's reach.
-        self._safe = (apart - self._radius).amin(dim=1).minimum(self._radius)
+        self._eps = budget.eps if budget is not None and budget.eps is not None else 0.0
         self._last: Tensor | None = None
+        self._squares: Tensor | None = None
+
+    @cached_property
+    def _reach(self) -> _Reach:
+        """Found when a call first needs it: where the order is declared, none ever does."""
+        apart = self._apart(self._images)
+        apart.fill_diagonal_(math.inf)
+        nearest = apart.amin(dim=1)
+        half = nearest / 2.0 * (1.0 - SLACK) if len(apart) > 1 else apart.diagonal()
+        radius = half.clamp_min(self._eps * (1.0 + SLACK) + SLACK * (self._eps > 0))
+        safe = (apart - radius).amin(dim=1).minimum(radius)
+        return _Reach(radius, safe, nearest == 0)
 
     def begin_run(self, batch: Tensor | None) -> Tensor | None:
         """A run begins that keeps the order of these clean images, if any are given.
@@ -126,14 +148,17 @@ class Attribution:
     def _unique(self, rows: Tensor) -> Tensor:
         """Check one likely image for each row; only rows that this leaves open see all images."""
         guess = self._guess(rows)
-        near = distance_to(rows, self._images, guess, self._norm) < self._safe[guess]
+        near = distance_to(rows, self._images, guess, self._norm) < self._reach.safe[guess]
         sample = torch.where(near, guess, UNASSIGNED)
         left = (~near).nonzero()[:, 0]
-        if len(left):
-            within = self._apart(rows[left]) <= self._radius
+        for numbers in left.split(self._rows_at_once()):
+            within = self._apart(rows[numbers]) <= self._reach.radius
             only_one = within.sum(dim=1) == 1
-            sample[left] = torch.where(only_one, within.to(torch.int8).argmax(dim=1), UNASSIGNED)
+            sample[numbers] = torch.where(only_one, within.to(torch.int8).argmax(dim=1), UNASSIGNED)
         return sample
+
+    def _rows_at_once(self) -> int:
+        return max(1, CHUNK_VALUES // self._images[0].numel())
 
     def _guess(self, rows: Tensor) -> Tensor:
         n = len(self._images)
@@ -144,17 +169,20 @@ class Attribution:
         return self._nearest(rows)
 
     def _nearest(self, rows: Tensor) -> Tensor:
-        flat = rows.flatten(1).to(self._images.dtype)
-        return torch.cdist(flat, self._images.flatten(1)).argmin(dim=1)
+        """The nearest image by ‖a - b‖² = ‖a‖² + ‖b‖² - 2 a·b; `torch.cdist` copies a and b."""
+        if self._squares is None:
+            norms = [torch.linalg.vector_norm(wide(image)) for image in self._images]
+            self._squares = torch.stack(norms).square()
+        images = self._images.flatten(1).T
+        found = []
+        for some in rows.split(self._rows_at_once()):
+            products = some.flatten(1).to(images.dtype) @ images
+            found.append((self._squares - 2.0 * wide(products)).argmin(dim=1))
+        return torch.cat(found)
 
     def _apart(self, rows: Tensor) -> Tensor:
         """Distances of rows from all images in the attack's norm, `(m, n)`."""
-        values = self._images[0].numel()
-        if self._norm == "L0":
-            some = self._images.split(max(1, CHUNK_VALUES // values))
-            counts = [torch.cat([(r != part).flatten(1).sum(1) for part in some]) for r in rows]
-            return torch.stack(counts).to(wide_type(rows))
-        order = {"Linf": math.inf, "L2": 2.0, "L1": 1.0}[self._norm]
+        order = {"Linf": math.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}[self._norm]
         flat = rows.flatten(1).to(self._images.dtype)
         exact = "donot_use_mm_for_euclid_dist"  # the fast form is off by 1e-3 near 0
         apart = torch.cdist(flat, self._images.flatten(1), p=order, compute_mode=exact)
@@ -174,7 +202,7 @@ class Attribution:
         nearest = self._nearest(rows[open_rows])
         for row, near in zip(open_rows.tolist(), nearest.tolist(), strict=True):
             # Identical images stay open: their order is no evidence.
-            if forced[row] == place.get(near) and not self._has_twin[near]:
+            if forced[row] == place.get(near) and not self._reach.has_twin[near]:
                 sample[row], how[row] = near, How.ORDER
 
     def _continue_sequence(self, sample: Tensor, how: Tensor) -> None:

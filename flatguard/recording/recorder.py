@@ -12,7 +12,7 @@ on a view of its input, whose gradient is looked at and passed on unchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,18 +23,20 @@ from torch import Tensor, nn
 from flatguard.attacks.monitor import NO_ORDER, Order, Segment
 from flatguard.errors import DataError, UsageError
 from flatguard.geometry.budget import Budget
+from flatguard.geometry.named_losses import NamedLoss, parse_losses
 from flatguard.randomness import preserved
 from flatguard.recording.attribution import UNASSIGNED, Attribution
 from flatguard.recording.measure import HeadCall, measure
 from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, to_frame, with_names
+from flatguard.recording.waypoints import Waypoints
 from flatguard.targets.head import Head, HeadSearch, find_head
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HEAD_PROOF_IMAGES = 8
-PIECE_ROWS = 100_000
-"""A sink gets about this many rows at a time: 12 MB."""
+PIECE_ROWS = 20_000
+"""A sink gets about this many rows at a time: 2 MB."""
 
 GRADIENTS_LATE = 16
 """So many calls are kept back from a sink, because their gradients may still come."""
@@ -52,7 +54,10 @@ class Recorder:
         budget: the attack's, for attribution.
         order: what is known about the rows of the attack's calls, for attribution.
         first_sample: the number of the batch's first sample in its data set.
+        losses: beside cross-entropy: `focal`, `focal:GAMMA`, `brier`, `kl:ALPHA`; each adds its
+            value and the sign and logarithm of its trace.
         gradients: also record the norm of each input gradient, and whether it is exactly 0.
+        waypoints: gets the images of the attack's own calls, to keep a few.
         on_call: called after each recorded call with its number of rows.
         sink: gets the trajectory in pieces as the attack runs; `flush()` sends the last one.
             Host memory then does not grow with the attack, and `trajectory()` holds only what
@@ -69,7 +74,7 @@ class Recorder:
         first_nonfinite: the number of the first call with a NaN or infinite logit; None so far.
 
     Raises:
-        UsageError: if `head` names a layer that is not the head.
+        UsageError: if `head` names a layer that is not the head, or a loss is unknown.
         DataError: if images and labels do not belong together.
     """
 
@@ -83,7 +88,9 @@ class Recorder:
         budget: Budget | None = None,
         order: Order = NO_ORDER,
         first_sample: int = 0,
+        losses: Sequence[str] = (),
         gradients: bool = False,
+        waypoints: Waypoints | None = None,
         on_call: Callable[[int], None] | None = None,
         sink: Callable[[pd.DataFrame], None] | None = None,
     ):
@@ -93,7 +100,8 @@ class Recorder:
         self._images, self._labels = images.detach().to(device), labels.to(device).long()
         self._attribution = Attribution(self._images, budget, order)
         self._first_sample, self._on_call, self._sink = first_sample, on_call, sink
-        self._gradients = gradients
+        self._gradients, self._waypoints = gradients, waypoints
+        self._losses = _known_losses(losses)
         self.head, self.head_reason = self._proven(head)
         self._log_weight_norm = math.nan
         self._head_call: HeadCall | None = None
@@ -101,6 +109,8 @@ class Recorder:
         self._kept: list[CallRows] = []
         self._kept_rows = 0
         self._handles: list[Any] = []
+        self._modes: list[tuple[nn.Module, bool]] = []
+        self._grad_mode = True
         self.segments: list[Segment] = []
         self._segment = 0
         self.first_nonfinite: int | None = None
@@ -124,6 +134,8 @@ class Recorder:
         return search.head, search.reason
 
     def __enter__(self) -> Recorder:
+        self._modes = [(module, module.training) for module in self.model.modules()]
+        self._grad_mode = torch.is_grad_enabled()
         hook = self._handles.append
         if self.head is not None:
             self._log_weight_norm = self.head.log_weight_norm_squared()
@@ -142,6 +154,11 @@ class Recorder:
             handle.remove()
         self._handles.clear()
         self._head_call = self._gradient_rows = None
+        if kind is not None:  # torchattacks puts the model's mode back only where nothing raises
+            for module, training in self._modes:
+                module.training = training
+            torch.set_grad_enabled(self._grad_mode)
+        self._modes.clear()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
         # An attack that copies the model copies its hooks; a copy's calls are not recorded.
@@ -170,7 +187,7 @@ class Recorder:
 
     def trajectory(self) -> pd.DataFrame:
         """A row per sample and call; see `flatguard.recording.trajectory` for the columns."""
-        return with_names(to_frame(self._kept, self._first_sample), self.segments)
+        return with_names(self._stored(self._kept), self.segments)
 
     def flush(self, keep: int = 0) -> None:
         """Send the sink all calls but the last `keep`."""
@@ -179,7 +196,10 @@ class Recorder:
         sent = self._kept[: len(self._kept) - keep]
         self._kept = self._kept[len(sent) :]
         self._kept_rows = sum(len(call.sample) for call in self._kept)
-        self._sink(to_frame(sent, self._first_sample))
+        self._sink(self._stored(sent))
+
+    def _stored(self, calls: Sequence[CallRows]) -> pd.DataFrame:
+        return to_frame(calls, self._first_sample, [loss.name for loss in self._losses])
 
     def _before_call(self, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
         self._head_call = self._gradient_rows = None
@@ -226,9 +246,11 @@ class Recorder:
                 f"{int(self._labels.max())}"
             )
         sample, how = self._attribution.assign(rows)
+        if self._waypoints is not None and self._segment != BOOKKEEPING:
+            self._waypoints.add(self.calls, sample, rows)
         values = measure(
             rows, logits, sample, self._images, self._labels,
-            self.head, self._head_call, self._log_weight_norm,
+            self.head, self._head_call, self._log_weight_norm, self._losses,
         )  # fmt: skip
         call = CallRows(
             self.calls, self._segment, sample.cpu().numpy(), how.cpu().numpy(),
@@ -242,6 +264,13 @@ class Recorder:
         self._kept_rows += len(rows)
         if self._sink is not None and self._kept_rows >= PIECE_ROWS:
             self.flush(keep=GRADIENTS_LATE if self._gradients else 0)
+
+
+def _known_losses(names: Sequence[str]) -> tuple[NamedLoss, ...]:
+    try:
+        return parse_losses(tuple(names))
+    except ValueError as error:
+        raise UsageError(f"losses: {error}") from error
 
 
 def _check_batch(images: Tensor, labels: Tensor) -> None:

@@ -24,6 +24,16 @@ and, where gradients were recorded,
 | `zero_gradients` | in how many of them its gradient was exactly 0 |
 | `gradient_norm` | Euclidean norm of the last of them |
 
+and, for each loss beside cross-entropy that was asked for by a name such as `focal` or `kl:0.1`,
+
+| column | meaning |
+|---|---|
+| `NAME_loss` | its value at the true label |
+| `NAME_trace_sign` | sign of the trace of its Hessian in the final linear layer: -1, 0 or 1 |
+| `NAME_log_trace` | natural logarithm of that trace's magnitude |
+
+The traces of focal and Brier are negative in places, so they are kept as a sign and a logarithm.
+
 A missing value was not measured; it is never 0 instead.
 """
 
@@ -39,7 +49,7 @@ from torch import Tensor
 
 from flatguard.attacks.monitor import Segment
 from flatguard.recording.attribution import UNASSIGNED, How
-from flatguard.recording.measure import COLUMNS
+from flatguard.recording.measure import COLUMNS, loss_columns
 
 BOOKKEEPING = -1
 NARROW = {name: "float32" for name in COLUMNS if name not in ("trace", "prediction")}
@@ -67,7 +77,7 @@ class GradientRows:
 class CallRows:
     """One call of the model on m rows.
 
-    `sample` and `how` are `(m,)`, `values` is `(m, len(COLUMNS))`.
+    `sample` and `how` are `(m,)`, `values` is what `measure` gave.
     """
 
     call: int
@@ -78,14 +88,18 @@ class CallRows:
     gradients: GradientRows | None = None
 
 
-def to_frame(calls: Sequence[CallRows], first_sample: int = 0) -> pd.DataFrame:
+def to_frame(
+    calls: Sequence[CallRows], first_sample: int = 0, losses: Sequence[str] = ()
+) -> pd.DataFrame:
     """Calls as they are stored: numbers only, `assigned_by` and `segment` as codes."""
+    measured = [*COLUMNS, *(column for name in losses for column in loss_columns(name))]
     sizes = [len(call.sample) for call in calls]
     sample = _joined([call.sample for call in calls], (0,)).astype(np.int64)
-    values = _joined([call.values for call in calls], (0, len(COLUMNS)))
+    values = _joined([call.values for call in calls], (0, len(measured)))
     number = pd.array(sample + first_sample, dtype="Int32")
     number[sample == UNASSIGNED] = pd.NA
-    frame = pd.DataFrame(dict(zip(COLUMNS, values.T, strict=True)))
+    numbers = dict(zip(measured, values.T, strict=True))
+    frame = pd.DataFrame({name: numbers[name] for name in COLUMNS})
     frame.insert(0, "sample", number)
     frame.insert(1, "call", np.repeat([call.call for call in calls], sizes).astype(np.int32))
     frame["assigned_by"] = _joined([call.how for call in calls], (0,)).astype(np.int8)
@@ -96,6 +110,11 @@ def to_frame(calls: Sequence[CallRows], first_sample: int = 0) -> pd.DataFrame:
         frame["gradients"] = _joined([rows.count for rows in known], (0,))
         frame["zero_gradients"] = _joined([rows.zero for rows in known], (0,))
         frame["gradient_norm"] = _joined([rows.norm for rows in known], (0,))
+    for loss in losses:
+        value, sign, log_trace = loss_columns(loss)
+        frame[value] = numbers[value].astype(np.float32)
+        frame[sign] = pd.array(numbers[sign], dtype="Int8")
+        frame[log_trace] = numbers[log_trace].astype(np.float32)
     narrow: pd.DataFrame = frame.astype({**NARROW, "prediction": "int32"})
     return narrow
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from flatguard.errors import UsageError
 from flatguard.geometry.budget import NORMS, Budget, Norm, parse_eps
+from flatguard.geometry.named_losses import parse_losses
 
 
 def _is_eps(text: str) -> str:
@@ -17,7 +18,12 @@ def _is_eps(text: str) -> str:
     return text.strip()
 
 
+def _are_losses(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(loss.name for loss in parse_losses(names))
+
+
 EpsText = Annotated[str, AfterValidator(_is_eps)]
+LossNames = Annotated[tuple[str, ...], AfterValidator(_are_losses)]
 
 
 class RunSpec(BaseModel):
@@ -49,12 +55,19 @@ class RunSpec(BaseModel):
     device: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     gradients: bool = False
+    losses: LossNames = ()
+    layers: Annotated[int, Field(ge=1)] | None = None
+    layer_samples: Annotated[int, Field(ge=1)] = 4
 
     def budget(self) -> Budget:
         """The norm and radius of a resolved spec."""
         if self.norm is None:
             raise ValueError("the spec is not resolved: it has no norm")
         return Budget(self.norm, None if self.eps is None else parse_eps(self.eps))
+
+
+OPTIONS = {"losses": "--loss"}
+"""Fields whose option on the command line is not their name."""
 
 
 def make_spec(**fields: Any) -> RunSpec:
@@ -72,7 +85,8 @@ def make_spec(**fields: Any) -> RunSpec:
         return RunSpec(**fields)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "--" + str(first["loc"][0]).replace("_", "-")
+        field = str(first["loc"][0])
+        name = OPTIONS.get(field, "--" + field.replace("_", "-"))
         message = first["msg"].removeprefix("Value error, ").removeprefix("eps: ")
         got = f", got {first['input']!r}" if "got" not in message else ""
         raise UsageError(f"{name}: {message}{got}") from error

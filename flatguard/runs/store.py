@@ -8,8 +8,12 @@
           timing.json              seconds; outside the checksums
           samples.parquet          a row per sample: clean, adversarial, robust
           trajectory.parquet       a row per sample and model call
+          layers.parquet           a row per sample, layer and point; only with --layers
           adversarial.safetensors  `adversarial`: (n, channels, height, width) float32
         probes/twins/              our own experiments on the target; see `probe_store`
+        failed/00000/              a block whose attack raised after its first model call
+          failure.json             counts and the error
+          trajectory.parquet       what was recorded until then
       summary.json verdict.json    derived; may be thrown away
 
 The manifest is written before the first block and never again. A block is written under a
@@ -31,89 +35,24 @@ from typing import Any
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
-from flatguard.attacks.monitor import Segment
 from flatguard.errors import RunFolderError, one_line
 from flatguard.recording.trajectory import to_frame, with_names
+from flatguard.runs.facts import FORMAT_VERSION, BlockFailure
+from flatguard.runs.facts import BlockFacts as BlockFacts
+from flatguard.runs.facts import BlockPlan as BlockPlan
+from flatguard.runs.facts import DataFacts as DataFacts
+from flatguard.runs.facts import Manifest as Manifest
+from flatguard.runs.facts import TargetFacts as TargetFacts
 from flatguard.runs.spec import RunSpec
 
-FORMAT_VERSION = 1
 EVIDENCE = "evidence"
+BLOCKS, FAILED = "blocks", "failed"
 SAMPLES, TRAJECTORY = "samples.parquet", "trajectory.parquet"
+LAYERS = "layers.parquet"
 ADVERSARIAL = "adversarial.safetensors"
-
-
-class BlockPlan(BaseModel):
-    """Samples `start` to `stop` of the data set, attacked together with one seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    index: int
-    start: int
-    stop: int
-    seed: int
-
-
-class TargetFacts(BaseModel):
-    """What was attacked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    source: str
-    weights_sha256: str
-    num_classes: int
-    head: str | None
-    head_scale: float | None
-    head_reason: str | None
-    log_weight_norm_squared: float | None
-    notes: tuple[str, ...]
-
-
-class DataFacts(BaseModel):
-    """What it was attacked on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    size: int
-    sha256: str
-    image_shape: tuple[int, ...]
-
-
-class Manifest(BaseModel):
-    """Everything that is known before the attack begins."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: int = FORMAT_VERSION
-    created: str
-    command: tuple[str, ...]
-    spec: RunSpec
-    attack_args: dict[str, Any]
-    target: TargetFacts
-    data: DataFacts
-    blocks: tuple[BlockPlan, ...]
-    versions: dict[str, str]
-    device: dict[str, Any]
-
-
-class BlockFacts(BaseModel):
-    """What one block's attack did."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    plan: BlockPlan
-    calls: int
-    sample_forwards: int
-    sample_backwards: int
-    rows_unassigned: int
-    first_nonfinite: int | None
-    segments: tuple[Segment, ...]
-    warnings: tuple[str, ...]
-    files: dict[str, str] = {}
 
 
 def check_new(path: Path) -> None:
@@ -140,30 +79,32 @@ def create(path: Path, manifest: Manifest) -> None:
     """Make the run folder with its manifest; from here on the spec is fixed."""
     check_new(path)
     try:
-        (path / EVIDENCE / "blocks").mkdir(parents=True)
+        (path / EVIDENCE / BLOCKS).mkdir(parents=True)
         write_text(path / EVIDENCE / "manifest.json", manifest.model_dump_json(indent=2))
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
 
 
-def keep_finished(path: Path) -> int:
-    """How many blocks an interrupted run has; with none it holds nothing measured, and goes."""
-    finished = len(load_run(path).blocks)
-    if not finished:
-        shutil.rmtree(path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            path.parent.rmdir()  # only if that leaves it empty
-    return finished
+def keep_recorded(path: Path) -> bool:
+    """Whether a run that did not end holds anything; if it does not, the folder goes."""
+    run = load_run(path)
+    if run.blocks or run.failures:
+        return True
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()  # only if that leaves it empty
+    return False
 
 
 class BlockWriter:
-    """Writes one block under a temporary name; `commit` renames it, and nothing else stays.
+    """Writes one block under a temporary name, and nothing stays but what is renamed.
 
-    The trajectory goes to disk in row groups while the attack runs.
+    `commit` does so for a whole block, `keep_failure` for one whose attack raised. The trajectory
+    goes to disk in row groups while the attack runs.
     """
 
     def __init__(self, run: Path, index: int):
-        self._final = run / EVIDENCE / "blocks" / f"{index:05d}"
+        self._final = run / EVIDENCE / BLOCKS / f"{index:05d}"
         self._folder = self._final.with_name(f".{self._final.name}.{os.getpid()}")
         self._parquet: Any = None
 
@@ -199,11 +140,14 @@ class BlockWriter:
         adversarial: Tensor,
         facts: BlockFacts,
         seconds: dict[str, float],
+        layers: pd.DataFrame | None = None,
     ) -> None:
         """Write what is left and give the block its name: from here on it counts."""
         self._close()
         try:
             samples.to_parquet(self._folder / SAMPLES, compression="zstd", index=False)
+            if layers is not None:
+                layers.to_parquet(self._folder / LAYERS, compression="zstd", index=False)
             _save_images(self._folder / ADVERSARIAL, adversarial)
             files = {file.name: sha256(file) for file in sorted(self._folder.iterdir())}
             whole = facts.model_copy(update={"files": files})
@@ -212,6 +156,21 @@ class BlockWriter:
             self._folder.rename(self._final)
         except OSError as error:
             raise RunFolderError(f"cannot write block {self._final}: {error}") from error
+
+    def keep_failure(self, failure: BlockFailure) -> None:
+        """Keep what was streamed before the attack raised, in place of an earlier failure."""
+        kept = self._final.parents[1] / FAILED / self._final.name
+        earlier = kept.with_name(self._folder.name)
+        try:
+            self._close()
+            write_text(self._folder / "failure.json", failure.model_dump_json(indent=2))
+            kept.parent.mkdir(exist_ok=True)
+            if kept.exists():
+                kept.rename(earlier)
+            self._folder.rename(kept)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {kept}: {error}") from error
+        shutil.rmtree(earlier, ignore_errors=True)
 
     def _close(self) -> None:
         if self._parquet is not None:
@@ -273,6 +232,12 @@ class Run:
                 found.append(parse(BlockFacts, folder / "block.json"))
         return found
 
+    @cached_property
+    def failures(self) -> list[BlockFailure]:
+        """The blocks whose attack raised after its first model call, in order."""
+        folders = [self._folder(plan.index, FAILED) for plan in self.manifest.blocks]
+        return [parse(BlockFailure, f / "failure.json") for f in folders if f.is_dir()]
+
     @property
     def complete(self) -> bool:
         """Whether every planned block was committed."""
@@ -293,6 +258,40 @@ class Run:
         table = pd.concat(named, ignore_index=True)
         table["part"] = table["part"].astype("category")  # blocks may know different parts
         return table
+
+    def failed_trajectory(self, block: int) -> pd.DataFrame:
+        """What was recorded of a block before its attack raised; columns as in `trajectory`.
+
+        Raises:
+            RunFolderError: if that block did not fail, or its file is damaged.
+        """
+        failure = next((f for f in self.failures if f.plan.index == block), None)
+        if failure is None:
+            failed = [f.plan.index for f in self.failures]
+            raise RunFolderError(f"{self.path}: block {block} did not fail; failed blocks {failed}")
+        file = self._folder(block, FAILED) / TRAJECTORY
+        with reading(file):
+            rows = pd.read_parquet(file) if file.is_file() else self._no_rows()
+        return with_names(rows, failure.segments)
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """Relative sharpness of deeper layers: a row per sample, layer, point and method.
+
+        Columns: sample, layer, depth (0 is the head), point (`clean`, `attack`, `adversarial`),
+        call (of an `attack` point), kappa, standard_error, method, matvecs, repeats.
+
+        Raises:
+            RunFolderError: if the run did not measure them.
+        """
+        files = [self._folder(b.plan.index) / LAYERS for b in self.blocks if LAYERS in b.files]
+        if not files:
+            raise RunFolderError(f"{self.path} has no deeper layers; ask for them with --layers")
+        parts = []
+        for file in files:
+            with reading(file):
+                parts.append(pd.read_parquet(file))
+        return pd.concat(parts, ignore_index=True)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -343,15 +342,18 @@ class Run:
                 if found != expected:
                     raise RunFolderError(f"{file} is damaged: its checksum does not match")
 
-    def _folder(self, index: int) -> Path:
-        return self.path / EVIDENCE / "blocks" / f"{index:05d}"
+    def _folder(self, index: int, kind: str = BLOCKS) -> Path:
+        return self.path / EVIDENCE / kind / f"{index:05d}"
+
+    def _no_rows(self) -> pd.DataFrame:
+        return to_frame([], losses=self.spec.losses)
 
     def _tables(self, name: str) -> list[pd.DataFrame]:
         parts = []
         for block in self.blocks:
             file = self._folder(block.plan.index) / name
             if name == TRAJECTORY and TRAJECTORY not in block.files:
-                parts.append(to_frame([]))  # the attack never called the model
+                parts.append(self._no_rows())  # the attack never called the model
                 continue
             with reading(file):
                 parts.append(pd.read_parquet(file))

@@ -82,6 +82,35 @@ def test_one_json_object_on_stdout(cli, files: Path) -> None:
     assert result.code == EXIT_CODES[summary["verdict"]]
 
 
+def test_other_losses_are_kept_beside_cross_entropy(cli, files: Path) -> None:
+    named = ["--loss", "focal:1", "--loss", "kl:0.1"]
+    assert cli(*CHECKPOINT, *PGD, *named, "--out", "run").code == 0
+    assert cli(*CHECKPOINT, *PGD, "--out", "plain").code == 0
+    run, plain = flatguard.load_run("run"), flatguard.load_run("plain")
+    assert run.spec.losses == ("focal:1", "kl:0.1")
+    added = [f"{n}_{c}" for n in run.spec.losses for c in ("loss", "trace_sign", "log_trace")]
+    assert set(run.trajectory) - set(plain.trajectory) == set(added)
+    assert set(run.samples) - set(plain.samples) == {
+        f"{when}_{column}" for when in ("clean", "adv") for column in added
+    }
+    assert run.trajectory[added].notna().all(axis=None)
+    assert run.samples["clean_focal:1_trace_sign"].isin([-1, 1]).all()
+    # A soft target changes the loss but not the Hessian.
+    trace = np.log(run.samples["clean_trace"])
+    assert run.samples["clean_kl:0.1_log_trace"].to_numpy() == pytest.approx(trace, rel=1e-5)
+
+
+def test_deeper_layers_end_the_answer(cli, files: Path) -> None:
+    result = cli(*CHECKPOINT, *PGD, "--layers", "2", "--layer-samples", "2", "--out", "run")
+    assert result.code in JUDGED
+    assert "median κ of 2 samples, estimated ± standard error" in result.out
+    head, before = result.out.splitlines()[-4:-2]  # the network has one layer before its head
+    assert head.startswith("head  model.3")
+    assert before.startswith("l-1   model.1")
+    assert " clean → " in before
+    assert before.count(" ± ") == 2
+
+
 def test_quiet_says_only_the_answer(cli, files: Path) -> None:
     result = cli(*CHECKPOINT, *PGD, "--quiet")
     assert result.err == ""
@@ -158,6 +187,7 @@ BAD: dict[str, tuple[list[str], str]] = {
         [*CHECKPOINT, *PGD[:2], "--eps", "1/255", "--attack-arg", "steps=2.5"],
         "torchattacks:PGD failed: TypeError",
     ),
+    "no layers": ([*CHECKPOINT, *PGD, "--layers", "0"], "--layers"),
     "a head that is none": ([*CHECKPOINT, *PGD, "--head", "model.1"], "--head model.1:"),
 }
 
@@ -286,5 +316,8 @@ def test_an_interrupted_run_exits_with_130() -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "flatguard: interrupted; blocks that were finished are kept\n"
-    assert not Path("run").exists()  # its only block was not finished
+    assert err == "flatguard: interrupted; what was recorded is kept\n"
+    if Path("run").exists():  # its only block had called the model already
+        run = flatguard.load_run("run")
+        assert not run.complete
+        assert len(run.failed_trajectory(0)) == run.failures[0].sample_forwards

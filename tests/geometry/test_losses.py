@@ -8,7 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatguard.geometry.losses import brier_trace, focal_trace, soft_target_trace
+from flatguard.geometry.losses import (
+    brier_loss,
+    brier_trace,
+    focal_loss,
+    focal_trace,
+    soft_target_loss,
+    soft_target_trace,
+)
+from flatguard.geometry.named_losses import parse_loss, parse_losses
 from flatguard.geometry.sharpness import log_trace
 
 F64 = torch.float64
@@ -104,3 +112,55 @@ def test_focal_is_negative_where_the_model_is_surely_wrong() -> None:
 def test_a_negative_gamma_is_refused() -> None:
     with pytest.raises(ValueError, match="gamma of at least 0"):
         focal_trace(torch.zeros(1, 2), torch.tensor([0]), torch.ones(1, 1), -1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@cases
+def test_the_losses_themselves(seed: int, k: int, d: int, gap: float) -> None:
+    weight, phi, y = problem(seed, k, d, gap)
+    logits, label = (weight @ phi)[None], torch.tensor([y])
+    log_p = logits[0].log_softmax(0)
+    p, hot = log_p.exp(), torch.nn.functional.one_hot(torch.tensor(y), k).double()
+    expected = -((1 - p[y]) ** 3) * log_p[y]
+    assert focal_loss(logits, label, 3.0).item() == pytest.approx(expected.item(), rel=1e-6)
+    expected = (p - hot).square().sum()
+    assert brier_loss(logits, label).item() == pytest.approx(expected.item(), rel=1e-6)
+    for alpha in (0.1, 0.5, 1.0):
+        q = (1 - alpha) * hot + alpha / k
+        expected = (q * (q.log() - log_p)).sum()
+        found = soft_target_loss(logits, label, alpha).item()
+        assert found == pytest.approx(expected.item(), rel=1e-9, abs=1e-14)
+
+
+def test_losses_of_sure_models_are_small_not_zero() -> None:
+    """v = e^-100, two classes: focal v² · v, Brier v² (1 + 1), and the cross-entropy v."""
+    logits, y = torch.tensor([[100.0, 0.0]]), torch.tensor([0])
+    assert focal_loss(logits, y, 2.0).log().item() == pytest.approx(-300)
+    assert brier_loss(logits, y).log().item() == pytest.approx(-200 + math.log(2))
+    assert soft_target_loss(logits, y, 0.0).log().item() == pytest.approx(-100)
+    with pytest.raises(ValueError, match=r"label smoothing in \[0, 1\]"):
+        soft_target_loss(logits, y, 1.5)
+
+
+def test_losses_by_name() -> None:
+    assert parse_loss(" focal:0.5 ").parameter == 0.5
+    assert [loss.kind for loss in parse_losses(("focal", "brier", "kl:0.1"))] == [
+        "focal", "brier", "kl",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hinge", "expected one of focal, focal:GAMMA, brier and kl:ALPHA, got 'hinge'"),
+        ("brier:2", "brier takes no parameter"),
+        ("focal:-1", "number of at least 0"),
+        ("focal:", "number of at least 0"),
+        ("focal:nan", "number of at least 0"),
+        ("kl", r"label smoothing in \[0, 1\], such as kl:0.1, got 'kl'"),
+        ("kl:1.1", "label smoothing"),
+    ],
+)
+def test_a_loss_that_is_none(name: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        parse_loss(name)

@@ -1,5 +1,6 @@
 """The recorder sees every call, changes nothing, and says what it could not measure."""
 
+import random
 import sys
 
 import foolbox
@@ -16,7 +17,7 @@ import flatguard
 import flatguard.recording.recorder as recorder_module
 from flatguard.attacks import build_attack
 from flatguard.attacks.monitor import Order
-from flatguard.errors import DataError, UsageError
+from flatguard.errors import AttackError, DataError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import cross_entropy, margin
 from flatguard.geometry.sharpness import log_relative_sharpness
@@ -121,6 +122,54 @@ def test_everything_is_as_found_afterwards_also_when_the_attack_raises(
     assert torch.is_grad_enabled()
 
 
+class FailsLater(nn.Module):
+    """Raises at the seventh call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.extra, self.left = tiny(), nn.Dropout(), 6
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.left:
+            raise RuntimeError("at the seventh call")
+        self.left -= 1
+        return self.net(x)
+
+
+@pytest.mark.parametrize("name", ["torchattacks:PGD", "foolbox:LinfPGD", "apgd-ce"])
+def test_an_attack_that_raises_midway_leaves_all_as_found(name: str, tiny_data: Images) -> None:
+    x, y = tiny_data
+    budget = Budget("Linf", EPS)
+    model = FailsLater().train()
+    model.net.eval()
+    attack = build_attack(name, budget, 4, {})
+    recorder = flatguard.Recorder(model, x, y, budget=budget, order=attack.info.order)
+    model.left = 6
+
+    def trace(*_: object) -> None:
+        return None
+
+    modes = [module.training for module in model.modules()]
+    streams = (torch.get_rng_state(), np.random.get_state()[1], random.getstate())
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(AttackError, match="at the seventh call"), recorder:
+            attack.perturb(model, x, y, seed=5, monitor=recorder)
+        traced = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert recorder.calls == 6
+    assert len(recorder.trajectory()) == recorder.forwards
+    assert traced is trace
+    assert sum(hooks_of(model)) == 0
+    assert torch.is_grad_enabled()
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), streams[0])
+    assert (np.random.get_state()[1] == streams[1]).all()
+    assert random.getstate() == streams[2]
+
+
 def test_a_stochastic_models_stream_is_not_touched(tiny_data: Images) -> None:
     class Noisy(nn.Module):
         def __init__(self) -> None:
@@ -170,6 +219,62 @@ def test_every_number_is_what_the_formulas_give(model: nn.Module, tiny_data: Ima
     assert np.log(frame["trace"]).tolist() == pytest.approx(
         (kappa - weight_norm).tolist(), abs=1e-6
     )
+
+
+def test_other_losses_against_dense_autograd(tiny_data: Images) -> None:
+    """Value and trace of every recorded row, from the loss as it is written in Table 1."""
+    x, y = tiny_data
+    torch.manual_seed(1)
+    model = tiny().eval()
+    with torch.no_grad():
+        model[3].weight *= 30.0  # confident rows, right and wrong: traces of both signs
+    with flatguard.Recorder(
+        model, x, y, order=Order(keeps=True), losses=["focal", "focal:0.5", "brier", "kl:0.1"]
+    ) as recorder:
+        model(x)
+    frame = recorder.trajectory()
+    weight, phi = model[3].weight.detach().double(), model[:3](x).detach().double()
+    bias, k = model[3].bias.detach().double(), 4
+    hot = torch.nn.functional.one_hot(y, k).double()
+    q = 0.9 * hot + 0.1 / k
+    formulas = {
+        "focal": lambda p, i: -((1 - p[y[i]]) ** 2) * p[y[i]].log(),
+        "focal:0.5": lambda p, i: -((1 - p[y[i]]) ** 0.5) * p[y[i]].log(),
+        "brier": lambda p, i: (p - hot[i]).square().sum(),
+        "kl:0.1": lambda p, i: (q[i] * (q[i].log() - p.log())).sum(),
+    }
+    signs = set()
+    for name, formula in formulas.items():
+        for i in range(len(x)):
+
+            def loss(w: torch.Tensor, formula=formula, i: int = i) -> torch.Tensor:
+                return formula((w.view(k, -1) @ phi[i] + bias).softmax(0), i)
+
+            hessian = torch.autograd.functional.hessian(loss, weight.flatten())
+            row = frame.iloc[i]
+            sign, size = row[f"{name}_trace_sign"], row[f"{name}_log_trace"]
+            assert row[f"{name}_loss"] == pytest.approx(loss(weight).item(), rel=1e-4)
+            assert sign * np.exp(size) == pytest.approx(hessian.trace().item(), rel=1e-3)
+            signs.add((name.split(":")[0], int(sign)))
+    assert {("focal", 1), ("focal", -1), ("brier", 1), ("brier", -1), ("kl", 1)} <= signs
+    with flatguard.Recorder(model, x, y, order=Order(keeps=True)) as plain:
+        model(x)
+    without = plain.trajectory()
+    pd.testing.assert_frame_equal(frame[without.columns], without)
+
+
+def test_other_losses_are_missing_where_label_or_head_is_not_known(tiny_data: Images) -> None:
+    x, y = tiny_data
+    model = nn.Sequential(tiny(), nn.Softmax(dim=1)).eval()
+    budget = Budget("Linf", EPS)
+    with flatguard.Recorder(model, x, y, budget=budget, losses=["brier"]) as recorder:
+        model(torch.cat([x[:1], 1 - x[1:2]]))
+    frame = recorder.trajectory()
+    assert frame["brier_loss"].isna().tolist() == [False, True]
+    assert frame[["brier_trace_sign", "brier_log_trace"]].isna().all(axis=None)
+    assert frame["brier_trace_sign"].dtype == "Int8"
+    with pytest.raises(UsageError, match="losses: expected one of focal"):
+        flatguard.Recorder(model, x, y, losses=["hinge"])
 
 
 def test_calls_and_rows_are_counted(model: nn.Module, tiny_data: Images) -> None:

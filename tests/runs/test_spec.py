@@ -26,6 +26,9 @@ def test_the_radius_is_kept_as_typed_and_parsed_exactly() -> None:
         ("logit_scale", 0.0, "--logit-scale"),
         ("logit_scale", float("nan"), "--logit-scale"),
         ("seed", -1, "--seed"),
+        ("losses", ("hinge",), "--loss: expected one of focal, focal:GAMMA, brier and kl:ALPHA, "),
+        ("losses", ("kl:2",), "--loss: expected kl:ALPHA with a label smoothing in [0, 1]"),
+        ("losses", ("brier", "brier"), "--loss: expected each loss once, got brier, brier"),
         ("colour", "red", "--colour: Extra inputs are not permitted"),
     ],
 )

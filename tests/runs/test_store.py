@@ -11,7 +11,9 @@ from support.architectures import tiny
 
 import flatguard
 from flatguard.errors import RunFolderError
+from flatguard.recording.trajectory import to_frame
 from flatguard.runs import store
+from flatguard.runs.facts import BlockFailure
 
 
 @pytest.fixture
@@ -158,6 +160,23 @@ def test_a_block_that_is_not_committed_leaves_nothing(run: store.Run) -> None:
     with store.BlockWriter(run.path, 7) as writer:
         writer.append(pd.DataFrame({"b": [1]}))  # and then the attack fails
     assert sorted(run.path.rglob("*")) == before
+
+
+def test_a_failed_block_replaces_an_earlier_failure(run: store.Run) -> None:
+    whole = facts(run).model_dump(exclude={"warnings", "files"})
+    for calls in (4, 2):
+        with store.BlockWriter(run.path, 1) as writer:
+            writer.append(to_frame([]).assign(call=[]))
+            failure = BlockFailure(**whole | {"calls": calls}, error="out of luck")
+            writer.keep_failure(failure.model_copy(update={"plan": run.manifest.blocks[1]}))
+    again = flatguard.load_run(run.path)
+    assert [(f.plan.index, f.calls) for f in again.failures] == [(1, 2)]
+    assert len(again.failed_trajectory(1)) == 0
+    folder = run.path / "evidence" / "failed"
+    assert [f.name for f in folder.iterdir()] == ["00001"]
+    (folder / "00001" / "trajectory.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RunFolderError, match="is damaged"):
+        again.failed_trajectory(1)
 
 
 def test_the_trajectory_arrives_in_row_groups(run: store.Run, tiny_data: Any) -> None:

@@ -1,0 +1,106 @@
+"""The losses that can be named beside cross-entropy: `focal`, `focal:1.5`, `brier`, `kl:0.1`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from flatguard.geometry.losses import (
+    SignedLog,
+    brier_loss,
+    brier_trace,
+    focal_loss,
+    focal_trace,
+    soft_target_loss,
+    soft_target_trace,
+)
+
+Kind = Literal["focal", "brier", "kl"]
+FOCAL_GAMMA = 2.0
+KNOWN = "focal, focal:GAMMA, brier and kl:ALPHA"
+
+
+@dataclass(frozen=True)
+class NamedLoss:
+    """A loss of the logits as a person named it.
+
+    Attributes:
+        name: as it was given; its columns begin with it.
+        kind: which loss.
+        parameter: gamma of `focal`, the label smoothing alpha of `kl`; 0 for `brier`.
+    """
+
+    name: str
+    kind: Kind
+    parameter: float = 0.0
+
+    def values(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of `(n, k)` logits at `(n,)` labels, `(n,)` float64."""
+        if self.kind == "focal":
+            return focal_loss(logits, labels, self.parameter)
+        if self.kind == "brier":
+            return brier_loss(logits, labels)
+        return soft_target_loss(logits, labels, self.parameter)
+
+    def trace(self, logits: Tensor, labels: Tensor, features: Tensor) -> SignedLog:
+        """Its tr H in the final linear layer with inputs `(n, d)`, `(n,)` each."""
+        if self.kind == "focal":
+            return focal_trace(logits, labels, features, self.parameter)
+        if self.kind == "brier":
+            return brier_trace(logits, labels, features)
+        return soft_target_trace(logits, features)
+
+
+def parse_loss(text: str) -> NamedLoss:
+    """The loss of a name.
+
+    Raises:
+        ValueError: names the losses that there are, or the parameter's range.
+
+    Example:
+        >>> parse_loss("focal").parameter
+        2.0
+    """
+    name = text.strip()
+    kind, colon, written = name.partition(":")
+    if kind not in get_args(Kind):
+        raise ValueError(f"expected one of {KNOWN}, got {text!r}")
+    if kind == "brier":
+        if colon:
+            raise ValueError(f"brier takes no parameter, got {text!r}")
+        return NamedLoss(name, "brier")
+    if kind == "focal":
+        gamma = _number(written) if colon else FOCAL_GAMMA
+        if gamma is None or gamma < 0:
+            raise ValueError(f"expected focal:GAMMA with a number of at least 0, got {text!r}")
+        return NamedLoss(name, "focal", gamma)
+    alpha = _number(written)
+    if alpha is None or not 0 <= alpha <= 1:
+        raise ValueError(
+            f"expected kl:ALPHA with a label smoothing in [0, 1], such as kl:0.1, got {text!r}"
+        )
+    return NamedLoss(name, "kl", alpha)
+
+
+def parse_losses(texts: tuple[str, ...]) -> tuple[NamedLoss, ...]:
+    """The losses of some names, each of them once.
+
+    Raises:
+        ValueError: as `parse_loss`, and for a name that is given twice.
+    """
+    losses = tuple(parse_loss(text) for text in texts)
+    names = [loss.name for loss in losses]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected each loss once, got {', '.join(names)}")
+    return losses
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,62 @@
+"""A few images along the attack on the first samples of a batch, in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+POINTS = 6
+"""At most so many images are kept for each sample."""
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """What the model was called with for one sample at one call."""
+
+    call: int
+    image: Tensor
+
+
+@dataclass
+class _Way:
+    seen: int = 0
+    stride: int = 1
+    kept: list[Waypoint] = field(default_factory=list)
+
+
+class Waypoints:
+    """Keeps every stride-th image of each of the first `samples` rows of a batch.
+
+    When a sample has `POINTS` images and the next one comes, every other one is dropped and the
+    stride doubles: what is left is evenly spaced, however long the attack is.
+    """
+
+    def __init__(self, samples: int):
+        self._ways = [_Way() for _ in range(samples)]
+
+    def __len__(self) -> int:
+        return len(self._ways)
+
+    def add(self, call: int, sample: Tensor, rows: Tensor) -> None:
+        """A call on these rows, `(m, ...)`, that belong to the samples `(m,)` or to none.
+
+        A sample with several rows in one call is represented by the first of them.
+        """
+        numbers = sample.tolist()
+        for index, way in enumerate(self._ways):
+            if index in numbers:
+                self._pass(way, call, rows[numbers.index(index)])
+
+    def _pass(self, way: _Way, call: int, image: Tensor) -> None:
+        if way.seen % way.stride == 0:
+            if len(way.kept) == POINTS:
+                way.kept = way.kept[::2]
+                way.stride *= 2
+            if way.seen % way.stride == 0:
+                way.kept.append(Waypoint(call, image.detach().clone()))
+        way.seen += 1
+
+    def of(self, index: int) -> list[Waypoint]:
+        """The way of the batch's row `index`, in the order of the calls."""
+        return self._ways[index].kept

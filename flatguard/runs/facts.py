@@ -1,0 +1,98 @@
+"""What a run folder says about itself, as it stands in its JSON files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from flatguard.attacks.monitor import Segment
+from flatguard.runs.spec import RunSpec
+
+FORMAT_VERSION = 1
+
+
+class BlockPlan(BaseModel):
+    """Samples `start` to `stop` of the data set, attacked together with one seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    start: int
+    stop: int
+    seed: int
+
+
+class TargetFacts(BaseModel):
+    """What was attacked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str
+    weights_sha256: str
+    num_classes: int
+    head: str | None
+    head_scale: float | None
+    head_reason: str | None
+    log_weight_norm_squared: float | None
+    notes: tuple[str, ...]
+
+
+class DataFacts(BaseModel):
+    """What it was attacked on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    size: int
+    sha256: str
+    image_shape: tuple[int, ...]
+
+
+class Manifest(BaseModel):
+    """Everything that is known before the attack begins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    created: str
+    command: tuple[str, ...]
+    spec: RunSpec
+    attack_args: dict[str, Any]
+    target: TargetFacts
+    data: DataFacts
+    blocks: tuple[BlockPlan, ...]
+    versions: dict[str, str]
+    device: dict[str, Any]
+
+
+class BlockFacts(BaseModel):
+    """What one block's attack did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: BlockPlan
+    calls: int
+    sample_forwards: int
+    sample_backwards: int
+    rows_unassigned: int
+    first_nonfinite: int | None
+    segments: tuple[Segment, ...]
+    warnings: tuple[str, ...]
+    files: dict[str, str] = {}
+
+
+class BlockFailure(BaseModel):
+    """What one block's attack did before it raised."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: BlockPlan
+    error: str
+    calls: int
+    sample_forwards: int
+    sample_backwards: int
+    rows_unassigned: int
+    first_nonfinite: int | None
+    segments: tuple[Segment, ...]
