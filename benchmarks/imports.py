@@ -16,7 +16,9 @@ def main() -> None:
     def python(code: str) -> None:
         subprocess.run([sys.executable, "-c", code], check=True)
 
-    ratio = interleaved(lambda: python("import flatguard"), lambda: python("pass"), REPEATS)
+    ratio = interleaved(
+        {"import": lambda: python("import flatguard")}, lambda: python("pass"), REPEATS
+    )["import"]
     print(f"python -c 'import flatguard', against 'pass': {ratio}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,21 +33,27 @@ class Ratio:
         )
 
 
-def interleaved(measured: Callable[[], object], base: Callable[[], object], repeats: int) -> Ratio:
-    """Time both `repeats` times in turns, after one turn to warm up; the order alternates."""
-    times: dict[str, list[float]] = {"measured": [], "base": []}
-    pair = [("measured", measured), ("base", base)]
+def interleaved(
+    measured: Mapping[str, Callable[[], object]], base: Callable[[], object], repeats: int
+) -> dict[str, Ratio]:
+    """Time all of them `repeats` times in turns, after one turn to warm up; the order alternates."""
+    entries = [("base", base), *measured.items()]
+    times: dict[str, list[float]] = {name: [] for name, _ in entries}
     for turn in range(repeats + 1):
-        for name, function in pair if turn % 2 else pair[::-1]:
+        for name, function in entries if turn % 2 else entries[::-1]:
             began = time.perf_counter()
             function()
             if turn:
                 times[name].append(time.perf_counter() - began)
-    ratios = np.array(times["measured"]) / np.array(times["base"])
-    draws = np.random.default_rng(0).choice(ratios, (10_000, repeats))
+    return {name: _ratio(times[name], times["base"]) for name in measured}
+
+
+def _ratio(measured: list[float], base: list[float]) -> Ratio:
+    ratios = np.array(measured) / np.array(base)
+    draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
     return Ratio(
         float(np.median(ratios)),
         float(np.quantile(np.median(draws, axis=1), 0.975)),
-        statistics.median(times["measured"]),
-        statistics.median(times["base"]),
+        statistics.median(measured),
+        statistics.median(base),
     )
