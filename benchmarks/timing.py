@@ -36,7 +36,7 @@ class Ratio:
 def interleaved(
     measured: Mapping[str, Callable[[], object]], base: Callable[[], object], repeats: int
 ) -> dict[str, Ratio]:
-    """Time all of them `repeats` times in turns, after one turn to warm up; the order alternates."""
+    """Time all `repeats` times in turns, after one turn to warm up; the order alternates."""
     entries = [("base", base), *measured.items()]
     times: dict[str, list[float]] = {name: [] for name, _ in entries}
     for turn in range(repeats + 1):
