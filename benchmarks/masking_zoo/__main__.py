@@ -36,21 +36,24 @@ def main() -> None:
     train.train_all()
     if options.labels:
         for line in pool_of(options.workers, label_by_name, pairs, options.fresh):
-            console.print(line, markup=False)
+            say(line)
         return
     began = time.perf_counter()
-    results = []
+    results: list[Result] = []
     job = partial(run_by_name, checks=options.checks)
     for result in pool_of(options.workers, job, pairs, options.fresh):
         results.append(result)
-        console.print(
-            f"[{len(results)}/{len(pairs)}] " + "  ".join(score.row(result)), markup=False
-        )
-    results.sort(key=lambda result: [pair.name for pair in pairs].index(result.pair))
+        say(f"[{len(results)}/{len(pairs)}] " + " | ".join(score.row(result)))
+        results.sort(key=lambda result: [pair.name for pair in pairs].index(result.pair))
+        write(results, options.out)
     console.print(score.rich_table(results))
-    console.print(score.summary(results), markup=False)
-    console.print(f"{time.perf_counter() - began:.0f} s; written to {options.out}", markup=False)
-    write(results, options.out)
+    say(score.summary(results))
+    say(f"{time.perf_counter() - began:.0f} s; written to {options.out}")
+
+
+def say(line: str) -> None:
+    """A line as it is, however long."""
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,7 +73,7 @@ def chosen(substring: str) -> list[Pair]:
     wanted = [pair for pair in CATALOGUE if substring in pair.name]
     for pair in wanted:
         if (why := pair.missing()) is not None:
-            console.print(f"left out: {pair.name}: {why}", markup=False)
+            say(f"left out: {pair.name}: {why}")
     return [pair for pair in wanted if pair.missing() is None]
 
 

@@ -122,7 +122,7 @@ def judged(pair: Pair, checks: str, out: Path) -> tuple[Any | None, str | None]:
             **options,  # type: ignore[arg-type]
         )
         return run, None
-    except flatguard.FlatguardError as error:
+    except Exception as error:  # whatever it raises, the pair is shown without a verdict
         return None, f"{type(error).__name__}: {error}"
 
 
