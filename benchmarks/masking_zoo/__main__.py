@@ -26,7 +26,12 @@ from benchmarks.masking_zoo.pairs import CATALOGUE
 from benchmarks.masking_zoo.runner import Result, label_by_name, run_by_name
 
 T = TypeVar("T")
+WIDTH = 190
+"""Of tables that are written to no terminal."""
+
 console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=WIDTH)
 
 
 def main() -> None:
@@ -47,6 +52,9 @@ def main() -> None:
         results.sort(key=lambda result: [pair.name for pair in pairs].index(result.pair))
         write(results, options.out)
     console.print(score.rich_table(results))
+    for result in results:
+        if result.problem:
+            say(f"{result.pair}: {result.problem}")
     say(score.summary(results))
     say(f"{time.perf_counter() - began:.0f} s; written to {options.out}")
 

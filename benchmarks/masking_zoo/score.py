@@ -98,7 +98,7 @@ def row(result: Result) -> list[str]:
         audited,
         f"{label['left'] / n:.1%}",
         f"{label['kind']} {bounds}",
-        result.verdict + (f" ({result.problem})" if result.problem else ""),
+        result.verdict + (" (error)" if result.problem else ""),
         result.mechanism or "",
         "" if result.corrected is None else f"{result.corrected:.1%}",
         "" if result.forwards is None else f"{result.forwards:,}",
