@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import partial
+from math import pi
 
 from torch import nn
 
@@ -101,7 +102,7 @@ HONEST = (
     honest("resnet20-temperature", "resnet20", 100, partial(outputs.Temperature, temperature=2.0)),
     honest("resnet20-probabilities", "resnet20", 100, outputs.Probabilities, pair.bare),
     honest("resnet20-smooth-rounding", "resnet20", 100, _bits(inputs.SmoothRounding, 6)),
-    honest("resnet20-jpeg-straight", "resnet20", 100, partial(inputs.HonestJpeg, quality=75)),
+    honest("resnet20-jpeg-straight", "resnet20", 200, partial(inputs.HonestJpeg, quality=75)),
     honest(
         "resnet20-slow-ripple", "resnet20", 100,
         partial(inputs.Ripple, height=0.008, frequency=160.0), pair.smoothed,
@@ -214,6 +215,18 @@ BUMPY = (
     defended("cnn-wide-logit-waves", WIDE, 200,
              partial(outputs.LogitRipple, shape=(3, 32, 32), height=0.2, frequency=60.0),
              "ripple", RUGGED, pair.smoothed),
+    defended("cnn-pgd-pixel-ripple", PGD_CNN, 200,
+             partial(inputs.Ripple, height=-0.0019, frequency=255 * pi), "ripple", RUGGED,
+             pair.smoothed),
+    defended("digits-robust-ripple", "digits_robust", 150,
+             partial(inputs.Ripple, height=-0.06, frequency=16 * pi), "ripple", RUGGED,
+             pair.smoothed),
+    defended("digits-robust-waves", "digits_robust", 150,
+             partial(outputs.LogitRipple, shape=(1, 8, 8), height=1.0, frequency=20.0),
+             "ripple", RUGGED, pair.smoothed),
+    defended("digits-robust-slow-waves", "digits_robust", 150,
+             partial(outputs.LogitRipple, shape=(1, 8, 8), height=1.0, frequency=8.0),
+             "ripple", ("rugged-loss",), pair.smoothed),
     defended("digits-kwta", "digits_kwta", 200, plain, "k-winners-take-all", RUGGED, pair.kwta),
     defended("digits-kwta-robust", "digits_kwta_robust", 200, plain, "k-winners-take-all", RUGGED,
              pair.kwta),
