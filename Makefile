@@ -9,7 +9,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
 OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
-.PHONY: install adv-lib demo test lint bench docs-attacks constraints clean
+.PHONY: install adv-lib demo test lint bench zoo docs-attacks constraints clean
 
 install: $(VENV)/.installed
 
@@ -41,6 +41,10 @@ bench: install
 	$(BIN)/python -m benchmarks.recorder
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.imports
+
+# Every pair of the masking zoo; ZOO="--fresh" measures its labels anew, "--only NAME" takes a few.
+zoo: install
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.masking_zoo --workers 2 --out reports/masking-zoo $(ZOO)
 
 docs-attacks: install
 	FLATGUARD_WRITE_DOCS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/contract
