@@ -45,7 +45,7 @@ def autoattack_flags(model: nn.Module, images: Tensor, labels: Tensor, eps: floa
     flags["dynamic"] = _is_dynamic(model, images)
     logger = Warned()
     for gradient in _first_gradients(model, images, labels, eps):
-        checks.check_zero_gradients(gradient, logger=logger)
+        checks.check_zero_gradients(gradient.contiguous(), logger=logger)
     flags["zero-gradient"] = bool(logger.texts)
     return [name for name, raised in flags.items() if raised]
 

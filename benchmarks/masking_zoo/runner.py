@@ -15,7 +15,6 @@ from benchmarks.masking_zoo import baselines, ioaf
 from benchmarks.masking_zoo.pair import Pair
 from benchmarks.masking_zoo.pairs import find
 from benchmarks.masking_zoo.reference import Label, label
-from flatguard.runs.spec import RunSpec
 
 NO_VERDICT = "no verdict"
 ATTACK = "torchattacks:PGD"
@@ -34,6 +33,7 @@ class Result:
         flags: AutoAttack's.
         indicators: IoAF's shares; `raised` names those above their threshold.
         seconds: of flatguard's evaluation and verdict.
+        findings: of flatguard's checks, in words.
     """
 
     pair: str
@@ -51,6 +51,7 @@ class Result:
     indicators: dict[str, float]
     raised: list[str]
     seconds: float
+    findings: dict[str, str]
 
     @property
     def kind(self) -> str:
@@ -94,36 +95,41 @@ def run_pair(pair: Pair, fresh: bool = False, checks: str = "fast") -> Result:
         verdict=summary.get("verdict") or NO_VERDICT,
         mechanism=summary.get("mechanism"),
         corrected=summary.get("corrected_robust_accuracy"),
-        forwards=summary.get("sample_forwards"),
+        forwards=summary.get("check_forwards"),
         problem=problem,
         flags=baselines.autoattack_flags(model, images, labels, pair.eps),
         indicators={name: round(value, 4) for name, value in vars(found).items()},
         raised=found.raised(),
         seconds=round(seconds, 1),
+        findings={
+            f["check"]: f"{f['status']}: {f['summary']}" for f in summary.get("findings", ())
+        },
     )
 
 
 def judged(pair: Pair, checks: str, out: Path) -> tuple[Any | None, str | None]:
     """flatguard's run on the pair, or why there is none."""
-    # A flatguard without verdicts knows no `checks`: its runs are shown without one.
-    options = {"checks": checks} if "checks" in RunSpec.model_fields else {}
-    args = {"steps": 20, "alpha": pair.eps / 4, "random_start": False}
-    try:
-        run = flatguard.evaluate(
-            pair.build(),
-            ATTACK,
-            data=pair.data(),
-            norm="Linf",
-            eps=pair.eps,
-            attack_args=args,
-            n_examples=pair.n,
-            batch_size=min(pair.n, 100),
-            out=out,
-            **options,  # type: ignore[arg-type]
-        )
-        return run, None
-    except Exception as error:  # whatever it raises, the pair is shown without a verdict
-        return None, f"{type(error).__name__}: {error}"
+    steps = {"steps": 20, "alpha": pair.eps / 4, "random_start": False}
+    problem = None
+    # An attack that needs a gradient raises where there is none; people then use Square.
+    for number, (attack, args) in enumerate([(ATTACK, steps), ("square", {"n_queries": 100})]):
+        try:
+            run = flatguard.evaluate(
+                pair.build(),
+                attack,
+                data=pair.data(),
+                norm="Linf",
+                eps=pair.eps,
+                attack_args=args,
+                n_examples=pair.n,
+                batch_size=min(pair.n, 100),
+                out=out / str(number),
+                checks=checks,
+            )
+            return run, problem
+        except Exception as error:  # whatever it raises, the pair is shown
+            problem = f"{type(error).__name__}: {error}"
+    return None, problem
 
 
 def as_dict(labelled: Label) -> dict[str, Any]:

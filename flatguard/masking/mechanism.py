@@ -19,23 +19,19 @@ STEPS_NAMES = ("steps", "n_iter", "num_steps", "iterations")
 ITERATIVE = 10
 
 
-def mechanism_of(evidence: Evidence, tolerance: float) -> Mechanism | None:
+def mechanism_of(evidence: Evidence) -> Mechanism | None:
     """The simplest mechanism whose twins find most of what chance does not; None if none does.
 
-    In order: a randomised target that falls to averaged gradients; a saturated one, whose
-    gradient vanished and whose temperature, float64 or unsaturated twin falls; one whose gradient
-    is absent or contradicted and whose repaired twin falls; one whose local gradient is true and
-    leads nowhere, and whose smoothed or estimated gradient finds what it hides; a rugged one, on
-    which an iterative attack depends on its start or its length.
+    In order: a randomised target, whose single gradients and single answers mislead; a saturated
+    one, whose gradient vanished and whose temperature, float64 or unsaturated twin falls; one
+    whose gradient is absent or contradicted and whose repaired twin falls; one whose gradient is
+    true and too local, so that smoothed, estimated or coarser gradients find what it does not; a
+    rugged one, on which an iterative attack depends on its start or its length.
     """
     truth = truth_of(evidence)
     missed = evidence.fallen - evidence.chance
-    randomised = evidence.probe("determinism")
-    if randomised is not None and randomised.facts.get("randomised"):
-        averaged = ("eot", "temperature", "loss", "budget", "smoothed")
-        lucky = len(evidence.by_luck) > tolerance * evidence.n
-        if lucky or _explains(evidence, missed, *averaged):
-            return "stochastic"
+    if _is_randomised(evidence) and not (truth is not None and _is_cut(truth)):
+        return "stochastic"
     if truth is None:
         return None
     unsaturated = ("temperature", "float64", "saturating", "loss")
@@ -44,18 +40,27 @@ def mechanism_of(evidence: Evidence, tolerance: float) -> Mechanism | None:
     revived = truth.dead > MOST and _revived_by_unsaturating(truth)
     if revived and _explains(evidence, missed, *unsaturated, "repair"):
         return "saturation"
-    if truth.unavailable > MOST or truth.dead > MOST:
+    if _is_cut(truth):
         repaired = _explains(evidence, missed, "repair", "estimated", "black-box", "surrogate")
         if repaired or _explains(evidence, missed, "saturating", "smoothed"):
             return "unavailable-gradient"
     leads_nowhere = truth.leads < USEFUL or _much_better(truth)
-    if leads_nowhere and _explains(
-        evidence, missed, "smoothed", "estimated", "repair", "black-box"
-    ):
-        return "shattered-gradient"
+    local = ("temperature", "float64", "loss", "budget")
+    if leads_nowhere or not _explains(evidence, missed, *local):
+        if _explains(evidence, missed, "smoothed", "estimated", "repair", "black-box"):
+            return "shattered-gradient"
     if _is_iterative(evidence) and _depends_on_the_start(evidence):
         return "rugged-loss"
     return None
+
+
+def _is_randomised(evidence: Evidence) -> bool:
+    probe = evidence.probe("determinism")
+    return probe is not None and bool(probe.facts.get("randomised"))
+
+
+def _is_cut(truth: Truth) -> bool:
+    return truth.unavailable > MOST or truth.dead > MOST
 
 
 def _revived_by_unsaturating(truth: Truth) -> bool:

@@ -79,7 +79,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     n, reported, fallen = evidence.n, len(evidence.reported), len(evidence.fallen)
     corrected = reported - fallen
     too_high = fallen / n > tolerance
-    mechanism = mechanism_of(evidence, tolerance) if too_high else None
+    mechanism = mechanism_of(evidence) if too_high else None
     word = _word(evidence, findings, too_high, mechanism)
     return Verdict(
         verdict=word,

@@ -63,6 +63,7 @@ def make(lab: Lab, log: Log, attempt: Attempt, rows: Rows) -> None:
     before = lab.meter.forwards
     with lab.seeded(f"{attempt.name} {int(rows.sample[0])}"):
         images, fell = attempt.run(rows)
+        fell = lab.confirmed(images, rows, fell)
     log.frames.append(
         pd.DataFrame(
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from flatguard.probes.lab import VERIFY_DRAWS, Found, Lab
+from flatguard.probes.lab import CONFIRM_DRAWS, Found, Lab
 
 LOOKED_AT = 32
 DRAWS = 4
@@ -16,10 +16,10 @@ RELATIVE_TOLERANCE = 1e-4
 def look_twice(lab: Lab) -> Found:
     """Call the target again on the same images and, if it is randomised, judge the audit anew.
 
-    A randomised target is asked `VERIFY_DRAWS` times about each audited example; whether a sample
+    A randomised target is asked `CONFIRM_DRAWS` times about each audited example; whether a sample
     survived is what most draws say.
 
-    Cost: `DRAWS` forward passes over at most `LOOKED_AT` images; `VERIFY_DRAWS` over all
+    Cost: `DRAWS` forward passes over at most `LOOKED_AT` images; `CONFIRM_DRAWS` over all
     survivors where the target is randomised.
     """
     numbers = lab.samples["sample"].to_numpy()
@@ -44,14 +44,14 @@ def look_twice(lab: Lab) -> Found:
     tables = {"repeated": repeated}
     if lab.randomised:
         tables["survival"] = _survival(lab)
-    return Found({"randomised": lab.randomised, "draws": VERIFY_DRAWS}, tables)
+    return Found({"randomised": lab.randomised, "draws": CONFIRM_DRAWS}, tables)
 
 
 def _survival(lab: Lab) -> pd.DataFrame:
     frames = [pd.DataFrame({"sample": [], "wrong": []})]
     with lab.seeded("survival"):
         for rows in lab.rows(lab.survivors):
-            wrong = lab.wrong(rows.adversarial, rows.labels)
+            wrong = lab.wrong(rows.adversarial, rows.labels, CONFIRM_DRAWS)
             frames.append(
                 pd.DataFrame({"sample": rows.sample.cpu().numpy(), "wrong": wrong.cpu().numpy()})
             )

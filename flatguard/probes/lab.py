@@ -19,8 +19,9 @@ from flatguard.randomness import seeded
 from flatguard.runs.spec import derive_seed
 from flatguard.runs.store import Run
 
-VERIFY_DRAWS = 9
-"""A randomised target is fooled where most of so many fresh forward passes are wrong."""
+VERIFY_DRAWS, CONFIRM_DRAWS = 9, 21
+"""A randomised target is fooled where most of so many fresh passes are wrong. A search looks at
+many images and would keep a lucky one, so what it found is confirmed by more passes of its own."""
 
 EOT_DRAWS = 8
 """Gradients of a randomised target are averaged over so many draws."""
@@ -152,13 +153,22 @@ class Lab:
             logits: Tensor = self.model(images)
         return logits
 
-    def wrong(self, images: Tensor, labels: Tensor) -> Tensor:
+    def confirmed(self, images: Tensor, rows: Rows, fell: Tensor) -> Tensor:
+        """What is left of `fell` after fresh passes; all of it where the target is not random."""
+        if not self.randomised or not bool(fell.any()):
+            return fell
+        sure = fell.clone()
+        wrong = self.wrong(images[fell], rows[fell].labels, CONFIRM_DRAWS)
+        sure[fell] = wrong > 0.5
+        return sure
+
+    def wrong(self, images: Tensor, labels: Tensor, draws: int = VERIFY_DRAWS) -> Tensor:
         """The share of fresh forward passes that classify each image wrong, `(n,)`.
 
         A NaN or infinite logit is no verified mistake.
         """
         shares = []
-        for _ in range(VERIFY_DRAWS if self.randomised else 1):
+        for _ in range(draws if self.randomised else 1):
             logits = self.logits(images)
             shares.append((logits.argmax(dim=1) != labels) & logits.isfinite().all(dim=1))
         return torch.stack(shares).double().mean(dim=0)

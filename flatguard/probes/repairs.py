@@ -194,10 +194,10 @@ class Front:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
             given = inputs[0]
             path = self(images)
-            if not left[0] or given.shape != path.shape:
+            if not left[0] or given.numel() != path.numel():
                 return None  # layers may be used again, on something else
             left[0] = False
-            return (straight(given, path), *inputs[1:])
+            return (straight(given, path.reshape(given.shape)), *inputs[1:])
 
         handle = self.layer.register_forward_pre_hook(hook)
         try:
@@ -211,7 +211,9 @@ def fit_front(model: nn.Module, images: Tensor) -> Front | None:
     first = _first_input(model, images)
     if first is None:
         return None
-    layer, given = first
+    given = first.given
+    if given.ndim == 2 and given.shape[1] == images[0].numel():
+        given = given.view_as(images)  # a fully connected layer gets the image as one row
     if given.ndim != 4 or given.shape[:2] != images.shape[:2]:
         return None
     size = tuple(given.shape[2:])
@@ -222,28 +224,50 @@ def fit_front(model: nn.Module, images: Tensor) -> Front | None:
     left = (y - y_mean - slope * (x - x_mean)).square().mean()
     total = (y - y_mean).square().mean()
     unexplained = float(left / total.clamp_min(1e-12))
-    if unexplained > 1.0 - EXPLAINED or (unexplained < EXACT and given.requires_grad):
+    is_whole = unexplained < EXACT and _has_slope(given, first.images, slope)
+    if unexplained > 1.0 - EXPLAINED or is_whole:
         return None  # it explains too little, or there is nothing to mend
     offset = (y_mean - slope * x_mean).to(images.dtype)
-    return Front(layer, slope.to(images.dtype), offset, size)
+    return Front(first.layer, slope.to(images.dtype), offset, size)
 
 
-def _first_input(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor] | None:
-    seen: list[tuple[nn.Module, Tensor]] = []
+@dataclass(frozen=True)
+class FirstInput:
+    """The first layer with weights, and what it was given when the model was given images."""
+
+    layer: nn.Module
+    given: Tensor
+    images: Tensor
+
+
+def _first_input(model: nn.Module, images: Tensor) -> FirstInput | None:
+    seen: list[FirstInput] = []
+    x = images.detach().clone().requires_grad_(True)
 
     def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if not seen and inputs and isinstance(inputs[0], Tensor):
-            seen.append((module, inputs[0]))
+            seen.append(FirstInput(module, inputs[0], x))
 
     weighted = [m for m in model.modules() if any(True for _ in m.parameters(recurse=False))]
     handles = [module.register_forward_pre_hook(hook) for module in weighted]
     try:
         with torch.enable_grad():
-            model(images.detach().clone().requires_grad_(True))
+            model(x)
     finally:
         for handle in handles:
             handle.remove()
     return seen[0] if seen else None
+
+
+def _has_slope(given: Tensor, images: Tensor, slope: Tensor) -> bool:
+    """Whether autograd knows that slope."""
+    if not given.requires_grad:
+        return False
+    (found,) = torch.autograd.grad(given.sum(), images, allow_unused=True, retain_graph=True)
+    if found is None:
+        return False
+    expected = slope.sum() * given[0, 0].numel() / images[0, 0].numel()
+    return bool(torch.isclose(found.double().mean() * images.shape[1], expected, rtol=1e-2))
 
 
 def _resized(images: Tensor, size: tuple[int, ...]) -> Tensor:

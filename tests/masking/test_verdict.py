@@ -35,6 +35,8 @@ SOME = range(20)
         (judged_by({"budget": SOME}), "masked", "rugged-loss"),
         (judged_by({"control": SOME}, steps=1), "overestimated", None),
         (judged_by({"loss": SOME}), "overestimated", None),
+        (judged_by({"estimated": SOME}), "masked", "shattered-gradient"),
+        (judged_by({"repeat": SOME}, repeated=RANDOM), "masked", "stochastic"),
         (judged_by({"repair": range(60)}, truth=DEAD), "masked", "unavailable-gradient"),
         (evidence(), "inconclusive", None),
     ],

@@ -1,0 +1,183 @@
+"""Probes on real runs: what they store, that nothing is run twice, and what cannot run."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from support.architectures import tiny
+from support.defences import After, Before, Negated, bits, noise
+from support.lab import lab_of
+from torch import Tensor, nn
+
+import flatguard
+from flatguard.masking.checks.gradient_truth import truth_of
+from flatguard.masking.evidence import Evidence
+from flatguard.observer import Silent
+from flatguard.probes.lab import Lab
+from flatguard.probes.plan import estimate, probe
+from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
+
+Images = tuple[Tensor, Tensor]
+WEAK = "foolbox:LinfAdditiveUniformNoiseAttack"
+
+
+def trained(images: Tensor, labels: Tensor) -> nn.Module:
+    """A tiny network that knows these few images by heart."""
+    torch.manual_seed(0)
+    net = tiny().train()
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(images), labels, label_smoothing=0.1).backward()
+        optimizer.step()
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def data() -> Images:
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return images, torch.arange(12) % 4
+
+
+@pytest.fixture(scope="module")
+def net(data: Images) -> nn.Module:
+    return trained(*data)
+
+
+def probed(model: nn.Module, data: Images, checks: Any = "fast", **fields: Any) -> Lab:
+    lab = lab_of(model, *data, **{"attack": WEAK, "eps": "32/255", "batch_size": 5, **fields})
+    probe(lab.job, lab.run, checks, [], Silent())
+    return lab
+
+
+def test_evidence_is_kept_and_nothing_runs_twice(net: nn.Module, data: Images) -> None:
+    lab = probed(net, data)
+    kept = load_probes(lab.run)
+    assert set(kept) == {"determinism", "gradient-truth", "twins", "repeat", "noise"}
+    stamps = {f: f.stat().st_mtime_ns for f in (lab.run.path / "evidence").rglob("*.json")}
+    probe(lab.job, lab.run, "standard", [], Silent())
+    assert set(load_probes(lab.run)) - set(kept) == {"square-200", "longer-60", "sweep"}
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
+
+
+def test_every_survivor_is_tried_by_every_twin(net: nn.Module, data: Images) -> None:
+    lab = probed(net, data)
+    table = load_tables(lab.run, load_probes(lab.run)["twins"])["attempts"]
+    tried = table.groupby("attempt")["sample"].apply(lambda numbers: sorted(numbers))
+    assert {"control", "temperature", "margin", "float64"} <= set(tried.index)
+    assert all(numbers == sorted(lab.survivors) for numbers in tried)
+
+
+def test_what_fell_really_fools_the_target(net: nn.Module, data: Images) -> None:
+    lab = probed(net, data)
+    fooled = load_fooled(lab.run, "twins")
+    evidence = Evidence.of(lab.run)
+    assert set(fooled) == evidence.fell_to(
+        "control", "temperature", "loss", "float64", "smoothed", "estimated", "repair"
+    )
+    assert fooled
+    for number, image in fooled.items():
+        clean, label = data[0][number], data[1][number]
+        assert net(image[None]).argmax() != label
+        assert (image - clean).abs().max() <= 32 / 255 + 1e-6
+        assert 0 <= image.min() <= image.max() <= 1
+
+
+def test_the_price_is_what_the_model_was_called_on(net: nn.Module, data: Images) -> None:
+    """Counted by a hook of the test's own, on a model that no twin copies."""
+    seen = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal seen
+        seen += len(inputs[0])
+
+    model = Before(net, lambda x: x.float())  # float32 only: there is no float64 twin
+    lab = lab_of(model, *data, attack=WEAK, eps="32/255")
+    handle = lab.job.target.model.register_forward_pre_hook(count)
+    probe(lab.job, lab.run, "fast", [], Silent())
+    handle.remove()
+    told = sum(facts.sample_forwards for facts in load_probes(lab.run).values())
+    assert seen > 0
+    assert told >= 0.8 * seen  # repairs look at a few images to find themselves
+    assert told <= 1.5 * estimate(lab, "fast").forwards
+
+
+@pytest.mark.parametrize(
+    ("defend", "unavailable", "vanished"),
+    [
+        (lambda net: net, 0.0, 0.0),
+        (lambda net: Before(net, bits(2)), 1.0, 1.0),
+        (lambda net: Before(net, Negated.apply), 1.0, 0.0),
+        (lambda net: After(net, lambda z: 1e4 * z), 0.0, 1.0),
+    ],
+)
+def test_gradient_truth(
+    defend: Any, unavailable: float, vanished: float, data: Images, net: Any
+) -> None:
+    model = defend(net).eval()
+    lab = lab_of(model, *data, attack=WEAK, eps="8/255")
+    probe(lab.job, lab.run, "fast", [], Silent())
+    truth = truth_of(Evidence.of(lab.run))
+    assert truth is not None
+    assert truth.unavailable == pytest.approx(unavailable, abs=0.1)
+    assert truth.vanished == pytest.approx(vanished, abs=0.1)
+
+
+def test_a_randomised_target_is_found_and_averaged(net: nn.Module, data: Images) -> None:
+    lab = probed(Before(net, noise(0.3)), data)
+    assert load_probes(lab.run)["determinism"].facts["randomised"]
+    assert Evidence.of(lab.run).tried("eot")
+
+
+def test_what_cannot_be_searched_is_not_run(net: nn.Module, data: Images) -> None:
+    lab = probed(net, data, attack="torchattacks:OnePixel", eps="5")
+    facts = load_probes(lab.run)
+    assert not facts["twins"].ran
+    assert "not L0" in facts["twins"].facts["reason"]
+    assert facts["determinism"].ran
+    assert flatguard.audit(lab.run).verdict in ("inconclusive", "vulnerable", "masked")
+
+
+def test_a_model_that_fails_under_a_probe_leaves_the_others(net: nn.Module, data: Images) -> None:
+    class NoGradient(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.requires_grad:
+                raise NotImplementedError("forward only")
+            logits: Tensor = self.net(x)
+            return logits
+
+    lab = probed(NoGradient(), data, checks="standard")
+    facts = load_probes(lab.run)
+    assert not facts["twins"].ran
+    assert "forward only" in facts["twins"].facts["reason"]
+    assert facts["square-200"].ran
+    verdict = flatguard.audit(lab.run)
+    assert verdict.verdict in ("inconclusive", "overestimated", "masked")
+
+
+def test_generators_are_put_back(net: nn.Module, data: Images) -> None:
+    lab = lab_of(net, *data, attack=WEAK, eps="8/255")
+    before = torch.get_rng_state()
+    probe(lab.job, lab.run, "fast", [], Silent())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_same_seed_gives_the_same_evidence(net: nn.Module, data: Images) -> None:
+    tables = []
+    for _ in range(2):
+        lab = probed(net, data)
+        tables.append(load_tables(lab.run, load_probes(lab.run)["twins"])["attempts"])
+    assert tables[0].equals(tables[1])
+
+
+def test_another_tolerance_needs_no_model(net: nn.Module, data: Images) -> None:
+    lab = probed(net, data)
+    strict, loose = (flatguard.audit(lab.run.path, tolerance=t) for t in (0.0, 0.99))
+    assert strict.overestimate == loose.overestimate
+    assert loose.verdict not in ("masked", "overestimated")
+    assert replace(Evidence.of(lab.run), complete=False).n == 12
