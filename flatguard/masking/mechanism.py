@@ -46,9 +46,9 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
             return "unavailable-gradient"
     leads_nowhere = truth.leads < USEFUL or _much_better(truth)
     local = ("temperature", "float64", "loss", "budget")
-    if leads_nowhere or not _explains(evidence, missed, *local):
-        if _explains(evidence, missed, "smoothed", "estimated", "repair", "black-box"):
-            return "shattered-gradient"
+    is_local = leads_nowhere or not _explains(evidence, missed, *local)
+    if is_local and _explains(evidence, missed, "smoothed", "estimated", "repair", "black-box"):
+        return "shattered-gradient"
     if _is_iterative(evidence) and _depends_on_the_start(evidence):
         return "rugged-loss"
     return None

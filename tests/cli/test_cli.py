@@ -321,3 +321,63 @@ def test_an_interrupted_run_exits_with_130() -> None:
         run = flatguard.load_run("run")
         assert not run.complete
         assert len(run.failed_trajectory(0)) == run.failures[0].sample_forwards
+
+
+def test_a_verdict_judged_again_from_the_folder(cli, files: Path) -> None:
+    first = cli(*CHECKPOINT, *PGD, "--json", "--out", "run")
+    evidence = {f: f.stat().st_mtime_ns for f in Path("run/evidence").rglob("*") if f.is_file()}
+    Path("weights.safetensors").unlink()  # the folder is enough
+    again = cli("audit", "run", "--json")
+    assert again.code == first.code
+    summaries = [json.loads(result.out) for result in (first, again)]
+    assert summaries[0] == summaries[1]
+    shown = cli("audit", "run")
+    assert shown.code == first.code
+    for words in ("discrepancy", "gradient-truth", "not-run", "corrected robust accuracy", "next:"):
+        assert words in shown.out
+    after = {f: f.stat().st_mtime_ns for f in Path("run/evidence").rglob("*") if f.is_file()}
+    assert after == evidence
+
+
+def test_the_missing_probes_are_run(cli, files: Path) -> None:
+    bare = cli(*CHECKPOINT, *PGD, "--checks", "none", "--out", "run", "--json")
+    assert (bare.code, json.loads(bare.out)["verdict"]) == (3, "inconclusive")
+    assert json.loads(bare.out)["check_forwards"] == 0
+    fast = cli("audit", "run", "--checks", "fast", "--json")
+    assert "checks fast: about" in fast.err
+    assert json.loads(fast.out)["check_forwards"] > 0
+    assert json.loads(fast.out)["verdict"] != "inconclusive"
+    assert fast.code == EXIT_CODES[json.loads(fast.out)["verdict"]]
+
+
+def test_a_surrogate_by_name(cli, files: Path) -> None:
+    """The demo's model knows ten classes; this data has four."""
+    cli(*CHECKPOINT, *PGD, "--out", "run", "--surrogate", "demo")
+    finding = flatguard.audit("run").findings[6]
+    assert (finding.check, finding.status) == ("surrogate-transfer", "not-run")
+    assert "right about only" in finding.summary
+
+
+BAD_AUDITS = {
+    "no run": (["audit", "nowhere"], "is no run folder"),
+    "a level that is none": (["audit", "run", "--checks", "thorough"], "expected one of none"),
+    "a tolerance of 2": (["audit", "run", "--tolerance", "2"], "a share from 0"),
+    "other weights": (["audit", "run", "--checks", "fast"], "has other weights now"),
+    "damaged evidence": (["audit", "run"], "is damaged"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_AUDITS)
+def test_a_bad_audit_is_one_line_and_exit_2(case: str, cli, files: Path) -> None:
+    cli(*CHECKPOINT, *PGD, "--out", "run", "--checks", "fast" if "damaged" in case else "none")
+    if case == "other weights":
+        state = {name: value + 1.0 for name, value in tiny().state_dict().items()}
+        save_file(state, files / "weights.safetensors")
+    if case == "damaged evidence":
+        file = files / "run" / "evidence" / "probes" / "twins" / "attempts.parquet"
+        file.write_bytes(file.read_bytes()[:-1])
+    arguments, expected = BAD_AUDITS[case]
+    result = cli(*arguments)
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert expected in result.err
