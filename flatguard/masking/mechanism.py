@@ -30,7 +30,7 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
     """
     truth = truth_of(evidence)
     missed = evidence.fallen - evidence.chance
-    if _is_randomised(evidence) and not (truth is not None and _is_cut(truth)):
+    if _is_randomised(evidence) and (truth is None or truth.dead <= MOST):
         return "stochastic"
     if truth is None:
         return None
