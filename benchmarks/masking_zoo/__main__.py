@@ -67,7 +67,9 @@ def say(line: str) -> None:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.masking_zoo", description=__doc__)
-    found.add_argument("--only", default="", help="pairs whose name contains this")
+    found.add_argument(
+        "--only", default="", help="pairs whose name has one of these in it, by commas"
+    )
     found.add_argument("--workers", type=int, default=2, help="processes, one torch thread each")
     found.add_argument("--fresh", action="store_true", help="measure labels that are kept anew")
     found.add_argument("--checks", default="fast", help="fast, standard or full")
@@ -76,9 +78,10 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def chosen(substring: str) -> list[Pair]:
+def chosen(substrings: str) -> list[Pair]:
     """The pairs that are asked for and can be had; the others are named with the reason."""
-    wanted = [pair for pair in CATALOGUE if substring in pair.name]
+    parts = substrings.split(",")
+    wanted = [pair for pair in CATALOGUE if any(part in pair.name for part in parts)]
     for pair in wanted:
         if (why := pair.missing()) is not None:
             say(f"left out: {pair.name}: {why}")
@@ -88,13 +91,20 @@ def chosen(substring: str) -> list[Pair]:
 def pool_of(
     workers: int, job: Callable[[str, bool], T], pairs: Sequence[Pair], fresh: bool
 ) -> Iterator[T]:
-    """What the job returns for each pair, as it comes, from processes with one torch thread."""
+    """What the job returns for each pair, as it comes, from processes with one torch thread.
+
+    A pair that fails is named, and the others go on.
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        for done in as_completed([pool.submit(job, pair.name, fresh) for pair in pairs]):
-            yield done.result()
+        names = {pool.submit(job, pair.name, fresh): pair.name for pair in pairs}
+        for done in as_completed(names):
+            if (error := done.exception()) is not None:
+                say(f"failed: {names[done]}: {type(error).__name__}: {error}")
+            else:
+                yield done.result()
 
 
 def write(results: Sequence[Result], out: Path) -> None:

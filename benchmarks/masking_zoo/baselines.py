@@ -69,7 +69,8 @@ def _first_gradients(model: nn.Module, images: Tensor, labels: Tensor, eps: floa
     for loss in (F.cross_entropy, dlr):
         at = start.clamp(0, 1).requires_grad_(True)
         try:
-            found.append(torch.autograd.grad(loss(model(at), labels), at)[0])
+            gradient = torch.autograd.grad(loss(model(at), labels), at)[0]
+            found.append(gradient.contiguous())  # the check views it
         except RuntimeError:
             found.append(torch.zeros_like(at))
     return found

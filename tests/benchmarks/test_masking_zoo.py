@@ -262,6 +262,8 @@ def test_baselines_see_what_they_are_made_to_see(net, data):
         return baselines.autoattack_flags(model.eval(), *data, EPS)
 
     assert "zero-gradient" in of(inputs.RoundedBits(net, 4))
+    strided = nn.Sequential(inputs.Detached(nn.Identity()), net)
+    assert "zero-gradient" in of(strided)
     assert "randomised" in of(randomised.InputNoise(net, 0.1))
     assert "dynamic" in of(inputs.AntiAdversary(net))
     assert not {"randomised", "dynamic"} & set(of(net))
