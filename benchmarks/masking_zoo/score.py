@@ -91,14 +91,14 @@ def row(result: Result) -> list[str]:
     """One line of the table, in the order of `COLUMNS`."""
     label = result.label
     n = label["n"]
-    audited = f"{label['audited'] / n:.1%}" + (" (no gradient)" if label["error"] else "")
+    audited = f"{label['audited'] / n:.1%}" + (" (by Square)" if label["error"] else "")
     bounds = f"+{label['overestimate']:.1%} [{label['low']:.1%}, {label['high']:.1%}]"
     return [
         result.pair,
         audited,
         f"{label['left'] / n:.1%}",
         f"{label['kind']} {bounds}",
-        result.verdict + (" (error)" if result.problem else ""),
+        result.verdict,
         result.mechanism or "",
         "" if result.corrected is None else f"{result.corrected:.1%}",
         "" if result.forwards is None else f"{result.forwards:,}",

@@ -60,6 +60,13 @@ class Perturbed:
     warnings: tuple[str, ...]
 
 
+CUT_GRAPH = ("does not require grad", "not have been used in the graph")
+NO_GRADIENT = (
+    "; the model gives no gradient in its input: audit it with --attack square, and the checks "
+    "will try to mend it"
+)
+
+
 @dataclass
 class Attack(ABC):
     """An attack with its budget and arguments, ready to be run on batches.
@@ -114,8 +121,9 @@ class Attack(ABC):
                 how = f"pip install 'flatguard[{extra}]'" if extra else f"pip install {error.name}"
                 raise AttackError(f"{self.info.name} needs {error.name}: {how}") from error
             except Exception as error:  # a library and a user's model may raise anything
+                hint = NO_GRADIENT if any(sign in str(error) for sign in CUT_GRAPH) else ""
                 raise AttackError(
-                    f"{self.info.name} failed: {type(error).__name__}: {one_line(error)}"
+                    f"{self.info.name} failed: {type(error).__name__}: {one_line(error)}{hint}"
                 ) from error
         if not isinstance(result, Tensor) or result.shape != images.shape:
             got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__

@@ -6,10 +6,11 @@ samples that survived:
 - whether the gradient of the margin exists, is finite, and is exactly 0, and the same for the
   cross-entropy that attacks take;
 - *at small scale*, the margin's change by central differences along the gradient's own direction,
-  in float64 where the model takes it, against the change that the gradient predicts;
+  in float64 where the model takes it, against the change that the gradient predicts; both are
+  stored as if a whole radius went on like that, in units of the sample's temperature;
 - *at the budget's scale*, how far one step of half a radius along each candidate direction (the
-  raw gradient, repaired, smoothed and estimated ones) really lowers the target's margin, in units
-  of the sample's temperature: at the clean image a drop of 2 is the boundary.
+  raw gradient, repaired, smoothed and estimated ones) really lowers the target's margin, in the
+  same units: at the clean image a drop of 2 is the boundary.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ from flatguard.probes.sights import (
 
 LOOKED_AT = 16
 DIRECTIONS = 2
-SMALL_64, SMALL_32 = 1e-3, 5e-2
+SMALL_64, SMALL_32 = 1e-6, 5e-2
 """Shares of the radius for central differences in float64 and in float32."""
 
+JITTER = 1e-2
 GOOD_ENOUGH = 1.0
 """Where a plain step of half a radius lowers the margin by half of it, no repair is looked for."""
 
@@ -136,6 +138,13 @@ def _unit(lab: Lab, rows: Rows) -> float:
     return float({"Linf": 1.0, "L2": values**-0.5, "L1": 1.0 / values}[lab.budget.norm])
 
 
+def _beside(lab: Lab, images: Tensor) -> Tensor:
+    """A point next to each image: pixels are multiples of 1/255, where defences like to jump."""
+    with lab.seeded("beside"):
+        step = random_step(images, JITTER * lab.eps, lab.budget.norm)
+    return (images + step).clamp(0, 1)
+
+
 def _points(lab: Lab, rows: Rows) -> dict[str, Tensor]:
     with lab.seeded("points"):
         step = random_step(rows.images, lab.eps, lab.budget.norm)
@@ -145,13 +154,15 @@ def _points(lab: Lab, rows: Rows) -> dict[str, Tensor]:
 
 def _gradients(lab: Lab, rows: Rows, images: Tensor, wide: Twin | None) -> pd.DataFrame:
     target = plain(lab.model)
+    images = _beside(lab, images)
     with lab.seeded("truth"):
         loss = _autograd(lab, target, images, rows, cross_entropy)
     with lab.seeded("truth"):
         own = _autograd(lab, target, images, rows, margin_loss)
-    step = direction(own.gradient, lab.budget.norm)
     share = SMALL_32 if wide is None else SMALL_64
     h = lab.eps * share
+    inside = (images > h) & (images < 1.0 - h)
+    step = direction(own.gradient, lab.budget.norm) * inside
     predicted = h * (own.gradient.double() * step.double()).flatten(1).sum(dim=1)
     wider = images.double() if wide is not None else images
     twin = wide or target
@@ -167,8 +178,8 @@ def _gradients(lab: Lab, rows: Rows, images: Tensor, wide: Twin | None) -> pd.Da
             "loss_norm": _norm(loss.gradient),
             "margin_state": own.state,
             "margin_norm": _norm(own.gradient),
-            "predicted": (predicted / rows.temperature).cpu().numpy(),
-            "measured": ((lower - higher) / 2.0).cpu().numpy(),
+            "predicted": (predicted / rows.temperature / share).cpu().numpy(),
+            "measured": ((lower - higher) / 2.0 / share).cpu().numpy(),
             "moves": torch.stack(changes).amax(dim=0).cpu().numpy(),
         }
     )

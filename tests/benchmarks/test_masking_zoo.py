@@ -232,7 +232,7 @@ def result(kind, verdict, mechanism=None, expected=("saturation",), flags=(), ra
     }  # fmt: skip
     return Result(
         "p", "net", "family", label, expected, 0.8, verdict, mechanism, None, None, None,
-        list(flags), {}, list(raised), 0.0,
+        list(flags), {}, list(raised), 0.0, {},
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def truth_of(evidence: Evidence) -> Truth | None:
     broken = table["margin_state"] != "ok"
     gap = (table["predicted"] - table["measured"]).abs()
     size = table[["predicted", "measured"]].abs().max(axis=1)
-    contradicted = ~broken & (gap > DISAGREE * size) & (gap > 1e-9)
+    contradicted = ~broken & (gap > DISAGREE * size) & (gap > 1e-6)
     moving = table["moves"] > MOVES
     ratio = table["loss_norm"] / table["margin_norm"].where(table["margin_norm"] > 0)
     vanished = (table["loss_state"] != "ok") | (ratio < VANISHED)
