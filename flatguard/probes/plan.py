@@ -17,7 +17,7 @@ from flatguard.probes.more_budget import LONGER, RESTARTS, search_longer, sweep_
 from flatguard.probes.repeat import DEAREST, price_of_attack, repeat_attack
 from flatguard.probes.search import SEARCHED
 from flatguard.probes.surrogate import transfer
-from flatguard.probes.truth import look_at_gradients
+from flatguard.probes.truth import LOOKED_AT, look_at_gradients
 from flatguard.probes.twins import attack_twins
 from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes, load_tables
 from flatguard.runs.store import Run
@@ -99,7 +99,8 @@ def estimate(lab: Lab, checks: Checks) -> Price:
     each += min(repeat, level.steps) if repeat <= DEAREST * level.steps else 0.0
     if level.longer:
         each += 2 * LONGER * RESTARTS * level.repeats * level.steps
-    forwards = round(each * len(lab.survivors)) + 16 * 3 * 70
+    looks = LOOKED_AT * 3 * 70 if len(lab.survivors) else 0
+    forwards = round(each * len(lab.survivors)) + looks + 4 * min(32, len(lab.samples))
     measured = sum(block.sample_forwards for block in lab.run.blocks)
     pace = lab.run.seconds("attack") / max(1, measured)
     return Price(forwards, forwards * pace)

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from flatguard.probes.sights import Outputs, Twin
 from flatguard.probes.straight_through import Group, StraightThrough, straight
 
+FITTED_ON, PASSES = 16, 7
+
 EXPLAINED = 0.5
 """A front is mended where an affine function explains this share of its output's variance."""
 
@@ -57,8 +59,9 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
         model: in eval mode.
         images: a few clean images, on which fronts are fitted and heads are compared.
 
-    Cost: seven forward passes and one backward pass over the images.
+    Cost: `PASSES` forward passes and two backward passes over at most `FITTED_ON` images.
     """
+    images = images[:FITTED_ON]
     found = [_operations(model, images, "saturating"), _operations(model, images, "cutting")]
     found.append(_functions(model, images))
     front, heads = fit_front(model, images), find_heads(model, images)

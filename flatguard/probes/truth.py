@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from flatguard.probes.lab import Found, Lab, Rows
-from flatguard.probes.repairs import double, repairs
+from flatguard.probes.repairs import FITTED_ON, PASSES, Repair, double, repairs
 from flatguard.probes.search import direction, project, random_step
 from flatguard.probes.sights import (
     Estimated,
@@ -72,7 +72,7 @@ def look_at_gradients(lab: Lab) -> Found:
         wide = double(lab.model, rows.images[:1])
         is_double = wide is not None
         found = plain_candidates(lab)
-        met.update({repair.name: repair.met for repair in repairs(lab.model, rows.images)})
+        met.update({repair.name: repair.met for repair in find_repairs(lab, rows)})
         for point, images in _points(lab, rows).items():
             gradients.append(_gradients(lab, rows, images, wide).assign(point=point))
             drops.append(_drops(lab, rows, images, found).assign(point=point))
@@ -103,12 +103,19 @@ def repaired_candidates(lab: Lab, rows: Rows) -> list[Candidate]:
     """Every mended direction: repaired stages, smoothed and estimated gradients."""
     found = [
         Candidate(repair.name, Gradient(repair.twin, tempered, lab.meter, draws=lab.draws))
-        for repair in repairs(lab.model, rows.images)
+        for repair in find_repairs(lab, rows)
     ]
     eps = lab.eps * _unit(lab, rows)
     found.append(Candidate("smoothed", smoothed(lab, plain(lab.model), eps)))
     found.append(Candidate("estimated", estimated(lab, eps)))
     return found
+
+
+def find_repairs(lab: Lab, rows: Rows) -> list[Repair]:
+    """The repairs that have something to mend, looked for on a few of these images."""
+    lab.meter.forwards += PASSES * min(FITTED_ON, len(rows))
+    with lab.seeded("repairs"):
+        return repairs(lab.model, rows.images)
 
 
 def candidates(lab: Lab, rows: Rows) -> list[Candidate]:

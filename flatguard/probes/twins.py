@@ -43,12 +43,11 @@ def attack_twins(lab: Lab, truth: Found, steps: int) -> Found:
     for rows in lab.rows(lab.survivors):
         for attempt in _plain_attempts(lab, rows, steps):
             make(lab, log, attempt, rows)
-        named = {candidate.name: candidate.sight for candidate in candidates(lab, rows)}
-        for name in chosen:
-            if name in named:
-                how = Search(steps, random_start=False)
-                kind = FAMILIES.get(name, "repair")
-                make(lab, log, Attempt(name, kind, by_search(lab, named[name], how)), rows)
+        for candidate in candidates(lab, rows) if chosen else []:
+            if candidate.name in chosen:
+                run = by_search(lab, candidate.sight, Search(steps))
+                kind = FAMILIES.get(candidate.name, "repair")
+                make(lab, log, Attempt(candidate.name, kind, run), rows)
         lab.said_done(len(rows))
     return log.found({"steps": steps, "repairs": list(chosen)})
 
@@ -106,11 +105,8 @@ def usefulness(drops: pd.DataFrame) -> pd.Series:
 
 
 def best_sight(lab: Lab, rows: Rows, truth: Found) -> Sight:
-    """The direction that led furthest, for the attempts with more budget."""
-    table = truth.tables.get("drops")
+    """The direction that led furthest, for the attempts with more budget; not an estimated one."""
+    better = [name for name in worth_trying(truth) if name != "estimated"]
+    wanted = better[0] if better else "tempered"
     named = {candidate.name: candidate.sight for candidate in candidates(lab, rows)}
-    if table is not None:
-        for name in usefulness(table).sort_values(ascending=False).index:
-            if name in named and name not in ("raw", "estimated"):
-                return named[name]
-    return named["tempered"]
+    return named.get(wanted, named["tempered"])

@@ -109,7 +109,7 @@ def check_gradient_truth(evidence: Evidence, tolerance: float) -> Finding:
     return Finding(
         check=NAME,
         status=status,
-        summary=_words(truth),
+        summary="; ".join([*_words(truth), *_mended(evidence, value)]),
         value=value,
         threshold=MOST,
         samples=truth.points,
@@ -122,7 +122,7 @@ def check_gradient_truth(evidence: Evidence, tolerance: float) -> Finding:
     )  # fmt: skip
 
 
-def _words(truth: Truth) -> str:
+def _words(truth: Truth) -> list[str]:
     said = []
     if truth.dead > 0:
         said.append(f"the margin's gradient is absent at {truth.dead:.0%} of {truth.points} points")
@@ -132,4 +132,16 @@ def _words(truth: Truth) -> str:
         said.append(f"cross-entropy's gradient has vanished at {truth.vanished:.0%}")
     if truth.leads < USEFUL:
         said.append("a step along it does not lower the margin")
-    return "; ".join(said) or f"gradients say what the target does at all {truth.points} points"
+    return said or [f"gradients say what the target does at all {truth.points} points"]
+
+
+def _mended(evidence: Evidence, value: float) -> list[str]:
+    """Where a cut was found; or that none could be, and what the verdict then rests on."""
+    probe = evidence.probe(NAME)
+    if value <= MOST or probe is None:
+        return []
+    met = probe.facts.get("met", {})
+    stages = sorted({stage for name, found in met.items() if name != "all" for stage in found})
+    if stages:
+        return [f"stages that were mended: {', '.join(stages)}"]
+    return ["no cut stage could be isolated: only estimates, transfer and black-box remain"]
