@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 from rich.console import Console
@@ -43,7 +44,11 @@ def _show_verdict(console: Console, verdict: Verdict) -> None:
     width = max(len(finding.check) for finding in verdict.findings) + 2
     for finding in verdict.findings:
         status = Text(f"{finding.status:<9}", style=COLOURS[finding.status])
-        console.print(Text(f"{finding.check:<{width}}") + status + Text(finding.summary))
+        # Continued under itself on a terminal; one line each where a program reads.
+        room = console.width - width - 9 if console.is_terminal else 1000
+        lines = textwrap.wrap(finding.summary, max(room, 20))
+        summary = f"\n{'':<{width + 9}}".join(lines)
+        console.print(Text(f"{finding.check:<{width}}") + status + Text(summary))
     low, high = verdict.corrected_interval
     word, _, rest = verdict.sentence.partition(":")
     console.print()

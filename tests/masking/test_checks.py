@@ -114,6 +114,18 @@ def test_zero_underflow_missing_and_not_finite_are_told_apart() -> None:
     assert underflow.data["dead"] == 0.0
 
 
+def test_where_no_stage_can_be_isolated_it_says_so() -> None:
+    dead = gradients(16, margin_state="zero")
+    assert "no cut stage could be isolated" in check_gradient_truth(
+        judged_by(truth=dead), TOLERANCE
+    ).summary  # fmt: skip
+    met = {"cutting": {"round": 1}, "all": {"round": 1}}
+    found = judged_by(truth=replace(dead, facts={"ran": True, "met": met}))
+    assert "stages that were mended: round" in check_gradient_truth(found, TOLERANCE).summary
+    vanished = judged_by(truth=gradients(16, loss_state="zero", ratio=0.0))
+    assert "isolated" not in check_gradient_truth(vanished, TOLERANCE).summary
+
+
 def test_scale_free_loss() -> None:
     assert status(check_scale_free_loss, judged_by()) == "pass"
     assert status(check_scale_free_loss, judged_by({"loss": range(3)})) == "pass"

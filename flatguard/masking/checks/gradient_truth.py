@@ -109,7 +109,7 @@ def check_gradient_truth(evidence: Evidence, tolerance: float) -> Finding:
     return Finding(
         check=NAME,
         status=status,
-        summary="; ".join([*_words(truth), *_mended(evidence, value)]),
+        summary="; ".join([*_words(truth), *_mended(evidence, truth)]),
         value=value,
         threshold=MOST,
         samples=truth.points,
@@ -135,10 +135,10 @@ def _words(truth: Truth) -> list[str]:
     return said or [f"gradients say what the target does at all {truth.points} points"]
 
 
-def _mended(evidence: Evidence, value: float) -> list[str]:
+def _mended(evidence: Evidence, truth: Truth) -> list[str]:
     """Where a cut was found; or that none could be, and what the verdict then rests on."""
     probe = evidence.probe(NAME)
-    if value <= MOST or probe is None:
+    if probe is None or max(truth.unavailable, truth.dead) <= MOST:
         return []
     met = probe.facts.get("met", {})
     stages = sorted({stage for name, found in met.items() if name != "all" for stage in found})
