@@ -90,3 +90,12 @@ def test_scale_alone_masks_no_unconfident_network(real: Path, scale: float) -> N
     torch.manual_seed(0)
     verdict = flatguard.audit(audited(real, certified(real), 80, "2/255", 20, logit_scale=scale))
     assert verdict.verdict == "consistent"
+
+
+def test_the_standard_checks_cost_a_fifth_of_autoattack_at_most(real: Path) -> None:
+    """AutoAttack standard sends 868,544 rows forward for 200 of these images."""
+    run = audited(real, certified(real), 60, "2/255", 20, checks="standard")
+    verdict = flatguard.audit(run)
+    assert not [f.check for f in verdict.findings if f.status == "not-run"]
+    assert verdict.verdict == "consistent"
+    assert run.summary["check_forwards"] / 60 <= 0.2 * 868_544 / 200
