@@ -135,14 +135,22 @@ def audit(
     """
     level = _level(checks, tolerance)
     run = run if isinstance(run, store.Run) else store.load_run(run)
+    run.verify()
     if checks != "none":
         if not run.complete:
             raise UsageError(f"{run.path} is incomplete; probes need all of its blocks")
         loaded = _loaded_again(run, model, data)
         others = _surrogates(surrogates, level, loaded)
         probe(loaded, run, level, others, observer or Silent())
-    seconds = run.summary["seconds"] if (run.path / SUMMARY).is_file() else run.seconds("attack")
-    return _derive(run, tolerance, float(seconds))
+    return _derive(run, tolerance, _seconds(run))
+
+
+def _seconds(run: store.Run) -> float:
+    """As the summary has it; it is derived, so that it may be missing or spoilt."""
+    try:
+        return float(run.summary["seconds"])
+    except (RunFolderError, KeyError, TypeError, ValueError):
+        return run.seconds("attack")
 
 
 def _derive(run: store.Run, tolerance: float, seconds: float) -> Verdict:

@@ -1,7 +1,7 @@
 """The `flatguard` command: its commands, its exit codes, its one-line errors.
 
 Exit codes: 0 done; 1 masked, or overestimated beyond the tolerance; 2 wrong usage or environment;
-3 inconclusive; 130 interrupted.
+3 inconclusive; 70 a fault of flatguard itself; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from flatguard.cli import attacks, audit, doctor, evaluate, models
 from flatguard.errors import FlatguardError
 
 INTERRUPTED = 130
+INTERNAL = 70
 USAGE = 2
 
 app = typer.Typer(
@@ -73,7 +75,11 @@ def main(arguments: list[str] | None = None) -> None:
         code = INTERRUPTED if stop.code == INTERRUPTED else USAGE
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
-            raise
+            traceback.print_exc()
+            typer.echo(
+                "flatguard: this is a fault of flatguard; please report the lines above", err=True
+            )
+            sys.exit(INTERNAL)
         code = USAGE
         is_help = type(error).__name__ == "NoArgsIsHelpError"
         typer.echo(f"{'' if is_help else 'flatguard: '}{error.format_message()}", err=True)

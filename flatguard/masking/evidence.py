@@ -17,7 +17,7 @@ from flatguard.runs.probe_store import load_probes, load_tables
 from flatguard.runs.store import Run
 
 CHANCE = ("repeat", "control")
-"""Attempts that differ from the audited attack by their random numbers only."""
+"""The audited attack from another seed, and a plain search on the target itself."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Evidence:
 
     @property
     def chance(self) -> set[int]:
-        """Survivors that other random numbers are enough for."""
+        """Survivors that another seed or a plain search is enough for: no twin is needed."""
         return self.fell_to(*CHANCE) | self.by_luck
 
     @property

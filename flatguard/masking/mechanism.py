@@ -15,8 +15,13 @@ Mechanism = Literal[
 EXPLAINS = 0.5
 """A mechanism explains a discrepancy if its twins find this share of it."""
 
+MATTERS = 0.05
+
+STRAIGHT = 0.5
+"""A loss that keeps less of its slope's promise over half a radius is not straight."""
+
 STEPS_NAMES = ("steps", "n_iter", "num_steps", "iterations")
-ITERATIVE = 10
+ITERATIVE, SPENT = 10, 0.9
 
 
 def mechanism_of(evidence: Evidence) -> Mechanism | None:
@@ -26,7 +31,8 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
     one, whose gradient vanished and whose temperature, float64 or unsaturated twin falls; one
     whose gradient is absent or contradicted and whose repaired twin falls; one whose gradient is
     true and too local, so that smoothed, estimated or coarser gradients find what it does not; a
-    rugged one, on which an iterative attack depends on its start or its length.
+    bumpy one, on which an iterative attack depends on its start or its length. An attack that
+    loses on straight, true gradients is merely weak.
     """
     truth = truth_of(evidence)
     missed = evidence.fallen - evidence.chance
@@ -49,14 +55,20 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
     is_local = leads_nowhere or not _explains(evidence, missed, *local)
     if is_local and _explains(evidence, missed, "smoothed", "estimated", "repair", "black-box"):
         return "shattered-gradient"
-    if _is_iterative(evidence) and _depends_on_the_start(evidence):
+    is_bumpy = truth.linear is not None and truth.linear < STRAIGHT
+    is_spent = _is_iterative(evidence) and _spent_its_radius(evidence)
+    if is_bumpy and is_spent and _depends_on_the_start(evidence):
         return "rugged-loss"
     return None
 
 
 def _is_randomised(evidence: Evidence) -> bool:
+    """Randomised so much that it matters: logits move by a twentieth, or decisions flip."""
     probe = evidence.probe("determinism")
-    return probe is not None and bool(probe.facts.get("randomised"))
+    if probe is None or not probe.facts.get("randomised"):
+        return False
+    table = probe.tables["repeated"]
+    return bool(table["difference"].median() > MATTERS or table["flips"].mean() > MATTERS)
 
 
 def _is_cut(truth: Truth) -> bool:
@@ -83,6 +95,14 @@ def _explains(evidence: Evidence, missed: set[int], *families: str) -> bool:
 def _is_iterative(evidence: Evidence) -> bool:
     steps = [evidence.attack_args.get(name) for name in STEPS_NAMES]
     return any(isinstance(value, int) and value >= ITERATIVE for value in steps)
+
+
+def _spent_its_radius(evidence: Evidence) -> bool:
+    """An attack that stops short of its radius is weak, whatever the loss looks like."""
+    if evidence.eps is None:
+        return False
+    kept = evidence.samples[evidence.samples["robust"]]["distance"]
+    return bool(kept.median() >= SPENT * evidence.eps)
 
 
 def _depends_on_the_start(evidence: Evidence) -> bool:

@@ -16,6 +16,7 @@ from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
 
 Word = Literal["vulnerable", "consistent", "overestimated", "masked", "inconclusive"]
 TOLERANCE = 0.05
+ENOUGH_QUERIES = 2000
 
 EXIT_CODES: dict[Word, int] = {
     "vulnerable": 0, "consistent": 0, "overestimated": 1, "masked": 1, "inconclusive": 3,
@@ -84,7 +85,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     return Verdict(
         verdict=word,
         mechanism=mechanism,
-        sentence=_sentence(word, mechanism, reported, corrected, n),
+        sentence=_sentence(word, mechanism, evidence),
         robust_accuracy=reported / n,
         corrected_robust_accuracy=corrected / n,
         corrected_interval=interval(corrected, n),
@@ -92,7 +93,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         overestimate_interval=interval(fallen, n),
         tolerance=tolerance,
         findings=tuple(findings),
-        next=_next(word, mechanism, findings),
+        next=_next(word, mechanism, findings, _gradients_failed(findings)),
     )
 
 
@@ -112,36 +113,54 @@ def _word(
 
 
 def _disagree(evidence: Evidence, status: Mapping[str, str]) -> bool:
-    """Gradients are worth nothing, no mended one leads anywhere, and nobody searched without."""
-    if status["gradient-truth"] != "fail" or status["black-box"] == "pass":
-        return False
+    """Gradients are worth nothing, or leave torch, and nothing that mends them was there to try.
+
+    A few hundred queries without gradients do not make up for that; `ENOUGH_QUERIES` do.
+    """
     truth = truth_of(evidence)
-    return truth is not None and all(drop < USEFUL for drop in truth.drops.values())
+    if truth is None or _queries(evidence) >= ENOUGH_QUERIES:
+        return False
+    leads_nowhere = all(drop < USEFUL for drop in truth.drops.values())
+    return truth.leaves_torch or (status["gradient-truth"] == "fail" and leads_nowhere)
 
 
-def _sentence(
-    word: Word, mechanism: Mechanism | None, reported: int, corrected: int, n: int
-) -> str:
-    was, now = f"{reported / n:.1%}", f"{corrected / n:.1%}"
+def _queries(evidence: Evidence) -> int:
+    probe = evidence.probe("square")
+    return int(probe.facts.get("queries", 0)) if probe is not None and probe.ran else 0
+
+
+def _gradients_failed(findings: list[Finding]) -> bool:
+    return any(f.check == "gradient-truth" and f.status == "fail" for f in findings)
+
+
+def _sentence(word: Word, mechanism: Mechanism | None, evidence: Evidence) -> str:
+    n, corrected = evidence.n, len(evidence.reported) - len(evidence.fallen)
+    was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
     if word == "masked":
         return f"masked by {mechanism}: {was} was reported, at most {now} is true"
     if word == "overestimated":
-        return f"overestimated: {was} was reported, at most {now} is true; the attack was too weak"
+        return f"overestimated: {was} was reported, at most {now} is true"
     if word == "vulnerable":
         return f"vulnerable: {now} is no better than chance"
     if word == "inconclusive":
         return f"inconclusive: {was} can neither be believed nor refuted with what was run"
+    if corrected / n <= 1.0 / evidence.num_classes:
+        return f"consistent: {now} is no better than chance, on too few samples to prove it"
     return f"consistent: no evidence against {was}; the worst case over everything tried is {now}"
 
 
-def _next(word: Word, mechanism: Mechanism | None, findings: list[Finding]) -> tuple[str, ...]:
+def _next(
+    word: Word, mechanism: Mechanism | None, findings: list[Finding], gradients_failed: bool
+) -> tuple[str, ...]:
     steps = []
     if mechanism is not None:
         steps.append(MENDING[mechanism])
+    elif word == "overestimated" and gradients_failed:
+        steps.append("gradients are bad, but too few samples fell to name why: evaluate more")
     elif word == "overestimated":
-        steps.append("audit again with a stronger attack: --attack standard")
+        steps.append("the attack is too weak: evaluate again with --attack standard")
     order = {"fail": 0, "warn": 1, "not-run": 2, "pass": 3}
     for finding in sorted(findings, key=lambda finding: order[finding.status]):
         if finding.next is not None and finding.next not in steps:
             steps.append(finding.next)
-    return tuple(steps) or ("nothing: every check ran and passed",)
+    return tuple(steps) or ("nothing: no check has anything to add",)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import pandas as pd
 
 from flatguard.probes.attempts import Attempt, Log, make
-from flatguard.probes.lab import Found, Lab
+from flatguard.probes.lab import Found, Lab, Rows
 from flatguard.probes.search import Search, search
 from flatguard.probes.sights import Gradient, cross_entropy, margin_loss, plain
 from flatguard.probes.twins import best_sight, by_search
 
-LOOKED_AT = 48
-FACTORS = (2.0, 4.0, 8.0, 16.0, 64.0)
+SWEPT = 48
+FACTORS = (2.0, 4.0, 8.0, 16.0)
+"""The last ball is larger: it reaches from a grey image to every corner of the box."""
+
 SWEEP_STEPS = 10
 LONGER = 3
 """The longer searches take so many times the steps of the others."""
@@ -42,23 +44,23 @@ def search_longer(lab: Lab, truth: Found, steps: int) -> Found:
 def sweep_radius(lab: Lab, truth: Found) -> Found:
     """Attack some samples in larger and larger balls, as the audit does and as best we can.
 
-    Cost: at most `LOOKED_AT` · 2 · 5 · `SWEEP_STEPS` passes.
+    Cost: at most `SWEPT` · 2 · 5 · `SWEEP_STEPS` passes.
     """
     right = lab.samples.loc[lab.samples["clean_correct"], "sample"].to_numpy()
     frames = []
-    for rows in lab.rows(lab.spread(right, LOOKED_AT)):
+    for rows in lab.rows(lab.spread(right, SWEPT)):
         raw = Gradient(plain(lab.model), cross_entropy, lab.meter, draws=lab.draws)
         for name, sight in (("raw", raw), ("best", best_sight(lab, rows, truth))):
-            for factor in FACTORS:
-                how = Search(SWEEP_STEPS, random_start=True, eps=factor * lab.eps)
-                with lab.seeded(f"sweep {name} {factor}"):
+            for eps in _radii(lab, rows):
+                how = Search(SWEEP_STEPS, random_start=True, eps=eps)
+                with lab.seeded(f"sweep {name} {eps}"):
                     fell = search(lab, sight, rows, how).fell
                 frames.append(
                     pd.DataFrame(
                         {
                             "sample": rows.sample.cpu().numpy(),
                             "sight": name,
-                            "eps": factor * lab.eps,
+                            "eps": eps,
                             "fell": fell.cpu().numpy(),
                         }
                     )
@@ -66,3 +68,10 @@ def sweep_radius(lab: Lab, truth: Found) -> Found:
         lab.said_done(len(rows))
     tables = {"sweep": pd.concat(frames, ignore_index=True)} if frames else {}
     return Found({"steps": SWEEP_STEPS}, tables)
+
+
+def _radii(lab: Lab, rows: Rows) -> list[float]:
+    values = rows.images[0].numel()
+    whole = {"Linf": 0.5, "L2": 0.5 * values**0.5, "L1": 0.5 * values}[lab.budget.norm]
+    smaller = [factor * lab.eps for factor in FACTORS if factor * lab.eps < whole]
+    return [*smaller, whole]

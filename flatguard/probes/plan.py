@@ -7,14 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flatguard.errors import FlatguardError, one_line
+from flatguard.errors import one_line
 from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.probes.black_box import NOISE_DRAWS, add_noise, ask_without_gradient
 from flatguard.probes.determinism import look_twice
-from flatguard.probes.lab import EOT_DRAWS, Found, Lab
-from flatguard.probes.more_budget import LONGER, RESTARTS, search_longer, sweep_radius
-from flatguard.probes.repeat import DEAREST, price_of_attack, repeat_attack
+from flatguard.probes.lab import EOT_DRAWS, VERIFY_DRAWS, Found, Lab
+from flatguard.probes.more_budget import (
+    FACTORS,
+    LONGER,
+    RESTARTS,
+    SWEEP_STEPS,
+    SWEPT,
+    search_longer,
+    sweep_radius,
+)
+from flatguard.probes.repeat import DEAREST, MOST_REPEATS, price_of_attack, repeat_attack
 from flatguard.probes.search import SEARCHED
 from flatguard.probes.surrogate import transfer
 from flatguard.probes.truth import LOOKED_AT, look_at_gradients
@@ -65,45 +73,56 @@ class Step:
 def probe(
     job: Job, run: Run, checks: Checks, surrogates: Sequence[Target], observer: Observer
 ) -> None:
-    """Run the probes of a level that the folder does not hold yet.
+    """Run the probes of a level that the folder does not hold yet, or that could not run before.
 
     A probe that fails is kept as not run, with its reason; the others go on.
     """
     lab = Lab(job, run, observer)
-    price = estimate(lab, checks)
+    known = {name for name, facts in load_probes(run).items() if facts.ran}
+    first, *others = _plan(lab, checks, surrogates)
+    if first.name not in known:
+        _take(lab, first, checks, observer)
+    lab.randomised = bool(load(run, first.name).facts.get("randomised"))
+    left = [step for step in others if step.name not in known]
+    price = estimate(lab, checks, [step.name for step in left])
     observer.said(
         f"checks {checks}: about {price.forwards:,} sample-forwards on {len(lab.survivors)} "
         f"survivors, about {price.seconds:.0f} s"
     )
-    known = load_probes(run)
-    for step in _plan(lab, checks, surrogates):
-        if step.name not in known:
-            _take(lab, step, checks, observer)
-        elif step.name == "determinism":
-            lab.randomised = bool(known[step.name].facts.get("randomised"))
+    for step in left:
+        _take(lab, step, checks, observer)
 
 
 @dataclass(frozen=True)
 class Price:
-    """What the probes of a level cost at most."""
+    """About what probes cost; more where gradients are bad and repairs are tried."""
 
     forwards: int
     seconds: float
 
 
-def estimate(lab: Lab, checks: Checks) -> Price:
-    """An upper estimate; seconds from what the audited attack's own passes took."""
+def estimate(lab: Lab, checks: Checks, names: Sequence[str]) -> Price:
+    """From the level's numbers; seconds from what the audited attack's own passes took."""
     level = LEVELS[checks]
-    each = 4.0 * level.steps + NOISE_DRAWS + level.queries
-    repeat = price_of_attack(lab)
-    each += min(repeat, level.steps) if repeat <= DEAREST * level.steps else 0.0
-    if level.longer:
-        each += 2 * LONGER * RESTARTS * level.repeats * level.steps
-    looks = LOOKED_AT * 3 * 70 if len(lab.survivors) else 0
-    forwards = round(each * len(lab.survivors)) + looks + 4 * min(32, len(lab.samples))
+    repeat, n = price_of_attack(lab), len(lab.survivors)
+    longer = 2 * RESTARTS * LONGER * level.repeats * level.steps * lab.draws
+    each = {
+        "twins": level.steps * (1 + 3 * lab.draws),
+        "repeat": min(MOST_REPEATS * repeat, max(repeat, level.steps)),
+        "noise": NOISE_DRAWS * (VERIFY_DRAWS if lab.randomised else 1),
+        f"square-{level.queries}": level.queries,
+        f"longer-{LONGER * level.repeats * level.steps}": longer,
+    }
+    if repeat > DEAREST * level.steps:
+        each["repeat"] = 0.0
+    forwards = n * sum(price for name, price in each.items() if name in names)
+    forwards += n * 11 * sum(name.startswith("surrogate") for name in names)
+    looked_at = min(n, LOOKED_AT) * 3 * 70 * lab.draws
+    swept = min(n, SWEPT) * 2 * len(FACTORS) * SWEEP_STEPS * lab.draws
+    forwards += looked_at * ("gradient-truth" in names) + swept * ("sweep" in names)
     measured = sum(block.sample_forwards for block in lab.run.blocks)
     pace = lab.run.seconds("attack") / max(1, measured)
-    return Price(forwards, forwards * pace)
+    return Price(round(forwards), forwards * pace)
 
 
 def _plan(lab: Lab, checks: Checks, surrogates: Sequence[Target]) -> list[Step]:
@@ -159,7 +178,7 @@ def _found(lab: Lab, step: Step) -> Found:
         return Found({"ran": False, "reason": reason})
     try:
         return step.run()
-    except (FlatguardError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # a user's model may raise anything; the reason is kept and shown
         return Found({"ran": False, "reason": f"{type(error).__name__}: {one_line(error)}"})
 
 

@@ -14,10 +14,10 @@ Values, and so decisions, are the target's own; only what is differentiated diff
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ from torch import Tensor, nn
 
 from flatguard.probes.sights import Outputs, Twin
 from flatguard.probes.straight_through import Group, StraightThrough, straight
+
+T = TypeVar("T")
 
 FITTED_ON, PASSES = 16, 7
 
@@ -62,15 +64,19 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
     Cost: `PASSES` forward passes and two backward passes over at most `FITTED_ON` images.
     """
     images = images[:FITTED_ON]
-    found = [_operations(model, images, "saturating"), _operations(model, images, "cutting")]
-    found.append(_functions(model, images))
-    front, heads = fit_front(model, images), find_heads(model, images)
+    found = [
+        _attempted(lambda: _operations(model, images, "saturating")),
+        _attempted(lambda: _operations(model, images, "cutting")),
+        _attempted(lambda: _functions(model, images)),
+    ]
+    front = _attempted(lambda: fit_front(model, images))
+    heads = _attempted(lambda: find_heads(model, images))
     if front is not None:
         with_front = Mended(model, front=front, groups={"cutting"}, functions=True)
         found.append(Repair("front", with_front, {"front": 1}))
     if heads:
         found.append(Repair("head", Mended(model, heads=heads), {"head": len(heads)}))
-    useful = [repair for repair in found if repair.met]
+    useful = [repair for repair in found if repair is not None and repair.met]
     if len(useful) > 1:
         everything = Mended(
             model, front=front, heads=heads, groups={"cutting", "saturating"}, functions=True
@@ -80,10 +86,18 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
     return useful
 
 
+def _attempted(look: Callable[[], T]) -> T | None:
+    """Nothing, where a user's model fails under a repair: the other repairs go on."""
+    try:
+        return look()
+    except Exception:
+        return None
+
+
 def _operations(model: nn.Module, images: Tensor, group: Group) -> Repair:
     mended = Mended(model, groups={group})
     mended(images.detach().clone().requires_grad_(True))
-    return Repair(group, mended, dict(mended.seen))
+    return Repair(group, mended, {name: count for name, count in mended.seen.items() if count})
 
 
 def _functions(model: nn.Module, images: Tensor) -> Repair:

@@ -67,6 +67,7 @@ class StraightThrough(TorchFunctionMode):
         own = args[0] if args and isinstance(args[0], Tensor) else None
         if name in LEAVING and own is not None:
             # Mended detach()es leave a gradient where NumPy refuses one.
+            self.seen["numpy"] += own.requires_grad and own.ndim > 0 and self._cutting
             return func(own.detach(), *args[1:], **kwargs)
         if self._cutting:
             if name in ("_set_grad_enabled", "set_grad_enabled"):
@@ -91,6 +92,11 @@ class StraightThrough(TorchFunctionMode):
         if name in ("detach", "data", "detach_"):
             self.seen["detach"] += 1
             return own
+        if name.endswith("_") and name[:-1] in ROUNDING:
+            self.seen[name[:-1]] += 1
+            before = own.clone()
+            after = func(own.detach().clone(), *args[1:], **kwargs)
+            return own.copy_(straight(after, before))
         if name in ROUNDING:
             self.seen[name] += 1
             return straight(func(*args, **kwargs), own)
@@ -109,7 +115,7 @@ class StraightThrough(TorchFunctionMode):
             result = func(*args, **kwargs)
             if not result.is_floating_point():
                 self.seen["cast"] += 1
-                return self._shadowed(result, own)
+                return self._shadowed(result, own.clone())
             return result
         return None
 

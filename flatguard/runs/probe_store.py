@@ -25,6 +25,18 @@ from flatguard.errors import RunFolderError
 from flatguard.runs.store import EVIDENCE, Run, parse, reading, sha256, write_text
 
 FOOLED = "fooled.safetensors"
+COLUMNS = {
+    "attempts": {"sample", "attempt", "family", "fell"},
+    "repeated": {"sample", "difference", "flips"},
+    "survival": {"sample", "wrong"},
+    "sweep": {"sample", "sight", "eps", "fell"},
+    "drops": {"sample", "point", "candidate", "drop"},
+    "gradients": {
+        "sample", "point", "loss_state", "loss_norm", "margin_state", "margin_norm", "predicted",
+        "measured", "moves",
+    },
+}  # fmt: skip
+"""What a table must have; others need only `sample`."""
 
 
 class ProbeFacts(BaseModel):
@@ -37,6 +49,7 @@ class ProbeFacts(BaseModel):
         facts: its own, in numbers and words.
         sample_forwards: rows that it sent forward through the target, its twins and surrogates.
         seed: of its random choices.
+        run_sha256: of the manifest of the run that it belongs to.
         files: SHA-256 of its files.
     """
 
@@ -48,15 +61,32 @@ class ProbeFacts(BaseModel):
     facts: dict[str, Any]
     sample_forwards: int
     seed: int
+    run_sha256: str = ""
     files: dict[str, str] = {}
 
 
 def load_probes(run: Run) -> dict[str, ProbeFacts]:
-    """What was run, by the probe's name."""
+    """What was run, by the probe's name.
+
+    Raises:
+        RunFolderError: a probe is damaged, or belongs to another run.
+    """
     folder = run.path / EVIDENCE / "probes"
     files = sorted(folder.glob("[!.]*/probe.json")) if folder.is_dir() else []
-    found = [parse(ProbeFacts, file) for file in files]
-    return {facts.name: facts for facts in found}
+    found = {}
+    for file in files:
+        facts: ProbeFacts = parse(ProbeFacts, file)
+        names = [facts.name, *facts.files]
+        if facts.name != file.parent.name or any(Path(name).name != name for name in names):
+            raise RunFolderError(f"{file} is damaged: it names files that are not its own")
+        if facts.run_sha256 != _identity(run):
+            raise RunFolderError(f"{file} belongs to another run")
+        found[facts.name] = facts
+    return found
+
+
+def _identity(run: Run) -> str:
+    return sha256(run.path / EVIDENCE / "manifest.json")
 
 
 def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
@@ -72,8 +102,15 @@ def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
             if sha256(file) != expected:
                 raise RunFolderError(f"{file} is damaged: its checksum does not match")
             if file.suffix == ".parquet":
-                tables[file.stem] = pd.read_parquet(file)
+                tables[file.stem] = _with_columns(file, pd.read_parquet(file))
     return tables
+
+
+def _with_columns(file: Path, table: pd.DataFrame) -> pd.DataFrame:
+    missing = COLUMNS.get(file.stem, {"sample"}) - set(table.columns)
+    if missing:
+        raise RunFolderError(f"{file} is damaged: it has no column {', '.join(sorted(missing))}")
+    return table
 
 
 def load_fooled(run: Run, name: str) -> dict[int, Tensor]:
@@ -113,9 +150,11 @@ def add_probe(
         if fooled:
             _save_fooled(folder / FOOLED, fooled)
         files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
-        whole = facts.model_copy(update={"files": files})
+        whole = facts.model_copy(update={"files": files, "run_sha256": _identity(run)})
         write_text(folder / "probe.json", whole.model_dump_json(indent=2))
         write_text(folder / "timing.json", json.dumps({"probe": seconds}, indent=2))
+        if final.exists() and not parse(ProbeFacts, final / "probe.json").ran:
+            shutil.rmtree(final)  # it could not run then
         if not final.exists():  # somebody else may have run the same probe meanwhile
             folder.rename(final)
     except OSError as error:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.evidence import determinism, evidence, gradients, judged_by
+from support.evidence import attempts, determinism, evidence, gradients, judged_by
 
 from flatguard.masking.evidence import Evidence, ProbeEvidence
 from flatguard.masking.verdict import EXIT_CODES, Verdict, judge
@@ -16,6 +16,7 @@ DEAD = gradients(16, margin_state="zero", drops={"raw": 0.0, "tempered": 0.0, "c
 VANISHED = gradients(16, ratio=0.0, loss_state="zero", drops={"raw": 0.0, "tempered": 1.5})
 SQUASHED = gradients(16, margin_state="zero", drops={"raw": 0.0, "saturating": 1.0})
 SHATTERED = gradients(16, drops={"raw": 0.0, "tempered": 0.0, "smoothed": 1.0})
+BUMPY = gradients(16, predicted=10.0)
 RANDOM = determinism(100, randomised=True)
 SOME = range(20)
 
@@ -31,8 +32,9 @@ SOME = range(20)
         (judged_by({"repair": SOME}, truth=DEAD), "masked", "unavailable-gradient"),
         (judged_by({"smoothed": SOME}, truth=SHATTERED), "masked", "shattered-gradient"),
         (judged_by({"eot": SOME}, repeated=RANDOM), "masked", "stochastic"),
-        (judged_by({"repeat": SOME}), "masked", "rugged-loss"),
-        (judged_by({"budget": SOME}), "masked", "rugged-loss"),
+        (judged_by({"repeat": SOME}, truth=BUMPY), "masked", "rugged-loss"),
+        (judged_by({"budget": SOME}, truth=BUMPY), "masked", "rugged-loss"),
+        (judged_by({"control": SOME}), "overestimated", None),
         (judged_by({"control": SOME}, steps=1), "overestimated", None),
         (judged_by({"loss": SOME}), "overestimated", None),
         (judged_by({"estimated": SOME}), "masked", "shattered-gradient"),
@@ -77,6 +79,28 @@ def test_a_missing_core_check_is_inconclusive(missing: str) -> None:
     assert (judged.verdict, judged.exit_code) == ("inconclusive", 3)
 
 
+def test_gradients_that_leave_torch_unmended_are_inconclusive() -> None:
+    cut = {"cutting": {"detach": 1, "numpy": 1}}
+    truth = replace(gradients(16), facts={"ran": True, "met": cut})
+    assert judge(judged_by(truth=truth)).verdict == "inconclusive"
+    mended = replace(truth, facts={"ran": True, "met": {**cut, "front": {"front": 1}}})
+    assert judge(judged_by(truth=mended)).verdict == "consistent"
+
+
+def test_an_attack_that_stops_short_is_weak() -> None:
+    found = judged_by({"control": SOME, "budget": SOME}, truth=BUMPY)
+    assert judge(found).mechanism == "rugged-loss"
+    short = found.samples.assign(distance=0.01)
+    assert judge(replace(found, samples=short)).verdict == "overestimated"
+
+
+def test_a_little_randomness_explains_nothing() -> None:
+    little = determinism(100, randomised=True)
+    little.tables["repeated"]["difference"] = 1e-3
+    little.tables["repeated"]["flips"] = False
+    assert judge(judged_by({"control": SOME}, repeated=little)).verdict == "overestimated"
+
+
 def test_an_incomplete_run_is_inconclusive() -> None:
     assert judge(replace(judged_by(), complete=False)).verdict == "inconclusive"
 
@@ -85,7 +109,12 @@ def test_dead_gradients_that_nothing_mends_are_inconclusive() -> None:
     """Unless a search without gradients also found nothing."""
     truth = gradients(16, margin_state="zero", drops={"raw": 0.0, "tempered": 0.0, "cutting": 0.0})
     assert judge(judged_by(truth=truth)).verdict == "inconclusive"
-    assert judge(judged_by({"black-box": ()}, truth=truth)).verdict == "consistent"
+    few = judged_by({"black-box": ()}, truth=truth)
+    assert judge(few).verdict == "inconclusive"
+    square = attempts(100, range(60), {"black-box": ()})
+    many = replace(square, facts={"ran": True, "queries": 2000})
+    probes = {**judged_by(truth=truth).probes, "square-2000": many}
+    assert judge(replace(few, probes=probes)).verdict == "consistent"
 
 
 families = st.sampled_from(["control", "temperature", "loss", "float64", "repair", "smoothed"])

@@ -1,8 +1,11 @@
 """Probes on real runs: what they store, that nothing is run twice, and what cannot run."""
 
+import json
+import shutil
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from support.architectures import tiny
@@ -11,6 +14,7 @@ from support.lab import lab_of
 from torch import Tensor, nn
 
 import flatguard
+from flatguard.errors import RunFolderError
 from flatguard.masking.checks.gradient_truth import truth_of
 from flatguard.masking.evidence import Evidence
 from flatguard.observer import Silent
@@ -100,7 +104,8 @@ def test_the_price_is_what_the_model_was_called_on(net: nn.Module, data: Images)
     told = sum(facts.sample_forwards for facts in load_probes(lab.run).values())
     assert seen > 0
     assert told >= 0.8 * seen  # repairs look at a few images to find themselves
-    assert told <= 1.5 * estimate(lab, "fast").forwards
+    announced = estimate(lab, "fast", ["gradient-truth", "twins", "repeat", "noise"]).forwards
+    assert told <= 1.5 * announced
 
 
 @pytest.mark.parametrize(
@@ -158,6 +163,79 @@ def test_a_model_that_fails_under_a_probe_leaves_the_others(net: nn.Module, data
     assert facts["square-200"].ran
     verdict = flatguard.audit(lab.run)
     assert verdict.verdict in ("inconclusive", "overestimated", "masked")
+
+
+def test_what_failed_once_is_run_again(net: nn.Module, data: Images) -> None:
+    class Moody(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.fails = net, False
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert not self.fails, "not today"
+            logits: Tensor = self.net(x)
+            return logits
+
+    model = Moody()
+    lab = lab_of(model, *data, attack=WEAK, eps="32/255")
+    target = lab.job.target.model
+    assert isinstance(target, Moody)
+    target.fails = True
+    probe(lab.job, lab.run, "fast", [], Silent())
+    assert "not today" in load_probes(lab.run)["twins"].facts["reason"]
+    assert flatguard.audit(lab.run).verdict == "inconclusive"
+    target.fails = False
+    probe(lab.job, lab.run, "fast", [], Silent())
+    assert all(facts.ran for facts in load_probes(lab.run).values())
+
+
+def test_probes_of_another_run_are_refused(net: nn.Module, data: Images) -> None:
+    one, other = probed(net, data), probed(net, data, seed=1)
+    shutil.rmtree(other.run.path / "evidence" / "probes")
+    shutil.copytree(one.run.path / "evidence" / "probes", other.run.path / "evidence" / "probes")
+    with pytest.raises(RunFolderError, match="belongs to another run"):
+        flatguard.audit(other.run.path)
+
+
+@pytest.mark.parametrize("name", ["../../../elsewhere.parquet", "/etc/passwd"])
+def test_evidence_names_no_file_elsewhere(name: str, net: nn.Module, data: Images) -> None:
+    lab = probed(net, data)
+    file = lab.run.path / "evidence" / "probes" / "twins" / "probe.json"
+    facts = json.loads(file.read_text())
+    facts["files"][name] = "0" * 64
+    file.write_text(json.dumps(facts))
+    with pytest.raises(RunFolderError, match="not its own"):
+        flatguard.audit(lab.run.path)
+
+
+def test_the_audited_number_cannot_be_changed(net: nn.Module, data: Images) -> None:
+    lab = probed(net, data)
+    file = lab.run.path / "evidence" / "blocks" / "00000" / "samples.parquet"
+    table = pd.read_parquet(file)
+    table["robust"] = False
+    table.to_parquet(file)
+    with pytest.raises(RunFolderError, match="is damaged"):
+        flatguard.audit(lab.run.path)
+
+
+def test_a_vote_through_numpy_is_never_believed(net: nn.Module, data: Images) -> None:
+    """Its last layer is no nn.Linear, so no head can be mended; a decoy gives true gradients."""
+
+    class Decoy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, last = net[:3], net[3]  # type: ignore[index]
+            self.weight = nn.Parameter(last.weight.detach().clone())
+            self.bias = nn.Parameter(last.bias.detach().clone())
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = nn.functional.linear(self.body(x), self.weight, self.bias)
+            winner = torch.from_numpy(logits.detach().numpy().argmax(1))
+            vote = nn.functional.one_hot(winner, 4).float()
+            return vote + 0.3 * torch.tanh(x.flatten(1)[:, :4])
+
+    lab = probed(Decoy().eval(), data, checks="standard", eps="4/255")
+    assert flatguard.audit(lab.run).verdict in ("inconclusive", "masked", "overestimated")
 
 
 def test_generators_are_put_back(net: nn.Module, data: Images) -> None:

@@ -29,7 +29,8 @@ def gradients(
     margin_state: str = "ok",
     loss_state: str = "ok",
     ratio: float = 0.5,
-    measured: float = 1.0,
+    predicted: float = 1.0,
+    agrees: float = 1.0,
     drops: Mapping[str, float] | None = None,
 ) -> ProbeEvidence:
     """A gradient-truth probe that saw the same at all points."""
@@ -37,14 +38,14 @@ def gradients(
         {
             "sample": range(points), "point": "clean", "loss_state": loss_state,
             "margin_state": margin_state, "margin_norm": 1.0 if margin_state == "ok" else 0.0,
-            "loss_norm": ratio, "predicted": 1.0 if margin_state == "ok" else 0.0,
-            "measured": measured if margin_state == "ok" else 0.0, "moves": 1.0,
+            "loss_norm": ratio, "predicted": predicted if margin_state == "ok" else 0.0,
+            "measured": predicted * agrees if margin_state == "ok" else 0.0, "moves": 1.0,
         }
     )  # fmt: skip
     named = drops or {"raw": 1.0, "tempered": 1.0}
     moved = pd.DataFrame(
         [
-            {"sample": i, "candidate": name, "alive": value != 0, "drop": value}
+            {"sample": i, "point": "clean", "candidate": name, "alive": value != 0, "drop": value}
             for name, value in named.items()
             for i in range(points)
         ]

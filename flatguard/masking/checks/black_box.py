@@ -18,6 +18,11 @@ def check_black_box(evidence: Evidence, tolerance: float) -> Finding:
                 NAME, SOURCE, f"Square was not asked: {evidence.why_not('square')}",
                 "flatguard audit RUN --checks standard",
             )  # fmt: skip
+        if evidence.probe("square") is None:
+            return Finding(
+                check=NAME, status="not-run", summary="nothing survived to be attacked",
+                source=SOURCE,
+            )  # fmt: skip
         return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
     beyond = beyond_chance(evidence, "black-box", "noise")
     status = beyond.status(tolerance)

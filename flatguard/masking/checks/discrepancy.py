@@ -36,14 +36,15 @@ def check_discrepancy(evidence: Evidence, tolerance: float) -> Finding:
         status=status,
         summary=(
             f"{len(fell)} of {len(evidence.reported)} survivors fall to a twin that decides alike, "
-            f"{len(beyond.only)} of them beyond chance (p = {beyond.p:.2g})"
+            f"{len(beyond.only)} of them beyond chance (p = {beyond.p:.2g}); "
+            f"{len(evidence.chance)} fall to a plain search or another seed"
         ),
         value=beyond.share,
         threshold=tolerance,
         interval=beyond.interval,
         samples=evidence.n,
         source=SOURCE,
-        next="attack the twin that found most; see by_attempt" if status != "pass" else None,
+        next=f"attack the {_best(evidence)} twin" if status != "pass" else None,
         data={
             "p_value": beyond.p,
             "by_attempt": _by_attempt(evidence),
@@ -51,6 +52,12 @@ def check_discrepancy(evidence: Evidence, tolerance: float) -> Finding:
             "rank_biserial": _sharpness_and_survival(evidence, fell),
         },
     )
+
+
+def _best(evidence: Evidence) -> str:
+    table = evidence.attempts
+    twins = table[table["fell"].astype(bool) & table["family"].isin(TWINS)]
+    return str(twins.groupby("attempt")["sample"].nunique().idxmax())
 
 
 def _by_attempt(evidence: Evidence) -> dict[str, int]:

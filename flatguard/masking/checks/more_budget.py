@@ -54,7 +54,7 @@ def check_more_budget(evidence: Evidence, tolerance: float) -> Finding:
         interval=interval(len(only), evidence.n) if ran else None,
         samples=evidence.n,
         source=SOURCE,
-        next="audit with more steps and restarts" if status != "pass" else None,
+        next="evaluate with more steps and restarts" if status != "pass" else None,
         data={
             "lost_successes": len(lost),
             "rising": rising,

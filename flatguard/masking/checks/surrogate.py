@@ -18,6 +18,11 @@ def check_surrogate(evidence: Evidence, tolerance: float) -> Finding:
                 NAME, SOURCE, f"no surrogate was attacked: {_why(evidence)}",
                 "flatguard audit RUN --checks standard --surrogate MODEL",
             )  # fmt: skip
+        if evidence.probe("surrogate") is None:
+            return Finding(
+                check=NAME, status="not-run", summary="nothing survived to be attacked",
+                source=SOURCE,
+            )  # fmt: skip
         return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
     beyond = beyond_chance(evidence, "surrogate")
     return Finding(
