@@ -57,7 +57,10 @@ def distance(x: Tensor, reference: Tensor, norm: Norm) -> Tensor:
     Returns:
         `(n,)`: L1 and L2 are summed in float64, so that 150,528 values cost no digits.
     """
-    difference = (x - reference).flatten(1)
+    return _size((x - reference).flatten(1), norm)
+
+
+def _size(difference: Tensor, norm: Norm) -> Tensor:
     size: Tensor
     if norm in ("Linf", "none"):
         size = difference.abs().amax(dim=1)  # vector_norm takes twenty times as long on a CPU
@@ -66,26 +69,36 @@ def distance(x: Tensor, reference: Tensor, norm: Norm) -> Tensor:
         size = torch.where(difference.isnan().any(dim=1), math.nan, changed)
     else:
         order = 1 if norm == "L1" else 2
-        size = torch.linalg.vector_norm(difference, ord=order, dim=1, dtype=wide_type(x))
+        wide = wide_type(difference)
+        size = torch.linalg.vector_norm(difference, ord=order, dim=1, dtype=wide)
     return size
 
 
 def distance_to(x: Tensor, references: Tensor, index: Tensor, norm: Norm) -> Tensor:
-    """The distance of row i of `x` from `references[index[i]]`, a few rows at a time.
+    """The distance of row i of `x` from `references[index[i]]`, a few rows at a time."""
+    return distances_to(x, references, index, (norm,))[0]
+
+
+def distances_to(
+    x: Tensor, references: Tensor, index: Tensor, norms: tuple[Norm, ...]
+) -> list[Tensor]:
+    """The same in several norms of one difference.
 
     Cost: no more than `CHUNK_VALUES` differences exist at once, 12 MB with their float64 copies,
     where a batch of 128 images of 3×224×224 would take 300 MB.
     """
     if not len(x):
-        return torch.zeros(0, device=x.device)
+        return [torch.zeros(0, device=x.device) for _ in norms]
     size = max(1, CHUNK_VALUES // max(1, x[0].numel()))
     if len(x) <= size:
-        return distance(x, _rows(references, index), norm)
-    parts = [
-        distance(rows, references[numbers], norm)
-        for rows, numbers in zip(x.split(size), index.split(size), strict=True)
-    ]
-    return torch.cat(parts)
+        difference = (x - _rows(references, index)).flatten(1)
+        return [_size(difference, norm) for norm in norms]
+    parts: list[list[Tensor]] = [[] for _ in norms]
+    for rows, numbers in zip(x.split(size), index.split(size), strict=True):
+        difference = (rows - references[numbers]).flatten(1)
+        for part, norm in zip(parts, norms, strict=True):
+            part.append(_size(difference, norm))
+    return [torch.cat(part) for part in parts]
 
 
 def _rows(references: Tensor, index: Tensor) -> Tensor:

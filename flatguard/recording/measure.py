@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from flatguard.geometry.budget import Norm, distance_to
+from flatguard.geometry.budget import distances_to
 from flatguard.geometry.decision import confidence, cross_entropy, margin
 from flatguard.geometry.named_losses import NamedLoss
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
@@ -69,6 +69,7 @@ def measure(
     index = sample.clamp_min(0)
     proof = _proven(logits, head, head_call)
     log_trace, norm = _geometry(logits, proof)
+    linf, l2 = _distances(images, clean, index)
     columns = {
         "loss": _where(known, cross_entropy(logits, labels[index])),
         "log_kappa": log_trace + log_weight_norm_squared,
@@ -77,8 +78,8 @@ def measure(
         "confidence": confidence(logits),
         "margin": _where(known, margin(logits, labels[index])),
         "prediction": logits.argmax(dim=1),
-        "linf": _where(known, _distance(images, clean, index, "Linf")),
-        "l2": _where(known, _distance(images, clean, index, "L2")),
+        "linf": _where(known, linf),
+        "l2": _where(known, l2),
     }
     for loss in losses:
         found = _other_loss(loss, logits, labels[index], proof)
@@ -135,10 +136,12 @@ def _geometry(logits: Tensor, proof: _Proof | None) -> tuple[Tensor, Tensor]:
     return _where(proof.rows, log_trace), _where(proof.rows, norm)
 
 
-def _distance(images: Tensor, clean: Tensor, index: Tensor, norm: Norm) -> Tensor:
+def _distances(images: Tensor, clean: Tensor, index: Tensor) -> list[Tensor]:
+    """In Linf and in L2."""
     if images.shape[1:] != clean.shape[1:]:
-        return torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
-    return distance_to(images, clean, index, norm).to(torch.float64)
+        missing = torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
+        return [missing, missing]
+    return [size.double() for size in distances_to(images, clean, index, ("Linf", "L2"))]
 
 
 def _where(condition: Tensor, values: Tensor) -> Tensor:
