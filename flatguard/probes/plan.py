@@ -85,10 +85,10 @@ def probe(
     lab.randomised = bool(load(run, first.name).facts.get("randomised"))
     left = [step for step in others if step.name not in known]
     price = estimate(lab, checks, [step.name for step in left])
-    observer.said(
-        f"checks {checks}: about {price.forwards:,} sample-forwards on {len(lab.survivors)} "
-        f"survivors, about {price.seconds:.0f} s"
-    )
+    cost = f"about {price.forwards:,} sample-forwards on {len(lab.survivors)} survivors"
+    nothing = "no sample survived, so there is nothing to attack again"
+    about = f"{cost}, about {price.seconds:.0f} s"
+    observer.said(f"checks {checks}: {about if len(lab.survivors) else nothing}")
     for step in left:
         _take(lab, step, checks, observer)
 

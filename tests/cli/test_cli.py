@@ -84,8 +84,8 @@ def test_one_json_object_on_stdout(cli, files: Path) -> None:
 
 def test_other_losses_are_kept_beside_cross_entropy(cli, files: Path) -> None:
     named = ["--loss", "focal:1", "--loss", "kl:0.1"]
-    assert cli(*CHECKPOINT, *PGD, *named, "--out", "run").code == 0
-    assert cli(*CHECKPOINT, *PGD, "--out", "plain").code == 0
+    assert cli(*CHECKPOINT, *PGD, *named, "--out", "run").code in JUDGED
+    assert cli(*CHECKPOINT, *PGD, "--out", "plain").code in JUDGED
     run, plain = flatguard.load_run("run"), flatguard.load_run("plain")
     assert run.spec.losses == ("focal:1", "kl:0.1")
     added = [f"{n}_{c}" for n in run.spec.losses for c in ("loss", "trace_sign", "log_trace")]
@@ -104,8 +104,9 @@ def test_deeper_layers_end_the_answer(cli, files: Path) -> None:
     result = cli(*CHECKPOINT, *PGD, "--layers", "2", "--layer-samples", "2", "--out", "run")
     assert result.code in JUDGED
     assert "median κ of 2 samples, estimated ± standard error" in result.out
-    head, before = result.out.splitlines()[-4:-2]  # the network has one layer before its head
-    assert head.startswith("head  model.3")
+    lines = result.out.splitlines()
+    head = next(line for line in lines if line.startswith("head  model.3"))
+    before = lines[lines.index(head) + 1]  # the network has one layer before its head
     assert before.startswith("l-1   model.1")
     assert " clean → " in before
     assert before.count(" ± ") == 2
