@@ -41,7 +41,7 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
     if truth is None:
         return None
     unsaturated = ("temperature", "float64", "saturating", "loss")
-    if truth.vanished > MOST and truth.dead <= MOST and _explains(evidence, missed, *unsaturated):
+    if _vanished(truth) and _explains(evidence, missed, *unsaturated):
         return "saturation"
     revived = truth.dead > MOST and _revived_by_unsaturating(truth)
     if revived and _explains(evidence, missed, *unsaturated, "repair"):
@@ -73,6 +73,16 @@ def _is_randomised(evidence: Evidence) -> bool:
 
 def _is_cut(truth: Truth) -> bool:
     return truth.unavailable > MOST or truth.dead > MOST
+
+
+def _vanished(truth: Truth) -> bool:
+    """Cross-entropy's gradient has gone, the margin's has not, and over a temperature it leads.
+
+    A confident network behind a bumpy stage has vanished gradients too; there it leads nowhere.
+    """
+    if truth.vanished <= MOST or truth.dead > MOST:
+        return False
+    return truth.drops.get("tempered", 0.0) >= 0.5 * max(truth.drops.values())
 
 
 def _revived_by_unsaturating(truth: Truth) -> bool:

@@ -14,6 +14,9 @@ from flatguard.masking.verdict import EXIT_CODES, Verdict, judge
 
 DEAD = gradients(16, margin_state="zero", drops={"raw": 0.0, "tempered": 0.0, "cutting": 1.0})
 VANISHED = gradients(16, ratio=0.0, loss_state="zero", drops={"raw": 0.0, "tempered": 1.5})
+VANISHED_BUMPS = gradients(
+    16, ratio=0.0, loss_state="zero", drops={"raw": 0.0, "tempered": 0.0, "smoothed": 1.0}
+)
 SQUASHED = gradients(16, margin_state="zero", drops={"raw": 0.0, "saturating": 1.0})
 SHATTERED = gradients(16, drops={"raw": 0.0, "tempered": 0.0, "smoothed": 1.0})
 BUMPY = gradients(16, predicted=10.0)
@@ -31,6 +34,11 @@ SOME = range(20)
         (judged_by({"saturating": SOME}, truth=SQUASHED), "masked", "saturation"),
         (judged_by({"repair": SOME}, truth=DEAD), "masked", "unavailable-gradient"),
         (judged_by({"smoothed": SOME}, truth=SHATTERED), "masked", "shattered-gradient"),
+        (
+            judged_by({"smoothed": SOME, "loss": SOME}, truth=VANISHED_BUMPS),
+            "masked",
+            "shattered-gradient",
+        ),
         (judged_by({"eot": SOME}, repeated=RANDOM), "masked", "stochastic"),
         (judged_by({"repeat": SOME}, truth=BUMPY), "masked", "rugged-loss"),
         (judged_by({"budget": SOME}, truth=BUMPY), "masked", "rugged-loss"),
