@@ -15,7 +15,7 @@ Mechanism = Literal[
 EXPLAINS = 0.5
 """A mechanism explains a discrepancy if its twins find this share of it."""
 
-MATTERS = 0.05
+MATTERS = 0.01
 
 STRAIGHT = 0.5
 """A loss that keeps less of its slope's promise over half a radius is not straight."""
@@ -63,7 +63,7 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
 
 
 def _is_randomised(evidence: Evidence) -> bool:
-    """Randomised so much that it matters: logits move by a twentieth, or decisions flip."""
+    """Randomised so much that it matters: logits move by a hundredth, or decisions flip."""
     probe = evidence.probe("determinism")
     if probe is None or not probe.facts.get("randomised"):
         return False
