@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flatguard.masking.evidence import Evidence
-from flatguard.masking.finding import Status
+from flatguard.masking.finding import Finding, Status, not_run
 from flatguard.masking.statistics import interval, mcnemar
 
 LEVEL = 0.05
+LEVEL_OF_MORE = "standard"
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,14 @@ def beyond_chance(evidence: Evidence, *families: str) -> Beyond:
     return Beyond(
         frozenset(only), p, len(only) / max(1, evidence.n), interval(len(only), evidence.n)
     )
+
+
+def unattempted(evidence: Evidence, check: str, source: str, probe: str, why: str) -> Finding:
+    """The finding where a probe made no attempt: a pass only if it ran and nobody had survived."""
+    if evidence.reported:
+        return not_run(check, source, why, f"flatguard audit RUN --checks {LEVEL_OF_MORE}")
+    if evidence.probe(probe) is None:
+        return Finding(
+            check=check, status="not-run", summary="nothing survived to be attacked", source=source
+        )
+    return Finding(check=check, status="pass", summary="no sample survived", source=source)

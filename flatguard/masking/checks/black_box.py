@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flatguard.masking.beyond import beyond_chance
+from flatguard.masking.beyond import beyond_chance, unattempted
 from flatguard.masking.evidence import Evidence
-from flatguard.masking.finding import Finding, not_run
+from flatguard.masking.finding import Finding
 
 NAME = "black-box"
 SOURCE = "Athalye et al. 2018; Andriushchenko et al. 2020 (Square)"
@@ -13,17 +13,8 @@ SOURCE = "Athalye et al. 2018; Andriushchenko et al. 2020 (Square)"
 def check_black_box(evidence: Evidence, tolerance: float) -> Finding:
     """Fails where Square or noise finds more than the tolerance beyond the gradient's control."""
     if not evidence.tried("black-box"):
-        if evidence.reported:
-            return not_run(
-                NAME, SOURCE, f"Square was not asked: {evidence.why_not('square')}",
-                "flatguard audit RUN --checks standard",
-            )  # fmt: skip
-        if evidence.probe("square") is None:
-            return Finding(
-                check=NAME, status="not-run", summary="nothing survived to be attacked",
-                source=SOURCE,
-            )  # fmt: skip
-        return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
+        why = f"Square was not asked: {evidence.why_not('square')}"
+        return unattempted(evidence, NAME, SOURCE, "square", why)
     beyond = beyond_chance(evidence, "black-box", "noise")
     status = beyond.status(tolerance)
     found = {"noise": len(evidence.fell_to("noise")), "square": len(evidence.fell_to("black-box"))}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flatguard.masking.beyond import beyond_chance
+from flatguard.masking.beyond import beyond_chance, unattempted
 from flatguard.masking.evidence import Evidence
-from flatguard.masking.finding import Finding, not_run
+from flatguard.masking.finding import Finding
 
 NAME = "surrogate-transfer"
 SOURCE = "Papernot et al. 2017; Athalye et al. 2018"
@@ -13,17 +13,8 @@ SOURCE = "Papernot et al. 2017; Athalye et al. 2018"
 def check_surrogate(evidence: Evidence, tolerance: float) -> Finding:
     """Warns where examples made on another model find more than chance does."""
     if not evidence.tried("surrogate"):
-        if evidence.reported:
-            return not_run(
-                NAME, SOURCE, f"no surrogate was attacked: {_why(evidence)}",
-                "flatguard audit RUN --checks standard --surrogate MODEL",
-            )  # fmt: skip
-        if evidence.probe("surrogate") is None:
-            return Finding(
-                check=NAME, status="not-run", summary="nothing survived to be attacked",
-                source=SOURCE,
-            )  # fmt: skip
-        return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
+        why = f"no surrogate was attacked (name one with --surrogate): {_why(evidence)}"
+        return unattempted(evidence, NAME, SOURCE, "surrogate", why)
     beyond = beyond_chance(evidence, "surrogate")
     return Finding(
         check=NAME,
