@@ -22,7 +22,7 @@ from flatguard import job, runner
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
-from flatguard.masking.verdict import TOLERANCE, Verdict, judge
+from flatguard.masking.verdict import TOLERANCE, VERDICT, Verdict, judge
 from flatguard.observer import Observer, Silent
 from flatguard.probes.plan import LEVELS, Checks, probe
 from flatguard.runs import store
@@ -34,7 +34,6 @@ from flatguard.targets.datasets import ArrayDataset, Dataset
 from flatguard.targets.target import Target, make_target
 
 REPORTS = Path("reports")
-SUMMARY, VERDICT = "summary.json", "verdict.json"
 FROM_PYTHON = "a module from Python"
 
 
@@ -158,7 +157,7 @@ def _derive(run: store.Run, tolerance: float, seconds: float) -> Verdict:
     verdict = judge(Evidence.of(run), tolerance)
     store.write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
     summary = summarise(run, verdict, seconds)
-    store.write_text(run.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
+    store.write_text(run.path / store.SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
     run.__dict__.pop("summary", None)
     return verdict
 
@@ -171,19 +170,6 @@ def _level(checks: str, tolerance: float) -> Checks:
             return cast(Checks, level)
     levels = ", ".join(get_args(Checks))
     raise UsageError(f"--checks: expected one of {levels}, got {checks!r}")
-
-
-def verdict_of(run: store.Run) -> Verdict:
-    """The verdict that stands beside a run's evidence.
-
-    Raises:
-        RunFolderError: there is none, or it is damaged; `audit` writes it anew.
-    """
-    file = run.path / VERDICT
-    if not file.is_file():
-        raise RunFolderError(f"{run.path} has no verdict yet; flatguard audit {run.path}")
-    verdict: Verdict = store.parse(Verdict, file)
-    return verdict
 
 
 def _surrogates(named: Sequence[str | Target], checks: Checks, resolved: job.Job) -> list[Target]:
