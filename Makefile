@@ -54,7 +54,7 @@ constraints:
 	$(PYTHON) -m venv --clear .venv-uv && .venv-uv/bin/pip install --quiet uv
 	printf 'torch==2.13.0\ntorchvision==0.28.0\nmpmath<1.4\nsympy==1.14.0\n' > .venv-uv/pins.txt
 	(head -2 constraints.txt; .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.10 \
-	  --extra dev pyproject.toml --no-header --no-annotate --constraint .venv-uv/pins.txt | grep -v '^flatguard') > .venv-uv/new.txt
+	  --extra dev --extra browser pyproject.toml --no-header --no-annotate --constraint .venv-uv/pins.txt | grep -v '^flatguard') > .venv-uv/new.txt
 	mv .venv-uv/new.txt constraints.txt && rm -rf .venv-uv
 
 clean:

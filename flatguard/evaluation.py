@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from flatguard import job, runner
-from flatguard.errors import RunFolderError, UsageError
+from flatguard.errors import RunFolderError, UsageError, one_line
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.masking.verdict import TOLERANCE, VERDICT, Verdict, judge
 from flatguard.observer import Observer, Silent
 from flatguard.probes.plan import LEVELS, Checks, probe
+from flatguard.reporting.draw import draw_report
 from flatguard.runs import store
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.spec import RunSpec, make_spec
@@ -103,6 +104,7 @@ def evaluate(
     if checks != "none":
         probe(resolved, run, level, others, observer)
     _derive(run, tolerance, time.perf_counter() - began)
+    _draw(run, observer)
     return run
 
 
@@ -141,7 +143,9 @@ def audit(
         loaded = _loaded_again(run, model, data)
         others = _surrogates(surrogates, level, loaded)
         probe(loaded, run, level, others, observer or Silent())
-    return _derive(run, tolerance, _seconds(run))
+    verdict = _derive(run, tolerance, _seconds(run))
+    _draw(run, observer or Silent())
+    return verdict
 
 
 def _seconds(run: store.Run) -> float:
@@ -160,6 +164,17 @@ def _derive(run: store.Run, tolerance: float, seconds: float) -> Verdict:
     store.write_text(run.path / store.SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
     run.__dict__.pop("summary", None)
     return verdict
+
+
+def _draw(run: store.Run, observer: Observer) -> None:
+    """Draw the report; whatever goes wrong there, the run and its verdict are kept."""
+    try:
+        draw_report(run)
+    except Exception as error:
+        observer.said(
+            f"the report was not drawn: {one_line(error)}; the run is kept, draw it with "
+            f"flatguard report {run.path}"
+        )
 
 
 def _level(checks: str, tolerance: float) -> Checks:

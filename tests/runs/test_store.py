@@ -39,7 +39,8 @@ def test_the_layout_is_as_documented(run: store.Run) -> None:
     ]  # fmt: skip
     blocks = [f"evidence/blocks/{i:05d}/{name}" for i in range(3) for name in names]
     assert [name for name in files if not name.startswith("evidence/probes/")] == [
-        *blocks, "evidence/manifest.json", "summary.json", "verdict.json",
+        *blocks, "evidence/manifest.json", "report.html", "report.json", "report.junit.xml",
+        "report.md", "summary.json", "verdict.json",
     ]  # fmt: skip
 
 
