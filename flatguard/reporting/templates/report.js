@@ -27,8 +27,7 @@ for (const entry of document.querySelectorAll(".legend li")) {
 for (const plot of document.querySelectorAll(".plot[data-readings]")) {
   const readings = JSON.parse(plot.dataset.readings);
   const svg = plot.querySelector("svg");
-  const whole = svg.viewBox.baseVal;
-  const [, , width, height] = [whole.x, whole.y, whole.width, whole.height];
+  const { width, height } = svg.viewBox.baseVal;
   const guide = document.createElementNS(SVG, "path");
   guide.setAttribute("class", "guide");
   let tip = null, place = -1;
@@ -71,15 +70,19 @@ for (const plot of document.querySelectorAll(".plot[data-readings]")) {
   plot.setAttribute("role", "group");
   plot.setAttribute("aria-label", `${svg.getAttribute("aria-label")} Arrow keys read its values.`);
   plot.addEventListener("pointermove", (event) => event.target.closest(".tools") || say(nearest(event)));
-  plot.addEventListener("pointerleave", hush);
-  plot.addEventListener("blur", hush);
+  const forget = () => {
+    hush();
+    place = -1;
+  };
+  plot.addEventListener("pointerleave", forget);
+  plot.addEventListener("blur", forget);
   plot.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
     if (event.target !== plot) return;
     if (event.key in steps) say(place + steps[event.key]);
     else if (event.key === "+") zoom(0.5);
     else if (event.key === "-") zoom(2);
-    else if (event.key === "Escape") hush();
+    else if (event.key === "Escape") forget();
     else return;
     event.preventDefault();
   });
@@ -144,7 +147,7 @@ if (filters) {
   filters.hidden = false;
 }
 
-// A link to a sample opens it; paper shows what is folded.
+// A link to a sample opens it.
 const open = () => {
   const one = location.hash && document.getElementById(location.hash.slice(1));
   if (one && one.tagName === "DETAILS") one.open = true;
