@@ -139,13 +139,7 @@ class Plot:
             self.parts.append(text(place + (-4 if near_end else 4), TOP + 9, rule.name, anchor))
 
 
-def line_chart(
-    words: Words,
-    x: Axis,
-    y: Axis,
-    series: Sequence[Series],
-    rules: Sequence[Rule] = (),
-) -> Figure:
+def line_chart(words: Words, x: Axis, y: Axis, series: Sequence[Series]) -> Figure:
     """Lines with bands, steps, and points with intervals over one x axis.
 
     Args:
@@ -153,11 +147,9 @@ def line_chart(
         x: horizontal axis.
         y: vertical axis; shares always show 0 to 100%.
         series: the lines, the later ones on top.
-        rules: x values to mark with a vertical line and a word.
     """
-    plot = Plot(_x_scale(series, rules), _y_scale(series, y))
+    plot = Plot(_x_scale(series), _y_scale(series, y))
     plot.add_axes(x, y)
-    plot.add_rules(rules)
     for index, one in enumerate(series):
         plot.parts.extend(_drawn(plot, one, index))
     return Figure(
@@ -172,8 +164,8 @@ def line_chart(
     )
 
 
-def _x_scale(series: Sequence[Series], rules: Sequence[Rule]) -> Scale:
-    values = [float(value) for one in series for value in one.x] + [rule.x for rule in rules]
+def _x_scale(series: Sequence[Series]) -> Scale:
+    values = [float(value) for one in series for value in one.x]
     return spanning(values, LEFT, WIDTH - RIGHT, 0.02)
 
 

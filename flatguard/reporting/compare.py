@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from flatguard.errors import UsageError
 from flatguard.masking.finding import Finding, Status
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval, mcnemar
 from flatguard.masking.verdict import Word
+from flatguard.reporting.document import Part
 from flatguard.reporting.material import Material
 from flatguard.runs.store import Run
 
@@ -21,11 +21,7 @@ EACH = 1.0 - (1.0 - CONFIDENCE_LEVEL) / 2.0
 """The level of two intervals that together hold with 95% at least (Bonferroni)."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Side(_Part):
+class Side(Part):
     """One of the two runs."""
 
     run: str
@@ -36,7 +32,7 @@ class Side(_Part):
     sentence: str
 
 
-class Setting(_Part):
+class Setting(Part):
     """Something that differs between the two runs' specs or targets."""
 
     name: str
@@ -44,7 +40,7 @@ class Setting(_Part):
     second: str
 
 
-class Paired(_Part):
+class Paired(Part):
     """A share in both runs, and its difference over the same samples.
 
     Attributes:
@@ -68,7 +64,7 @@ class Paired(_Part):
     p_value: float
 
 
-class Shift(_Part):
+class Shift(Part):
     """How a measured value moved, sample by sample.
 
     Attributes:
@@ -88,7 +84,7 @@ class Shift(_Part):
     p_value: float
 
 
-class CheckPair(_Part):
+class CheckPair(Part):
     """One check in both runs; None where a run does not know it."""
 
     check: str
@@ -99,7 +95,7 @@ class CheckPair(_Part):
     changed: bool
 
 
-class Comparison(_Part):
+class Comparison(Part):
     """Two runs, compared."""
 
     schema_version: Literal[1] = 1

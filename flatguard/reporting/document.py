@@ -19,11 +19,13 @@ from flatguard.reporting.material import Material
 from flatguard.runs.facts import Manifest
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A piece of a document: fixed, and without names that the schema does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Share(_Part):
+class Share(Part):
     """A share of all samples with its exact interval."""
 
     value: float
@@ -31,7 +33,7 @@ class Share(_Part):
     high: float
 
 
-class Numbers(_Part):
+class Numbers(Part):
     """The numbers at the head of the report, each over `samples` samples."""
 
     samples: int
@@ -42,7 +44,7 @@ class Numbers(_Part):
     overestimate: Share
 
 
-class Judgement(_Part):
+class Judgement(Part):
     """The verdict, as `flatguard audit` gives it."""
 
     verdict: Word
@@ -53,7 +55,7 @@ class Judgement(_Part):
     next: tuple[str, ...]
 
 
-class Spent(_Part):
+class Spent(Part):
     """What the run cost, and what could not be counted."""
 
     sample_forwards: int
@@ -67,7 +69,7 @@ class Spent(_Part):
     warnings: tuple[str, ...]
 
 
-class SectionDocument(_Part):
+class SectionDocument(Part):
     """One section: its numbers, or why there are none."""
 
     name: str
@@ -77,7 +79,7 @@ class SectionDocument(_Part):
     data: dict[str, Any]
 
 
-class ReportDocument(_Part):
+class ReportDocument(Part):
     """A report.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flatguard.masking.checks.basin import LOSS_TOLERANCE
-from flatguard.reporting.charts import Axis, Words
+from flatguard.reporting.charts import Axis, Rule, Words
 from flatguard.reporting.counts import Heap, histogram
 from flatguard.reporting.figure import Figure
 from flatguard.reporting.material import Material
@@ -52,6 +52,7 @@ def _rise(heaps: list[Heap]) -> Figure:
         ),
         Axis("loss increase"),
         heaps,
+        [Rule(LOSS_TOLERANCE, "tolerance")],
     )
 
 

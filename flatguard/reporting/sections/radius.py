@@ -20,17 +20,25 @@ SIGHTS: dict[str, tuple[str, Tone]] = {
 }
 MOST_CORNERS = 200
 
+SPREAD = 0.9
+"""Examples whose distances differ by less all went to the radius: they show no curve."""
+
 
 def _draw(material: Material) -> Drawn | NotMeasured:
-    budget = material.budget
-    if budget.eps is None:
-        return _distances(material)
-    swept = _swept(material)
-    figure = _ladder(material, budget, budget.eps, swept)
-    how = "" if swept is not None else (
-        "Accuracy in larger balls was not measured; flatguard audit RUN --checks standard does."
-    )  # fmt: skip
-    return Drawn((figure,), intro=how, data=_data(budget.eps, swept))
+    budget, swept = material.budget, _swept(material)
+    figures, data, intro = [], {}, ""
+    if budget.eps is not None:
+        figures.append(_ladder(material, budget, budget.eps, swept))
+        data = _data(budget.eps, swept)
+    if budget.eps is not None and swept is None:
+        intro = "Larger balls were not tried; flatguard audit RUN --checks standard does."
+    nearest = _nearest(material)
+    if nearest is not None:
+        figures.append(_distances(material, nearest))
+        data["no_example_within"] = nearest.tolist()
+    if not figures:
+        return NotMeasured("the attack knows no radius, and found no adversarial example")
+    return Drawn(tuple(figures), intro=intro, data=data)
 
 
 def _swept(material: Material) -> pd.DataFrame | None:
@@ -111,35 +119,39 @@ def _told(swept: pd.DataFrame | None) -> str:
     return f"{percent(left)} of {_who(swept)} are right in the largest ball."
 
 
-def _distances(material: Material) -> Drawn | NotMeasured:
-    """Without a radius of its own an attack says how near its examples are."""
+def _nearest(material: Material) -> np.ndarray | None:
+    """The distances of the examples that fool, sorted; None where they all lie at the radius."""
     found = material.samples
     fooled = found[found["clean_correct"] & (found["adv_prediction"] != found["label"])]
-    distances = np.sort(fooled["distance"].to_numpy(float))
-    distances = distances[np.isfinite(distances)]
-    if not len(distances):
-        return NotMeasured("the attack knows no radius, and found no adversarial example")
-    right = int(found["clean_correct"].sum())
-    n = len(found)
+    kept = fooled["distance"].to_numpy(float)
+    distances: np.ndarray = np.sort(kept[np.isfinite(kept)])
+    if not len(distances) or np.quantile(distances, 0.1) > SPREAD * np.quantile(distances, 0.9):
+        return None
+    return distances
+
+
+def _distances(material: Material, distances: np.ndarray) -> Figure:
+    """How near the examples of an attack are that looks for near ones."""
+    n, right = len(material.samples), int(material.samples["clean_correct"].sum())
     x = np.concatenate([[0.0], distances])
     y = (right - np.arange(len(x))) / n
     if len(x) > MOST_CORNERS:
         kept = np.unique(np.linspace(0, len(x) - 1, MOST_CORNERS).round().astype(int))
         x, y = x[kept], y[kept]
-    figure = line_chart(
+    norm = material.budget.norm
+    return line_chart(
         Words(
-            "accuracy-eps",
-            "Robust accuracy against ε",
+            "accuracy-distance",
+            "How near the audited attack's examples are",
             f"Accuracy falls from {percent(right / n)} to {percent(float(y[-1]))} at a distance of "
             f"{number(float(x[-1]))}.",
             "The share of all samples without an adversarial example within that distance, by the "
             "distances of the examples that the attack returned: an upper bound at every ε.",
         ),
-        Axis(f"ε ({material.budget.norm})" if material.budget.norm != "none" else "distance"),
+        Axis("distance" if norm == "none" else f"distance in {norm}"),
         ACCURACY,
-        [Series("no example within ε", "survived", x.tolist(), y.tolist(), kind="steps")],
+        [Series("no example within", "survived", x.tolist(), y.tolist(), kind="steps")],
     )
-    return Drawn((figure,), data={"eps": x.tolist(), "accuracy": y.tolist()})
 
 
 def _data(eps: float, swept: pd.DataFrame | None) -> dict[str, object]:
