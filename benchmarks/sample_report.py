@@ -82,7 +82,7 @@ def evaluate(path: Path) -> Path:
 
 
 def take_pictures(page: Path) -> None:
-    """PNGs of 64 colours, which is enough for a page and small."""
+    """PNGs of 256 colours, which are enough for a page and small."""
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
@@ -104,7 +104,9 @@ def take_pictures(page: Path) -> None:
             view.locator(shot.element).evaluate("e => e.scrollIntoView()")
             view.screenshot(path=file)
             with Image.open(file) as image:
-                image.convert("RGB").quantize(64).save(file, optimize=True)
+                image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+                    file, optimize=True
+                )
             view.close()
         browser.close()
 

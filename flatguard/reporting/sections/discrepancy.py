@@ -34,7 +34,7 @@ def _draw(material: Material) -> Drawn | NotMeasured:
             "Which attack fools which sample",
             f"Of {counted(len(survivors), 'survivor')}, {len(fallen):,} fall to another attempt, "
             f"{len(fallen - chance):,} of them neither to the plain search nor to another seed.",
-            "Dark: fell. Light: tried, and stood. Empty: not tried. Samples that the audited "
+            "Coloured: fell. Grey: tried, and stood. Empty: not tried. Samples that the audited "
             "attack fooled itself are left out; several share a column where there are many.",
         ),
         "survivors of the audited attack",
