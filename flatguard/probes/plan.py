@@ -23,6 +23,8 @@ from flatguard.probes.more_budget import (
     sweep_radius,
 )
 from flatguard.probes.repeat import DEAREST, MOST_REPEATS, price_of_attack, repeat_attack
+from flatguard.probes.scales import FACTORS as SCALES
+from flatguard.probes.scales import SCALE_STEPS, SCALED, sweep_scales
 from flatguard.probes.search import SEARCHED
 from flatguard.probes.surrogate import transfer
 from flatguard.probes.truth import LOOKED_AT, look_at_gradients
@@ -41,7 +43,7 @@ class Level:
     Attributes:
         steps: gradients a search.
         queries: of the Square attack; 0 leaves it out.
-        longer: whether longer searches and larger radii are tried.
+        longer: whether longer searches, larger radii and other scales are tried.
         repeats: how many times as long the longer searches are.
         surrogate: whether the demo model is a surrogate where none is named.
     """
@@ -119,7 +121,9 @@ def estimate(lab: Lab, checks: Checks, names: Sequence[str]) -> Price:
     forwards += n * 11 * sum(name.startswith("surrogate") for name in names)
     looked_at = min(n, LOOKED_AT) * 3 * 70 * lab.draws
     swept = min(n, SWEPT) * 2 * len(FACTORS) * SWEEP_STEPS * lab.draws
+    rescaled = min(n, SCALED) * len(SCALES) * SCALE_STEPS * lab.draws
     forwards += looked_at * ("gradient-truth" in names) + swept * ("sweep" in names)
+    forwards += rescaled * ("scales" in names)
     measured = sum(block.sample_forwards for block in lab.run.blocks)
     pace = lab.run.seconds("attack") / max(1, measured)
     return Price(round(forwards), forwards * pace)
@@ -146,6 +150,7 @@ def _plan(lab: Lab, checks: Checks, surrogates: Sequence[Target]) -> list[Step]:
         longer = steps * LONGER * level.repeats
         plan.append(Step(f"longer-{longer}", lambda: search_longer(lab, truth(), longer), n))
         plan.append(Step("sweep", lambda: sweep_radius(lab, truth()), 1))
+        plan.append(Step("scales", lambda: sweep_scales(lab), 1))
     if surrogates:
         names = "-".join(surrogate.weights_sha256[:8] for surrogate in surrogates)
         plan.append(Step(f"surrogate-{names}", lambda: transfer(lab, surrogates), n))

@@ -53,8 +53,9 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def tick_label(value: float) -> str:
-    """A tick's number, with a real minus."""
-    return f"{value:,.6g}".replace("-", MINUS)
+    """A tick's number, with a real minus; many thousands are short, to fit the margin."""
+    text = f"{value / 1000:,.6g}k" if abs(value) >= 10_000 else f"{value:,.6g}"
+    return text.replace("-", MINUS)
 
 
 def at(value: float) -> str:

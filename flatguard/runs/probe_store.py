@@ -30,6 +30,7 @@ COLUMNS = {
     "repeated": {"sample", "difference", "flips"},
     "survival": {"sample", "wrong"},
     "sweep": {"sample", "sight", "eps", "fell"},
+    "scales": {"sample", "factor", "log_kappa", "fell", "fell_to_best"},
     "drops": {"sample", "point", "candidate", "drop"},
     "gradients": {
         "sample", "point", "loss_state", "loss_norm", "margin_state", "margin_norm", "predicted",

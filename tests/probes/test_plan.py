@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from support.architectures import tiny
 from support.defences import After, Before, Negated, bits, noise
-from support.lab import lab_of
+from support.lab import lab_of, trained
 from torch import Tensor, nn
 
 import flatguard
@@ -24,18 +23,6 @@ from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
 
 Images = tuple[Tensor, Tensor]
 WEAK = "foolbox:LinfAdditiveUniformNoiseAttack"
-
-
-def trained(images: Tensor, labels: Tensor) -> nn.Module:
-    """A tiny network that knows these few images by heart."""
-    torch.manual_seed(0)
-    net = tiny().train()
-    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    for _ in range(150):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(images), labels, label_smoothing=0.1).backward()
-        optimizer.step()
-    return net.eval()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +48,7 @@ def test_evidence_is_kept_and_nothing_runs_twice(net: nn.Module, data: Images) -
     assert set(kept) == {"determinism", "gradient-truth", "twins", "repeat", "noise"}
     stamps = {f: f.stat().st_mtime_ns for f in (lab.run.path / "evidence").rglob("*.json")}
     probe(lab.job, lab.run, "standard", [], Silent())
-    assert set(load_probes(lab.run)) - set(kept) == {"square-200", "longer-60", "sweep"}
+    assert set(load_probes(lab.run)) - set(kept) == {"square-200", "longer-60", "sweep", "scales"}
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
 
 

@@ -4,12 +4,13 @@ import math
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flatguard.reporting.charts import Axis, Series, Words, line_chart
 from flatguard.reporting.counts import Heap, MatrixRow, histogram, matrix
-from flatguard.reporting.svg import path_of, spanning, ticks
+from flatguard.reporting.svg import MINUS, path_of, spanning, tick_label, ticks
 
 NUMBERS = st.floats(-1e6, 1e6)
 WORDS = Words("name", "title", "words", "caption")
@@ -61,3 +62,11 @@ def test_a_matrix_tells_tried_from_not_tried() -> None:
     assert figure.table is not None
     assert figure.table.rows == (("one", "2", "1"), ("other", "0", "0"))
     assert str(figure.picture).count('class="cell') == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(0.0, "0"), (0.25, "0.25"), (-6000.0, "−6,000"), (-150_000.0, "−150k"), (1e6, "1,000k")],
+)
+def test_a_tick_fits_its_margin(value: float, label: str) -> None:
+    assert tick_label(value) == label.replace("−", MINUS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from support.architectures import tiny
 from torch import Tensor, nn
 
 import flatguard
@@ -77,3 +78,15 @@ def linear(norm: Norm) -> tuple[Lab, Tensor]:
     audited = WEAK[norm]
     lab = lab_of(Linear(weight), images, labels, audited.name, eps=eps, attack_args=audited.args)
     return lab, reach[torch.from_numpy(lab.survivors.copy())]
+
+
+def trained(images: Tensor, labels: Tensor) -> nn.Module:
+    """A tiny network that knows these few images by heart."""
+    torch.manual_seed(0)
+    net = tiny().train()
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(images), labels, label_smoothing=0.1).backward()
+        optimizer.step()
+    return net.eval()

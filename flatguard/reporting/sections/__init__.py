@@ -8,6 +8,7 @@ from flatguard.reporting.sections.ends import ENDS
 from flatguard.reporting.sections.radius import RADIUS
 from flatguard.reporting.sections.repeat import REPEAT
 from flatguard.reporting.sections.samples import SAMPLES
+from flatguard.reporting.sections.scales import SCALES
 from flatguard.reporting.sections.section import Section
 from flatguard.reporting.sections.twins import TWINS
 
@@ -15,6 +16,7 @@ SECTIONS: tuple[Section, ...] = (
     ALONG_ATTACK,
     ENDS,
     RADIUS,
+    SCALES,
     TWINS,
     DISCREPANCY,
     SAMPLES,
