@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import digits
 
 import flatguard
 from flatguard.targets import Target, prepare
@@ -37,6 +38,14 @@ def demo_batch() -> Batch:
 @pytest.fixture(scope="session")
 def demo(demo_batch: Batch) -> Target:
     return prepare(flatguard.load_target("demo"), demo_batch.images[:4])
+
+
+@pytest.fixture(scope="session")
+def digits_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an honest network for digits, and the images to judge it on."""
+    folder = tmp_path_factory.mktemp("digits")
+    digits.write(folder)
+    return folder
 
 
 @pytest.fixture

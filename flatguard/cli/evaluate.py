@@ -75,6 +75,13 @@ Surrogate = Annotated[
 Tolerance = Annotated[
     float, typer.Option(help="The overestimate that is let pass, as a share of all samples.")
 ]
+MaxForwards = Annotated[
+    int | None,
+    typer.Option(help="Images that attack and checks may send forward; then inconclusive."),
+]
+MaxMinutes = Annotated[
+    float | None, typer.Option(help="Minutes that all of it may take; then inconclusive.")
+]
 Loss = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,6 +126,8 @@ def command(
     checks: Checks = "fast",
     surrogate: Surrogate = None,
     tolerance: Tolerance = 0.05,
+    max_forwards: MaxForwards = None,
+    max_minutes: MaxMinutes = None,
     loss: Loss = None,
     layers: Layers = None,
     layer_samples: LayerSamples = 4,
@@ -160,6 +169,8 @@ def command(
         "checks": checks,
         "surrogates": surrogate or (),
         "tolerance": tolerance,
+        "max_forwards": max_forwards,
+        "max_minutes": max_minutes,
         "losses": tuple(loss or ()),
         "layers": layers,
         "layer_samples": layer_samples,
