@@ -91,7 +91,7 @@ def evaluate(
     observer = observer or Silent()
     target = _target(model)
     dataset = _dataset(data)
-    spec = spec_of(model, attack, data, **fields)
+    spec = _spec(model, attack, data, fields)
     began = time.perf_counter()
     path = Path(out) if out is not None else default_folder(spec)
     store.check_new(path)
@@ -109,11 +109,23 @@ def evaluate(
     return run
 
 
-def spec_of(
-    model: str | nn.Module | Target, attack: str, data: tuple[Tensor, Tensor] | str | None,
+def resolve(
+    model: str | nn.Module | Target,
+    attack: str,
+    *,
+    data: tuple[Tensor, Tensor] | str | None = None,
     **fields: Any,
-) -> RunSpec:  # fmt: skip
-    """The spec that `evaluate` makes of these arguments, not resolved yet."""
+) -> job.Job:
+    """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked."""
+    return job.resolve(_spec(model, attack, data, fields), _target(model), _dataset(data))
+
+
+def _spec(
+    model: str | nn.Module | Target,
+    attack: str,
+    data: tuple[Tensor, Tensor] | str | None,
+    fields: dict[str, Any],
+) -> RunSpec:
     target = _target(model)
     return make_spec(
         model=target.name if target else model,

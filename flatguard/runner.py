@@ -337,7 +337,7 @@ def _manifest(
             name=job.dataset.name, size=len(job.dataset), sha256=clean.sha256, image_shape=shape
         ),
         blocks=tuple(_plan(job)),
-        versions=_versions(),
+        versions=versions(),
         device=store.device_facts(job.device),
     )
 
@@ -354,7 +354,8 @@ def _plan(job: Job) -> list[store.BlockPlan]:
     ]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of flatguard and everything that may change a run's numbers."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in VERSIONS_OF:
         try:

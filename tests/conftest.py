@@ -11,6 +11,8 @@ import flatguard
 from flatguard.targets import Target, prepare
 from flatguard.targets.datasets import Batch, load_dataset
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURES = Path(__file__).parent / "support" / "architectures.py"
 

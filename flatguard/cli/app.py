@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli import attacks, audit, doctor, evaluate, models
+from flatguard.cli import attacks, audit, baseline, configs, doctor, evaluate, models
 from flatguard.errors import FlatguardError
 
 INTERRUPTED = 130
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 app.command("evaluate")(evaluate.command)
 app.command("audit")(audit.command)
+app.add_typer(baseline.app, name="baseline")
+app.command("configs")(configs.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)
 app.command("attacks")(attacks.command)
