@@ -40,8 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--flatguard-fresh", action="store_true", help="Attack again, whatever the cache has."
     )
-    group.addoption("--flatguard-max-forwards", type=int, metavar="N", help="See flatguard.")
-    group.addoption("--flatguard-max-minutes", type=float, metavar="M", help="See flatguard.")
+    group.addoption("--flatguard-max-forwards", type=int, metavar="N", help="Then inconclusive.")
+    group.addoption("--flatguard-max-minutes", type=float, metavar="M", help="Then inconclusive.")
     parser.addini("flatguard_config", "Configs, as --flatguard-config.", type="linelist")
     parser.addini("flatguard_cache", "As --flatguard-cache.")
     parser.addini("flatguard_max_forwards", "As --flatguard-max-forwards.")

@@ -42,6 +42,8 @@ def configured(ctx: typer.Context, name: str | None, fields: dict[str, Any]) -> 
         UsageError: neither names a model or an attack, or the config is wrong.
     """
     config = Config() if name is None else load_config(name)
+    if config.gate is not None and _typed(ctx, "tolerance"):
+        config = config.with_(max_overestimate=fields["tolerance"])
     merged = dict(fields)
     for key, value in config.arguments().items():
         if key == "attack_args":
