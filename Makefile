@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # pytest's processes and torch's threads share the cores: one thread each.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 # For the tests of third-party attacks only. adv-lib and what it imports are source packages that
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
 OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
-.PHONY: install adv-lib demo test lint bench zoo docs-attacks docs-schema docs example constraints clean
+.PHONY: install adv-lib demo test browser test-browser lint bench zoo docs-attacks docs-schema docs example sample-report constraints clean
 
 install: $(VENV)/.installed
 
@@ -30,6 +31,17 @@ demo: install
 test: install
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 
+# Chromium comes from the distribution; Playwright and axe from the package index.
+browser: install
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	  || { command -v apt-get >/dev/null && $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -y -qq chromium; } \
+	  || { echo 'no Chromium, and apt-get could not install it; install it and try again' >&2; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[browser]'
+
+# Fails, and does not skip, where there is no browser.
+test-browser: browser
+	FLATGUARD_BROWSER=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/browser
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,6 +53,7 @@ bench: install
 	$(BIN)/python -m benchmarks.recorder
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.imports
+	$(BIN)/python -m benchmarks.report
 
 # Every pair of the masking zoo; ZOO="--fresh" measures its labels anew, "--only NAME" takes a few.
 zoo: install
@@ -64,14 +77,19 @@ example:
 	PYTHON=$(PYTHON) .ci/example
 
 docs-schema: install
+	$(BIN)/python -m benchmarks.sample_report --schema
 	$(BIN)/flatguard configs --schema > docs/config.schema.json
+
+# The committed sample, and the README's pictures of it.
+sample-report: browser
+	$(BIN)/python -m benchmarks.sample_report
 
 # One resolution for every Python and platform. torch 2.13 needs mpmath below 1.4.
 constraints:
 	$(PYTHON) -m venv --clear .venv-uv && .venv-uv/bin/pip install --quiet uv
 	printf 'torch==2.13.0\ntorchvision==0.28.0\nmpmath<1.4\nsympy==1.14.0\n' > .venv-uv/pins.txt
 	(head -2 constraints.txt; .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.10 \
-	  --extra dev pyproject.toml --no-header --no-annotate --constraint .venv-uv/pins.txt | grep -v '^flatguard') > .venv-uv/new.txt
+	  --extra dev --extra browser pyproject.toml --no-header --no-annotate --constraint .venv-uv/pins.txt | grep -v '^flatguard') > .venv-uv/new.txt
 	mv .venv-uv/new.txt constraints.txt && rm -rf .venv-uv
 
 clean:

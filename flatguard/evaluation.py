@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from flatguard import job, runner
 from flatguard.allowance import Allowance, Limits
-from flatguard.errors import RunFolderError, UsageError
+from flatguard.errors import RunFolderError, UsageError, one_line
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
-from flatguard.masking.verdict import TOLERANCE, Verdict, judge
+from flatguard.masking.verdict import TOLERANCE, VERDICT, Verdict, judge
 from flatguard.observer import Observer, Silent
 from flatguard.probes.plan import LEVELS, Checks, probe
+from flatguard.reporting.draw import draw_report
 from flatguard.runs import store
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.spec import RunSpec, make_spec
@@ -36,7 +37,6 @@ from flatguard.targets.datasets import ArrayDataset, Dataset
 from flatguard.targets.target import Target, make_target
 
 REPORTS = Path("reports")
-SUMMARY, VERDICT = "summary.json", "verdict.json"
 FROM_PYTHON = "a module from Python"
 
 
@@ -106,6 +106,7 @@ def evaluate(
     if checks != "none" and run.complete:
         probe(resolved, run, level, others, observer, allowance)
     _derive(run, tolerance, time.perf_counter() - began)
+    _draw(run, observer)
     return run
 
 
@@ -179,7 +180,9 @@ def audit(
         loaded = _loaded_again(run, model, data)
         others = _surrogates(surrogates, level, loaded)
         probe(loaded, run, level, others, observer or Silent())
-    return _derive(run, tolerance, _seconds(run))
+    verdict = _derive(run, tolerance, _seconds(run))
+    _draw(run, observer or Silent())
+    return verdict
 
 
 def _seconds(run: store.Run) -> float:
@@ -195,9 +198,20 @@ def _derive(run: store.Run, tolerance: float, seconds: float) -> Verdict:
     verdict = judge(Evidence.of(run), tolerance)
     store.write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
     summary = summarise(run, verdict, seconds)
-    store.write_text(run.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
+    store.write_text(run.path / store.SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
     run.__dict__.pop("summary", None)
     return verdict
+
+
+def _draw(run: store.Run, observer: Observer) -> None:
+    """Draw the report; whatever goes wrong there, the run and its verdict are kept."""
+    try:
+        draw_report(run)
+    except Exception as error:
+        observer.said(
+            f"the report was not drawn: {one_line(error)}; the run is kept, draw it with "
+            f"flatguard report {run.path}"
+        )
 
 
 def _level(checks: str, tolerance: float) -> Checks:
@@ -208,19 +222,6 @@ def _level(checks: str, tolerance: float) -> Checks:
             return cast(Checks, level)
     levels = ", ".join(get_args(Checks))
     raise UsageError(f"--checks: expected one of {levels}, got {checks!r}")
-
-
-def verdict_of(run: store.Run) -> Verdict:
-    """The verdict that stands beside a run's evidence.
-
-    Raises:
-        RunFolderError: there is none, or it is damaged; `audit` writes it anew.
-    """
-    file = run.path / VERDICT
-    if not file.is_file():
-        raise RunFolderError(f"{run.path} has no verdict yet; flatguard audit {run.path}")
-    verdict: Verdict = store.parse(Verdict, file)
-    return verdict
 
 
 def _surrogates(named: Sequence[str | Target], checks: Checks, resolved: job.Job) -> list[Target]:

@@ -221,7 +221,7 @@ def _attack_block(
     seconds = {"attack": attacked - began, "check": checked - attacked}
     if table is not None:
         seconds["layers"] = time.perf_counter() - checked
-    writer.commit(samples, adversarial, facts, seconds, table)
+    writer.commit(samples, batch.images, adversarial, facts, seconds, table)
 
 
 def _layer_table(
@@ -334,7 +334,11 @@ def _manifest(
             notes=job.target.notes,
         ),
         data=store.DataFacts(
-            name=job.dataset.name, size=len(job.dataset), sha256=clean.sha256, image_shape=shape
+            name=job.dataset.name,
+            size=len(job.dataset),
+            sha256=clean.sha256,
+            image_shape=shape,
+            classes=job.dataset.classes,
         ),
         blocks=tuple(_plan(job)),
         versions=versions(),

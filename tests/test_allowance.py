@@ -9,7 +9,8 @@ from support import digits
 import flatguard
 from flatguard.allowance import Allowance, Limits
 from flatguard.errors import BudgetSpent, UsageError
-from flatguard.evaluation import audit, verdict_of
+from flatguard.evaluation import audit
+from flatguard.masking.verdict import verdict_of
 from flatguard.runs.probe_store import load_probes
 
 PGD = {"attack_args": {"steps": 20, "alpha": 0.02}, "eps": digits.EPS}

@@ -12,6 +12,7 @@ from rich.text import Text
 from flatguard.geometry.budget import Budget
 from flatguard.masking.verdict import Verdict
 from flatguard.recording.layers import layer_median
+from flatguard.reporting.draw import report_of
 from flatguard.runs.store import Run
 
 COLOURS = {
@@ -36,7 +37,8 @@ def show(run: Run, verdict: Verdict) -> None:
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
     _show_verdict(console, verdict)
-    console.print(f"\n{run.path}", markup=False)
+    page = report_of(run).html
+    console.print(f"\n{page if page.is_file() else run.path}", markup=False)
 
 
 def _show_verdict(console: Console, verdict: Verdict) -> None:

@@ -155,7 +155,8 @@ def command(
     from flatguard.attacks import parse_args
     from flatguard.cli.gated import conclude, configured
     from flatguard.cli.progress import Watcher
-    from flatguard.evaluation import evaluate, verdict_of
+    from flatguard.evaluation import evaluate
+    from flatguard.masking.verdict import verdict_of
 
     fields: dict[str, Any] = {
         "model": model,

@@ -15,7 +15,7 @@ from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Config, Thresholds
 from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
-from flatguard.masking.verdict import Verdict
+from flatguard.masking.verdict import Verdict, verdict_of
 from flatguard.observer import Observer, Silent
 from flatguard.runs.store import Run
 from flatguard.targets import Target
@@ -88,6 +88,9 @@ def pass_through(
         )  # fmt: skip
 
     fetched = cache.fetch(key_of(content), content, attack_it)
-    verdict = audit(fetched.run, tolerance=thresholds.max_overestimate)
+    if fetched.cached:
+        verdict = audit(fetched.run, tolerance=thresholds.max_overestimate)
+    else:
+        verdict = verdict_of(fetched.run)
     found = tuple(outcomes(fetched.run, verdict, thresholds))
     return Judged(fetched.run, verdict, found, fetched.cached)

@@ -57,13 +57,14 @@ def distance(x: Tensor, reference: Tensor, norm: Norm) -> Tensor:
     Returns:
         `(n,)`: L1 and L2 are summed in float64, so that 150,528 values cost no digits.
     """
-    return _size((x - reference).flatten(1), norm)
+    return _size((x - reference).abs_().flatten(1), norm)
 
 
 def _size(difference: Tensor, norm: Norm) -> Tensor:
+    """Of each row of magnitudes."""
     size: Tensor
     if norm in ("Linf", "none"):
-        size = difference.abs().amax(dim=1)  # vector_norm takes twenty times as long on a CPU
+        size = difference.amax(dim=1)  # vector_norm takes twenty times as long on a CPU
     elif norm == "L0":
         changed = (difference != 0).sum(dim=1).float()
         size = torch.where(difference.isnan().any(dim=1), math.nan, changed)
@@ -74,39 +75,40 @@ def _size(difference: Tensor, norm: Norm) -> Tensor:
     return size
 
 
-def distance_to(x: Tensor, references: Tensor, index: Tensor, norm: Norm) -> Tensor:
-    """The distance of row i of `x` from `references[index[i]]`, a few rows at a time."""
-    return distances_to(x, references, index, (norm,))[0]
+class Distances:
+    """How far rows are from the images that they are said to come from.
 
+    Args:
+        references: `(n, ...)`.
 
-def distances_to(
-    x: Tensor, references: Tensor, index: Tensor, norms: tuple[Norm, ...]
-) -> list[Tensor]:
-    """The same in several norms of one difference.
-
-    Cost: no more than `CHUNK_VALUES` differences exist at once, 12 MB with their float64 copies,
-    where a batch of 128 images of 3×224×224 would take 300 MB.
+    Cost: the differences of a few rows exist at once, `CHUNK_VALUES` of them, in memory that is
+    kept from call to call: to ask the system for it anew costs more than the arithmetic.
     """
-    if not len(x):
-        return [torch.zeros(0, device=x.device) for _ in norms]
-    size = max(1, CHUNK_VALUES // max(1, x[0].numel()))
-    if len(x) <= size:
-        difference = (x - _rows(references, index)).flatten(1)
-        return [_size(difference, norm) for norm in norms]
-    parts: list[list[Tensor]] = [[] for _ in norms]
-    for rows, numbers in zip(x.split(size), index.split(size), strict=True):
-        difference = (rows - references[numbers]).flatten(1)
-        for part, norm in zip(parts, norms, strict=True):
-            part.append(_size(difference, norm))
-    return [torch.cat(part) for part in parts]
 
+    def __init__(self, references: Tensor):
+        self._references = references.flatten(1)
+        self._memory = references.new_empty(0)
 
-def _rows(references: Tensor, index: Tensor) -> Tensor:
-    """`references[index]`, without a copy where that is all of them in their order."""
-    in_order = torch.arange(len(index), device=index.device)
-    if len(index) == len(references) and torch.equal(index, in_order):
-        return references
-    return references[index]
+    def to(self, x: Tensor, index: Tensor, norms: tuple[Norm, ...]) -> list[Tensor]:
+        """The distance of row i of `x` from `references[index[i]]`, `(m,)` in each norm."""
+        if not len(x):
+            return [torch.zeros(0, device=x.device) for _ in norms]
+        size = max(1, CHUNK_VALUES // max(1, x[0].numel()))
+        parts: list[list[Tensor]] = [[] for _ in norms]
+        for rows, numbers in zip(x.split(size), index.split(size), strict=True):
+            difference = self._difference(rows.flatten(1), numbers)
+            for part, norm in zip(parts, norms, strict=True):
+                part.append(_size(difference, norm))
+        return [torch.cat(part) if len(part) > 1 else part[0] for part in parts]
+
+    def _difference(self, rows: Tensor, numbers: Tensor) -> Tensor:
+        if self._memory.numel() < rows.numel():
+            self._memory = self._references.new_empty(rows.numel())
+        chosen = self._memory[: rows.numel()].view(len(rows), -1)
+        torch.index_select(self._references, 0, numbers, out=chosen)
+        if rows.dtype != chosen.dtype:
+            return (rows - chosen).abs_()
+        return torch.sub(rows, chosen, out=chosen).abs_()
 
 
 def parse_eps(text: str) -> float:

@@ -7,7 +7,7 @@ depends on either.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -64,6 +64,11 @@ class Evidence:
     @classmethod
     def of(cls, run: Run) -> Evidence:
         """The evidence in a run folder."""
+        return replace(cls.of_samples(run), trajectory=run.trajectory)
+
+    @classmethod
+    def of_samples(cls, run: Run) -> Evidence:
+        """All but the trajectory, which may be large, for who needs only what fell to what."""
         probes = {
             name: ProbeEvidence(
                 {**facts.facts, "ran": facts.ran, "sample_forwards": facts.sample_forwards},
@@ -78,7 +83,7 @@ class Evidence:
             attack=run.spec.attack,
             attack_args=run.manifest.attack_args,
             samples=run.samples,
-            trajectory=run.trajectory,
+            trajectory=pd.DataFrame(),
             probes=probes,
             complete=run.complete,
             stopped=_stopped(run, probes),

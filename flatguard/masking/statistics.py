@@ -8,13 +8,13 @@ from collections.abc import Sequence
 CONFIDENCE_LEVEL = 0.95
 
 
-def interval(successes: int, trials: int) -> tuple[float, float]:
-    """The exact (Clopper-Pearson) 95% interval of a proportion; (0, 1) without trials."""
+def interval(successes: int, trials: int, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
+    """The exact (Clopper-Pearson) interval of a proportion; (0, 1) without trials."""
     from scipy.stats import binomtest
 
     if not trials:
         return 0.0, 1.0
-    found = binomtest(successes, trials).proportion_ci(CONFIDENCE_LEVEL, method="exact")
+    found = binomtest(successes, trials).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
 
 

@@ -7,15 +7,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from flatguard.errors import RunFolderError
 from flatguard.masking.checks import CORE, run_checks
 from flatguard.masking.checks.gradient_truth import USEFUL, truth_of
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.finding import Finding
 from flatguard.masking.mechanism import Mechanism, mechanism_of
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
+from flatguard.runs.store import Run, parse
 
 Word = Literal["vulnerable", "consistent", "overestimated", "masked", "inconclusive"]
 TOLERANCE = 0.05
+VERDICT = "verdict.json"
 ENOUGH_QUERIES = 2000
 
 EXIT_CODES: dict[Word, int] = {
@@ -67,6 +70,19 @@ class Verdict(BaseModel):
     def exit_code(self) -> int:
         """0 for a number that may be believed, 1 for one that may not, 3 where it is open."""
         return EXIT_CODES[self.verdict]
+
+
+def verdict_of(run: Run) -> Verdict:
+    """The verdict that stands beside a run's evidence.
+
+    Raises:
+        RunFolderError: there is none, or it is damaged; `audit` writes it anew.
+    """
+    file = run.path / VERDICT
+    if not file.is_file():
+        raise RunFolderError(f"{run.path} has no verdict yet; flatguard audit {run.path}")
+    verdict: Verdict = parse(Verdict, file)
+    return verdict
 
 
 def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import NO_ORDER, Order
-from flatguard.geometry.budget import CHUNK_VALUES, Budget, Norm, distance_to
+from flatguard.geometry.budget import CHUNK_VALUES, Budget, Distances, Norm
 from flatguard.geometry.precision import wide, wide_type
 
 UNASSIGNED = -1
@@ -43,6 +43,23 @@ class How(IntEnum):
     UNIQUE = 2
     ORDER = 3
     SEQUENCE = 4
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where the rows of a call belong, `(m,)` each.
+
+    Attributes:
+        sample: the number of the clean image, `UNASSIGNED` where it is not certain.
+        how: the step of the cascade, a `How`.
+        linf: the distance from that image, float64; NaN where there is none.
+        l2: the same in L2.
+    """
+
+    sample: Tensor
+    how: Tensor
+    linf: Tensor
+    l2: Tensor
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,7 @@ class Attribution:
         self._eps = budget.eps if budget is not None and budget.eps is not None else 0.0
         self._last: Tensor | None = None
         self._squares: Tensor | None = None
+        self._distances = Distances(images)
 
     @cached_property
     def _reach(self) -> _Reach:
@@ -107,7 +125,9 @@ class Attribution:
         if torch.equal(batch, self._images):
             self._active = torch.arange(len(batch), device=batch.device)
         else:
-            sample = self._unique(batch)
+            guess = self._guess(batch)
+            (apart,) = self._distances.to(batch, guess, (self._norm,))
+            sample = self._unique(batch, guess, apart)
             certain = bool((sample != UNASSIGNED).all())
             self._active = sample if certain else None
         return before
@@ -116,21 +136,36 @@ class Attribution:
         """The run is over; `before` is what `begin_run` returned."""
         self._active = before
 
-    def assign(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The sample of each row, `UNASSIGNED` where it is not certain, and `How`; `(m,)` each."""
+    def assign(self, rows: Tensor) -> Assignment:
+        """The sample of each row of a call, how it is known, and how far the row is from it."""
         if rows.shape[1:] != self._images.shape[1:]:
             sample = torch.full((len(rows),), UNASSIGNED, device=rows.device)
-            return sample, torch.zeros_like(sample)
+            missing = torch.full_like(sample, torch.nan, dtype=wide_type(rows))
+            return Assignment(sample, torch.zeros_like(sample), missing, missing)
         known = self._by_declaration(len(rows))
         if known is not None:
-            return known, torch.full_like(known, How.DECLARED)
-        sample = self._unique(rows)
+            _, linf, l2 = self._apart_from(rows, known)
+            return Assignment(known, torch.full_like(known, How.DECLARED), linf, l2)
+        guess = self._guess(rows)
+        apart, linf, l2 = self._apart_from(rows, guess)
+        sample = self._unique(rows, guess, apart)
+        self._last = sample
+        if sample is guess and not self._order.sequential:
+            return Assignment(sample, torch.full_like(sample, How.UNIQUE), linf, l2)
         how = torch.where(sample != UNASSIGNED, How.UNIQUE, How.UNASSIGNED)
         self._force_by_order(rows, sample, how)
         if self._order.sequential:
             self._continue_sequence(sample, how)
-        self._last = sample
-        return sample, how
+        _, linf, l2 = self._apart_from(rows, sample.clamp_min(0))
+        nowhere = sample == UNASSIGNED
+        linf, l2 = (size.masked_fill(nowhere, torch.nan) for size in (linf, l2))
+        return Assignment(sample, how, linf, l2)
+
+    def _apart_from(self, rows: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Distances of each row from its image in the attack's norm, Linf and L2, `(m,)` each."""
+        norms: tuple[Norm, ...] = tuple(dict.fromkeys((self._norm, "Linf", "L2")))
+        found = dict(zip(norms, self._distances.to(rows, numbers, norms), strict=True))
+        return found[self._norm], wide(found["Linf"]), wide(found["L2"])
 
     def _by_declaration(self, count: int) -> Tensor | None:
         if self._active is not None:
@@ -145,10 +180,14 @@ class Attribution:
             return whole.repeat_interleave(count // n)
         return whole.repeat(count // n)
 
-    def _unique(self, rows: Tensor) -> Tensor:
-        """Check one likely image for each row; only rows that this leaves open see all images."""
-        guess = self._guess(rows)
-        near = distance_to(rows, self._images, guess, self._norm) < self._reach.safe[guess]
+    def _unique(self, rows: Tensor, guess: Tensor, apart: Tensor) -> Tensor:
+        """Only rows that are not safely near their likely image, `apart` from it, see all.
+
+        Returns `guess` itself where it is right throughout, as it is in nearly every call.
+        """
+        near = apart < self._reach.safe[guess]
+        if bool(near.all()):
+            return guess
         sample = torch.where(near, guess, UNASSIGNED)
         left = (~near).nonzero()[:, 0]
         for numbers in left.split(self._rows_at_once()):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from flatguard.geometry.budget import distances_to
 from flatguard.geometry.decision import confidence, cross_entropy, margin
 from flatguard.geometry.named_losses import NamedLoss
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
-from flatguard.recording.attribution import UNASSIGNED
+from flatguard.recording.attribution import UNASSIGNED, Assignment
 from flatguard.targets.head import RELATIVE_TOLERANCE, Head, as_matrix, relative_mismatch
 
 COLUMNS = (
@@ -30,33 +29,71 @@ def loss_columns(name: str) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class HeadCall:
-    """What the head took and gave in one call of the model."""
+    """What the head took, as `(m,)` norms, and gave, `(m, k)`, in one call of the model."""
 
-    features: Tensor
+    feature_norm: Tensor
     output: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, output: Tensor) -> HeadCall | None:
+        """None if the layer did not work on a vector a row."""
+        flat, given = as_matrix(features), as_matrix(output)
+        return None if flat is None or given is None else cls(feature_norm(flat), given.clone())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What calls of the model showed, before anything is computed from it, a row each.
+
+    Many calls are measured at once: with ten classes, arithmetic on the rows of one call is
+    all overhead.
+
+    Attributes:
+        sample: `(m,)`, the index of the row's clean image, or `UNASSIGNED`.
+        distances: `(m, 2)` float64, from that image in Linf and L2; NaN where there is none.
+        logits: `(m, k)`.
+        head_output: `(m, k)`; NaN where the head was not seen.
+        feature_norm: `(m,)`; NaN where the head was not seen.
+    """
+
+    sample: Tensor
+    distances: Tensor
+    logits: Tensor
+    head_output: Tensor
+    feature_norm: Tensor
+
+    @classmethod
+    def of(cls, assigned: Assignment, logits: Tensor, head_call: HeadCall | None) -> Seen:
+        """One call; the tensors are copies, which no attack can change later."""
+        distances = torch.stack([assigned.linf, assigned.l2], dim=1)
+        if head_call is not None and head_call.output.shape == logits.shape:
+            output, norm = head_call.output, head_call.feature_norm
+        else:
+            output = torch.full_like(logits, torch.nan)
+            norm = torch.full_like(assigned.l2, torch.nan)
+        return cls(assigned.sample, distances, logits.clone(), output, norm)
+
+    @classmethod
+    def joined(cls, calls: Sequence[Seen]) -> Seen:
+        """Calls on the same number of classes, one after the other."""
+        parts = [getattr(call, field.name) for field in fields(cls) for call in calls]
+        n = len(calls)
+        return cls(*(torch.cat(parts[i : i + n]) for i in range(0, len(parts), n)))
 
 
 def measure(
-    images: Tensor,
-    logits: Tensor,
-    sample: Tensor,
-    clean: Tensor,
+    seen: Seen,
     labels: Tensor,
     head: Head | None,
-    head_call: HeadCall | None,
     log_weight_norm_squared: float,
     losses: Sequence[NamedLoss] = (),
 ) -> Tensor:
-    """Measure every row of a call.
+    """Measure every row.
 
     Args:
-        images: `(m, ...)`, what the model was called with.
-        logits: `(m, k)`.
-        sample: `(m,)`, the row's index into `clean` and `labels`, or `UNASSIGNED`.
-        clean: `(n, ...)`.
-        labels: `(n,)`.
+        seen: m rows.
+        labels: `(n,)`, of the clean images.
         head: the proven head, or None.
-        head_call: what the head did in this very call, or None.
         log_weight_norm_squared: log ‖W‖² of the head.
         losses: beside cross-entropy, each with its three `loss_columns`.
 
@@ -65,24 +102,23 @@ def measure(
         measured: what needs a label or a clean image, in unassigned rows; geometry, where the
         head's output does not explain the logits.
     """
-    known = sample != UNASSIGNED
-    index = sample.clamp_min(0)
-    proof = _proven(logits, head, head_call)
+    logits, known = seen.logits, seen.sample != UNASSIGNED
+    own = labels[seen.sample.clamp_min(0)]
+    proof = _proven(seen, head)
     log_trace, norm = _geometry(logits, proof)
-    linf, l2 = _distances(images, clean, index)
     columns = {
-        "loss": _where(known, cross_entropy(logits, labels[index])),
+        "loss": _where(known, cross_entropy(logits, own)),
         "log_kappa": log_trace + log_weight_norm_squared,
         "trace": log_trace.exp(),
         "feature_norm": norm,
         "confidence": confidence(logits),
-        "margin": _where(known, margin(logits, labels[index])),
+        "margin": _where(known, margin(logits, own)),
         "prediction": logits.argmax(dim=1),
-        "linf": _where(known, linf),
-        "l2": _where(known, l2),
+        "linf": seen.distances[:, 0],
+        "l2": seen.distances[:, 1],
     }
     for loss in losses:
-        found = _other_loss(loss, logits, labels[index], proof)
+        found = _other_loss(loss, logits, own, proof)
         for name, values in zip(loss_columns(loss.name), found, strict=True):
             columns[name] = _where(known, values)
     return torch.stack([values.to(torch.float64) for values in columns.values()], dim=1)
@@ -96,7 +132,8 @@ def _other_loss(
     if proof is None:
         missing = torch.full_like(values, torch.nan)
         return [values, missing, missing]
-    trace = loss.trace(logits, labels, proof.features)
+    # A trace needs its features' norms only, and (m, 1) features have themselves as norms.
+    trace = loss.trace(logits, labels, proof.feature_norm[:, None])
     measured = proof.rows & ~trace.log_abs.isnan()
     log_abs = trace.log_abs + proof.log_scale_squared
     return [values, _where(measured, trace.sign.to(log_abs)), _where(measured, log_abs)]
@@ -104,22 +141,19 @@ def _other_loss(
 
 @dataclass(frozen=True)
 class _Proof:
-    """The head's inputs, `(m, d)`, the rows where it is the head, and 2 log a of its scale."""
+    """‖φ‖, `(m,)`, the rows where the layer is the head, and 2 log a of its scale."""
 
-    features: Tensor
+    feature_norm: Tensor
     rows: Tensor
     log_scale_squared: float
 
 
-def _proven(logits: Tensor, head: Head | None, call: HeadCall | None) -> _Proof | None:
-    if head is None or call is None:
+def _proven(seen: Seen, head: Head | None) -> _Proof | None:
+    if head is None:
         return None
-    features, output = as_matrix(call.features), as_matrix(call.output)
-    if features is None or output is None or output.shape != logits.shape:
-        return None
-    rows = relative_mismatch(logits, output, head.scale) <= RELATIVE_TOLERANCE
+    rows = relative_mismatch(seen.logits, seen.head_output, head.scale) <= RELATIVE_TOLERANCE
     # tr H is taken in the layer's own weights W; the logits are a W φ.
-    return _Proof(features, rows, _log_squared(head.scale))
+    return _Proof(seen.feature_norm, rows, _log_squared(head.scale))
 
 
 @lru_cache
@@ -131,17 +165,9 @@ def _geometry(logits: Tensor, proof: _Proof | None) -> tuple[Tensor, Tensor]:
     if proof is None:
         missing = torch.full((len(logits),), torch.nan, dtype=torch.float64, device=logits.device)
         return missing, missing
-    norm = feature_norm(proof.features)
+    norm = proof.feature_norm
     log_trace = log_sum_p_one_minus_p(logits) + 2.0 * norm.log() + proof.log_scale_squared
     return _where(proof.rows, log_trace), _where(proof.rows, norm)
-
-
-def _distances(images: Tensor, clean: Tensor, index: Tensor) -> list[Tensor]:
-    """In Linf and in L2."""
-    if images.shape[1:] != clean.shape[1:]:
-        missing = torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
-        return [missing, missing]
-    return [size.double() for size in distances_to(images, clean, index, ("Linf", "L2"))]
 
 
 def _where(condition: Tensor, values: Tensor) -> Tensor:

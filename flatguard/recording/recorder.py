@@ -14,9 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ from flatguard.geometry.budget import Budget
 from flatguard.geometry.named_losses import NamedLoss, parse_losses
 from flatguard.randomness import preserved
 from flatguard.recording.attribution import UNASSIGNED, Attribution
-from flatguard.recording.measure import HeadCall, measure
+from flatguard.recording.measure import HeadCall, Seen, measure
 from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, to_frame, with_names
 from flatguard.recording.waypoints import Waypoints
 from flatguard.targets.head import Head, HeadSearch, find_head
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 HEAD_PROOF_IMAGES = 8
 PIECE_ROWS = 20_000
 """A sink gets about this many rows at a time: 2 MB."""
+
+PENDING_VALUES = 200_000
+"""So many logits wait to be measured together: 20,000 rows of ten classes, 200 of a thousand."""
 
 GRADIENTS_LATE = 16
 """So many calls are kept back from a sink, because their gradients may still come."""
@@ -106,6 +111,8 @@ class Recorder:
         self._log_weight_norm = math.nan
         self._head_call: HeadCall | None = None
         self._gradient_rows: GradientRows | None = None
+        self._pending: list[_Pending] = []
+        self._pending_values = 0
         self._kept: list[CallRows] = []
         self._kept_rows = 0
         self._handles: list[Any] = []
@@ -187,10 +194,12 @@ class Recorder:
 
     def trajectory(self) -> pd.DataFrame:
         """A row per sample and call; see `flatguard.recording.trajectory` for the columns."""
+        self._measure_pending()
         return with_names(self._stored(self._kept), self.segments)
 
     def flush(self, keep: int = 0) -> None:
         """Send the sink all calls but the last `keep`."""
+        self._measure_pending()
         if self._sink is None or len(self._kept) <= keep:
             return
         sent = self._kept[: len(self._kept) - keep]
@@ -215,7 +224,8 @@ class Recorder:
 
     def _after_head(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.head is not None and module is self.head.module and inputs:
-            self._head_call = HeadCall(inputs[0].detach(), output.detach())
+            with torch.no_grad():
+                self._head_call = HeadCall.of(inputs[0].detach(), output.detach())
 
     def _after_call(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any
@@ -245,25 +255,53 @@ class Recorder:
                 f"expected labels below {logits.shape[1]}, as the model has so many classes; got "
                 f"{int(self._labels.max())}"
             )
-        sample, how = self._attribution.assign(rows)
+        assigned = self._attribution.assign(rows)
         if self._waypoints is not None and self._segment != BOOKKEEPING:
-            self._waypoints.add(self.calls, sample, rows)
-        values = measure(
-            rows, logits, sample, self._images, self._labels,
-            self.head, self._head_call, self._log_weight_norm, self._losses,
-        )  # fmt: skip
-        call = CallRows(
-            self.calls, self._segment, sample.cpu().numpy(), how.cpu().numpy(),
-            values.cpu().numpy(), self._gradient_rows,
-        )  # fmt: skip
+            self._waypoints.add(self.calls, assigned.sample, rows)
+        seen = Seen.of(assigned, logits, self._head_call)
+        if self._pending and self._pending[0].seen.logits.shape[1] != logits.shape[1]:
+            self._measure_pending()
+        self._pending.append(
+            _Pending(self.calls, self._segment, assigned.how, seen, self._gradient_rows)
+        )
+        self._pending_values += logits.numel()
         if self.first_nonfinite is None and not bool(torch.isfinite(logits).all()):
             self.first_nonfinite = self.calls
         self.calls += 1
-        self.rows_unassigned += int((call.sample == UNASSIGNED).sum())
-        self._kept.append(call)
+        self.rows_unassigned += int((assigned.sample == UNASSIGNED).sum())
         self._kept_rows += len(rows)
+        if self._pending_values >= PENDING_VALUES:
+            self._measure_pending()
         if self._sink is not None and self._kept_rows >= PIECE_ROWS:
             self.flush(keep=GRADIENTS_LATE if self._gradients else 0)
+
+    def _measure_pending(self) -> None:
+        if not self._pending:
+            return
+        with torch.no_grad():
+            seen = Seen.joined([call.seen for call in self._pending])
+            values = measure(seen, self._labels, self.head, self._log_weight_norm, self._losses)
+        sizes = [len(call.how) for call in self._pending]
+        numbers, sample = values.cpu().numpy(), seen.sample.cpu().numpy()
+        ends = np.cumsum(sizes)
+        for call, start, end in zip(self._pending, ends - sizes, ends, strict=True):
+            rows = slice(start, end)
+            how = call.how.cpu().numpy()
+            self._kept.append(
+                CallRows(call.call, call.segment, sample[rows], how, numbers[rows], call.gradients)
+            )
+        self._pending, self._pending_values = [], 0
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A recorded call that is not measured yet."""
+
+    call: int
+    segment: int
+    how: Tensor
+    seen: Seen
+    gradients: GradientRows | None
 
 
 def _known_losses(names: Sequence[str]) -> tuple[NamedLoss, ...]:

@@ -10,7 +10,8 @@ from flatguard.allowance import NO_LIMITS, Limits
 from flatguard.attacks.monitor import Segment
 from flatguard.runs.spec import RunSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 added the clean images of a block and the names of the classes; what lacks them is read."""
 
 
 class BlockPlan(BaseModel):
@@ -41,7 +42,7 @@ class TargetFacts(BaseModel):
 
 
 class DataFacts(BaseModel):
-    """What it was attacked on."""
+    """What it was attacked on; `classes` are their names in the labels' order, where known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +50,7 @@ class DataFacts(BaseModel):
     size: int
     sha256: str
     image_shape: tuple[int, ...]
+    classes: tuple[str, ...] | None = None
 
 
 class Manifest(BaseModel):

@@ -10,11 +10,12 @@
           trajectory.parquet       a row per sample and model call
           layers.parquet           a row per sample, layer and point; only with --layers
           adversarial.safetensors  `adversarial`: (n, channels, height, width) float32
+          clean.safetensors        `clean`: the same images before, in uint8 where that is exact
         probes/twins/              our own experiments on the target; see `probe_store`
         failed/00000/              a block whose attack raised after its first model call
           failure.json             counts and the error
           trajectory.parquet       what was recorded until then
-      summary.json verdict.json    derived; may be thrown away
+      summary.json verdict.json    derived; may be thrown away, as may report.*
 
 The manifest is written before the first block and never again. A block is written under a
 temporary name and renamed when it is whole, so it is there completely or not at all. A run
@@ -29,6 +30,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,20 +41,23 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from flatguard.errors import RunFolderError, one_line
-from flatguard.recording.trajectory import to_frame, with_names
+from flatguard.recording.trajectory import BOOKKEEPING, to_frame, with_names
 from flatguard.runs.facts import FORMAT_VERSION, BlockFailure
 from flatguard.runs.facts import BlockFacts as BlockFacts
 from flatguard.runs.facts import BlockPlan as BlockPlan
 from flatguard.runs.facts import DataFacts as DataFacts
 from flatguard.runs.facts import Manifest as Manifest
 from flatguard.runs.facts import TargetFacts as TargetFacts
+from flatguard.runs.images import as_bytes, as_floats, load_images, save_images
 from flatguard.runs.spec import RunSpec
 
-EVIDENCE = "evidence"
+EVIDENCE, SUMMARY = "evidence", "summary.json"
 BLOCKS, FAILED = "blocks", "failed"
 SAMPLES, TRAJECTORY = "samples.parquet", "trajectory.parquet"
 LAYERS = "layers.parquet"
-ADVERSARIAL = "adversarial.safetensors"
+ADVERSARIAL, CLEAN = "adversarial.safetensors", "clean.safetensors"
+PLACE = ("sample", "call", "segment")
+"""The columns that say where a row of a trajectory belongs."""
 
 
 def check_new(path: Path) -> None:
@@ -137,6 +142,7 @@ class BlockWriter:
     def commit(
         self,
         samples: pd.DataFrame,
+        clean: Tensor,
         adversarial: Tensor,
         facts: BlockFacts,
         seconds: dict[str, float],
@@ -148,7 +154,8 @@ class BlockWriter:
             samples.to_parquet(self._folder / SAMPLES, compression="zstd", index=False)
             if layers is not None:
                 layers.to_parquet(self._folder / LAYERS, compression="zstd", index=False)
-            _save_images(self._folder / ADVERSARIAL, adversarial)
+            save_images(self._folder / ADVERSARIAL, adversarial.float())
+            save_images(self._folder / CLEAN, as_bytes(clean))
             files = {file.name: sha256(file) for file in sorted(self._folder.iterdir())}
             whole = facts.model_copy(update={"files": files})
             write_text(self._folder / "block.json", whole.model_dump_json(indent=2))
@@ -176,12 +183,6 @@ class BlockWriter:
         if self._parquet is not None:
             self._parquet.close()
             self._parquet = None
-
-
-def _save_images(file: Path, images: Tensor) -> None:
-    from safetensors.torch import save_file
-
-    save_file({"adversarial": images.cpu().float().contiguous()}, file)
 
 
 def write_text(file: Path, text: str) -> None:
@@ -259,6 +260,22 @@ class Run:
         table["part"] = table["part"].astype("category")  # blocks may know different parts
         return table
 
+    def paths(self, *columns: str) -> Iterator[pd.DataFrame]:
+        """The attack's own calls, block by block, with a few measured columns only.
+
+        Rows that belong to no sample for certain, and the library's bookkeeping, are left out; a
+        sample's rows are in the order of its calls.
+        """
+        for block in self.blocks:
+            file = self._folder(block.plan.index) / TRAJECTORY
+            if TRAJECTORY not in block.files:
+                continue
+            with reading(file):
+                rows = pd.read_parquet(file, columns=[*PLACE, *columns])
+            rows = rows[rows["sample"].notna() & (rows["segment"] != BOOKKEEPING)]
+            ordered = rows.sort_values(["sample", "call"], kind="stable", ignore_index=True)
+            yield ordered.astype({"sample": "int64"})
+
     def failed_trajectory(self, block: int) -> pd.DataFrame:
         """What was recorded of a block before its attack raised; columns as in `trajectory`.
 
@@ -296,7 +313,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The derived numbers, as `flatguard evaluate --json` prints them."""
-        file = self.path / "summary.json"
+        file = self.path / SUMMARY
         if not file.is_file():
             raise RunFolderError(f"{self.path} has no summary; the run did not end")
         with reading(file):
@@ -305,12 +322,18 @@ class Run:
 
     def adversarial(self, block: int) -> Tensor:
         """One block's adversarial images, `(n, channels, height, width)` float32."""
-        from safetensors.torch import load_file
-
         file = self._folder(block) / ADVERSARIAL
         with reading(file):
-            images: Tensor = load_file(file)["adversarial"]
-        return images
+            return load_images(file)
+
+    def clean(self, block: int) -> Tensor | None:
+        """The same images before the attack; None in a run of format 1, which kept none."""
+        file = self._folder(block) / CLEAN
+        facts = next(facts for facts in self.blocks if facts.plan.index == block)
+        if CLEAN not in facts.files:
+            return None
+        with reading(file):
+            return as_floats(load_images(file))
 
     def adversarial_sha256(self) -> str:
         """SHA-256 over all adversarial images: float32 NCHW bytes in data set order."""

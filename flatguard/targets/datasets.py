@@ -29,6 +29,9 @@ CIFAR = {
     "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
     "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz"),
 }
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 CIFAR_HOST = "www.cs.toronto.edu"
 
 
@@ -44,7 +47,14 @@ class Batch:
 
 
 class Dataset(ABC):
-    """An ordered set of labelled images. Subclasses serve raw slices; the checks are here."""
+    """An ordered set of labelled images. Subclasses serve raw slices; the checks are here.
+
+    Attributes:
+        name: as it is shown.
+        classes: their names in the order of the labels; None where they are not known.
+    """
+
+    classes: tuple[str, ...] | None = None
 
     def __init__(self, name: str, length: int):
         if length == 0:
@@ -217,7 +227,9 @@ def load_dataset(
     if name == "demo":
         from flatguard.targets import demo
 
-        return _folder_of(demo.image_files(), _label_in_name, None, "demo")
+        served = _folder_of(demo.image_files(), _label_in_name, None, "demo")
+        served.classes = CIFAR10_CLASSES
+        return served
     if name in CIFAR:
         return _cifar(name, n_examples, data_dir)
     if name == "imagenet":
@@ -316,7 +328,9 @@ def _class_folders(root: Path, preprocessing: str | None) -> Dataset:
     numeric = all(folder.name.isdecimal() for folder in folders)
     label = {f: int(f.name) if numeric else i for i, f in enumerate(folders)}
     labels = {file: label[folder] for file, folder in files}
-    return _folder_of([f for f, _ in files], labels.__getitem__, preprocessing, root.name)
+    served = _folder_of([f for f, _ in files], labels.__getitem__, preprocessing, root.name)
+    served.classes = None if numeric else tuple(folder.name for folder in folders)
+    return served
 
 
 def _label_in_name(file: Path) -> int:
@@ -366,7 +380,9 @@ def _cifar(name: str, n_examples: int | None, data_dir: Path) -> Dataset:
             images, labels = load(n_examples, str(data_dir))
     except Exception as error:  # torchvision raises RuntimeError, OSError, pickle's, ...
         raise DataError(f"{name} in {data_dir} cannot be read: {one_line(error)}") from error
-    return ArrayDataset(images, labels, name)
+    served = ArrayDataset(images, labels, name)
+    served.classes = CIFAR10_CLASSES if name == "cifar10" else None
+    return served
 
 
 def _imagenet(data_dir: Path, preprocessing: str | None) -> Dataset:

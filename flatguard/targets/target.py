@@ -123,8 +123,20 @@ def prepare(
 def first_look(target: Target, images: Tensor) -> Tensor:
     """The logits for a few images, or one line that says what is wrong with the model."""
     shape = tuple(images.shape[1:])
-    with model_errors(target.name, f"on images of shape {shape}"), torch.no_grad():
-        logits = target.model(images)
+    try:
+        with model_errors(target.name, f"on images of shape {shape}"), torch.no_grad():
+            logits = target.model(images)
+    except ModelError as error:
+        dtypes = {
+            weight.dtype for weight in target.model.parameters() if weight.is_floating_point()
+        }
+        if not dtypes or images.dtype in dtypes:
+            raise
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        raise ModelError(
+            f"{target.name}: expected a model that takes float32 images, got one of {names} that "
+            "does not; let its factory return model.float(), or its forward convert the images"
+        ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(

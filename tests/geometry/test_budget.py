@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatguard.geometry.budget import Budget, distance, distance_to, parse_eps, pretty_eps
+from flatguard.geometry.budget import Budget, Distances, distance, parse_eps, pretty_eps
 
 
 @given(numerator=st.integers(1, 255))
@@ -63,8 +63,13 @@ def test_distances_in_chunks_are_the_same(norm: str, monkeypatch: pytest.MonkeyP
     index = torch.randint(5, (11,), generator=generator)
     expected = distance(rows, references[index], norm)
     monkeypatch.setattr("flatguard.geometry.budget.CHUNK_VALUES", 100)  # two rows at a time
-    assert torch.equal(distance_to(rows, references, index, norm), expected)
-    assert distance_to(rows[:0], references, index[:0], norm).shape == (0,)
+    distances = Distances(references)
+    for some in (slice(11), slice(3), slice(3, 11)):  # memory kept from a larger call is no matter
+        (found,) = distances.to(rows[some], index[some], (norm,))
+        assert torch.equal(found, expected[some])
+    (exact,) = distances.to(rows.double(), index, (norm,))
+    assert torch.allclose(exact, expected.to(exact), rtol=1e-6)
+    assert distances.to(rows[:0], index[:0], (norm,))[0].shape == (0,)
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1", "L0"])

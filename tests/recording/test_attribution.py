@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatguard.attacks.monitor import Order
-from flatguard.geometry.budget import Budget
+from flatguard.geometry.budget import Budget, Distances
 from flatguard.recording.attribution import UNASSIGNED, Attribution, How, forced_by_order
 from flatguard.targets.datasets import Batch
 
@@ -17,9 +17,17 @@ def assign(
     budget: Budget | None = None,
     order: Order | None = None,
 ) -> list[int]:
-    sample, how = Attribution(images, budget, order or Order()).assign(rows)
-    assert ((sample == UNASSIGNED) == (how == How.UNASSIGNED)).all()
-    return sample.tolist()
+    found = Attribution(images, budget, order or Order()).assign(rows)
+    assert ((found.sample == UNASSIGNED) == (found.how == How.UNASSIGNED)).all()
+    if rows.shape[1:] != images.shape[1:]:
+        assert found.linf.isnan().all()
+        return found.sample.tolist()
+    away = Distances(images).to(rows, found.sample.clamp_min(0), ("Linf", "L2"))
+    for size, exact in zip((found.linf, found.l2), away, strict=True):
+        known = found.sample != UNASSIGNED
+        assert torch.equal(size[known], exact[known].double())
+        assert size[~known].isnan().all()
+    return found.sample.tolist()
 
 
 def some_images(n: int, seed: int = 0) -> torch.Tensor:
@@ -98,13 +106,13 @@ def test_a_run_on_a_subset_keeps_the_subsets_order() -> None:
     images, anything = some_images(6), some_images(3, seed=1)
     attribution = Attribution(images, Budget("Linf", 0.01))
     before = attribution.begin_run(images[[1, 3, 4]])
-    sample, how = attribution.assign(anything)
-    assert sample.tolist() == [1, 3, 4]
-    assert set(how.tolist()) == {How.DECLARED}
+    found = attribution.assign(anything)
+    assert found.sample.tolist() == [1, 3, 4]
+    assert set(found.how.tolist()) == {How.DECLARED}
     rows = torch.stack([images[1], anything[0], images[4]])[[0, 2]]
-    assert attribution.assign(rows)[0].tolist() == [1, 4]
+    assert attribution.assign(rows).sample.tolist() == [1, 4]
     attribution.end_run(before)
-    assert attribution.assign(anything)[0].tolist() == [UNASSIGNED] * 3
+    assert attribution.assign(anything).sample.tolist() == [UNASSIGNED] * 3
 
 
 def test_a_run_on_images_that_are_not_certain_declares_nothing() -> None:
@@ -112,7 +120,7 @@ def test_a_run_on_images_that_are_not_certain_declares_nothing() -> None:
     images[2] = images[1]
     attribution = Attribution(images, Budget("Linf", 0.01))
     attribution.begin_run(images[[1, 3]])
-    assert attribution.assign(some_images(2, seed=1))[0].tolist() == [UNASSIGNED] * 2
+    assert attribution.assign(some_images(2, seed=1)).sample.tolist() == [UNASSIGNED] * 2
 
 
 def test_order_forces_a_row_that_is_also_nearest() -> None:
@@ -120,13 +128,13 @@ def test_order_forces_a_row_that_is_also_nearest() -> None:
     far = images + 0.45 * (0.5 - images).sign()  # beyond every reach
     rows = images.clone()
     rows[2] = 0.6 * images[2] + 0.4 * far[2]
-    sample, how = Attribution(images, Budget("Linf", 0.01)).assign(rows)
-    assert sample[2].item() in (2, UNASSIGNED)
+    found = Attribution(images, Budget("Linf", 0.01)).assign(rows)
+    assert found.sample[2].item() in (2, UNASSIGNED)
     rows[2] = images[0].flip(0)  # forced by its place, but nothing says that it is sample 2
     nearest = torch.cdist(rows[2:3].flatten(1), images.flatten(1)).argmin().item()
-    sample, how = Attribution(images, Budget("Linf", 0.01)).assign(rows)
-    assert sample[2].item() == (2 if nearest == 2 else UNASSIGNED)
-    assert how[2].item() == (How.ORDER if nearest == 2 else How.UNASSIGNED)
+    found = Attribution(images, Budget("Linf", 0.01)).assign(rows)
+    assert found.sample[2].item() == (2 if nearest == 2 else UNASSIGNED)
+    assert found.how[2].item() == (How.ORDER if nearest == 2 else How.UNASSIGNED)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +164,7 @@ def test_a_sequential_attack_is_still_at_its_image() -> None:
     attribution = Attribution(images, Budget("L0", 2.0), Order(sequential=True))
     far = some_images(2, seed=9)
     seen = [
-        attribution.assign(rows)[0].tolist()
+        attribution.assign(rows).sample.tolist()
         for rows in (images[:1], far, images[1:2], far[:1], images[2:3])
     ]
     assert seen == [[0], [0, 0], [1], [1], [2]]

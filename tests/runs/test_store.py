@@ -14,6 +14,7 @@ from flatguard.errors import RunFolderError
 from flatguard.recording.trajectory import to_frame
 from flatguard.runs import store
 from flatguard.runs.facts import BlockFailure
+from flatguard.runs.images import as_bytes, as_floats
 
 
 @pytest.fixture
@@ -33,12 +34,13 @@ def run(tiny_data: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> store.R
 def test_the_layout_is_as_documented(run: store.Run) -> None:
     files = sorted(str(f.relative_to(run.path)) for f in run.path.rglob("*") if f.is_file())
     names = [
-        "adversarial.safetensors", "block.json", "samples.parquet", "timing.json",
-        "trajectory.parquet",
+        "adversarial.safetensors", "block.json", "clean.safetensors", "samples.parquet",
+        "timing.json", "trajectory.parquet",
     ]  # fmt: skip
     blocks = [f"evidence/blocks/{i:05d}/{name}" for i in range(3) for name in names]
     assert [name for name in files if not name.startswith("evidence/probes/")] == [
-        *blocks, "evidence/manifest.json", "summary.json", "verdict.json",
+        *blocks, "evidence/manifest.json", "report.html", "report.json", "report.junit.xml",
+        "report.md", "summary.json", "verdict.json",
     ]  # fmt: skip
 
 
@@ -59,7 +61,7 @@ def test_what_is_loaded_is_what_was_kept(run: store.Run) -> None:
 
 def test_the_manifest_repeats_the_run(run: store.Run) -> None:
     manifest = json.loads((run.path / "evidence" / "manifest.json").read_text())
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["spec"]["eps"] == "8/255"
     assert manifest["spec"]["batch_size"] == 5
     assert manifest["attack_args"]["steps"] == 3
@@ -68,6 +70,43 @@ def test_the_manifest_repeats_the_run(run: store.Run) -> None:
     assert {"torch", "torchattacks", "flatguard", "python"} <= set(manifest["versions"])
     assert manifest["device"]["type"] == "cpu"
     assert len(manifest["data"]["sha256"]) == len(manifest["target"]["weights_sha256"]) == 64
+
+
+def test_the_clean_images_are_kept_bit_for_bit(
+    run: store.Run, tiny_data: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    kept = [run.clean(index) for index in range(3)]
+    assert torch.equal(torch.cat([images for images in kept if images is not None]), tiny_data[0])
+    eight_bit = torch.arange(256).to(torch.uint8).reshape(1, 1, 16, 16)
+    assert as_bytes(eight_bit.float() / 255.0).dtype == torch.uint8
+    assert torch.equal(as_floats(eight_bit), eight_bit.float() / 255.0)
+
+
+def test_a_run_of_format_1_has_no_clean_images(run: store.Run) -> None:
+    manifest = run.path / "evidence" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["data"]["classes"]
+    manifest.write_text(json.dumps(content | {"format_version": 1}))
+    for block in (run.path / "evidence" / "blocks").iterdir():
+        (block / "clean.safetensors").unlink()
+        facts = json.loads((block / "block.json").read_text())
+        del facts["files"]["clean.safetensors"]
+        (block / "block.json").write_text(json.dumps(facts))
+    old = flatguard.load_run(run.path)
+    old.verify()
+    assert old.clean(0) is None
+    assert old.manifest.data.classes is None
+    assert len(old.samples) == 12
+
+
+def test_paths_are_the_attack_alone(run: store.Run) -> None:
+    whole = run.trajectory
+    wanted = whole[whole["sample"].notna() & ~whole["bookkeeping"]]
+    wanted = wanted.sort_values(["sample", "call"], kind="stable")
+    found = pd.concat(run.paths("loss", "log_kappa"), ignore_index=True)
+    assert list(found.columns) == ["sample", "call", "segment", "loss", "log_kappa"]
+    for name in ("sample", "call", "loss", "log_kappa"):
+        assert found[name].tolist() == wanted[name].tolist()
 
 
 def test_a_missing_block_is_an_incomplete_run(run: store.Run) -> None:
@@ -106,8 +145,8 @@ def test_truncated_files_are_one_line(run: store.Run) -> None:
 def test_a_newer_format_is_refused(run: store.Run) -> None:
     file = run.path / "evidence" / "manifest.json"
     manifest = json.loads(file.read_text())
-    file.write_text(json.dumps(manifest | {"format_version": 2, "unheard_of": 1}))
-    with pytest.raises(RunFolderError, match="has format 2, this flatguard reads up to 1"):
+    file.write_text(json.dumps(manifest | {"format_version": 3, "unheard_of": 1}))
+    with pytest.raises(RunFolderError, match="has format 3, this flatguard reads up to 2"):
         flatguard.load_run(run.path)
 
 
@@ -150,7 +189,7 @@ def test_a_block_that_cannot_be_written_leaves_nothing(
     with store.BlockWriter(run.path, 0) as writer:  # block 0 is there already
         writer.append(pd.DataFrame({"b": [1]}))
         with pytest.raises(RunFolderError, match="cannot write block"):
-            writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], facts(run), {})
+            writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], tiny_data[0], facts(run), {})
     assert sorted(run.path.rglob("*")) == before
     run.verify()
 
@@ -185,7 +224,7 @@ def test_the_trajectory_arrives_in_row_groups(run: store.Run, tiny_data: Any) ->
     with store.BlockWriter(run.path, 3) as writer:
         for call in range(4):
             writer.append(pd.DataFrame({"call": [call] * 5}))
-        writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], facts(run), {})
+        writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], tiny_data[0], facts(run), {})
     file = run.path / "evidence" / "blocks" / "00003" / "trajectory.parquet"
     assert pq.ParquetFile(file).num_row_groups == 4
     assert pd.read_parquet(file)["call"].tolist() == [c for c in range(4) for _ in range(5)]

@@ -56,6 +56,11 @@ def test_images_of_the_wrong_shape() -> None:
         prepare(make_target(tiny(), "t", "here"), torch.rand(2, 1, 28, 28))
 
 
+def test_a_model_of_another_precision_is_told_from_a_wrong_shape() -> None:
+    with pytest.raises(ModelError, match=r"float32 images, got one of float64.*model\.float\(\)"):
+        prepare(make_target(tiny().double().eval(), "t", "here"), IMAGES)
+
+
 def test_scaling_moves_no_decision() -> None:
     torch.manual_seed(0)
     model = tiny().eval()

@@ -1,0 +1,19 @@
+"""`flatguard report`: draw the reports of runs again, without their models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+) -> None:
+    """Draw report.html, report.json, report.junit.xml and report.md in each run's folder."""
+    from flatguard.reporting.draw import draw_report
+    from flatguard.runs.store import load_run
+
+    for opened in [load_run(path) for path in runs]:
+        typer.echo(draw_report(opened).html)

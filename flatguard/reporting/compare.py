@@ -1,0 +1,260 @@
+"""Two runs over the same samples, side by side: paired differences with exact tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from flatguard.errors import UsageError
+from flatguard.masking.finding import Finding, Status
+from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval, mcnemar
+from flatguard.masking.verdict import Word
+from flatguard.reporting.document import Part
+from flatguard.reporting.material import Material
+from flatguard.runs.store import Run
+
+EACH = 1.0 - (1.0 - CONFIDENCE_LEVEL) / 2.0
+"""The level of two intervals that together hold with 95% at least (Bonferroni)."""
+
+
+class Side(Part):
+    """One of the two runs."""
+
+    run: str
+    model: str
+    attack: str
+    budget: str
+    verdict: Word
+    sentence: str
+
+
+class Setting(Part):
+    """Something that differs between the two runs' specs or targets."""
+
+    name: str
+    first: str
+    second: str
+
+
+class Paired(Part):
+    """A share in both runs, and its difference over the same samples.
+
+    Attributes:
+        name: of what is counted.
+        first: its share in the first run.
+        second: in the second.
+        difference: second less first.
+        interval: of the difference; at least 95%, from the exact intervals of both its parts.
+        only_first: samples that are right in the first run only, by number.
+        only_second: in the second only.
+        p_value: exact two-sided McNemar test.
+    """
+
+    name: str
+    first: float
+    second: float
+    difference: float
+    interval: tuple[float, float]
+    only_first: tuple[int, ...]
+    only_second: tuple[int, ...]
+    p_value: float
+
+
+class Shift(Part):
+    """How a measured value moved, sample by sample.
+
+    Attributes:
+        name: of the value.
+        samples: in how many it was measured in both runs.
+        median: of second less first.
+        rose: samples in which it is larger in the second run.
+        fell: in which it is smaller.
+        p_value: exact two-sided sign test.
+    """
+
+    name: str
+    samples: int
+    median: float | None
+    rose: int
+    fell: int
+    p_value: float
+
+
+class CheckPair(Part):
+    """One check in both runs; None where a run does not know it."""
+
+    check: str
+    first: Status | None
+    second: Status | None
+    first_value: float | None
+    second_value: float | None
+    changed: bool
+
+
+class Comparison(Part):
+    """Two runs, compared."""
+
+    schema_version: Literal[1] = 1
+    samples: int
+    data_sha256: str
+    first: Side
+    second: Side
+    settings: tuple[Setting, ...]
+    accuracies: tuple[Paired, ...]
+    shifts: tuple[Shift, ...]
+    checks: tuple[CheckPair, ...]
+
+
+def compare_runs(first: Run, second: Run) -> Comparison:
+    """Compare two judged runs, sample by sample.
+
+    Raises:
+        UsageError: they are over different samples, or one of them is incomplete.
+        RunFolderError: one is damaged, or was not judged yet.
+    """
+    _refuse_unpaired(first, second)
+    one, other = Material.of(first), Material.of(second)
+    return Comparison(
+        samples=len(one.samples),
+        data_sha256=first.manifest.data.sha256,
+        first=_side(one),
+        second=_side(other),
+        settings=tuple(_settings(first, second)),
+        accuracies=tuple(_accuracies(one, other)),
+        shifts=tuple(_shifts(one.samples, other.samples)),
+        checks=tuple(_checks(one.verdict.findings, other.verdict.findings)),
+    )
+
+
+def _refuse_unpaired(first: Run, second: Run) -> None:
+    one, other = first.manifest.data, second.manifest.data
+    if one.sha256 != other.sha256:
+        counts = first.spec.n_examples, second.spec.n_examples
+        why = f"{counts[0]} samples of {one.name} against {counts[1]} of {other.name}"
+        if counts[0] == counts[1]:
+            why = f"{one.name} with hash {one.sha256[:12]} against {other.name} {other.sha256[:12]}"
+        raise UsageError(
+            f"{first.path} and {second.path} are over different data ({why}), so their samples are "
+            "no pairs; evaluate both with the same --dataset and --n-examples"
+        )
+    for run in (first, second):
+        if not run.complete:
+            done, planned = len(run.blocks), len(run.manifest.blocks)
+            raise UsageError(
+                f"{run.path} is incomplete, {done} of {planned} blocks; evaluate it again"
+            )
+
+
+def _side(material: Material) -> Side:
+    return Side(
+        run=material.run.path.name,
+        model=material.run.manifest.target.name,
+        attack=material.run.spec.attack,
+        budget=str(material.budget),
+        verdict=material.verdict.verdict,
+        sentence=material.verdict.sentence,
+    )
+
+
+def _settings(first: Run, second: Run) -> list[Setting]:
+    one, other = _described(first), _described(second)
+    return [
+        Setting(name=name, first=one.get(name, "–"), second=other.get(name, "–"))
+        for name in {**one, **other}
+        if one.get(name) != other.get(name)
+    ]
+
+
+def _described(run: Run) -> dict[str, str]:
+    manifest: dict[str, Any] = json.loads(run.manifest.model_dump_json())
+    found = {
+        **manifest["spec"],
+        **{f"attack: {name}": value for name, value in manifest["attack_args"].items()},
+        "weights": manifest["target"]["weights_sha256"][:12],
+        "device": manifest["device"]["type"],
+        "flatguard": manifest["versions"].get("flatguard"),
+        "torch": manifest["versions"].get("torch"),
+    }
+    del found["attack_args"]
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in found.items()}
+
+
+def _accuracies(one: Material, other: Material) -> list[Paired]:
+    names = {"clean accuracy": "clean_correct", "robust accuracy, reported": "robust"}
+    found = [
+        _paired(name, _right(one, column), _right(other, column)) for name, column in names.items()
+    ]
+    corrected = [np.array(_right(m, "robust") & ~_fallen(m)) for m in (one, other)]
+    return [*found, _paired("robust accuracy, corrected", corrected[0], corrected[1])]
+
+
+def _right(material: Material, column: str) -> np.ndarray:
+    return material.samples[column].to_numpy(bool)
+
+
+def _fallen(material: Material) -> np.ndarray:
+    return np.isin(material.samples["sample"].to_numpy(int), sorted(material.evidence.fallen))
+
+
+def _paired(name: str, first: np.ndarray, second: np.ndarray) -> Paired:
+    n = len(first)
+    only_first, only_second = np.flatnonzero(first & ~second), np.flatnonzero(second & ~first)
+    gained, lost = len(only_second), len(only_first)
+    gain, loss = (interval(count, n, EACH) for count in (gained, lost))
+    return Paired(
+        name=name,
+        first=float(first.mean()),
+        second=float(second.mean()),
+        difference=(gained - lost) / n,
+        interval=(gain[0] - loss[1], gain[1] - loss[0]),
+        only_first=tuple(only_first.tolist()),
+        only_second=tuple(only_second.tolist()),
+        p_value=mcnemar(gained, lost),
+    )
+
+
+def _shifts(first: pd.DataFrame, second: pd.DataFrame) -> list[Shift]:
+    columns = {
+        "clean_log_kappa": "log κ, clean", "adv_log_kappa": "log κ, adversarial",
+        "clean_margin": "margin, clean", "adv_loss": "loss, adversarial", "distance": "distance",
+    }  # fmt: skip
+    return [
+        _shift(name, second[column].to_numpy(float) - first[column].to_numpy(float))
+        for column, name in columns.items()
+    ]
+
+
+def _shift(name: str, change: np.ndarray) -> Shift:
+    known = change[np.isfinite(change)]
+    rose, fell = int((known > 0).sum()), int((known < 0).sum())
+    return Shift(
+        name=name,
+        samples=len(known),
+        median=float(np.median(known)) if len(known) else None,
+        rose=rose,
+        fell=fell,
+        p_value=mcnemar(rose, fell),
+    )
+
+
+def _checks(first: Sequence[Finding], second: Sequence[Finding]) -> list[CheckPair]:
+    one = {finding.check: finding for finding in first}
+    other = {finding.check: finding for finding in second}
+    found = []
+    for name in {**one, **other}:
+        a, b = one.get(name), other.get(name)
+        found.append(
+            CheckPair(
+                check=name,
+                first=a.status if a else None,
+                second=b.status if b else None,
+                first_value=a.value if a else None,
+                second_value=b.value if b else None,
+                changed=(a and a.status) != (b and b.status),
+            )
+        )
+    return found

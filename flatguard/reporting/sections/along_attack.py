@@ -1,0 +1,128 @@
+"""Loss and log κ along the attack: up the ridge, and down into the uncanny valley."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flatguard.reporting.charts import Axis, Band, Series, Words, line_chart
+from flatguard.reporting.figure import Figure, Tone
+from flatguard.reporting.material import Material
+from flatguard.reporting.paths import Bands, bands
+from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
+from flatguard.reporting.text import counted, number
+
+STEP = Axis("step of the attack on a sample")
+QUANTILES = "Lines are medians, dark bands hold half of the samples, light bands 90% of them."
+
+
+def groups(material: Material) -> list[tuple[str, Tone, np.ndarray]]:
+    """The samples that were right when clean, by what became of them."""
+    right = material.samples[material.samples["clean_correct"]]
+    robust = right["robust"].to_numpy(bool)
+    number_of = right["sample"].to_numpy(np.int64)
+    found: list[tuple[str, Tone, np.ndarray]] = [
+        ("fell", "fell", number_of[~robust]),
+        ("survived", "survived", number_of[robust]),
+    ]
+    return [group for group in found if len(group[2])]
+
+
+def _draw(material: Material) -> Drawn | NotMeasured:
+    if not len(material.paths):
+        return NotMeasured("no call of the attack could be given to a sample for certain")
+    found: dict[str, dict[str, Bands]] = {}
+    for column in ("loss", "log_kappa"):
+        measured = {
+            name: bands(material.paths, column, samples) for name, _, samples in groups(material)
+        }
+        found[column] = {name: band for name, band in measured.items() if len(band.step)}
+    figures = []
+    if found["loss"]:
+        figures.append(_loss(material, found["loss"]))
+    if found["log_kappa"]:
+        figures.append(_sharpness(material, found["log_kappa"]))
+    if not figures:
+        return NotMeasured("no sample was right when clean, so there was nothing to attack")
+    missing = "" if found["log_kappa"] else f"κ was not measured: {_why(material)}."
+    data = {
+        column: {name: _data(band) for name, band in measured.items()}
+        for column, measured in found.items()
+    }
+    return Drawn(tuple(figures), intro=missing, data=data)
+
+
+def _why(material: Material) -> str:
+    return material.run.manifest.target.head_reason or "the head did not explain the logits"
+
+
+def _loss(material: Material, found: dict[str, Bands]) -> Figure:
+    return line_chart(
+        Words(
+            "loss-along",
+            "Loss along the attack",
+            _told("Cross-entropy", found),
+            f"{QUANTILES} An attack that works raises the loss; where it stays flat, the attack "
+            "was given nothing to follow.",
+        ),
+        STEP,
+        Axis("cross-entropy"),
+        _series(material, found),
+    )
+
+
+def _sharpness(material: Material, found: dict[str, Bands]) -> Figure:
+    return line_chart(
+        Words(
+            "kappa-along",
+            "log κ along the attack",
+            _told("log κ", found),
+            f"{QUANTILES} Near the boundary relative sharpness κ peaks: the ridge. Beyond it a "
+            "sample is wrong, confident and flat: the uncanny valley.",
+        ),
+        STEP,
+        Axis("log κ"),
+        _series(material, found),
+    )
+
+
+def _told(what: str, found: dict[str, Bands]) -> str:
+    pieces = [
+        f"of samples that {name} it goes from {number(float(band.values[2][0]))} to "
+        f"{number(float(band.values[2][-1]))} over {counted(int(band.step[-1]) + 1, 'step')}"
+        for name, band in found.items()
+    ]
+    return f"{what}, medians: {'; '.join(pieces)}."
+
+
+def _series(material: Material, found: dict[str, Bands]) -> Sequence[Series]:
+    return [
+        Series(
+            f"{name} ({len(samples):,})",
+            tone,
+            found[name].step.tolist(),
+            found[name].values[2].tolist(),
+            bands=(
+                Band(found[name].values[0].tolist(), found[name].values[4].tolist()),
+                Band(found[name].values[1].tolist(), found[name].values[3].tolist(), strong=True),
+            ),
+            notes=[
+                f"half in {number(float(low))} to {number(float(high))}, n = {int(count):,}"
+                for low, high, count in zip(
+                    found[name].values[1], found[name].values[3], found[name].count, strict=True
+                )
+            ],
+        )
+        for name, tone, samples in groups(material)
+        if name in found
+    ]
+
+
+def _data(band: Bands) -> dict[str, list[float]]:
+    names = ("q05", "q25", "median", "q75", "q95")
+    values = {name: [float(v) for v in row] for name, row in zip(names, band.values, strict=True)}
+    return {"step": band.step.tolist(), "samples": band.count.tolist(), **values}
+
+
+ALONG_ATTACK = Section("along-the-attack", "Along the attack", _draw)

@@ -1,0 +1,67 @@
+"""A real browser for the pages; `make test-browser` installs it and what drives it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.reports import HOSTILE, SMALL, judged
+
+from flatguard.reporting.compare import compare_runs
+from flatguard.reporting.compare_page import compare_page
+from flatguard.reporting.draw import report_of
+from flatguard.runs.store import Run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-dev-shm-usage",
+)  # fmt: skip
+MUST = "FLATGUARD_BROWSER"
+"""Set by `make test-browser`: without a browser the tests then fail, and do not skip."""
+
+
+def without(why: str) -> None:
+    if os.environ.get(MUST):
+        pytest.fail(f"{why}, and {MUST} says that there must be one")
+    pytest.skip(f"{why}; make test-browser installs it")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        without("no Playwright to drive a browser")
+    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        without("no Chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory, browser: object) -> dict[str, Path]:
+    """Reports and a comparison, as files."""
+    folder = tmp_path_factory.mktemp("pages")
+    run = judged(folder / "run", SMALL)
+    hostile = judged(folder / "hostile", names=HOSTILE)
+    comparison = folder / "compare.html"
+    comparison.write_text(compare_page(compare_runs(run, run)), "utf-8")
+    return {
+        "report": report_of(run).html,
+        "hostile": report_of(hostile).html,
+        "compare": comparison,
+    }
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory, browser: object) -> Run:
+    """Many samples and steps: the page is near its full size."""
+    from dataclasses import replace
+
+    size = replace(SMALL, samples=1000, steps=100, block=500, side=32)
+    return judged(tmp_path_factory.mktemp("large") / "run", size)

@@ -1,0 +1,54 @@
+"""The committed sample is what the code draws now, in structure."""
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from flatguard.masking.checks import CHECKS
+from flatguard.reporting.sections import SECTIONS
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "reports" / "sample"
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (SAMPLE / "report.html").read_text("utf-8")
+
+
+def test_it_is_small_and_names_no_machine(page: str) -> None:
+    assert len(page) < 1.5e6
+    for file in SAMPLE.iterdir():
+        assert not re.search(r"/(home|tmp|root|work|Users)/", file.read_text("utf-8")), file
+
+
+def test_it_has_every_section_and_check(page: str) -> None:
+    document = json.loads((SAMPLE / "report.json").read_text("utf-8"))
+    schema = json.loads((ROOT / "docs" / "report.schema.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(document)
+    assert [section["name"] for section in document["sections"]] == [s.name for s in SECTIONS]
+    for section in SECTIONS:
+        assert f'<section id="{section.name}">' in page
+    assert len(document["findings"]) == len(CHECKS)
+    assert document["judgement"]["verdict"] == "masked"
+
+
+def test_its_policy_allows_its_own_script_and_style(page: str) -> None:
+    for tag in ("script", "style"):
+        content = re.search(f"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+        assert content is not None
+        digest = base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in page
+
+
+def test_the_readmes_pictures_are_there() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    pictures = re.findall(r"!\[[^\]]+\]\((docs/images/[^)]+)\)", readme)
+    assert pictures
+    for picture in pictures:
+        assert (ROOT / picture).stat().st_size < 300_000
