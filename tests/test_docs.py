@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def flatguard(command: str) -> int:
     return int(caught.value.code or 0)
 
 
-def test_the_tutorial(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tutorial(capsys: pytest.CaptureFixture[str]) -> None:
     """Its commands, in their order, end as it says."""
     honest, masked, audit, gate, save, check = commands("tutorial.md")
     assert flatguard(honest) == 0
@@ -39,9 +41,10 @@ def test_the_tutorial(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[s
     assert flatguard(audit) == 1
     (config,) = blocks("tutorial.md", "yaml")
     Path("release.yaml").write_text(config)
-    result = pytester.runpytest_inprocess(*shlex.split(gate)[1:])
-    assert result.ret == 0
-    result.assert_outcomes(passed=12)
+    typed = [sys.executable, "-m", *shlex.split(gate)]
+    shown = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stdout
+    assert "12 passed" in shown.stdout
     assert flatguard(save) == 0
     assert flatguard(check) == 0
     assert capsys.readouterr().out.splitlines()[-2].startswith("no worse: ")
