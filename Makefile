@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
 OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
-.PHONY: install adv-lib demo test browser test-browser lint bench zoo docs-attacks docs-schema sample-report constraints clean
+.PHONY: install adv-lib demo test browser test-browser lint bench zoo docs-attacks docs-schema docs example sample-report constraints clean
 
 install: $(VENV)/.installed
 
@@ -62,8 +62,23 @@ zoo: install
 docs-attacks: install
 	FLATGUARD_WRITE_DOCS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/contract
 
+# The documentation site, strictly. Its tools want a newer requests than torchattacks allows, so
+# they have an environment of their own; nothing of flatguard is imported.
+docs: .venv-docs/.installed
+	.venv-docs/bin/mkdocs build --strict --quiet --site-dir site
+
+.venv-docs/.installed: docs/requirements.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --disable-pip-version-check --quiet -r docs/requirements.txt
+	@touch $@
+
+# The example project against the built wheel, in a new environment outside the repository.
+example:
+	PYTHON=$(PYTHON) .ci/example
+
 docs-schema: install
 	$(BIN)/python -m benchmarks.sample_report --schema
+	$(BIN)/flatguard configs --schema > docs/config.schema.json
 
 # The committed sample, and the README's pictures of it.
 sample-report: browser
@@ -78,4 +93,4 @@ constraints:
 	mv .venv-uv/new.txt constraints.txt && rm -rf .venv-uv
 
 clean:
-	rm -rf $(VENV) .hypothesis .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov
+	rm -rf $(VENV) .venv-docs site .hypothesis .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

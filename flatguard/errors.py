@@ -40,6 +40,12 @@ class AttackError(FlatguardError):
     """An attack is unknown, got wrong arguments, or failed on this model."""
 
 
+class BudgetSpent(FlatguardError):
+    """A run's budget of forwards or minutes ended before there was anything to judge."""
+
+    exit_code = 3
+
+
 class RunFolderError(FlatguardError):
     """A run folder cannot be written, is damaged, or is of a newer format."""
 

@@ -16,9 +16,11 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from flatguard import job, runner
+from flatguard.allowance import Allowance, Limits
 from flatguard.errors import RunFolderError, UsageError, one_line
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
@@ -47,6 +49,8 @@ def evaluate(
     checks: str = "fast",
     surrogates: Sequence[str | Target] = (),
     tolerance: float = TOLERANCE,
+    max_forwards: int | None = None,
+    max_minutes: float | None = None,
     observer: Observer | None = None,
     command: Sequence[str] = (),
     **fields: Any,
@@ -63,6 +67,8 @@ def evaluate(
         checks: how much is spent on the verdict: `fast`, `standard`, `full`, or `none`.
         surrogates: models whose adversarial examples are shown to this one, by name.
         tolerance: the overestimate that is let pass, as a share of all samples.
+        max_forwards: the images that the attack and the checks may send forward together.
+        max_minutes: the time that all of it may take. A run that spends either is inconclusive.
         observer: is told of the progress; None is silent.
         command: what the manifest says was typed.
         **fields: the remaining fields of `RunSpec`, such as `eps="8/255"`, `attack_args`,
@@ -73,23 +79,19 @@ def evaluate(
         `flatguard.audit(run)` gives its verdict.
 
     Raises:
-        FlatguardError: one of its kinds, with one line that says what to do.
+        FlatguardError: one of its kinds, with one line that says what to do; `BudgetSpent` where
+            a budget ended before the first block of samples was attacked.
 
     Example:
         >>> run = flatguard.evaluate("demo", "torchattacks:FGSM")  # doctest: +SKIP
         >>> run.summary["robust_accuracy"], run.summary["verdict"]  # doctest: +SKIP
         (0.25, 'overestimated')
     """
-    level = _level(checks, tolerance)
+    level, allowance = _level(checks, tolerance), Allowance(_limits(max_forwards, max_minutes))
     observer = observer or Silent()
     target = _target(model)
     dataset = _dataset(data)
-    spec = make_spec(
-        model=target.name if target else model,
-        attack=attack,
-        dataset=data if isinstance(data, str) else None,
-        **fields,
-    )
+    spec = _spec(model, attack, data, fields)
     began = time.perf_counter()
     path = Path(out) if out is not None else default_folder(spec)
     store.check_new(path)
@@ -100,12 +102,47 @@ def evaluate(
         observer.said(note)
     if resolved.target.head is None:
         observer.said(f"κ is not measured: {resolved.target.head_reason}")
-    run = runner.run(resolved, path, command, observer)
-    if checks != "none":
-        probe(resolved, run, level, others, observer)
+    run = runner.run(resolved, path, command, observer, allowance)
+    if checks != "none" and run.complete:
+        probe(resolved, run, level, others, observer, allowance)
     _derive(run, tolerance, time.perf_counter() - began)
     _draw(run, observer)
     return run
+
+
+def resolve(
+    model: str | nn.Module | Target,
+    attack: str,
+    *,
+    data: tuple[Tensor, Tensor] | str | None = None,
+    **fields: Any,
+) -> job.Job:
+    """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked."""
+    return job.resolve(_spec(model, attack, data, fields), _target(model), _dataset(data))
+
+
+def _spec(
+    model: str | nn.Module | Target,
+    attack: str,
+    data: tuple[Tensor, Tensor] | str | None,
+    fields: dict[str, Any],
+) -> RunSpec:
+    target = _target(model)
+    return make_spec(
+        model=target.name if target else model,
+        attack=attack,
+        dataset=data if isinstance(data, str) else None,
+        **fields,
+    )
+
+
+def _limits(max_forwards: int | None, max_minutes: float | None) -> Limits:
+    try:
+        return Limits(max_forwards=max_forwards, max_minutes=max_minutes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{option}: {first['msg']}, got {first['input']!r}") from error
 
 
 def audit(

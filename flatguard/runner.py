@@ -16,8 +16,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from flatguard.allowance import Allowance
 from flatguard.attacks.monitor import Order
-from flatguard.errors import FlatguardError, ModelError, RunFolderError, UsageError, one_line
+from flatguard.errors import (
+    BudgetSpent,
+    FlatguardError,
+    ModelError,
+    RunFolderError,
+    UsageError,
+    one_line,
+)
 from flatguard.geometry.budget import Budget, distance
 from flatguard.job import Job
 from flatguard.observer import Observer
@@ -55,23 +63,33 @@ class CleanPass:
     sha256: str
 
 
-def run(job: Job, out: Path, command: Sequence[str], observer: Observer) -> store.Run:
+def run(
+    job: Job, out: Path, command: Sequence[str], observer: Observer, allowance: Allowance
+) -> store.Run:
     """Evaluate a job into a new run folder; nothing is written before the clean pass ends.
+
+    Where the allowance is spent after some blocks, they are the run, and it is incomplete.
 
     Raises:
         RunFolderError: if the folder exists or cannot be written.
         ModelError, DataError: from the clean pass, with nothing written.
         AttackError: from the attack; the blocks done before it and what was recorded of this one
             stay, and the run is incomplete.
+        BudgetSpent: before the first block was done.
     """
     store.check_new(out)
     layers = _layers(job)
     clean = _clean_pass(job, observer)
-    manifest = _manifest(job, clean, command)
+    manifest = _manifest(job, clean, command, allowance)
     store.create(out, manifest)
     try:
-        _attack_all(job, out, manifest, clean, layers, observer)
+        _attack_all(job, out, manifest, clean, layers, observer, allowance)
     except BaseException as error:
+        if isinstance(error, BudgetSpent):
+            if store.load_run(out).blocks:
+                observer.said(f"{error}; what was finished is judged")
+                return store.load_run(out)
+            error.args = (f"{error} before the first {job.block_size} samples were attacked",)
         if store.keep_recorded(out) and isinstance(error, FlatguardError):
             error.args = (f"{error}; the incomplete run, with what was recorded, is in {out}",)
         raise
@@ -85,6 +103,7 @@ def _attack_all(
     clean: CleanPass,
     layers: Sequence[Layer],
     observer: Observer,
+    allowance: Allowance,
 ) -> None:
     name, each = f"attack {job.attack.info.name}", job.attack.expected_calls()
     for plan in manifest.blocks:
@@ -93,7 +112,7 @@ def _attack_all(
             observer.stage(name, job.count - plan.start, each)
         rows = clean.values.iloc[plan.start : plan.stop]
         with store.BlockWriter(out, plan.index) as writer:
-            _attack_block(job, plan, rows, layers, observer, writer)
+            _attack_block(job, plan, rows, layers, observer, allowance, writer)
 
 
 def _layers(job: Job) -> list[Layer]:
@@ -153,8 +172,13 @@ def _attack_block(
     clean: pd.DataFrame,
     layers: Sequence[Layer],
     observer: Observer,
+    allowance: Allowance,
     writer: store.BlockWriter,
 ) -> None:
+    def called(rows: int) -> None:
+        observer.called(rows)
+        allowance.spend(rows)
+
     batch = job.dataset.block(plan.start, plan.stop)
     way = Waypoints(max(0, min(plan.stop, job.spec.layer_samples) - plan.start) if layers else 0)
     recorder = _recorder(
@@ -165,7 +189,7 @@ def _attack_block(
         first_sample=plan.start,
         gradients=job.spec.gradients,
         waypoints=way if len(way) else None,
-        on_call=observer.called,
+        on_call=called,
         sink=writer.append,
     )
     images, labels = batch.images.to(job.device), batch.labels.to(job.device)
@@ -245,6 +269,7 @@ def _failure(plan: store.BlockPlan, recorder: Recorder, error: BaseException) ->
     return BlockFailure(
         plan=plan,
         error=one_line(error),
+        budget=isinstance(error, BudgetSpent),
         calls=recorder.calls,
         sample_forwards=recorder.forwards,
         sample_backwards=recorder.backwards,
@@ -286,13 +311,16 @@ def within(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
     return in_box & budget.contains(distance(images, clean, budget.norm))
 
 
-def _manifest(job: Job, clean: CleanPass, command: Sequence[str]) -> store.Manifest:
+def _manifest(
+    job: Job, clean: CleanPass, command: Sequence[str], allowance: Allowance
+) -> store.Manifest:
     head = job.target.head
     shape = tuple(job.dataset.block(0, 1).images.shape[1:])
     return store.Manifest(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=tuple(command),
         spec=job.spec,
+        limits=allowance.limits,
         attack_args=job.attack.effective_args(),
         target=store.TargetFacts(
             name=job.target.name,
@@ -313,7 +341,7 @@ def _manifest(job: Job, clean: CleanPass, command: Sequence[str]) -> store.Manif
             classes=job.dataset.classes,
         ),
         blocks=tuple(_plan(job)),
-        versions=_versions(),
+        versions=versions(),
         device=store.device_facts(job.device),
     )
 
@@ -330,7 +358,8 @@ def _plan(job: Job) -> list[store.BlockPlan]:
     ]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of flatguard and everything that may change a run's numbers."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in VERSIONS_OF:
         try:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import digits
 
 import flatguard
 from flatguard.targets import Target, prepare
 from flatguard.targets.datasets import Batch, load_dataset
+
+pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURES = Path(__file__).parent / "support" / "architectures.py"
@@ -37,6 +40,14 @@ def demo_batch() -> Batch:
 @pytest.fixture(scope="session")
 def demo(demo_batch: Batch) -> Target:
     return prepare(flatguard.load_target("demo"), demo_batch.images[:4])
+
+
+@pytest.fixture(scope="session")
+def digits_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an honest network for digits, and the images to judge it on."""
+    folder = tmp_path_factory.mktemp("digits")
+    digits.write(folder)
+    return folder
 
 
 @pytest.fixture

@@ -83,6 +83,8 @@ def test_the_first_output_is_a_real_one(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_python_runs(number: int) -> None:
     space: dict[str, object] = {}
     exec(compile(blocks("python")[number], f"README block {number}", "exec"), space)
+    if "test_release" in space:
+        return  # tests/plugin runs it
     if "frame" in space:
         assert len(space["frame"]) == 80  # type: ignore[arg-type]
     else:

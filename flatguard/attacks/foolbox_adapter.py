@@ -17,6 +17,9 @@ from flatguard.geometry.budget import Budget, Norm
 PREFIX = "foolbox:"
 ORDER: dict[Norm, float] = {"Linf": math.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
 HIDDEN = {"distance", "constraint", "args", "kwargs"}
+RESTARTS = inspect.Parameter("restarts", inspect.Parameter.KEYWORD_ONLY, default=1)
+"""Foolbox's `repeat`: an argument of ours for the attacks that begin at a random point."""
+
 TARGETED_ONLY = frozenset({"GenAttack"})
 
 
@@ -38,12 +41,14 @@ def infos() -> dict[str, AttackInfo]:
 def _info(name: str, cls: Any) -> AttackInfo:
     from foolbox.attacks.base import FixedEpsilonAttack
 
-    norms = _norms(cls)
+    norms, parameters = _norms(cls), parameters_of(cls, HIDDEN)
+    if "random_start" in parameters and issubclass(cls, FixedEpsilonAttack):
+        parameters["restarts"] = RESTARTS
     return AttackInfo(
         PREFIX + name,
         "foolbox",
         norms,
-        parameters_of(cls, HIDDEN),
+        parameters,
         minimum_norm=norms != ("none",) and not issubclass(cls, FixedEpsilonAttack),
         order=Order(keeps=True),  # Foolbox's attacks work on the whole batch until they return
     )
@@ -78,8 +83,14 @@ class _FoolboxAttack(Attack):
 
         wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
         attack = self._make()
-        segment = Segment(type(attack).__name__, eps=self.budget.eps)
-        watch_first_argument_model(monitor, attack, "run", segment)
+        name, restarts = type(attack).__name__, int(self.args.get("restarts", 1))
+
+        def describe(calls: int) -> Segment:
+            return Segment(name, calls if restarts > 1 else None, eps=self.budget.eps)
+
+        watch_first_argument_model(monitor, attack, "run", describe)
+        if restarts != 1:
+            attack = attack.repeat(restarts)
         if isinstance(attack, foolbox.attacks.DatasetAttack):
             attack.feed(wrapped, images)
         criterion = foolbox.criteria.Misclassification(labels)
@@ -114,7 +125,7 @@ class _FoolboxAttack(Attack):
 
         cls = getattr(foolbox.attacks, self.info.name.removeprefix(PREFIX))
         accepted = inspect.signature(cls).parameters
-        args = dict(self.args)
+        args = {name: value for name, value in self.args.items() if name != "restarts"}
         flexible = isinstance(getattr(cls, "distance", None), property) and self.info.minimum_norm
         if "constraint" in accepted:
             args["constraint"] = self.budget.norm.lower()

@@ -128,11 +128,16 @@ def watch_individual(monitor: Monitor, owner: Any, method: str, segment: Segment
     object.__setattr__(owner, method, watched)
 
 
-def watch_first_argument_model(monitor: Monitor, owner: Any, method: str, segment: Segment) -> None:
+def watch_first_argument_model(
+    monitor: Monitor, owner: Any, method: str, describe: Callable[[int], Segment]
+) -> None:
     """The same for methods that take a model first and the batch second, as Foolbox's `run`."""
     inner = getattr(owner, method)
+    calls = 0
 
     def watched(model: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        segment, calls = describe(calls), calls + 1
         with monitor.segment(segment, None):
             return inner(model, images, *args, **kwargs)
 

@@ -14,7 +14,17 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli import attacks, audit, compare, doctor, evaluate, models, report
+from flatguard.cli import (
+    attacks,
+    audit,
+    baseline,
+    compare,
+    configs,
+    doctor,
+    evaluate,
+    models,
+    report,
+)
 from flatguard.errors import FlatguardError
 
 INTERRUPTED = 130
@@ -33,6 +43,8 @@ app.command("evaluate")(evaluate.command)
 app.command("audit")(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
+app.add_typer(baseline.app, name="baseline")
+app.command("configs")(configs.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)
 app.command("attacks")(attacks.command)

@@ -12,15 +12,22 @@ import typer
 
 from flatguard.errors import UsageError
 
+ConfigName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME_OR_PATH",
+        help="A YAML file, or a name that `flatguard configs` lists; other options override it.",
+    ),
+]
 Model = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="demo; a RobustBench entry or a prefix of one; timm:NAME; torchvision:NAME; or the "
         "path of a .safetensors, .pt, .pth or .pt2 file."
     ),
 ]
 Attack = Annotated[
-    str, typer.Option(help="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...")
+    str | None, typer.Option(help="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...")
 ]
 AttackArg = Annotated[
     list[str] | None,
@@ -75,6 +82,13 @@ Surrogate = Annotated[
 Tolerance = Annotated[
     float, typer.Option(help="The overestimate that is let pass, as a share of all samples.")
 ]
+MaxForwards = Annotated[
+    int | None,
+    typer.Option(help="Images that attack and checks may send forward; then inconclusive."),
+]
+MaxMinutes = Annotated[
+    float | None, typer.Option(help="Minutes that all of it may take; then inconclusive.")
+]
 Loss = Annotated[
     list[str] | None,
     typer.Option(
@@ -94,8 +108,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the answ
 
 
 def command(
-    model: Model,
-    attack: Attack,
+    ctx: typer.Context,
+    config: ConfigName = None,
+    model: Model = None,
+    attack: Attack = None,
     attack_arg: AttackArg = None,
     norm: Norm = None,
     eps: Eps = None,
@@ -119,6 +135,8 @@ def command(
     checks: Checks = "fast",
     surrogate: Surrogate = None,
     tolerance: Tolerance = 0.05,
+    max_forwards: MaxForwards = None,
+    max_minutes: MaxMinutes = None,
     loss: Loss = None,
     layers: Layers = None,
     layer_samples: LayerSamples = 4,
@@ -132,14 +150,18 @@ def command(
     verdict says whether the number can be believed.
 
     Exit code 0: it may be believed; 1: masked, or overestimated beyond the tolerance; 3:
-    inconclusive.
+    inconclusive. Where the config has thresholds, they decide.
     """
     from flatguard.attacks import parse_args
+    from flatguard.cli.gated import conclude, configured
     from flatguard.cli.progress import Watcher
     from flatguard.evaluation import evaluate
     from flatguard.masking.verdict import verdict_of
 
     fields: dict[str, Any] = {
+        "model": model,
+        "attack": attack,
+        "data": dataset,
         "attack_args": parse_args(attack_arg or []),
         "norm": norm,
         "eps": eps,
@@ -161,16 +183,17 @@ def command(
         "checks": checks,
         "surrogates": surrogate or (),
         "tolerance": tolerance,
+        "max_forwards": max_forwards,
+        "max_minutes": max_minutes,
         "losses": tuple(loss or ()),
         "layers": layers,
         "layer_samples": layer_samples,
     }
+    chosen = configured(ctx, config, fields)
     # What a user's model or architecture prints must not stand before the one JSON object.
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
-        run = evaluate(
-            model, attack, data=dataset, out=out, observer=watcher, command=sys.argv, **fields
-        )
+        run = evaluate(**chosen.fields, out=out, observer=watcher, command=sys.argv)
         verdict = verdict_of(run)
     if as_json:
         typer.echo(json.dumps(run.summary))
@@ -178,7 +201,7 @@ def command(
         from flatguard.cli.answer import show
 
         show(run, verdict)
-    raise typer.Exit(verdict.exit_code)
+    raise typer.Exit(conclude(run, verdict, chosen, quiet=as_json))
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -47,6 +47,7 @@ class Evidence:
         trajectory: a row per sample and model call, as `Run.trajectory`.
         probes: by name.
         complete: whether every planned block was attacked.
+        stopped: what a budget of forwards or minutes ended, in words; None if none ended anything.
     """
 
     num_classes: int
@@ -58,6 +59,7 @@ class Evidence:
     trajectory: pd.DataFrame
     probes: Mapping[str, ProbeEvidence]
     complete: bool = True
+    stopped: str | None = None
 
     @classmethod
     def of(cls, run: Run) -> Evidence:
@@ -84,6 +86,7 @@ class Evidence:
             trajectory=pd.DataFrame(),
             probes=probes,
             complete=run.complete,
+            stopped=_stopped(run, probes),
         )
 
     @property
@@ -147,8 +150,22 @@ class Evidence:
         """Why there is nothing from a probe."""
         probe = self.probe(prefix)
         if probe is None:
-            return "its probe was not run"
+            return f"budget: {self.stopped}" if self.stopped else "its probe was not run"
         return str(probe.facts.get("reason", "it saw no sample"))
+
+
+def _stopped(run: Run, probes: Mapping[str, ProbeEvidence]) -> str | None:
+    for failure in run.failures:
+        if failure.budget:
+            done = sum(block.plan.stop - block.plan.start for block in run.blocks)
+            planned = max(plan.stop for plan in run.manifest.blocks)
+            return f"{failure.error} after {done} of {planned} samples"
+    for name, probe in probes.items():
+        if probe.facts.get("budget") and not probe.ran:
+            return (
+                f"{str(probe.facts['reason']).removeprefix('budget: ')} before check {name} ended"
+            )
+    return None
 
 
 def _number(name: str) -> int:

@@ -109,7 +109,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         overestimate_interval=interval(fallen, n),
         tolerance=tolerance,
         findings=tuple(findings),
-        next=_next(word, mechanism, findings, _gradients_failed(findings)),
+        next=_next(word, mechanism, findings, evidence),
     )
 
 
@@ -118,6 +118,8 @@ def _word(
 ) -> Word:
     if too_high:
         return "overestimated" if mechanism is None else "masked"
+    if evidence.stopped is not None:
+        return "inconclusive"
     corrected = len(evidence.reported) - len(evidence.fallen)
     chance = 1.0 / evidence.num_classes
     if evidence.complete and interval(corrected, evidence.n)[1] <= chance:
@@ -158,6 +160,8 @@ def _sentence(word: Word, mechanism: Mechanism | None, evidence: Evidence) -> st
         return f"overestimated: {was} was reported, at most {now} is true"
     if word == "vulnerable":
         return f"vulnerable: {now} is no better than chance"
+    if word == "inconclusive" and evidence.stopped is not None:
+        return f"inconclusive: {evidence.stopped}, so {was} can neither be believed nor refuted"
     if word == "inconclusive":
         return f"inconclusive: {was} can neither be believed nor refuted with what was run"
     if corrected / n <= 1.0 / evidence.num_classes:
@@ -166,12 +170,14 @@ def _sentence(word: Word, mechanism: Mechanism | None, evidence: Evidence) -> st
 
 
 def _next(
-    word: Word, mechanism: Mechanism | None, findings: list[Finding], gradients_failed: bool
+    word: Word, mechanism: Mechanism | None, findings: list[Finding], evidence: Evidence
 ) -> tuple[str, ...]:
+    if evidence.stopped is not None and not evidence.complete:
+        return ("evaluate again with a larger budget, or fewer samples",)
     steps = []
     if mechanism is not None:
         steps.append(MENDING[mechanism])
-    elif word == "overestimated" and gradients_failed:
+    elif word == "overestimated" and _gradients_failed(findings):
         steps.append("gradients are bad, but too few samples fell to name why: evaluate more")
     elif word == "overestimated":
         steps.append("the attack is too weak: evaluate again with --attack standard")

@@ -70,6 +70,6 @@ def _square(lab: Lab, queries: int, rows: Rows) -> tuple[Tensor, Tensor]:
 
 def _counting(meter: Meter) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        meter.forwards += len(inputs[0])
+        meter.add(len(inputs[0]))
 
     return hook

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from flatguard.allowance import NO_LIMITS, Allowance
 from flatguard.geometry.budget import Budget, distance
 from flatguard.job import Job
 from flatguard.observer import Observer
@@ -60,9 +61,24 @@ class Rows:
 
 @dataclass
 class Meter:
-    """Rows that went forward through the target, its twins and its surrogates."""
+    """Rows that went forward through the target, its twins and its surrogates.
+
+    Attributes:
+        forwards: so many, so far.
+        allowance: what they are paid from.
+    """
 
     forwards: int = 0
+    allowance: Allowance = field(default_factory=lambda: Allowance(NO_LIMITS))
+
+    def add(self, rows: int) -> None:
+        """So many rows go forward.
+
+        Raises:
+            BudgetSpent: the run may not spend that much.
+        """
+        self.allowance.spend(rows)
+        self.forwards += rows
 
 
 @dataclass(frozen=True)
@@ -87,16 +103,17 @@ class Lab:
         job: the resolved spec, with everything loaded.
         run: the run that is audited.
         observer: is told of the progress.
+        allowance: what may be spent; None is no limit.
     """
 
-    def __init__(self, job: Job, run: Run, observer: Observer):
+    def __init__(self, job: Job, run: Run, observer: Observer, allowance: Allowance | None = None):
         self.job, self.run, self._observer = job, run, observer
         self.target = job.target
         self.model: nn.Module = job.target.model
         self.device = job.device
         self.budget: Budget = job.attack.budget
         self.samples = run.samples.set_index("sample", drop=False)
-        self.meter = Meter()
+        self.meter = Meter(allowance=allowance or Allowance(NO_LIMITS))
         self.randomised = False
         kept = self.samples
         positive = kept.loc[kept["clean_correct"], "clean_margin"].astype("float64")
@@ -148,7 +165,7 @@ class Lab:
 
     def logits(self, images: Tensor) -> Tensor:
         """One counted forward pass of the target, without gradient."""
-        self.meter.forwards += len(images)
+        self.meter.add(len(images))
         with torch.no_grad():
             logits: Tensor = self.model(images)
         return logits

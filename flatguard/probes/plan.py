@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flatguard.errors import one_line
+from flatguard.allowance import Allowance
+from flatguard.errors import BudgetSpent, one_line
 from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.probes.black_box import NOISE_DRAWS, add_noise, ask_without_gradient
@@ -73,13 +74,19 @@ class Step:
 
 
 def probe(
-    job: Job, run: Run, checks: Checks, surrogates: Sequence[Target], observer: Observer
+    job: Job,
+    run: Run,
+    checks: Checks,
+    surrogates: Sequence[Target],
+    observer: Observer,
+    allowance: Allowance | None = None,
 ) -> None:
     """Run the probes of a level that the folder does not hold yet, or that could not run before.
 
-    A probe that fails is kept as not run, with its reason; the others go on.
+    A probe that fails is kept as not run, with its reason; the others go on. Where the allowance
+    is spent, this probe and all that are left are kept as not run.
     """
-    lab = Lab(job, run, observer)
+    lab = Lab(job, run, observer, allowance)
     known = {name for name, facts in load_probes(run).items() if facts.ran}
     first, *others = _plan(lab, checks, surrogates)
     if first.name not in known:
@@ -182,7 +189,10 @@ def _found(lab: Lab, step: Step) -> Found:
         reason = f"searches know {', '.join(SEARCHED)}, not {lab.budget.norm}"
         return Found({"ran": False, "reason": reason})
     try:
+        lab.meter.add(0)  # the time may be over
         return step.run()
+    except BudgetSpent as spent:
+        return Found({"ran": False, "reason": f"budget: {spent}", "budget": True})
     except Exception as error:  # a user's model may raise anything; the reason is kept and shown
         return Found({"ran": False, "reason": f"{type(error).__name__}: {one_line(error)}"})
 

@@ -48,7 +48,7 @@ def _again(lab: Lab, rows: Rows, repeats: int) -> tuple[Tensor, Tensor]:
         seed = lab.seed(f"repeat {number}", int(rows.sample[0]))
         images, labels = here.images.contiguous(), here.labels
         found = lab.job.attack.perturb(lab.model, images, labels, seed, Nobody()).images
-        lab.meter.forwards += round(price_of_attack(lab) * len(here))
+        lab.meter.add(round(price_of_attack(lab) * len(here)))
         fooled = lab.fooled(found.to(lab.device), here)
         best[left[fooled]] = found[fooled].to(best)
         fell[left] = fooled

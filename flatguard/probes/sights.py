@@ -130,7 +130,7 @@ class Gradient:
         return View(total, fooled, torch.stack(margins).mean(dim=0))
 
     def _look(self, x: Tensor) -> Outputs:
-        self._meter.forwards += len(x)
+        self._meter.add(len(x))
         with torch.enable_grad() if x.requires_grad else torch.no_grad():
             return self._twin(x)
 
@@ -163,7 +163,7 @@ class Estimated:
         return -margin_of(self._forward(images.clamp(0, 1)), rows)
 
     def _forward(self, images: Tensor) -> Tensor:
-        self._meter.forwards += len(images)
+        self._meter.add(len(images))
         logits: Tensor = self._model(images)
         return logits
 

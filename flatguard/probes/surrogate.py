@@ -42,7 +42,7 @@ def transfer(lab: Lab, surrogates: Sequence[Target]) -> Found:
 def _agreement(lab: Lab, surrogate: Target) -> float:
     right, count = 0, 0
     for rows in lab.rows(lab.spread(lab.survivors, 16)):
-        lab.meter.forwards += len(rows)
+        lab.meter.add(len(rows))
         try:
             with torch.no_grad():
                 logits = surrogate.model(rows.images)

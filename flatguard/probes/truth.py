@@ -113,7 +113,7 @@ def repaired_candidates(lab: Lab, rows: Rows) -> list[Candidate]:
 
 def find_repairs(lab: Lab, rows: Rows) -> list[Repair]:
     """The repairs that have something to mend, looked for on a few of these images."""
-    lab.meter.forwards += PASSES * min(FITTED_ON, len(rows))
+    lab.meter.add(PASSES * min(FITTED_ON, len(rows)))
     with lab.seeded("repairs"):
         return repairs(lab.model, rows.images)
 
@@ -204,7 +204,7 @@ class Autograd:
 def _autograd(
     lab: Lab, twin: Twin, images: Tensor, rows: Rows, loss: Callable[..., Tensor]
 ) -> Autograd:
-    lab.meter.forwards += len(images)
+    lab.meter.add(len(images))
     x = images.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         value = loss(twin(x), rows).sum()
@@ -224,7 +224,7 @@ def _autograd(
 
 def _margin(lab: Lab, twin: Twin, images: Tensor, rows: Rows) -> Tensor:
     """The margin over the temperature; the same random numbers in every call."""
-    lab.meter.forwards += len(images)
+    lab.meter.add(len(images))
     with lab.seeded("truth"), torch.no_grad():
         return margin_of(twin(images).decides, rows)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from flatguard.allowance import NO_LIMITS, Limits
 from flatguard.attacks.monitor import Segment
 from flatguard.runs.spec import RunSpec
 
@@ -61,6 +62,7 @@ class Manifest(BaseModel):
     created: str
     command: tuple[str, ...]
     spec: RunSpec
+    limits: Limits = NO_LIMITS
     attack_args: dict[str, Any]
     target: TargetFacts
     data: DataFacts
@@ -86,12 +88,13 @@ class BlockFacts(BaseModel):
 
 
 class BlockFailure(BaseModel):
-    """What one block's attack did before it raised."""
+    """What one block's attack did before it raised; `budget` where the run's budget ended it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan: BlockPlan
     error: str
+    budget: bool = False
     calls: int
     sample_forwards: int
     sample_backwards: int

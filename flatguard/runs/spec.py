@@ -6,11 +6,20 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from flatguard.errors import UsageError
 from flatguard.geometry.budget import NORMS, Budget, Norm, parse_eps
 from flatguard.geometry.named_losses import parse_losses
+
+
+def _as_text(eps: Any) -> Any:
+    return repr(float(eps)) if isinstance(eps, (int, float)) else eps
+
+
+def _in_our_case(norm: Any) -> Any:
+    same = [known for known in NORMS if isinstance(norm, str) and known.lower() == norm.lower()]
+    return same[0] if same else norm
 
 
 def _is_eps(text: str) -> str:
@@ -22,19 +31,19 @@ def _are_losses(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(loss.name for loss in parse_losses(names))
 
 
-EpsText = Annotated[str, AfterValidator(_is_eps)]
+EpsText = Annotated[str, BeforeValidator(_as_text), AfterValidator(_is_eps)]
+NormName = Annotated[Norm, BeforeValidator(_in_our_case)]
 LossNames = Annotated[tuple[str, ...], AfterValidator(_are_losses)]
 
 
-class RunSpec(BaseModel):
-    """What is asked for; None means "by default", and is gone once the spec is resolved.
+class Settings(BaseModel):
+    """All that may be asked for beside the model and the attack; None means "by default".
 
     The radius is kept as it was typed, because 8/255 is no decimal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model: str
     arch: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -47,9 +56,8 @@ class RunSpec(BaseModel):
     data_dir: Path = Path("data")
     preprocessing: str | None = None
     n_examples: Annotated[int, Field(ge=1)] | None = None
-    attack: str
     attack_args: dict[str, Any] = {}
-    norm: Norm | None = None
+    norm: NormName | None = None
     eps: EpsText | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
     device: str | None = None
@@ -58,6 +66,13 @@ class RunSpec(BaseModel):
     losses: LossNames = ()
     layers: Annotated[int, Field(ge=1)] | None = None
     layer_samples: Annotated[int, Field(ge=1)] = 4
+
+
+class RunSpec(Settings):
+    """What is asked for; what is None is gone once the spec is resolved."""
+
+    model: str
+    attack: str
 
     def budget(self) -> Budget:
         """The norm and radius of a resolved spec."""
@@ -76,11 +91,6 @@ def make_spec(**fields: Any) -> RunSpec:
     Raises:
         UsageError: for a field that is unknown or out of range.
     """
-    if isinstance(fields.get("eps"), (int, float)):
-        fields["eps"] = repr(float(fields["eps"]))
-    if isinstance(fields.get("norm"), str):
-        same = [norm for norm in NORMS if norm.lower() == fields["norm"].lower()]
-        fields["norm"] = same[0] if same else fields["norm"]
     try:
         return RunSpec(**fields)
     except ValidationError as error:

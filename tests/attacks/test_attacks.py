@@ -8,6 +8,7 @@ import torchattacks
 from support.architectures import tiny
 from torch import nn
 
+import flatguard
 from flatguard.attacks import build_attack, find_attack, list_attacks, parse_args
 from flatguard.attacks.attack import parse_value
 from flatguard.errors import AttackError
@@ -245,3 +246,27 @@ def test_an_attack_that_raises_becomes_one_line(model: nn.Module, tiny_data: Ima
     attack = build_attack("torchattacks:PGD", LINF, 4, {"steps": 2.5})
     with pytest.raises(AttackError, match=r"torchattacks:PGD failed: TypeError"):
         attack.perturb(model, *tiny_data, seed=0)
+
+
+def test_foolbox_attacks_with_a_random_start_take_restarts(tiny_data) -> None:
+    """Foolbox's own `repeat`: every restart is a run of its own, and the best example stays."""
+    torch.manual_seed(0)
+    model = tiny().eval()
+    runs = [
+        flatguard.evaluate(
+            model, "foolbox:LinfPGD", data=tiny_data, eps="4/255", checks="none",
+            attack_args={"steps": 5, **args},
+        )
+        for args in ({}, {"restarts": 3})
+    ]  # fmt: skip
+    once, thrice = runs
+    assert thrice.trajectory["call"].nunique() > 2 * once.trajectory["call"].nunique()
+    assert sorted(thrice.trajectory["restart"].dropna().unique()) == [0, 1, 2]
+    assert thrice.trajectory["sample"].notna().all()
+    fallen = ~once.samples["robust"]
+    assert not thrice.samples.loc[fallen, "robust"].any()
+    with pytest.raises(AttackError, match="no argument 'restarts'"):
+        flatguard.evaluate(
+            model, "foolbox:L2CarliniWagnerAttack", data=tiny_data, eps=1,
+            attack_args={"restarts": 3},
+        )  # fmt: skip

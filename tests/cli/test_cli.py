@@ -168,7 +168,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no images": ([*CHECKPOINT, *PGD, "--n-examples", "0"], "--n-examples"),
     "no radius": ([*CHECKPOINT, "--attack", "torchattacks:PGD"], "--eps is needed"),
     "unknown option": ([*CHECKPOINT, *PGD, "--epz", "1"], "--epz"),
-    "missing option": (["evaluate", "--model", "demo"], "Missing option '--attack'"),
+    "missing option": (["evaluate", "--model", "demo"], "--attack is needed"),
     "a negative seed": ([*CHECKPOINT, *PGD, "--seed", "-1"], "--seed"),
     "no such device": ([*CHECKPOINT, *PGD, "--device", "cuda:99"], "use cpu"),
     "no such threat model": (

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flatguard.masking.checks import (
+    basin,
+    black_box,
+    determinism,
+    discrepancy,
+    gradient_truth,
+    more_budget,
+    scale_free_loss,
+    surrogate,
+)
 from flatguard.masking.checks.basin import check_basin
 from flatguard.masking.checks.black_box import check_black_box
 from flatguard.masking.checks.determinism import check_determinism
@@ -27,6 +37,15 @@ CHECKS: tuple[Check, ...] = (
     check_surrogate,
     check_basin,
 )
+CHECK_NAMES: tuple[str, ...] = tuple(
+    module.NAME
+    for module in (
+        discrepancy, gradient_truth, scale_free_loss, determinism, black_box, more_budget,
+        surrogate, basin,
+    )
+)  # fmt: skip
+"""Their names, in the same order."""
+
 CORE = ("discrepancy", "gradient-truth", "scale-free-loss", "determinism")
 """Without these there is no verdict in the number's favour."""
 

@@ -1,0 +1,53 @@
+"""How much a run may spend before it has to end: forward passes and minutes."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flatguard.errors import BudgetSpent
+
+
+class Limits(BaseModel):
+    """What a run may spend at most; None is no limit.
+
+    Attributes:
+        max_forwards: images sent forward by the attack and by the checks, as both are counted
+            under `price` and `price of checks`.
+        max_minutes: since the run began, with loading.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_forwards: Annotated[int, Field(ge=1)] | None = None
+    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class Allowance:
+    """What is left of a run's limits.
+
+    Args:
+        limits: what may be spent.
+    """
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self._forwards, self._began = 0, time.monotonic()
+
+    def spend(self, forwards: int) -> None:
+        """So many images go forward.
+
+        Raises:
+            BudgetSpent: this goes beyond a limit; so does everything after it.
+        """
+        self._forwards += forwards
+        most, minutes = self.limits.max_forwards, self.limits.max_minutes
+        if most is not None and self._forwards > most:
+            raise BudgetSpent(f"the budget of {most:,} forwards (--max-forwards) was spent")
+        if minutes is not None and time.monotonic() - self._began > 60.0 * minutes:
+            raise BudgetSpent(f"the budget of {minutes:g} minutes (--max-minutes) was spent")
+
+
+NO_LIMITS = Limits()

@@ -1,0 +1,239 @@
+"""A stored run, sample by sample, and whether another one is worse: not by a bare difference.
+
+The fall is (lost - won) / n: samples that survived everything in the baseline and fell now, less
+those that did the opposite. A run is worse where the fall is beyond the tolerance and beyond chance
+by the exact McNemar test on the same samples. Where it is beyond the tolerance alone, or where so
+few samples survived in the baseline that no fall of theirs could be beyond chance, nobody can say.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from flatguard.errors import RunFolderError, UsageError, did_you_mean
+from flatguard.masking.beyond import LEVEL
+from flatguard.masking.evidence import Evidence
+from flatguard.masking.statistics import interval, mcnemar
+from flatguard.masking.verdict import judge
+from flatguard.runs import store
+from flatguard.runs.probe_store import load_probes
+from flatguard.runs.store import Run
+
+FORMAT_VERSION = 1
+TOLERANCE = 0.02
+FEWEST = 6
+"""Discordant pairs that the exact test needs: five of five have p = 0.06, six of six 0.03."""
+
+PROTOCOL = ("attack", "norm", "eps", "n_examples", "batch_size", "seed")
+Word = Literal["no worse", "worse", "inconclusive"]
+EXIT_CODES: dict[Word, int] = {"no worse": 0, "worse": 1, "inconclusive": 3}
+
+
+class Baseline(BaseModel):
+    """What a later run is compared with; small enough to be committed.
+
+    Attributes:
+        name: of the model that it was.
+        created: when its run was made.
+        flatguard: the version that attacked it.
+        weights_sha256: of the model.
+        data_sha256: of the images and labels.
+        protocol: the fields of the spec that decide what was asked, and the attack's arguments.
+        checks: the probes that were asked for: what "survived everything" means.
+        verdict: of its run.
+        survived: for each sample `1` if it survived everything that was tried, else `0`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    created: str
+    flatguard: str
+    weights_sha256: str
+    data_sha256: str
+    protocol: dict[str, Any]
+    checks: tuple[str, ...]
+    verdict: str
+    survived: str
+
+    def robust(self) -> np.ndarray:
+        """`(n,)` bool."""
+        return np.array([mark == "1" for mark in self.survived])
+
+
+class Comparison(BaseModel):
+    """A run beside a baseline.
+
+    Attributes:
+        word: `no worse`, `worse` or `inconclusive`.
+        sentence: the answer as a person says it.
+        before: the baseline's corrected robust accuracy.
+        now: the run's.
+        fall: before - now.
+        lost: samples that survived before and fell now.
+        won: the opposite.
+        lost_interval: exact 95% interval of the share of lost samples.
+        p: of the exact McNemar test.
+        tolerance: the fall that is let pass.
+        n: samples.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    word: Word
+    sentence: str
+    before: float
+    now: float
+    fall: float
+    lost: int
+    won: int
+    lost_interval: tuple[float, float]
+    p: float
+    tolerance: float
+    n: int
+
+    @property
+    def exit_code(self) -> int:
+        """0 no worse, 1 worse, 3 inconclusive."""
+        return EXIT_CODES[self.word]
+
+
+def baseline_of(run: Run) -> Baseline:
+    """A finished run as a baseline.
+
+    Raises:
+        RunFolderError: it is damaged or incomplete.
+    """
+    run.verify()
+    if not run.complete:
+        raise RunFolderError(f"{run.path} is incomplete; a baseline needs every sample")
+    evidence = Evidence.of(run)
+    survived = evidence.reported - evidence.fallen
+    args = {name: repr(value) for name, value in sorted(run.manifest.attack_args.items())}
+    spec = run.spec.model_dump(mode="json", include=set(PROTOCOL))
+    return Baseline(
+        name=run.manifest.target.name,
+        created=run.manifest.created,
+        flatguard=run.manifest.versions.get("flatguard", "unknown"),
+        weights_sha256=run.manifest.target.weights_sha256,
+        data_sha256=run.manifest.data.sha256,
+        protocol={**spec, "eps": run.spec.budget().eps, "attack_args": args},
+        checks=tuple(sorted(load_probes(run))),
+        verdict=judge(evidence).verdict,
+        survived="".join("1" if int(i) in survived else "0" for i in run.samples["sample"]),
+    )
+
+
+def save(run: Run, folder: Path, name: str | None) -> Path:
+    """Write a run's baseline to `folder/NAME.json`; one that is there stays.
+
+    Raises:
+        RunFolderError: it exists or cannot be written.
+        UsageError: the name is none.
+    """
+    baseline = baseline_of(run)
+    chosen = baseline.name if name is None else name
+    if Path(chosen).name != chosen:
+        raise UsageError(f"--name: expected a file's name without a folder, got {chosen!r}")
+    file = folder / f"{chosen}.json"
+    if file.exists():
+        raise RunFolderError(f"{file} exists already; delete it, or give another --name")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        store.write_text(file, baseline.model_dump_json(indent=2))
+    except OSError as error:
+        raise RunFolderError(f"cannot write {file}: {error.strerror}") from error
+    return file
+
+
+def load(path: Path) -> Baseline:
+    """A baseline's file, or a run folder as one.
+
+    Raises:
+        RunFolderError: neither, damaged, or of a newer format.
+    """
+    if path.is_dir():
+        return baseline_of(store.load_run(path))
+    if not path.is_file():
+        others = [str(file) for file in path.parent.glob("*.json")]
+        raise RunFolderError(f"no baseline {path}{did_you_mean(str(path), others, 1)}")
+    baseline: Baseline = store.parse(Baseline, path)
+    if baseline.format_version > FORMAT_VERSION:
+        raise RunFolderError(f"{path} is of a newer format; upgrade flatguard")
+    return baseline
+
+
+def compare(run: Run, before: Baseline, tolerance: float = TOLERANCE) -> Comparison:
+    """Hold a run to a baseline.
+
+    Raises:
+        UsageError: they were not made on the same data by the same protocol.
+        RunFolderError: the run is damaged or incomplete.
+    """
+    if not 0 <= tolerance < 1:
+        raise UsageError(f"--tolerance: expected a share from 0 to below 1, got {tolerance:g}")
+    now = baseline_of(run)
+    _check_alike(now, before)
+    was, still = before.robust(), now.robust()
+    lost, won, n = int((was & ~still).sum()), int((~was & still).sum()), len(was)
+    fall, p = (lost - won) / n, mcnemar(lost, won)
+    word = _word(fall, p, int(was.sum()), n, tolerance)
+    moved = f"robust accuracy went from {was.mean():.1%} to {still.mean():.1%}"
+    return Comparison(
+        word=word,
+        sentence=_sentence(word, moved, fall, p, tolerance),
+        before=float(was.mean()),
+        now=float(still.mean()),
+        fall=fall,
+        lost=lost,
+        won=won,
+        lost_interval=interval(lost, n),
+        p=p,
+        tolerance=tolerance,
+        n=n,
+    )
+
+
+def _word(fall: float, p: float, survived: int, n: int, tolerance: float) -> Word:
+    if fall > tolerance:
+        return "worse" if p < LEVEL else "inconclusive"
+    too_few = survived < FEWEST and survived / n > tolerance
+    return "inconclusive" if too_few else "no worse"
+
+
+def _sentence(word: Word, moved: str, fall: float, p: float, tolerance: float) -> str:
+    if word == "worse":
+        return f"worse: {moved}, beyond chance (p = {p:.2g}) and the tolerance of {tolerance:.1%}"
+    if word == "no worse":
+        return f"no worse: {moved}; a fall of {tolerance:.1%} is let pass"
+    if fall > tolerance:
+        return (
+            f"inconclusive: {moved}, beyond the tolerance of {tolerance:.1%} but not beyond chance "
+            f"(p = {p:.2g}); evaluate more samples"
+        )
+    return (
+        f"inconclusive: {moved}, and fewer than {FEWEST} samples survived in the baseline; no fall "
+        "of theirs could be told from chance"
+    )
+
+
+def _check_alike(now: Baseline, before: Baseline) -> None:
+    if now.data_sha256 != before.data_sha256 or len(now.survived) != len(before.survived):
+        raise UsageError("the baseline is of other images; pairs need the same samples")
+    for name in before.protocol:
+        if now.protocol.get(name) != before.protocol[name]:
+            raise UsageError(
+                f"the baseline was made with another {name}: {before.protocol[name]}, not "
+                f"{now.protocol.get(name)}"
+            )
+    if now.checks != before.checks:
+        ours, theirs = ", ".join(now.checks) or "none", ", ".join(before.checks) or "none"
+        raise UsageError(
+            f"the baseline was made with other checks: {theirs}; this run has {ours}. "
+            "flatguard audit RUN --checks LEVEL runs what is missing"
+        )

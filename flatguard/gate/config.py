@@ -1,0 +1,214 @@
+"""A config: everything that `flatguard evaluate` can be told, in a YAML file, and thresholds.
+
+Published protocols come with the package and are found by name; a path names any other file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from flatguard.attacks.attack import parse_value
+from flatguard.errors import UsageError, did_you_mean
+from flatguard.gate import positions
+from flatguard.masking.checks import CHECK_NAMES
+from flatguard.masking.verdict import TOLERANCE
+from flatguard.probes.plan import Checks
+from flatguard.runs.spec import Settings
+
+INCONCLUSIVE = "inconclusive"
+ALLOWED = (INCONCLUSIVE, *CHECK_NAMES)
+SUFFIXES = (".yaml", ".yml")
+ABOUT = ("title", "source", "gate")
+"""Keys that say something about an evaluation and are no part of it."""
+
+
+def _is_allowed(name: str) -> str:
+    if name not in ALLOWED:
+        raise ValueError(
+            f"expected {INCONCLUSIVE} or a check's name{did_you_mean(name, ALLOWED, 1)}; "
+            f"checks: {', '.join(CHECK_NAMES)}"
+        )
+    return name
+
+
+def _parsed(values: Any) -> Any:
+    """`alpha: 2/255` is a word to YAML and a number to an attack."""
+    if not isinstance(values, Mapping):
+        return values
+    return {
+        name: parse_value(value) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Allowed = Annotated[
+    str,
+    AfterValidator(_is_allowed),
+    WithJsonSchema({"type": "string", "enum": list(ALLOWED)}),
+]
+
+
+class Thresholds(BaseModel):
+    """What a release must reach.
+
+    Attributes:
+        min_robust_accuracy: the lower end of the corrected robust accuracy's 95% interval must
+            reach it.
+        max_overestimate: by how much the reported number may be too high, as a share of all
+            samples; it is the verdict's tolerance.
+        no_masking: the verdict must not be `masked`.
+        allow: `inconclusive`, and checks that need not have run, by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_robust_accuracy: Share | None = None
+    max_overestimate: Share = TOLERANCE
+    no_masking: bool = True
+    allow: tuple[Allowed, ...] = ()
+
+
+class Config(Settings):
+    """What is evaluated, how, and what it must reach; None means "by default".
+
+    Attributes:
+        title: a line for a person.
+        source: where the protocol was published.
+        model: as `--model`; may be left to whoever uses the config.
+        attack: as `--attack`.
+        checks: what is spent on the verdict.
+        surrogates: models whose adversarial examples are shown to this one.
+        max_forwards: as `--max-forwards`.
+        max_minutes: as `--max-minutes`.
+        gate: thresholds; without them nothing but the verdict counts.
+    """
+
+    title: str | None = None
+    source: str | tuple[str, ...] = ()
+    model: str | None = None
+    attack: str | None = None
+    attack_args: Annotated[dict[str, Any], BeforeValidator(_parsed)] = Field(default_factory=dict)
+    checks: Checks = "fast"
+    surrogates: tuple[str, ...] = ()
+    max_forwards: Annotated[int, Field(ge=1)] | None = None
+    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    gate: Thresholds | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What was written, by key; nothing that is there by default."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+
+    def arguments(self) -> dict[str, Any]:
+        """What was written, as `evaluate` takes it."""
+        found = {name: value for name, value in self.given().items() if name not in ABOUT}
+        if "dataset" in found:
+            found["data"] = found.pop("dataset")
+        if self.gate is not None:
+            found["tolerance"] = self.gate.max_overestimate
+        return found
+
+    def with_(self, **changes: Any) -> Config:
+        """The same config but for these keys; those of `gate` stand beside the others.
+
+        Raises:
+            UsageError: a key is unknown or its value out of range.
+        """
+        inside = {name: changes.pop(name) for name in Thresholds.model_fields if name in changes}
+        merged = {**self.given(), **changes}
+        if inside:
+            written = self.gate.model_dump(exclude_unset=True) if self.gate else {}
+            merged["gate"] = {**written, **inside}
+        return config_of(merged)
+
+
+def config_of(values: Mapping[str, Any], where: positions.Positions | None = None) -> Config:
+    """A config of these values, or one line that names the key, its file and its line.
+
+    Raises:
+        UsageError: a key is unknown or its value out of range.
+    """
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path, message = first["loc"], _message(first)
+        if where is None:
+            raise UsageError(f"{'.'.join(str(part) for part in path)}: {message}") from error
+        raise where.error(path, message) from error
+
+
+def _message(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        inside = error["loc"][0] == "gate"
+        known = Thresholds.model_fields if inside else Config.model_fields
+        unknown = str(error["loc"][-1])
+        others = "" if inside else _in_gate(unknown)
+        return f"there is no such key{others or did_you_mean(unknown, known, 1)}"
+    message: str = error["msg"].removeprefix("Value error, ").removeprefix("eps: ")
+    if error["type"] == "literal_error" and error["loc"][0] == "checks":
+        message = f"expected one of {', '.join(get_args(Checks))}"
+    return message if "got" in message else f"{message}, got {error['input']!r}"
+
+
+def _in_gate(name: str) -> str:
+    return f"; it belongs under gate: gate.{name}" if name in Thresholds.model_fields else ""
+
+
+def load_config(name: str | Path) -> Config:
+    """A config by its path, or a published protocol by its name.
+
+    Raises:
+        UsageError: there is none, or it is wrong: its file, line and key.
+    """
+    found = positions.read(find_config(name))
+    return config_of(found.values, found)
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of a config.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(name)
+    if path.suffix in SUFFIXES or len(path.parts) > 1:
+        if not path.is_file():
+            raise UsageError(f"no file {path}; flatguard configs lists those that have a name")
+        return path
+    known = published()
+    if str(name) not in known:
+        raise UsageError(
+            f"no config {str(name)!r}{did_you_mean(str(name), known)}; expected a path that ends "
+            "in .yaml, or a name that flatguard configs lists"
+        )
+    return known[str(name)]
+
+
+def published() -> dict[str, Path]:
+    """The configs that come with the package, by name."""
+    package = Path(str(resources.files("flatguard")))
+    inside = package / "configs"  # of a wheel; beside the package in a checkout
+    folder = inside if inside.is_dir() else package.parent / "configs"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a config, for editors."""
+    made = Config.model_json_schema()
+    made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    made["title"] = "A config of flatguard"
+    return made

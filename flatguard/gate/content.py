@@ -1,0 +1,76 @@
+"""What decides a run's result, as one key: weights, code, data, spec and versions."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from flatguard.job import FIRST_LOOK, Job, data_sha256
+from flatguard.randomness import seeded
+from flatguard.runner import versions
+from flatguard.runs.spec import derive_seed
+from flatguard.runs.store import sha256
+
+PLACES = {"model", "arch", "model_dir", "dataset", "data_dir", "allow_code", "preprocessing"}
+"""Where things lie: what lies there is hashed instead."""
+
+
+def content_of(job: Job, checks: str, surrogates: Sequence[str]) -> dict[str, Any]:
+    """Everything that a run's result depends on, as JSON can hold it."""
+    return {
+        "weights": job.target.weights_sha256,
+        "code": _code(job.target.model, job.spec.arch),
+        "behaviour": _behaviour(job),
+        "data": data_sha256(job),
+        "spec": job.spec.model_dump(mode="json", exclude=PLACES),
+        "attack_args": {name: repr(value) for name, value in job.attack.effective_args().items()},
+        "checks": checks,
+        "surrogates": list(surrogates),
+        "versions": versions(),
+    }
+
+
+def key_of(content: dict[str, Any]) -> str:
+    """SHA-256 of it, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _code(model: nn.Module, arch: str | None) -> str:
+    """The model's structure and the files that its classes and its factory are written in.
+
+    Weights do not say what is done with them: a rounding in `forward` has none.
+    """
+    files = set()
+    for module in model.modules():
+        try:
+            files.add(inspect.getfile(type(module)))
+        except (TypeError, OSError):  # typed at a prompt: its behaviour has to do
+            continue
+    if arch is not None:
+        files.add(arch.rpartition(":")[0])
+    parts = [sha256(Path(file)) for file in sorted(files) if Path(file).is_file()]
+    return hashlib.sha256("\n".join([repr(model), *parts]).encode()).hexdigest()
+
+
+def _behaviour(job: Job) -> str:
+    """Logits and input gradients on the first images: code that no file shows acts there."""
+    batch = job.dataset.block(0, min(job.count, FIRST_LOOK))
+    images, labels = batch.images.to(job.device).requires_grad_(True), batch.labels.to(job.device)
+    digest = hashlib.sha256()
+    with seeded(derive_seed(job.spec.seed, 0, "behaviour"), job.device), torch.enable_grad():
+        logits = job.target.model(images)
+        digest.update(logits.detach().cpu().numpy().tobytes())
+        if logits.requires_grad:
+            loss = F.cross_entropy(logits, labels)
+            (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
+            if gradient is not None:
+                digest.update(gradient.cpu().numpy().tobytes())
+    return digest.hexdigest()

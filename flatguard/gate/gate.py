@@ -1,0 +1,96 @@
+"""The gate: a config in, outcomes out; what was attacked before is only judged again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from flatguard.errors import UsageError
+from flatguard.evaluation import audit, evaluate, resolve
+from flatguard.gate.cache import RunCache
+from flatguard.gate.config import Config, Thresholds
+from flatguard.gate.content import content_of, key_of
+from flatguard.gate.outcome import Outcome, outcomes
+from flatguard.masking.verdict import Verdict, verdict_of
+from flatguard.observer import Observer, Silent
+from flatguard.runs.store import Run
+from flatguard.targets import Target
+
+BESIDE_THE_SPEC = ("checks", "surrogates", "tolerance", "max_forwards", "max_minutes")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run at the gate.
+
+    Attributes:
+        run: the run folder; it lies in the cache.
+        verdict: whether its number can be believed.
+        outcomes: what the gate says to it.
+        cached: whether it had been attacked before.
+    """
+
+    run: Run
+    verdict: Verdict
+    outcomes: tuple[Outcome, ...]
+    cached: bool
+
+    @property
+    def shut(self) -> tuple[Outcome, ...]:
+        """The outcomes that shut the gate."""
+        return tuple(outcome for outcome in self.outcomes if outcome.shut)
+
+
+def pass_through(
+    config: Config,
+    cache: RunCache,
+    *,
+    model: nn.Module | Target | None = None,
+    data: tuple[Tensor, Tensor] | None = None,
+    command: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Judged:
+    """Evaluate what a config names, or take it from the cache, and hold it to its thresholds.
+
+    Args:
+        config: what to evaluate, how, and what it must reach.
+        cache: where runs are kept.
+        model: in place of the config's.
+        data: images in [0, 1] and labels, in place of the config's.
+        command: what the manifest says was typed.
+        observer: is told of the progress.
+
+    Raises:
+        FlatguardError: one of its kinds; nothing could be judged.
+    """
+    arguments = config.arguments()
+    attacked: Any = arguments.pop("model", None) if model is None else model
+    arguments.pop("model", None)
+    attack = arguments.pop("attack", None)
+    if attacked is None or attack is None:
+        missing = "model" if attacked is None else "attack"
+        raise UsageError(f"no {missing} is named: add a key `{missing}` to the config")
+    if data is not None:
+        arguments["data"] = data
+    thresholds = config.gate or Thresholds()
+    arguments["tolerance"] = thresholds.max_overestimate
+    spec = {name: value for name, value in arguments.items() if name not in BESIDE_THE_SPEC}
+    content = content_of(resolve(attacked, attack, **spec), config.checks, config.surrogates)
+
+    def attack_it(folder: Path) -> Run:
+        return evaluate(
+            attacked, attack, out=folder, command=command, observer=observer or Silent(),
+            **arguments,
+        )  # fmt: skip
+
+    fetched = cache.fetch(key_of(content), content, attack_it)
+    if fetched.cached:
+        verdict = audit(fetched.run, tolerance=thresholds.max_overestimate)
+    else:
+        verdict = verdict_of(fetched.run)
+    found = tuple(outcomes(fetched.run, verdict, thresholds))
+    return Judged(fetched.run, verdict, found, fetched.cached)

@@ -1,0 +1,72 @@
+"""What GitHub Actions shows: annotations on the log, and a step summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flatguard.gate.outcome import Outcome, report_of
+from flatguard.masking.verdict import Verdict
+from flatguard.runs.store import Run
+
+SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+@dataclass(frozen=True)
+class Error:
+    """An annotation: a title and what is wrong."""
+
+    title: str
+    text: str
+
+
+def announce(markdown: str, errors: Sequence[Error]) -> list[str]:
+    """Add to the step summary, and give the annotations to print; nothing outside Actions."""
+    file = os.environ.get(SUMMARY)
+    if not file:
+        return []
+    with suppress(OSError), Path(file).open("a", encoding="utf-8") as stream:  # only a comfort
+        stream.write(markdown + "\n\n")
+    return [f"::error title={_property(error.title)}::{_data(error.text)}" for error in errors]
+
+
+def errors_of(title: str, found: Sequence[Outcome]) -> list[Error]:
+    """The outcomes that shut the gate; `title` is the config's name."""
+    return [Error(f"{title} {outcome.label}", outcome.text) for outcome in found if outcome.shut]
+
+
+def run_summary(title: str, run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
+    """A run in Markdown."""
+    low, high = verdict.corrected_interval
+    lines = [
+        f"### {title}: {verdict.verdict}",
+        f"{_cell(verdict.sentence)}",
+        f"Corrected robust accuracy {verdict.corrected_robust_accuracy:.1%} (95% interval "
+        f"{low:.1%} to {high:.1%}, {len(run.samples)} samples). Report: `{report_of(run)}`",
+    ]
+    return "\n\n".join([*lines, *([table(found)] if found else [])])
+
+
+def table(found: Sequence[Outcome]) -> str:
+    """Outcomes as a Markdown table."""
+    rows = ["| | gate | |", "|---|---|---|"]
+    signs = {"passed": "✅", "allowed": "➖", "failed": "❌", "undecided": "❓"}
+    for outcome in found:
+        sign = f"{signs[outcome.status]} {outcome.status}"
+        rows.append(f"| {sign} | `{outcome.label}` | {_cell(outcome.headline)} |")
+    return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

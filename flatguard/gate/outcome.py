@@ -1,0 +1,212 @@
+"""What a gate says to a run: one outcome for each finding and each threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from flatguard.gate.config import INCONCLUSIVE, Thresholds
+from flatguard.masking.checks import CHECK_NAMES
+from flatguard.masking.finding import Finding
+from flatguard.masking.verdict import Verdict
+from flatguard.runs.store import Run
+
+Kind = Literal["finding", "threshold"]
+Status = Literal["passed", "allowed", "failed", "undecided"]
+REPORT = "report.html"
+WIDTH = 11
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one finding or threshold.
+
+    Attributes:
+        kind: `finding` or `threshold`.
+        name: of the check, or of the threshold's key.
+        status: `passed`; `failed`; `undecided`: nothing was measured, or it cannot be decided;
+            `allowed`: the same, and the config allows it by name. `failed` and `undecided` shut
+            the gate.
+        headline: what is wrong, in one sentence; what is right where nothing is.
+        details: the number, the threshold, the evidence and the report, a line each.
+    """
+
+    kind: Kind
+    name: str
+    status: Status
+    headline: str
+    details: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """As it is shown: `finding[basin]`."""
+        return f"{self.kind}[{self.name}]"
+
+    @property
+    def shut(self) -> bool:
+        """Whether it shuts the gate."""
+        return self.status in ("failed", "undecided")
+
+    @property
+    def text(self) -> str:
+        """The headline and its details."""
+        return "\n".join([self.headline, *(f"  {line}" for line in self.details)])
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def labels(thresholds: Thresholds) -> list[str]:
+    """The outcomes that there will be, known before anything is attacked."""
+    found = [f"finding[{name}]" for name in CHECK_NAMES]
+    found += ["threshold[conclusive]", "threshold[max_overestimate]"]
+    found += ["threshold[no_masking]"] * thresholds.no_masking
+    return found + ["threshold[min_robust_accuracy]"] * (thresholds.min_robust_accuracy is not None)
+
+
+def outcomes(run: Run, verdict: Verdict, thresholds: Thresholds) -> list[Outcome]:
+    """What the gate says, in the order of `labels`."""
+    facts = _Facts(run, verdict, thresholds)
+    found = [_finding(facts, finding) for finding in verdict.findings]
+    found += [_conclusive(facts), _overestimate(facts)]
+    found += [_masking(facts)] * thresholds.no_masking
+    if thresholds.min_robust_accuracy is not None:
+        found.append(_floor(facts, thresholds.min_robust_accuracy))
+    return found
+
+
+def exit_code(found: Sequence[Outcome]) -> int:
+    """0 if nothing shuts the gate, 1 if something failed, 3 if something is undecided."""
+    if any(outcome.status == "failed" for outcome in found):
+        return 1
+    return 3 if any(outcome.status == "undecided" for outcome in found) else 0
+
+
+def report_of(run: Run) -> Path:
+    """What a person opens: the report, or the folder where there is none."""
+    report = run.path / REPORT
+    return report if report.is_file() else run.path
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What all outcomes are made of."""
+
+    run: Run
+    verdict: Verdict
+    thresholds: Thresholds
+
+    def details(
+        self, measured: str, threshold: str, next_step: str | None = None
+    ) -> tuple[str, ...]:
+        """A line each; the next step is the verdict's if a finding has none of its own."""
+        lines = {
+            "measured": measured,
+            "threshold": threshold,
+            "evidence": self.verdict.sentence,
+            "next": (next_step or self.verdict.next[0]).replace(" RUN", f" {self.run.path}"),
+            "report": str(report_of(self.run)),
+        }
+        return tuple(f"{name:<{WIDTH}}{line}" for name, line in lines.items())
+
+    def allows(self, name: str) -> bool:
+        return name in self.thresholds.allow
+
+    @property
+    def corrected(self) -> str:
+        low, high = self.verdict.corrected_interval
+        return (
+            f"{self.verdict.corrected_robust_accuracy:.1%} of {len(self.run.samples)} samples "
+            f"survive everything that was tried (95% interval {low:.1%} to {high:.1%}); "
+            f"{self.run.spec.attack} alone left {self.verdict.robust_accuracy:.1%}"
+        )
+
+
+def _finding(facts: _Facts, finding: Finding) -> Outcome:
+    check = finding.check
+    if finding.status == "not-run":
+        return _open(
+            facts, "finding", check, check,
+            f"the check {check} did not run, so it has not passed: {finding.summary}",
+            "nothing", f"it must run, unless `allow` names it: allow: [{check}]", finding.next,
+        )  # fmt: skip
+    if finding.status != "fail":
+        return Outcome("finding", check, "passed", f"{check}: {finding.summary}")
+    value = "" if finding.value is None else f"{finding.value:.3g} over {finding.samples} samples"
+    threshold = "" if finding.threshold is None else f"{finding.threshold:.3g}"
+    headline = f"the check {check} speaks against the number: {finding.summary}"
+    details = facts.details(value or "see above", threshold or "none of its own", finding.next)
+    return Outcome("finding", check, "failed", headline, details)
+
+
+def _open(
+    facts: _Facts, kind: Kind, name: str, allowed_as: str, headline: str, measured: str,
+    threshold: str, next_step: str | None = None,
+) -> Outcome:  # fmt: skip
+    status: Status = "allowed" if facts.allows(allowed_as) else "undecided"
+    return Outcome(kind, name, status, headline, facts.details(measured, threshold, next_step))
+
+
+def _conclusive(facts: _Facts) -> Outcome:
+    verdict, name = facts.verdict, "conclusive"
+    if verdict.verdict != INCONCLUSIVE:
+        return Outcome("threshold", name, "passed", f"the verdict is {verdict.verdict}")
+    return _open(
+        facts, "threshold", name, INCONCLUSIVE,
+        f"nobody can say whether {verdict.robust_accuracy:.1%} may be believed",
+        facts.corrected, f"there must be a verdict, unless `allow` has {INCONCLUSIVE}",
+    )  # fmt: skip
+
+
+def _overestimate(facts: _Facts) -> Outcome:
+    verdict, name = facts.verdict, "max_overestimate"
+    most = facts.thresholds.max_overestimate
+    low, high = verdict.overestimate_interval
+    said = f"the reported number is too high by {verdict.overestimate:.1%} of all samples"
+    if verdict.overestimate <= most:
+        return Outcome("threshold", name, "passed", said)
+    measured = (
+        f"{verdict.robust_accuracy:.1%} was reported and at most "
+        f"{verdict.corrected_robust_accuracy:.1%} is true (95% interval of the difference "
+        f"{low:.1%} to {high:.1%})"
+    )
+    headline = f"{said}, and {most:.1%} is let pass"
+    return Outcome(
+        "threshold", name, "failed", headline, facts.details(measured, f"{name}: {most:.1%}")
+    )
+
+
+def _masking(facts: _Facts) -> Outcome:
+    verdict, name = facts.verdict, "no_masking"
+    if verdict.verdict != "masked":
+        return Outcome("threshold", name, "passed", "no mask was found")
+    headline = (
+        f"gradients are masked by {verdict.mechanism}: the reported {verdict.robust_accuracy:.1%} "
+        "cannot be believed"
+    )
+    return Outcome(
+        "threshold", name, "failed", headline, facts.details(facts.corrected, f"{name}: true")
+    )
+
+
+def _floor(facts: _Facts, floor: float) -> Outcome:
+    verdict, name = facts.verdict, "min_robust_accuracy"
+    low, share = verdict.corrected_interval[0], verdict.corrected_robust_accuracy
+    threshold = f"{name}: {floor:.1%}, for the lower end of the interval"
+    if not facts.run.complete:
+        headline = f"the attack was not finished, so nobody knows whether {floor:.1%} is reached"
+        return Outcome(
+            "threshold", name, "undecided", headline, facts.details(facts.corrected, threshold)
+        )
+    if low >= floor:
+        headline = f"at least {low:.1%} is robust (95% confidence), and {floor:.1%} is needed"
+        return Outcome("threshold", name, "passed", headline)
+    doubt = ": too few samples to be sure" if share >= floor else ""
+    headline = (
+        f"the robust accuracy that can be believed is {share:.1%}, surely no less than {low:.1%}, "
+        f"and the release needs {floor:.1%}{doubt}"
+    )
+    return Outcome("threshold", name, "failed", headline, facts.details(facts.corrected, threshold))

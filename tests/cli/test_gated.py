@@ -1,0 +1,103 @@
+"""`flatguard evaluate --config` and `flatguard configs`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import digits
+
+import flatguard
+from flatguard.cli.app import main
+from flatguard.gate.config import published
+from flatguard.masking.checks import CHECK_NAMES
+
+
+@pytest.fixture
+def release(digits_files: Path) -> dict[str, Any]:
+    return {
+        "model": str(digits_files / "digits.safetensors"), "arch": f"{digits.__file__}:digits_net",
+        "dataset": str(digits_files / "digits.npz"), "attack": "torchattacks:PGD",
+        "attack_args": {"steps": 20, "alpha": 0.02}, "eps": 0.1, "n_examples": 100,
+        "checks": "none",
+    }  # fmt: skip
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    return int(caught.value.code or 0)
+
+
+def write(values: dict[str, Any]) -> None:
+    Path("release.yaml").write_text(yaml.safe_dump(values))
+
+
+def test_what_is_typed_wins_over_the_config(release: dict[str, Any]) -> None:
+    write(release)
+    assert call("evaluate", "--config", "release.yaml", "--quiet", "--out", "a") == 3
+    spec = flatguard.load_run("a").spec
+    assert (spec.eps, spec.n_examples, spec.attack_args) == (
+        "0.1", 100, {"steps": 20, "alpha": 0.02},
+    )  # fmt: skip
+    typed = ["--eps", "0.05", "--attack-arg", "steps=3", "--n-examples", "10", "--seed", "0"]
+    write({**release, "seed": 7})
+    assert call("evaluate", "--config", "release.yaml", *typed, "--quiet", "--out", "b") == 3
+    spec = flatguard.load_run("b").spec
+    assert (spec.eps, spec.n_examples, spec.seed) == ("0.05", 10, 0)
+    assert spec.attack_args == {"steps": 3, "alpha": 0.02}
+    other = ["--attack", "torchattacks:FGSM"]  # the config's arguments belong to another attack
+    assert call("evaluate", "--config", "release.yaml", *other, "--quiet", "--out", "c") == 3
+    assert flatguard.load_run("c").spec.attack_args == {}
+
+
+def test_a_gate_decides_the_exit_code(
+    release: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = ["evaluate", "--config", "release.yaml", "--quiet"]
+    write({**release, "gate": {"allow": ["inconclusive", *CHECK_NAMES]}})
+    assert call(*evaluate) == 0
+    assert capsys.readouterr().out.rstrip().endswith("gate of release.yaml: open")
+    write({**release, "gate": {"allow": list(CHECK_NAMES)}})
+    assert call(*evaluate) == 3
+    assert "threshold[conclusive] nobody can say whether 72.0%" in capsys.readouterr().out
+    write({**release, "gate": {"allow": list(CHECK_NAMES), "min_robust_accuracy": 0.9}})
+    assert call(*evaluate) == 1
+    assert "gate of release.yaml: shut" in capsys.readouterr().out
+
+
+def test_a_named_protocol(release: dict[str, Any], tmp_path: Path) -> None:
+    model = ["--model", release["model"], "--arch", release["arch"]]
+    data = ["--dataset", release["dataset"], "--n-examples", "10", "--checks", "none"]
+    run = ["--out", "run", "--quiet"]
+    assert call("evaluate", "--config", "stutz2021-pgd20", *model, *data, *run) == 3
+    found = flatguard.load_run("run")
+    assert (found.spec.attack, found.spec.eps) == ("foolbox:LinfPGD", "8/255")
+    assert found.trajectory["restart"].nunique() == 10
+    assert found.trajectory.groupby("restart")["call"].nunique().min() == 20
+
+
+def test_what_is_missing_or_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("evaluate", "--config", "release") == 2
+    assert "--model is needed, or a key `model` in release" in capsys.readouterr().err
+    assert call("evaluate", "--model", "demo") == 2
+    assert "--attack is needed" in capsys.readouterr().err
+    Path("bad.yaml").write_text("eps: 8/255\nepz: 3\n")
+    assert call("evaluate", "--config", "bad.yaml", "--model", "demo") == 2
+    assert "flatguard: bad.yaml:2: epz: there is no such key; nearest: eps" in (
+        capsys.readouterr().err
+    )
+
+
+def test_configs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("configs") == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in published())
+    assert call("configs", "release") == 0
+    assert capsys.readouterr().out == published()["release"].read_text("utf-8")
+    assert call("configs", "--json") == 0
+    assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(published())
+    assert call("configs", "--schema") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "A config of flatguard"
+    assert call("configs", "relese") == 2

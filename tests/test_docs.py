@@ -1,0 +1,86 @@
+"""What the tutorial and the guides tell people to type works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flatguard.cli.app import main
+from flatguard.gate.config import load_config
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (DOCS / page).read_text("utf-8")
+    return re.findall(rf"^```{language}[^\n]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(page: str) -> list[str]:
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    return [line.partition("  #")[0].strip() for line in lines]
+
+
+def flatguard(command: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(shlex.split(command)[1:])
+    return int(caught.value.code or 0)
+
+
+def test_the_tutorial(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its commands, in their order, end as it says."""
+    honest, masked, audit, gate, save, check = commands("tutorial.md")
+    assert flatguard(honest) == 0
+    assert re.search(r"robust accuracy.* 0\.0%", capsys.readouterr().out)
+    assert flatguard(masked) == 1
+    assert "masked by saturation" in capsys.readouterr().out
+    assert flatguard(audit) == 1
+    (config,) = blocks("tutorial.md", "yaml")
+    Path("release.yaml").write_text(config)
+    typed = [sys.executable, "-m", *shlex.split(gate)]
+    shown = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stdout
+    assert "12 passed" in shown.stdout
+    assert flatguard(save) == 0
+    assert flatguard(check) == 0
+    assert capsys.readouterr().out.splitlines()[-2].startswith("no worse: ")
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in commands("how-to/configs.md") if "--model" not in c]
+)
+def test_the_commands_of_the_configs_page(command: str) -> None:
+    assert flatguard(command) == 0
+
+
+def test_every_published_protocol_is_in_the_guide() -> None:
+    from flatguard.gate.config import published
+
+    text = (DOCS / "how-to" / "configs.md").read_text("utf-8")
+    assert all(f"`{name}`" in text for name in published())
+
+
+def test_the_recipes_are_yaml_and_their_commands_parse() -> None:
+    for block in blocks("how-to/ci.md", "yaml"):
+        assert isinstance(yaml.safe_load(block), dict)
+
+
+def test_every_check_has_a_section_with_its_source_and_what_it_fails_to_see() -> None:
+    from flatguard.masking.checks import CHECK_NAMES
+
+    text = (DOCS / "verdict.md").read_text("utf-8")
+    for name in CHECK_NAMES:
+        section = text.split(f"\n### {name}\n")[1].split("\n##")[0]
+        said = " ".join(section.split())
+        assert "*Source*" in said, name
+        assert "*Fails to see*" in said, name
+
+
+def test_the_example_is_a_valid_config() -> None:
+    config = load_config(DOCS.parent / "examples" / "release_gate" / "release.yaml")
+    assert config.gate is not None
+    assert config.gate.min_robust_accuracy == 0.5
