@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from flatguard.geometry.budget import Budget
+from flatguard.masking.finding import advice
 from flatguard.masking.verdict import Verdict
 from flatguard.recording.layers import layer_median
 from flatguard.reporting.draw import report_of
@@ -36,12 +38,12 @@ def show(run: Run, verdict: Verdict) -> None:
             console.print(line, markup=False)
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
-    _show_verdict(console, verdict)
+    _show_verdict(console, verdict, run.path)
     page = report_of(run).html
     console.print(f"\n{page if page.is_file() else run.path}", markup=False)
 
 
-def _show_verdict(console: Console, verdict: Verdict) -> None:
+def _show_verdict(console: Console, verdict: Verdict, run: Path) -> None:
     console.print()
     width = max(len(finding.check) for finding in verdict.findings) + 2
     for finding in verdict.findings:
@@ -60,7 +62,7 @@ def _show_verdict(console: Console, verdict: Verdict) -> None:
         f"(95% interval {low:.1%} to {high:.1%})"
     )
     for step in verdict.next[:3]:
-        console.print(f"next: {step}", markup=False)
+        console.print(f"next: {advice(step, run)}", markup=False)
 
 
 def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:

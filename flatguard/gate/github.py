@@ -10,6 +10,8 @@ from pathlib import Path
 
 from flatguard.gate.outcome import Outcome, report_of
 from flatguard.masking.verdict import Verdict
+from flatguard.reporting.markdown import markdown, plain
+from flatguard.reporting.material import Material
 from flatguard.runs.store import Run
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -39,15 +41,10 @@ def errors_of(title: str, found: Sequence[Outcome]) -> list[Error]:
 
 
 def run_summary(title: str, run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
-    """A run in Markdown."""
-    low, high = verdict.corrected_interval
-    lines = [
-        f"### {title}: {verdict.verdict}",
-        f"{_cell(verdict.sentence)}",
-        f"Corrected robust accuracy {verdict.corrected_robust_accuracy:.1%} (95% interval "
-        f"{low:.1%} to {high:.1%}, {len(run.samples)} samples). Report: `{report_of(run)}`",
-    ]
-    return "\n\n".join([*lines, *([table(found)] if found else [])])
+    """A run in Markdown: the report's summary, and what the gate says."""
+    told = markdown(Material(run, verdict, run.summary), title)
+    pieces = [told, f"Report: {plain(str(report_of(run)))}", *([table(found)] if found else [])]
+    return "\n\n".join(pieces)
 
 
 def table(found: Sequence[Outcome]) -> str:
@@ -56,12 +53,8 @@ def table(found: Sequence[Outcome]) -> str:
     signs = {"passed": "✅", "allowed": "➖", "failed": "❌", "undecided": "❓"}
     for outcome in found:
         sign = f"{signs[outcome.status]} {outcome.status}"
-        rows.append(f"| {sign} | `{outcome.label}` | {_cell(outcome.headline)} |")
+        rows.append(f"| {sign} | `{outcome.label}` | {plain(outcome.headline)} |")
     return "\n".join(rows)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _data(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from flatguard.gate.config import INCONCLUSIVE, Thresholds
 from flatguard.masking.checks import CHECK_NAMES
-from flatguard.masking.finding import Finding
+from flatguard.masking.finding import Finding, advice
 from flatguard.masking.verdict import Verdict
 from flatguard.runs.store import Run
 
@@ -107,7 +107,7 @@ class _Facts:
             "measured": measured,
             "threshold": threshold,
             "evidence": self.verdict.sentence,
-            "next": (next_step or self.verdict.next[0]).replace(" RUN", f" {self.run.path}"),
+            "next": advice(next_step or self.verdict.next[0], self.run.path),
             "report": str(report_of(self.run)),
         }
         return tuple(f"{name:<{WIDTH}}{line}" for name, line in lines.items())

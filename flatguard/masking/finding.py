@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -57,3 +59,8 @@ MORE_CHECKS = "flatguard audit RUN --checks fast"
 def not_run(check: str, source: str, why: str, how: str = MORE_CHECKS) -> Finding:
     """A check whose evidence is missing: it never counts as passed."""
     return Finding(check=check, status="not-run", summary=why, source=source, next=how)
+
+
+def advice(step: str, run: Path) -> str:
+    """A step as it is typed for this run: the folder's path in place of RUN."""
+    return step.replace("audit RUN", f"audit {shlex.quote(str(run))}")

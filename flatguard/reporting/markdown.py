@@ -16,11 +16,11 @@ ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", "|": "&#124;",
 """A backslash does not stop these everywhere."""
 
 
-def markdown(material: Material) -> str:
-    """Verdict, numbers, findings, and what to do."""
+def markdown(material: Material, title: str = "") -> str:
+    """Verdict, numbers, findings, and what to do; `title` stands before the verdict."""
     manifest, verdict = material.run.manifest, material.verdict
     lines = [
-        f"### {plain(verdict.sentence)}",
+        f"### {plain(f'{title}: {verdict.sentence}' if title else verdict.sentence)}",
         "",
         f"{plain(manifest.target.name)}, {plain(manifest.spec.attack)} within "
         f"{plain(str(material.budget))}, {len(material.samples):,} images from "

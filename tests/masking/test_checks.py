@@ -1,6 +1,7 @@
 """Every check on evidence for which its answer is known; and on none, where it has not run."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from flatguard.masking.checks.more_budget import check_more_budget, still_rising
 from flatguard.masking.checks.scale_free_loss import check_scale_free_loss
 from flatguard.masking.checks.surrogate import check_surrogate
 from flatguard.masking.evidence import Evidence, ProbeEvidence
+from flatguard.masking.finding import MORE_CHECKS, advice
 
 TOLERANCE = 0.05
 
@@ -211,3 +213,8 @@ def test_attempts_of_a_better_level_are_preferred() -> None:
     )
     assert found.probe("square") is found.probes["square-2000"]
     assert found.fell_to("black-box") == set(range(9))
+
+
+def test_advice_names_the_run_as_it_is_typed() -> None:
+    assert advice(MORE_CHECKS, Path("a run")) == "flatguard audit 'a run' --checks fast"
+    assert advice("attack the temperature twin", Path("a")) == "attack the temperature twin"

@@ -381,7 +381,7 @@ def test_github(inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "the reported 89.5%25 cannot be believed%0A  measured "
     )
     text = (tmp_path / "summary.md").read_text("utf-8")
-    assert text.startswith("### release.yaml: masked\n")
+    assert text.startswith("### release.yaml: masked by saturation: 89.5% was reported")
     assert text.count("###") == 1
     assert "| ❌ failed | `threshold[no_masking]` | gradients are masked by saturation" in text
     entry = json.loads(next(inner._kept.glob("*/entry.json")).read_text("utf-8"))
