@@ -53,10 +53,17 @@ SPSA_PAIRS, SPSA_SHARE = 16, 0.5
 
 @dataclass(frozen=True)
 class Candidate:
-    """A direction that may lead an attack: its name, its sight."""
+    """A direction that may lead an attack.
+
+    Attributes:
+        name: as it is shown.
+        sight: along cross-entropy over a temperature.
+        margin: along the margin of the same repaired twin; None where nothing was repaired.
+    """
 
     name: str
     sight: Sight
+    margin: Sight | None = None
 
 
 def look_at_gradients(lab: Lab) -> Found:
@@ -102,7 +109,11 @@ def plain_candidates(lab: Lab) -> list[Candidate]:
 def repaired_candidates(lab: Lab, rows: Rows) -> list[Candidate]:
     """Every mended direction: repaired stages, smoothed and estimated gradients."""
     found = [
-        Candidate(repair.name, Gradient(repair.twin, tempered, lab.meter, draws=lab.draws))
+        Candidate(
+            repair.name,
+            Gradient(repair.twin, tempered, lab.meter, draws=lab.draws),
+            Gradient(repair.twin, margin_loss, lab.meter, draws=lab.draws),
+        )
         for repair in find_repairs(lab, rows)
     ]
     eps = lab.eps * _unit(lab, rows)

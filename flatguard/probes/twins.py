@@ -15,7 +15,7 @@ from flatguard.probes.lab import Found, Lab, Rows
 from flatguard.probes.repairs import double
 from flatguard.probes.search import Search, search
 from flatguard.probes.sights import Gradient, Sight, cross_entropy, margin_loss, plain, tempered
-from flatguard.probes.truth import GOOD_ENOUGH, candidates
+from flatguard.probes.truth import GOOD_ENOUGH, Candidate, candidates
 
 WORTH_TRYING = 0.05
 """A repaired direction is tried where its step lowers the margin by so much more than others."""
@@ -36,7 +36,7 @@ def attack_twins(lab: Lab, truth: Found, steps: int) -> Found:
         steps: gradients a search.
 
     Cost: for each survivor at most `steps` forward and backward passes a twin, of which there are
-    four and, where gradients are bad, up to three more; eight times that for randomised targets.
+    four and, where gradients are bad, up to six more; eight times that for randomised targets.
     """
     log = Log()
     chosen = worth_trying(truth)
@@ -45,9 +45,8 @@ def attack_twins(lab: Lab, truth: Found, steps: int) -> Found:
             make(lab, log, attempt, rows)
         for candidate in candidates(lab, rows) if chosen else []:
             if candidate.name in chosen:
-                run = by_search(lab, candidate.sight, Search(steps))
-                kind = FAMILIES.get(candidate.name, "repair")
-                make(lab, log, Attempt(candidate.name, kind, run), rows)
+                for attempt in _repaired_attempts(lab, candidate, steps):
+                    make(lab, log, attempt, rows)
         lab.said_done(len(rows))
     return log.found({"steps": steps, "repairs": list(chosen)})
 
@@ -70,6 +69,16 @@ def _plain_attempts(lab: Lab, rows: Rows, steps: int) -> list[Attempt]:
     if wide is not None:
         precise = Gradient(wide, cross_entropy, meter, draws=draws)
         found.append(Attempt("float64", "float64", by_search(lab, precise, random)))
+    return found
+
+
+def _repaired_attempts(lab: Lab, candidate: Candidate, steps: int) -> list[Attempt]:
+    """One along each loss: what a stage was repaired with may be fit for one of them only."""
+    kind, once = FAMILIES.get(candidate.name, "repair"), Search(steps)
+    found = [Attempt(candidate.name, kind, by_search(lab, candidate.sight, once))]
+    if candidate.margin is not None:
+        run = by_search(lab, candidate.margin, once)
+        found.append(Attempt(f"{candidate.name}, margin", kind, run))
     return found
 
 
