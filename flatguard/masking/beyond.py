@@ -28,6 +28,12 @@ class Beyond:
     share: float
     interval: tuple[float, float]
 
+    def doubt(self, tolerance: float) -> str:
+        """Why more than the tolerance is let pass; nothing where it is not."""
+        if self.share <= tolerance or self.p < LEVEL:
+            return ""
+        return f"; too few to be beyond chance (p = {self.p:.2g})"
+
     def status(self, tolerance: float) -> Status:
         """Fails beyond chance and tolerance; warns beyond chance alone."""
         if self.p >= LEVEL or not self.only:

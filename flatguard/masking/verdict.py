@@ -81,7 +81,10 @@ def verdict_of(run: Run) -> Verdict:
     file = run.path / VERDICT
     if not file.is_file():
         raise RunFolderError(f"{run.path} has no verdict yet; flatguard audit {run.path}")
-    verdict: Verdict = parse(Verdict, file)
+    try:
+        verdict: Verdict = parse(Verdict, file)
+    except RunFolderError as error:
+        raise RunFolderError(f"{error}; flatguard audit {run.path} writes it anew") from error
     return verdict
 
 
@@ -101,7 +104,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     return Verdict(
         verdict=word,
         mechanism=mechanism,
-        sentence=_sentence(word, mechanism, evidence),
+        sentence=_sentence(word, mechanism, evidence, findings, tolerance),
         robust_accuracy=reported / n,
         corrected_robust_accuracy=corrected / n,
         corrected_interval=interval(corrected, n),
@@ -151,7 +154,13 @@ def _gradients_failed(findings: list[Finding]) -> bool:
     return any(f.check == "gradient-truth" and f.status == "fail" for f in findings)
 
 
-def _sentence(word: Word, mechanism: Mechanism | None, evidence: Evidence) -> str:
+def _sentence(
+    word: Word,
+    mechanism: Mechanism | None,
+    evidence: Evidence,
+    findings: list[Finding],
+    tolerance: float,
+) -> str:
     n, corrected = evidence.n, len(evidence.reported) - len(evidence.fallen)
     was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
     if word == "masked":
@@ -166,7 +175,13 @@ def _sentence(word: Word, mechanism: Mechanism | None, evidence: Evidence) -> st
         return f"inconclusive: {was} can neither be believed nor refuted with what was run"
     if corrected / n <= 1.0 / evidence.num_classes:
         return f"consistent: {now} is no better than chance, on too few samples to prove it"
-    return f"consistent: no evidence against {was}; the worst case over everything tried is {now}"
+    against = [finding.check for finding in findings if finding.status == "fail"]
+    if not against and len(evidence.fallen) / n <= TOLERANCE:
+        return (
+            f"consistent: no evidence against {was}; the worst case over everything tried is {now}"
+        )
+    told = f"consistent within {tolerance:.1%}: {was} was reported, at most {now} is true"
+    return f"{told}; {', '.join(against)} failed" if against else told
 
 
 def _next(

@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flatguard.masking.verdict import Word
+from flatguard.masking.verdict import Verdict, Word
 from flatguard.reporting.charts import dot
 from flatguard.reporting.findings import cards, not_run
 from flatguard.reporting.material import Material
@@ -38,6 +38,9 @@ GIST: dict[Word, str] = {
     "inconclusive": "Do not cite the reported number yet: the checks that would decide did not "
     "run, or they disagree.",
 }
+TOLERATED = (
+    "Cite the corrected number: the reported one is within the tolerance of it, but a check failed."
+)
 LINE_WIDTH, LINE_HEIGHT = 460.0, 84.0
 
 
@@ -107,7 +110,7 @@ def report_page(material: Material, drawing: Drawing) -> str:
         "report.html.j2",
         verdict=verdict,
         tone=TONES[verdict.verdict],
-        gist=GIST[verdict.verdict],
+        gist=gist_of(verdict),
         head=head,
         numbers=numbers,
         line=number_line(numbers),
@@ -117,6 +120,14 @@ def report_page(material: Material, drawing: Drawing) -> str:
         missing=drawing.missing,
         version=version("flatguard"),
     )
+
+
+def gist_of(verdict: Verdict) -> str:
+    """What to make of it, in a sentence."""
+    failed = [finding.check for finding in verdict.findings if finding.status == "fail"]
+    if verdict.verdict == "consistent" and failed:
+        return TOLERATED
+    return GIST[verdict.verdict]
 
 
 def page(template: str, **values: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
 from flatguard.masking.evidence import Evidence
-from flatguard.masking.verdict import Verdict, verdict_of
+from flatguard.masking.verdict import VERDICT, Verdict, verdict_of
 from flatguard.reporting.paths import Paths, read_paths
 from flatguard.runs.store import SUMMARY, Run
 
@@ -45,7 +46,9 @@ class Material:
                 f"{run.path / SUMMARY} has no {min(missing)}; flatguard audit {run.path} writes it "
                 "anew"
             )
-        return cls(run, verdict_of(run), run.summary)
+        verdict, summary = verdict_of(run), run.summary
+        _refuse_strangers(run, verdict, summary)
+        return cls(run, verdict, summary)
 
     @property
     def samples(self) -> pd.DataFrame:
@@ -72,3 +75,18 @@ class Material:
         names = self.run.manifest.data.classes
         known = names is not None and 0 <= number < len(names)
         return f"{names[number]} ({number})" if names and known else f"class {number}"
+
+
+def _refuse_strangers(run: Run, verdict: Verdict, summary: dict[str, Any]) -> None:
+    """Verdict and summary are no evidence: they must be the ones that were made of this run."""
+    robust = float(run.samples["robust"].mean()) if len(run.samples) else 0.0
+    same_run = summary["adversarial_sha256"] == run.adversarial_sha256()
+    agree = (
+        summary.get("sentence") == verdict.sentence
+        and summary.get("corrected_robust_accuracy") == verdict.corrected_robust_accuracy
+    )
+    if not (same_run and agree and math.isclose(verdict.robust_accuracy, robust, abs_tol=1e-9)):
+        raise RunFolderError(
+            f"{run.path / VERDICT} or {SUMMARY} is not of this run's evidence; "
+            f"flatguard audit {run.path} writes both anew"
+        )

@@ -79,6 +79,17 @@ def test_a_few_samples_are_no_masking_and_the_tolerance_decides() -> None:
     assert judge(found, tolerance=0.10).verdict == "consistent"
 
 
+def test_a_tolerated_number_is_not_one_without_evidence_against_it() -> None:
+    found = judged_by({"temperature": range(3), "loss": range(3)}, truth=VANISHED)
+    said = judge(found)
+    assert (said.verdict, said.exit_code) == ("consistent", 0)
+    assert said.sentence.startswith("consistent within 5.0%: ")
+    assert said.sentence.endswith("gradient-truth failed")
+    many = judge(judged_by({"temperature": SOME, "loss": SOME}), tolerance=0.9)
+    assert many.verdict == "consistent"
+    assert "no evidence" not in many.sentence
+
+
 @pytest.mark.parametrize("missing", ["determinism", "gradient-truth", "twins"])
 def test_a_missing_core_check_is_inconclusive(missing: str) -> None:
     found = judged_by()

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from support.reports import HOSTILE
+from support.reports import HOSTILE, judged
 
 import flatguard
 from flatguard.errors import RunFolderError
@@ -212,3 +212,11 @@ def test_hostile_names_are_text_for_machines(hostile: Run) -> None:
     rows = [line for line in summary.splitlines() if line.startswith("|")]
     bars = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
     assert bars == {4, 5}
+
+
+@pytest.mark.parametrize("file", ["verdict.json", "summary.json"])
+def test_another_runs_verdict_is_refused(fresh: Run, tmp_path: Path, file: str) -> None:
+    other = judged(tmp_path / "other", seed=1)
+    shutil.copy(other.path / file, fresh.path / file)
+    with pytest.raises(RunFolderError, match=r"not of this run's evidence; flatguard audit "):
+        draw_report(load_run(fresh.path))

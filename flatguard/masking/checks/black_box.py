@@ -21,7 +21,10 @@ def check_black_box(evidence: Evidence, tolerance: float) -> Finding:
     return Finding(
         check=NAME,
         status=status,
-        summary=f"{len(beyond.only)} survivors fall without any gradient and not to chance",
+        summary=(
+            f"{len(beyond.only)} survivors fall without any gradient and not to chance"
+            f"{beyond.doubt(tolerance)}"
+        ),
         value=beyond.share,
         threshold=tolerance,
         interval=beyond.interval,

@@ -36,8 +36,9 @@ def check_discrepancy(evidence: Evidence, tolerance: float) -> Finding:
         status=status,
         summary=(
             f"{len(fell)} of {len(evidence.reported)} survivors fall to a twin that decides alike, "
-            f"{len(beyond.only)} of them beyond chance (p = {beyond.p:.2g}); "
+            f"{len(beyond.only)} of them to twins only (p = {beyond.p:.2g}); "
             f"{len(evidence.chance)} fall to a plain search or another seed"
+            f"{beyond.doubt(tolerance)}"
         ),
         value=beyond.share,
         threshold=tolerance,

@@ -160,7 +160,10 @@ def _words(truth: Truth) -> list[str]:
     if truth.contradicted > 0:
         said.append(f"central differences contradict it at {truth.contradicted:.0%}")
     if truth.vanished > 0:
-        said.append(f"cross-entropy's gradient has vanished at {truth.vanished:.0%}")
+        exactly = (
+            "" if truth.no_loss == truth.vanished else f", is exactly 0 at {truth.no_loss:.0%}"
+        )
+        said.append(f"cross-entropy's gradient has vanished at {truth.vanished:.0%}{exactly}")
     if truth.leaves_torch:
         said.append("values leave torch on the way, where nothing could be mended")
     if truth.leads < USEFUL:

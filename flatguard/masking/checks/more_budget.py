@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from flatguard.geometry.budget import ABSOLUTE_SLACK, RELATIVE_SLACK
+from flatguard.masking.beyond import unattempted
 from flatguard.masking.evidence import Evidence
-from flatguard.masking.finding import Finding, Status, not_run
+from flatguard.masking.finding import Finding, Status
 from flatguard.masking.statistics import interval
 
 NAME = "more-budget"
@@ -32,12 +33,10 @@ def check_more_budget(evidence: Evidence, tolerance: float) -> Finding:
     lost = lost_successes(evidence)
     rising = still_rising(evidence.trajectory)
     curve = accuracy_against_radius(evidence)
-    ran = evidence.tried("budget") or not evidence.reported
+    ran = evidence.tried("budget")
     if not ran and not lost and not curve:
-        return not_run(
-            NAME, SOURCE, f"no longer search was tried: {evidence.why_not('longer')}",
-            "flatguard audit RUN --checks standard",
-        )  # fmt: skip
+        why = f"no longer search was tried: {evidence.why_not('longer')}"
+        return unattempted(evidence, NAME, SOURCE, "longer", why)
     shorter = evidence.chance | evidence.fell_to(
         "loss", "temperature", "float64", "saturating", "repair", "smoothed", "estimated", "eot"
     )

@@ -25,7 +25,10 @@ def check_scale_free_loss(evidence: Evidence, tolerance: float) -> Finding:
     return Finding(
         check=NAME,
         status=status,
-        summary=f"{len(beyond.only)} survivors fall to the margin loss and not to chance",
+        summary=(
+            f"{len(beyond.only)} survivors fall to the margin loss and not to chance"
+            f"{beyond.doubt(tolerance)}"
+        ),
         value=beyond.share,
         threshold=tolerance,
         interval=beyond.interval,

@@ -54,10 +54,14 @@ def _sum(row: MatrixRow) -> dict[str, int]:
     return {"tried": int(np.isfinite(row.fell).sum()), "fell": int(np.nansum(row.fell))}
 
 
+FEWEST = 6
+"""A rank correlation over fewer fallen samples is an accident."""
+
+
 def _rank(material: Material) -> str:
     found = next((f for f in material.verdict.findings if f.check == "discrepancy"), None)
     rank = found.data.get("rank_biserial") if found else None
-    if rank is None:
+    if rank is None or len(material.evidence.fallen) < FEWEST:
         return ""
     return (
         f"Among all samples that fall to a twin, the rank-biserial correlation of clean log κ with "
