@@ -7,6 +7,8 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
+
+from flatguard.reporting.text import visible
     BarColumn,
     Progress,
     TaskID,
@@ -52,7 +54,7 @@ class Watcher:
     def said(self, line: str) -> None:
         """Print a line."""
         if self._lines is not None:
-            self._lines.print(line, markup=False)
+            self._lines.print(visible(line), markup=False)
 
     def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
         """Start a new bar; without `calls_each` it pulses until the first samples are done."""
