@@ -7,8 +7,6 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
-
-from flatguard.reporting.text import visible
     BarColumn,
     Progress,
     TaskID,
@@ -17,6 +15,8 @@ from flatguard.reporting.text import visible
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from flatguard.reporting.text import visible
 
 
 class Watcher:
