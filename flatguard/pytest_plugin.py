@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flatguard.gate.gate import Judged
 
 PROPERTY = "flatguard"
+LIMITS = ("max_forwards", "max_minutes")
 GATES = pytest.StashKey["list[_Gate]"]()
 SESSION = pytest.StashKey[str]()
 
@@ -61,14 +62,33 @@ def _loaded(config: pytest.Config, name: str) -> Config:
     from flatguard.gate.config import load_config
 
     try:
-        return load_config(name).with_(**_limits(config))
+        return _limited(config, load_config(_config_file(config, name)))
     except FlatguardError as error:
         raise pytest.UsageError(f"flatguard: {error}") from error
 
 
+def _config_file(config: pytest.Config, name: str) -> str:
+    """A path as it stands, or in the folder of the ini file where that is not there."""
+    beside = config.rootpath / name
+    is_path = Path(name).suffix in (".yaml", ".yml")
+    return str(beside) if is_path and not Path(name).is_file() and beside.is_file() else name
+
+
+def _limited(config: pytest.Config, asked: Config) -> Config:
+    """The same config within the session's limits: of two, the tighter one."""
+    session = type(asked)().with_(**_limits(config))
+    tighter = {}
+    for name in LIMITS:
+        both = [getattr(each, name) for each in (asked, session)]
+        given = [limit for limit in both if limit is not None]
+        if given:
+            tighter[name] = min(given)
+    return asked.with_(**tighter)
+
+
 def _limits(config: pytest.Config) -> dict[str, Any]:
     found = {}
-    for name in ("max_forwards", "max_minutes"):
+    for name in LIMITS:
         option = config.getoption(f"--flatguard-{name.replace('_', '-')}")
         value = config.getini(f"flatguard_{name}") if option is None else option
         if value not in (None, ""):
@@ -139,7 +159,7 @@ class _Gate:
         from flatguard.gate.config import find_config
 
         self._pytest, self.name, self.config = config, name, loaded
-        self.file = find_config(name).resolve()
+        self.file = find_config(_config_file(config, name)).resolve()
         self._judged: Judged | None = None
         self._error: Exception | None = None
 
@@ -196,28 +216,42 @@ class FlatguardFixture:
         """
         __tracebackhide__ = True
         from flatguard.errors import FlatguardError
-        from flatguard.gate.config import Config, load_config
 
-        name = "flatguard.check" if config is None else str(config)
+        name = str(config) if isinstance(config, str | Path) else "flatguard.check"
         named = {"attack": attack, "model": model if isinstance(model, str) else None}
         named["dataset"] = data if isinstance(data, str) else None
         changes |= {key: value for key, value in named.items() if value is not None}
+        mistake = ""
         try:
-            base = Config() if config is None else load_config(config)
-            whole = base.with_(**_limits(self._request.config), **changes)
             judged = _through(
-                self._request.config, whole,
+                self._request.config, _asked(self._request.config, config, changes),
                 model=None if isinstance(model, str) else model,
                 data=None if isinstance(data, str) else data,
             )  # fmt: skip
         except FlatguardError as error:
-            pytest.fail(_unjudged(name, error), pytrace=False)
+            mistake = _unjudged(name, error)
+        if mistake:  # outside of `except`: pytest would show the error's own traceback too
+            pytest.fail(mistake, pytrace=False)
         _tell(self._request.node.user_properties, name, judged)
         self._request.node.add_report_section("call", "flatguard", _provenance(judged))
         if judged.shut:
             texts = [f"{outcome.label} {outcome.text}" for outcome in judged.shut]
             pytest.fail("\n\n".join([f"{name}: the gate is shut", *texts]), pytrace=False)
         return judged
+
+
+def _asked(pytest_config: pytest.Config, config: Any, changes: dict[str, Any]) -> Config:
+    """What `check` was given, as one config."""
+    from flatguard.errors import UsageError
+    from flatguard.gate.config import Config, load_config
+
+    if not isinstance(config, str | Path | None):
+        raise UsageError(
+            f"expected a config's path or name, got {type(config).__name__}; keys are given one by "
+            'one: check(eps="8/255")'
+        )
+    base = Config() if config is None else load_config(_config_file(pytest_config, str(config)))
+    return _limited(pytest_config, base.with_(**changes))
 
 
 def _through(config: pytest.Config, gate: Config, **given: Any) -> Judged:
@@ -242,6 +276,8 @@ def _cache(config: pytest.Config) -> RunCache:
 
 def _provenance(judged: Judged) -> str:
     how = "taken from the cache and judged again" if judged.cached else "attacked now"
+    if judged.why is not None:
+        how += f", though a run was kept: the model is another, {judged.why}"
     return f"{how}: {judged.run.path}"
 
 

@@ -22,13 +22,16 @@ def save(
     run: RunFolder,
     name: Annotated[str | None, typer.Option(help="By default the model's name.")] = None,
     to: Annotated[Path, typer.Option(help="The folder of baselines.")] = Path("baselines"),
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also of a masked, overestimated or inconclusive run.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write what survived, sample by sample, to a small file to commit: baselines/NAME.json."""
     from flatguard.gate import baseline
     from flatguard.runs.store import load_run
 
-    file = baseline.save(load_run(run), to, name)
+    file = baseline.save(load_run(run), to, name, anyway=anyway)
     typer.echo(json.dumps({"baseline": str(file)}) if as_json else str(file))
 
 
@@ -46,7 +49,8 @@ def check(
     """Compare the worst case over everything tried with a baseline, on the same samples.
 
     Exit code 0: no worse; 1: the fall is beyond the tolerance and beyond chance (exact McNemar
-    test, 5%); 2: other data or another protocol; 3: too few samples to tell.
+    test, 5%), or RUN is masked or overestimated itself; 2: other data or another protocol; 3: too
+    few samples to tell, or RUN is inconclusive.
     """
     from flatguard.cli.gated import on_github
     from flatguard.gate import baseline

@@ -4,15 +4,17 @@ The fall is (lost - won) / n: samples that survived everything in the baseline a
 those that did the opposite. A run is worse where the fall is beyond the tolerance and beyond chance
 by the exact McNemar test on the same samples. Where it is beyond the tolerance alone, or where so
 few samples survived in the baseline that no fall of theirs could be beyond chance, nobody can say.
+Nothing is compared with a number that does not stand: a run that is masked or overestimated by its
+own verdict fails.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from flatguard.errors import RunFolderError, UsageError, did_you_mean
 from flatguard.masking.beyond import LEVEL
@@ -29,8 +31,12 @@ FEWEST = 6
 """Discordant pairs that the exact test needs: five of five have p = 0.06, six of six 0.03."""
 
 PROTOCOL = ("attack", "norm", "eps", "n_examples", "batch_size", "seed")
-Word = Literal["no worse", "worse", "inconclusive"]
-EXIT_CODES: dict[Word, int] = {"no worse": 0, "worse": 1, "inconclusive": 3}
+Word = Literal["no worse", "worse", "not believed", "inconclusive"]
+EXIT_CODES: dict[Word, int] = {"no worse": 0, "worse": 1, "not believed": 1, "inconclusive": 3}
+BAD_VERDICTS: dict[str, Word] = {
+    "masked": "not believed", "overestimated": "not believed", "inconclusive": "inconclusive",
+}  # fmt: skip
+"""A run whose own number is none can neither be a baseline nor be held to one."""
 
 
 class Baseline(BaseModel):
@@ -59,7 +65,22 @@ class Baseline(BaseModel):
     protocol: dict[str, Any]
     checks: tuple[str, ...]
     verdict: str
-    survived: str
+    survived: Annotated[str, Field(pattern="^[01]+$")]
+
+    @field_validator("protocol")
+    @classmethod
+    def _whole(cls, protocol: dict[str, Any]) -> dict[str, Any]:
+        missing = {*PROTOCOL, "attack_args"} - set(protocol)
+        if missing:
+            raise ValueError(f"{', '.join(sorted(missing))} is missing")
+        return protocol
+
+    @field_validator("survived")
+    @classmethod
+    def _as_many(cls, survived: str, info: ValidationInfo) -> str:
+        if len(survived) != info.data.get("protocol", {}).get("n_examples"):
+            raise ValueError("one mark for each sample is needed")
+        return survived
 
     def robust(self) -> np.ndarray:
         """`(n,)` bool."""
@@ -70,7 +91,8 @@ class Comparison(BaseModel):
     """A run beside a baseline.
 
     Attributes:
-        word: `no worse`, `worse` or `inconclusive`.
+        word: `no worse`, `worse`, `not believed` (the run is masked or overestimated itself) or
+            `inconclusive`.
         sentence: the answer as a person says it.
         before: the baseline's corrected robust accuracy.
         now: the run's.
@@ -99,7 +121,7 @@ class Comparison(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """0 no worse, 1 worse, 3 inconclusive."""
+        """0 no worse, 1 worse or not believed, 3 inconclusive."""
         return EXIT_CODES[self.word]
 
 
@@ -129,16 +151,26 @@ def baseline_of(run: Run) -> Baseline:
     )
 
 
-def save(run: Run, folder: Path, name: str | None) -> Path:
+def save(run: Run, folder: Path, name: str | None, *, anyway: bool = False) -> Path:
     """Write a run's baseline to `folder/NAME.json`; one that is there stays.
+
+    Args:
+        run: a finished run.
+        folder: is made where it is missing.
+        name: by default the model's.
+        anyway: also of a run whose number cannot be believed.
 
     Raises:
         RunFolderError: it exists or cannot be written.
-        UsageError: the name is none.
+        UsageError: the name is none, or the run's number is no baseline.
     """
     baseline = baseline_of(run)
+    if baseline.verdict in BAD_VERDICTS and not anyway:
+        raise UsageError(
+            f"{run.path} is {baseline.verdict}, so its number is no baseline; --anyway saves it"
+        )
     chosen = baseline.name if name is None else name
-    if Path(chosen).name != chosen:
+    if not chosen.strip() or Path(chosen).name != chosen:
         raise UsageError(f"--name: expected a file's name without a folder, got {chosen!r}")
     file = folder / f"{chosen}.json"
     if file.exists():
@@ -182,11 +214,16 @@ def compare(run: Run, before: Baseline, tolerance: float = TOLERANCE) -> Compari
     was, still = before.robust(), now.robust()
     lost, won, n = int((was & ~still).sum()), int((~was & still).sum()), len(was)
     fall, p = (lost - won) / n, mcnemar(lost, won)
-    word = _word(fall, p, int(was.sum()), n, tolerance)
+    word = _word(fall, p, int(was.sum()), tolerance)
     moved = f"robust accuracy went from {was.mean():.1%} to {still.mean():.1%}"
+    sentence = _sentence(word, moved, fall, p, tolerance)
+    if word != "worse" and now.verdict in BAD_VERDICTS:
+        word = BAD_VERDICTS[now.verdict]
+        own = judge(Evidence.of(run)).sentence
+        sentence = f"{word}: this run's own number does not stand; {own}"
     return Comparison(
         word=word,
-        sentence=_sentence(word, moved, fall, p, tolerance),
+        sentence=sentence,
         before=float(was.mean()),
         now=float(still.mean()),
         fall=fall,
@@ -199,11 +236,10 @@ def compare(run: Run, before: Baseline, tolerance: float = TOLERANCE) -> Compari
     )
 
 
-def _word(fall: float, p: float, survived: int, n: int, tolerance: float) -> Word:
+def _word(fall: float, p: float, survived: int, tolerance: float) -> Word:
     if fall > tolerance:
         return "worse" if p < LEVEL else "inconclusive"
-    too_few = survived < FEWEST and survived / n > tolerance
-    return "inconclusive" if too_few else "no worse"
+    return "inconclusive" if survived < FEWEST else "no worse"
 
 
 def _sentence(word: Word, moved: str, fall: float, p: float, tolerance: float) -> str:

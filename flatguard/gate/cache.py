@@ -4,8 +4,9 @@
     CACHE/KEY/entry.json   what the key is made of; who filled it; the error if it ended in one
     CACHE/KEY.lock         held while it is filled: one process attacks, the others wait
 
-A run that is whole is good for everybody. One that ended early, or in an error, is good for the
-processes of the same session only: they share one attack, and the next session tries again.
+A run that is whole is good for everybody whose model still does what it did. One that ended early,
+or in an error, is good for the processes of the same session only, and for those that may spend no
+more: they share one attack, and the next session tries again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
+from flatguard.allowance import NO_LIMITS, Limits
 from flatguard.errors import BudgetSpent, EnvironmentProblem, FlatguardError, RunFolderError
 from flatguard.masking.evidence import Evidence
 from flatguard.runs import store
@@ -42,6 +44,7 @@ class _Entry(BaseModel):
 
     session: str
     content: dict[str, Any]
+    limits: Limits = NO_LIMITS
     failure: _Failure | None = None
 
 
@@ -51,6 +54,16 @@ class Fetched:
 
     run: store.Run
     cached: bool
+    why: str | None = None
+    """Why a run that was kept was not taken."""
+
+
+def _within(asked: Limits, spent: Limits) -> bool:
+    """Whether who may spend so much would have come no further than another one did."""
+    pairs = (
+        (asked.max_forwards, spent.max_forwards), (asked.max_minutes, spent.max_minutes),
+    )  # fmt: skip
+    return all(had is None or (most is not None and most <= had) for most, had in pairs)
 
 
 class RunCache:
@@ -66,9 +79,22 @@ class RunCache:
         self._folder, self._session, self._fresh = folder, session, fresh
 
     def fetch(
-        self, key: str, content: dict[str, Any], attack: Callable[[Path], store.Run]
+        self,
+        key: str,
+        content: dict[str, Any],
+        attack: Callable[[Path], store.Run],
+        *,
+        unlike: Callable[[store.Run], str | None] = lambda run: None,
+        limits: Limits = NO_LIMITS,
     ) -> Fetched:
         """The run of this key; `attack` makes it, in a folder that it is given, if there is none.
+
+        Args:
+            key: of the content.
+            content: is kept for a person to read.
+            attack: makes a run in a folder that it is given.
+            unlike: says why a kept run does not fit any more.
+            limits: what `attack` may spend.
 
         Raises:
             FlatguardError: whatever `attack` raises, in this process or another of the session.
@@ -82,22 +108,24 @@ class RunCache:
             ) from error
         # The lock is the system's own: it is let go when its holder dies.
         with FileLock(self._folder / f"{key}.lock"):
-            found = self._kept(key)
-            if found is not None:
+            found = self._kept(key, limits)
+            why = None if found is None else unlike(found)
+            if found is not None and why is None:
                 return Fetched(found, cached=True)
-            return Fetched(self._filled(key, content, attack), cached=False)
+            return Fetched(self._filled(key, content, attack, limits), cached=False, why=why)
 
-    def _kept(self, key: str) -> store.Run | None:
+    def _kept(self, key: str, limits: Limits) -> store.Run | None:
         place = self._folder / key
         if not (place / ENTRY).is_file():
             return None  # nothing, or left by a process that died
         try:
             entry: _Entry = store.parse(_Entry, place / ENTRY)
             ours = entry.session == self._session
+            shared = ours and _within(limits, entry.limits)
             if self._fresh and not ours:
                 return None
             if entry.failure is not None:
-                if ours:
+                if shared:
                     kind = BudgetSpent if entry.failure.budget else FlatguardError
                     raise kind(entry.failure.message)
                 return None
@@ -106,15 +134,19 @@ class RunCache:
             evidence = Evidence.of(run)
         except RunFolderError:
             return None  # damaged
-        return run if ours or (evidence.complete and evidence.stopped is None) else None
+        return run if shared or (evidence.complete and evidence.stopped is None) else None
 
     def _filled(
-        self, key: str, content: dict[str, Any], attack: Callable[[Path], store.Run]
+        self,
+        key: str,
+        content: dict[str, Any],
+        attack: Callable[[Path], store.Run],
+        limits: Limits,
     ) -> store.Run:
         place = self._folder / key
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        entry = _Entry(session=self._session, content=content)
+        entry = _Entry(session=self._session, content=content, limits=limits)
         try:
             run = attack(place / RUN)
         except FlatguardError as error:

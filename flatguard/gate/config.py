@@ -5,7 +5,7 @@ Published protocols come with the package and are found by name; a path names an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from flatguard.attacks.attack import parse_value
-from flatguard.errors import UsageError, did_you_mean
+from flatguard.errors import UsageError, did_you_mean, nearest
 from flatguard.gate import positions
 from flatguard.masking.checks import CHECK_NAMES
 from flatguard.masking.verdict import TOLERANCE
@@ -31,6 +31,7 @@ from flatguard.runs.spec import Settings
 INCONCLUSIVE = "inconclusive"
 ALLOWED = (INCONCLUSIVE, *CHECK_NAMES)
 SUFFIXES = (".yaml", ".yml")
+OTHER_NAMES = {"tolerance": "max_overestimate", "data": "dataset", "epsilon": "eps"}
 ABOUT = ("title", "source", "gate")
 """Keys that say something about an evaluation and are no part of it."""
 
@@ -157,11 +158,21 @@ def _message(error: Any) -> str:
         known = Thresholds.model_fields if inside else Config.model_fields
         unknown = str(error["loc"][-1])
         others = "" if inside else _in_gate(unknown)
-        return f"there is no such key{others or did_you_mean(unknown, known, 1)}"
+        return f"there is no such key{others or _nearest(unknown, known, inside)}"
     message: str = error["msg"].removeprefix("Value error, ").removeprefix("eps: ")
     if error["type"] == "literal_error" and error["loc"][0] == "checks":
         message = f"expected one of {', '.join(get_args(Checks))}"
     return message if "got" in message else f"{message}, got {error['input']!r}"
+
+
+def _nearest(unknown: str, known: Iterable[str], inside: bool) -> str:
+    """A key's own name for what the command line calls otherwise; else what looks like it."""
+    names = {name: name for name in known}
+    if not inside:
+        names |= {name: f"gate.{name}" for name in Thresholds.model_fields}
+    meant = OTHER_NAMES.get(unknown, "")
+    found = [meant] if meant in names else nearest(unknown, names, 1)
+    return f"; nearest: {names[found[0]]}" if found else ""
 
 
 def _in_gate(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from flatguard.gate.code import module_files, with_imports
+from flatguard.gate.state import State, files_of
 from flatguard.job import FIRST_LOOK, Job, data_sha256
 from flatguard.randomness import seeded
 from flatguard.runner import versions
@@ -33,7 +34,7 @@ def content_of(job: Job, checks: str, surrogates: Sequence[str]) -> dict[str, An
         "spec": job.spec.model_dump(mode="json", exclude=PLACES),
         "attack_args": {name: repr(value) for name, value in job.attack.effective_args().items()},
         "checks": checks,
-        "surrogates": list(surrogates),
+        "surrogates": [_surrogate(name) for name in surrogates],
         "versions": versions(),
     }
 
@@ -44,20 +45,25 @@ def key_of(content: dict[str, Any]) -> str:
 
 
 def _code(model: nn.Module, arch: str | None) -> str:
-    """The model's structure and the files that its classes and its factory are written in.
+    """The model's structure, what its modules hold, and the files that it is written in.
 
-    Weights do not say what is done with them: a rounding in `forward` has none.
+    Weights do not say what is done with them: a rounding in `forward` has none, a threshold in an
+    attribute or in a module that `forward` imports neither.
     """
-    files = set()
-    for module in model.modules():
-        try:
-            files.add(inspect.getfile(type(module)))
-        except (TypeError, OSError):  # typed at a prompt: its behaviour has to do
-            continue
+    state = State()
+    held = state.of(model)
+    files = files_of(type(module) for module in model.modules()) | state.files
     if arch is not None:
-        files.add(arch.rpartition(":")[0])
-    parts = [sha256(Path(file)) for file in sorted(files) if Path(file).is_file()]
-    return hashlib.sha256("\n".join([repr(model), *parts]).encode()).hexdigest()
+        named = arch.rpartition(":")[0]
+        files |= {Path(named)} if named.endswith(".py") else set(module_files(named, Path()))
+    parts = [sha256(file) for file in with_imports(files)]
+    words = json.dumps([repr(model), held, sorted(parts)])
+    return hashlib.sha256(words.encode()).hexdigest()
+
+
+def _surrogate(name: str) -> str:
+    """A file is its bytes; a name is a name."""
+    return sha256(Path(name)) if Path(name).is_file() else name
 
 
 def _behaviour(job: Job) -> str:

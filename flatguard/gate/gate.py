@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from flatguard.allowance import Limits
 from flatguard.errors import UsageError
 from flatguard.evaluation import audit, evaluate, resolve
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Config, Thresholds
 from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
+from flatguard.gate.replay import unlike
 from flatguard.masking.verdict import Verdict, verdict_of
 from flatguard.observer import Observer, Silent
 from flatguard.runs.store import Run
@@ -32,12 +34,14 @@ class Judged:
         verdict: whether its number can be believed.
         outcomes: what the gate says to it.
         cached: whether it had been attacked before.
+        why: a run was kept and not taken: the model does otherwise now.
     """
 
     run: Run
     verdict: Verdict
     outcomes: tuple[Outcome, ...]
     cached: bool
+    why: str | None = None
 
     @property
     def shut(self) -> tuple[Outcome, ...]:
@@ -79,7 +83,9 @@ def pass_through(
     thresholds = config.gate or Thresholds()
     arguments["tolerance"] = thresholds.max_overestimate
     spec = {name: value for name, value in arguments.items() if name not in BESIDE_THE_SPEC}
-    content = content_of(resolve(attacked, attack, **spec), config.checks, config.surrogates)
+    job = resolve(attacked, attack, **spec)
+    content = content_of(job, config.checks, config.surrogates)
+    limits = Limits(max_forwards=config.max_forwards, max_minutes=config.max_minutes)
 
     def attack_it(folder: Path) -> Run:
         return evaluate(
@@ -87,10 +93,12 @@ def pass_through(
             **arguments,
         )  # fmt: skip
 
-    fetched = cache.fetch(key_of(content), content, attack_it)
+    fetched = cache.fetch(
+        key_of(content), content, attack_it, unlike=lambda run: unlike(job, run), limits=limits
+    )
     if fetched.cached:
         verdict = audit(fetched.run, tolerance=thresholds.max_overestimate)
     else:
         verdict = verdict_of(fetched.run)
     found = tuple(outcomes(fetched.run, verdict, thresholds))
-    return Judged(fetched.run, verdict, found, fetched.cached)
+    return Judged(fetched.run, verdict, found, fetched.cached, fetched.why)

@@ -78,19 +78,49 @@ def test_a_model_that_is_really_worse(digits_files: Path, run: flatguard.Run) ->
 
 
 @pytest.mark.parametrize(
-    ("fall", "p", "survived", "n", "word"),
+    ("fall", "p", "survived", "word"),
     [
-        (0.0, 1.0, FEWEST, 20, "no worse"),
-        (0.0, 1.0, FEWEST - 1, 20, "inconclusive"),
-        (0.0, 1.0, 0, 20, "no worse"),  # there was nothing to lose
-        (0.0, 1.0, 5, 1000, "no worse"),  # all of it is within the tolerance
-        (0.10, 0.04, 50, 100, "worse"),
-        (0.10, 0.06, 50, 100, "inconclusive"),
-        (-0.3, 0.001, 50, 100, "no worse"),
+        (0.0, 1.0, FEWEST, "no worse"),
+        (0.0, 1.0, FEWEST - 1, "inconclusive"),
+        (0.0, 1.0, 0, "inconclusive"),
+        (0.10, 0.04, 50, "worse"),
+        (0.10, 0.06, 50, "inconclusive"),
+        (-0.3, 0.001, 50, "no worse"),
     ],
 )
-def test_the_rule(fall: float, p: float, survived: int, n: int, word: str) -> None:
-    assert _word(fall, p, survived, n, 0.02) == word
+def test_the_rule(fall: float, p: float, survived: int, word: str) -> None:
+    assert _word(fall, p, survived, 0.02) == word
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "word", "exit_code"),
+    [
+        ({"logit_scale": 100.0}, "masked", "not believed", 1),
+        ({"checks": "none"}, "inconclusive", "inconclusive", 3),
+    ],
+)
+def test_a_number_that_does_not_stand_is_no_baseline_and_fails(
+    digits_files: Path, changes: dict[str, Any], verdict: str, word: str, exit_code: int
+) -> None:
+    run = run_of(digits_files, "run", **changes)
+    with pytest.raises(UsageError, match=f"run is {verdict}, so its number is no baseline"):
+        save(run, Path("baselines"), None)
+    file = save(run, Path("baselines"), None, anyway=True)
+    found = compare(run, load(file))
+    assert (found.word, found.exit_code) == (word, exit_code)
+    assert found.sentence.startswith(f"{word}: this run's own number does not stand; {verdict}")
+
+
+def test_a_baseline_that_was_edited_is_refused(run: flatguard.Run) -> None:
+    whole = baseline_of(run)
+    for field, change in {
+        "survived": {"survived": whole.survived[:-1] + "x"},
+        "survived.": {"survived": whole.survived[:-1]},
+        "protocol": {"protocol": {"eps": 0.1}},
+    }.items():
+        Path("edited.json").write_text(whole.model_copy(update=change).model_dump_json())
+        with pytest.raises(RunFolderError, match=rf"edited\.json is damaged: {field.strip('.')}"):
+            load(Path("edited.json"))
 
 
 def test_other_data_and_other_protocols_are_refused(digits_files: Path, run: flatguard.Run) -> None:
@@ -130,6 +160,7 @@ def test_on_the_command_line(
     assert call("save", "run", "--name", "release-1") == 0
     assert capsys.readouterr().out == "baselines/release-1.json\n"
     assert call("save", "run", "--name", "../up") == 2
+    assert call("save", "run", "--name", "") == 2
     assert call("check", "run", "--against", "baselines/release-1.json") == 0
     assert capsys.readouterr().out.startswith("no worse: robust accuracy went from ")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")

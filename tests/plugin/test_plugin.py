@@ -143,6 +143,13 @@ def test_inconclusive_unless_allowed(inner: Inner) -> None:
     ])  # fmt: skip
     inner.config({"allow": ["inconclusive", *CHECK_NAMES]}, checks="none")
     assert inner.gated().ret == 0
+    floor = {"allow": ["inconclusive", *CHECK_NAMES], "min_robust_accuracy": 0.1}
+    inner.config(floor, checks="none")
+    shut = inner.gated()
+    shut.assert_outcomes(passed=len(CHECK_NAMES) + 3, failed=1)
+    shut.stdout.fnmatch_lines([
+        "release.yaml: too little was tried, so nobody knows whether 10.0% is reached"
+    ])  # fmt: skip
 
 
 def test_not_run_unless_allowed_by_name(inner: Inner) -> None:
@@ -344,6 +351,50 @@ def test_the_fixture_takes_a_module_and_tensors(inner: Inner) -> None:
     result.assert_outcomes(passed=1, failed=1)
     assert result.stdout.str().count("attacked now: ") == 2
     result.stdout.fnmatch_lines(["*unavailable-gradient*"])
+
+
+def test_mistakes_are_one_line_each(inner: Inner) -> None:
+    (inner.pytester.path / "wrong.yaml").write_text("tolerance: 0.1\n")
+    inner.pytester.makepyfile(
+        """
+        def test_kind(flatguard): flatguard.check({"a": 1})
+        def test_key(flatguard): flatguard.check("release", min_robust_acuracy=0.4)
+        def test_name(flatguard): flatguard.check("wrong.yaml")
+        def test_tolerance(flatguard): flatguard.check(tolerance=0.1)
+        """
+    )
+    result = inner.run()
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines([
+        "flatguard.check: expected a config's path or name, got dict; *",
+        "release: min_robust_acuracy: there is no such key; nearest: gate.min_robust_accuracy",
+        "wrong.yaml: wrong.yaml:1: tolerance: there is no such key; nearest: gate.max_overestimate",
+        "flatguard.check: tolerance: there is no such key; nearest: gate.max_overestimate",
+    ])  # fmt: skip
+    for trace in ("*Traceback*", "*validation error*", "*The above exception*"):
+        result.stdout.no_fnmatch_line(trace)
+
+
+@pytest.mark.parametrize(("session", "own", "tighter"), [(45, 10**6, 45), (10**6, 45, 45)])
+def test_the_tighter_limit_wins(
+    inner: Inner, tmp_path: Path, session: int, own: int, tighter: int
+) -> None:
+    inner.config(batch_size=50)
+    inner.pytester.makepyfile(
+        f"def test_it(flatguard): flatguard.check('release.yaml', max_forwards={own})"
+    )
+    result = inner.run(f"--flatguard-max-forwards={session}", cache=tmp_path)
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines([f"release.yaml: inconclusive: the budget of {tighter} forwards*"])
+
+
+def test_a_config_beside_the_ini_file(inner: Inner, tmp_path: Path) -> None:
+    inner.config(batch_size=50)
+    inner.pytester.makeini("[pytest]\nflatguard_config = release.yaml")
+    below = inner.pytester.mkdir("below")
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=below, capture_output=True, text=True)
+    assert "threshold[conclusive]" in done.stdout, done.stdout + done.stderr
 
 
 def test_no_model(inner: Inner) -> None:
