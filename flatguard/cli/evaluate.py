@@ -150,10 +150,12 @@ def command(
     verdict says whether the number can be believed.
 
     Exit code 0: it may be believed; 1: masked, or overestimated beyond the tolerance; 3:
-    inconclusive. Where the config has thresholds, they decide.
+    inconclusive. Where the config has thresholds, they decide; with --json they are under `gate`.
+    Where a budget is spent before the first block of samples, there is no run: stdout stays empty,
+    stderr says so in one line, and the exit code is 3.
     """
     from flatguard.attacks import parse_args
-    from flatguard.cli.gated import conclude, configured
+    from flatguard.cli.gated import conclude, configured, gate_facts
     from flatguard.cli.progress import Watcher
     from flatguard.evaluation import evaluate
     from flatguard.masking.verdict import verdict_of
@@ -196,7 +198,7 @@ def command(
         run = evaluate(**chosen.fields, out=out, observer=watcher, command=sys.argv)
         verdict = verdict_of(run)
     if as_json:
-        typer.echo(json.dumps(run.summary))
+        typer.echo(json.dumps({**run.summary, **gate_facts(run, verdict, chosen)}))
     else:
         from flatguard.cli.answer import show
 

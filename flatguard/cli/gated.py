@@ -76,6 +76,17 @@ def conclude(run: Run, verdict: Verdict, chosen: Chosen, quiet: bool) -> int:
     return exit_code(found) if found else verdict.exit_code
 
 
+def gate_facts(run: Run, verdict: Verdict, chosen: Chosen) -> dict[str, Any]:
+    """What a program reads beside the summary, of a config; `gate` is None without thresholds."""
+    if not chosen.config.given():
+        return {}
+    gate = chosen.config.gate
+    found = outcomes(run, verdict, gate) if gate is not None else []
+    told = [{"label": o.label, "status": o.status, "headline": o.headline} for o in found]
+    code = exit_code(found) if found else verdict.exit_code
+    return {"complete": run.complete, "gate": told if found else None, "exit_code": code}
+
+
 def on_github(title: str, sentence: str, *, shut: bool, quiet: bool) -> None:
     """Say one sentence to GitHub, as an error if it shuts the gate."""
     errors = [Error(title, sentence)] if shut else []

@@ -196,9 +196,9 @@ def _floor(facts: _Facts, floor: float) -> Outcome:
     verdict, name = facts.verdict, "min_robust_accuracy"
     low, share = verdict.corrected_interval[0], verdict.corrected_robust_accuracy
     threshold = f"{name}: {floor:.1%}, for the lower end of the interval"
-    if not facts.run.complete or verdict.verdict == INCONCLUSIVE:
-        # What `allow` lets pass is the doubt, not a claim about accuracy: nothing was refuted
-        # because too little was tried.
+    if not facts.run.complete or (verdict.verdict == INCONCLUSIVE and share >= floor):
+        # What `allow` lets pass is the doubt, not a claim about accuracy. Where already too few
+        # survive, more attacks can only leave fewer.
         why = "too little was tried" if facts.run.complete else "the attack was not finished"
         headline = f"{why}, so nobody knows whether {floor:.1%} is reached"
         return Outcome(

@@ -67,6 +67,21 @@ def test_a_gate_decides_the_exit_code(
     assert "gate of release.yaml: shut" in capsys.readouterr().out
 
 
+def test_json_has_the_gate_beside_the_summary(
+    release: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = ["evaluate", "--config", "release.yaml", "--json"]
+    write({**release, "gate": {"allow": list(CHECK_NAMES)}})
+    assert call(*evaluate) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["complete"], told["exit_code"]) == (True, 3)
+    (shut,) = (outcome for outcome in told["gate"] if outcome["status"] == "undecided")
+    assert shut["label"] == "threshold[conclusive]"
+    assert shut["headline"].startswith("nobody can say")
+    assert call(*evaluate, "--max-forwards", "50") == 3
+    assert capsys.readouterr().out == ""  # there is no run; stderr says so
+
+
 def test_a_named_protocol(release: dict[str, Any], tmp_path: Path) -> None:
     model = ["--model", release["model"], "--arch", release["arch"]]
     data = ["--dataset", release["dataset"], "--n-examples", "10", "--checks", "none"]
