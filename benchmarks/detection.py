@@ -52,7 +52,7 @@ class Case:
 CASES = (
     Case("resnet20", Sizes(500, 100, 400, 100)),
     Case("resnet56", Sizes(200, 80, 400, 50)),
-    Case(networks.DEMO, Sizes(100, 60, 300, 30), batch=50),
+    Case(networks.DEMO, Sizes(80, 50, 250, 30), batch=50),
 )
 
 
