@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 from support import detectors, digits
-from torch import Tensor, nn
+from torch import Tensor
 
 import flatguard
 from flatguard.detection import SharpnessDetector
@@ -165,39 +164,13 @@ def test_examples_outside_the_budget_are_neither_successful_nor_failed(
     assert kinds.successful.samples + kinds.failed.samples + outside == kinds.clean_right.samples
 
 
-class Touched(nn.Module):
-    """Adds to the logits of bright images, so that its head does not explain them."""
-
-    def __init__(self, net: nn.Module, bright: float):
-        super().__init__()
-        self.net, self.bright = net, bright
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x)
-        return logits + 3.0 * (x.mean(dim=(1, 2, 3)) > self.bright)[:, None] * logits.roll(1, 1)
-
-
 def test_what_could_not_be_measured_is_flagged_and_counted_apart(digits_files: Path) -> None:
-    images, labels = detectors.attacked()
-    bright = images.mean(dim=(1, 2, 3))
-    limit = float(bright[8:].quantile(0.9))
-    order = torch.argsort(bright > limit, stable=True)  # the first images are proven on
-    images, labels = images[order], labels[order]
-    model = Touched(detectors.target(digits_files).model, limit).eval()
-    target = flatguard.targets.prepare(
-        flatguard.targets.target.make_target(model, "touched", "test"), images[:4]
-    )
-    ordinary = detectors.calibration()
-    ordinary = ordinary[ordinary.mean(dim=(1, 2, 3)) <= limit]
-    SharpnessDetector(target, alpha=0.1).fit(ordinary).save("d.json")
-    run = detectors.evaluate(digits_files, "run", model=model, data=(images, labels), arch=None,
-                             detector="d.json")  # fmt: skip
-    found = found_in(run).kinds.clean
-    dark = int((images.mean(dim=(1, 2, 3)) > limit).sum())
-    assert found.unmeasured == dark > 5
-    assert found.flagged >= dark
-    assert found.recognised == found.flagged - dark
-    assert f"({dark} without log κ)" in str(found)
+    run = detectors.touched(digits_files, "run")
+    found, missing = found_in(run).kinds.clean, int(run.samples["clean_log_kappa"].isna().sum())
+    assert found.unmeasured == missing > 5
+    assert found.flagged > missing
+    assert found.recognised == found.flagged - missing
+    assert f"({missing} without log κ)" in str(found)
 
 
 @pytest.mark.parametrize("wrong", ["weights", "scale", "file", "kind"])

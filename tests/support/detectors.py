@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from support import digits
-from torch import Tensor
+from torch import Tensor, nn
 
 import flatguard
 from flatguard.detection import SharpnessDetector
 from flatguard.detection.kept import AdaptiveFacts
 from flatguard.runs.store import Run
 from flatguard.targets import Target, prepare
+from flatguard.targets.target import make_target
 
 ARCH = f"{digits.__file__}:digits_net"
 ATTACKED = slice(digits.TRAINING, digits.TRAINING + digits.TESTED)
@@ -53,3 +54,32 @@ def evaluate(files: Path, out: str | Path, **how: Any) -> Run:
 
 def adversarial(run: Run) -> Tensor:
     return torch.cat([run.adversarial(block.plan.index) for block in run.blocks])
+
+
+class Touched(nn.Module):
+    """Adds to the logits of bright images, so that its head does not explain them."""
+
+    def __init__(self, net: nn.Module, bright: float):
+        super().__init__()
+        self.net, self.bright = net, bright
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits + 3.0 * is_bright(x, self.bright)[:, None] * logits.roll(1, 1)
+
+
+def is_bright(images: Tensor, limit: float) -> Tensor:
+    return images.mean(dim=(1, 2, 3)) > limit
+
+
+def touched(files: Path, out: str) -> Run:
+    """A run in which a tenth of the clean images have no log κ; its first images have one."""
+    images, labels = attacked()
+    limit = float(images.mean(dim=(1, 2, 3)).quantile(0.9))
+    order = torch.argsort(is_bright(images, limit).int(), stable=True)
+    model = make_target(Touched(target(files).model, limit).eval(), "touched", "a test")
+    model = prepare(model, images[order][:4])
+    ordinary = calibration()[~is_bright(calibration(), limit)]
+    SharpnessDetector(model, alpha=0.1).fit(ordinary).save("touched.json")
+    data = (images[order], labels[order])
+    return evaluate(files, out, model=model, data=data, arch=None, detector="touched.json")
