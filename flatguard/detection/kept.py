@@ -46,6 +46,8 @@ class How(Facts):
 class KeptBounds(Facts):
     """The thresholds of a predicted class."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     lower: float | None
     upper: float | None
 
@@ -93,6 +95,8 @@ class AdaptiveFacts(Facts):
         false_positives: the rate that the detector was calibrated for.
         seed: of the attack.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     norm: str
     eps: float

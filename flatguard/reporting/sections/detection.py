@@ -31,16 +31,14 @@ def _draw(material: Material) -> Drawn | NotMeasured:
             "no detector was given; flatguard detect fit makes one",
             "flatguard audit RUN --detector FILE",
         )
-    html = render(
-        "detection.html.j2",
-        table=_table(detection.kinds),
-        facts=_facts(detection),
-        warning=f"A diagnostic, not a defence: {detection.against_it}.",
-        not_new=f"{detection.not_new}." if detection.in_sample else "",
-    )
+    html = render("detection.html.j2", table=_table(detection.kinds), facts=_facts(detection))
     figures = _figures(material, detection)
-    missing = "" if figures else "No sample has a log κ to be drawn."
-    return Drawn(figures, html, missing, detection.model_dump(mode="json"))
+    said = [f"A diagnostic, not a defence: {detection.against_it}."]
+    if detection.in_sample:
+        said.append(f"{detection.not_new}.")
+    if not figures:
+        said.append("No sample has a log κ to be drawn.")
+    return Drawn(figures, html, " ".join(said), detection.model_dump(mode="json"))
 
 
 def _figures(material: Material, detection: Detection) -> tuple[Figure, ...]:
@@ -68,8 +66,8 @@ def _figures(material: Material, detection: Detection) -> tuple[Figure, ...]:
         "detector-kappa",
         "What the detector sees",
         f"Histogram of {axis.name}. Medians: {told}. {_told(detection.kinds)}",
-        f"{caption} Converged attacks end below the clean range and weak ones above it. What is "
-        "between the lines passes, whatever it is.",
+        f"{caption} Converged attacks end below the clean range and weak ones above it. Whatever "
+        "lies within passes.",
     )
     return (histogram(words, axis, heaps, rules),)
 
