@@ -177,9 +177,10 @@ class Detection(Facts):
             )
         low, high = found.interval
         return (
-            f"an attacker who knows the detector evades it on {found.success:.1%} of "
-            f"{found.samples:,} images (95% interval {low:.1%} to {high:.1%}), within "
-            f"{found.norm} {pretty_eps(found.eps)}"
+            f"an attacker who knows the detector fools the model on "
+            f"{found.misclassified / found.samples:.1%} of {found.samples:,} images and evades it "
+            f"on {found.success:.1%} (95% interval {low:.1%} to {high:.1%}), within {found.norm} "
+            f"{pretty_eps(found.eps)}"
         )
 
 

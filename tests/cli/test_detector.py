@@ -59,7 +59,7 @@ def test_the_answer_says_what_is_flagged_and_why_it_is_no_defence(
         f"flags of clean images {clean.share:.1%} of 200 (30.0% asked), of successful examples "
         f"{fell.share:.1%} of {fell.samples}, of failed ones {stood.share:.1%} of {stood.samples}"
     ) in out
-    assert "a diagnostic, no defence: an attacker who knows the detector evades it on 97.0%" in out
+    assert "a diagnostic, no defence: an attacker who knows the detector fools" in out
     code, again, _ = typed("audit", "run", "--quiet")
     assert (code, again.count("a diagnostic, no defence")) == (3, 1)
     code, told, _ = typed("audit", "run", "--json")
