@@ -150,7 +150,7 @@ def test_evaluate_for_a_script(files: Path, capsys: pytest.CaptureFixture[str]) 
     [
         (["--n-calibration", "100"], "100 clean images are too few for 0.01 false positives"),
         (["--n-examples", "700"], "has only 797 images (700 to evaluate, 100 to fit"),
-        (["--attack", "torchattacks:CW"], "torchattacks:CW measures L2, not Linf"),
+        (["--n-examples", "90", "--attack", "torchattacks:CW"], "CW measures L2, not Linf"),
     ],
 )
 def test_evaluate_refuses_in_one_line(
