@@ -43,11 +43,26 @@ class How(Facts):
     seed: Annotated[int, Field(ge=0)]
 
 
-class KeptClass(Facts):
-    """One predicted class: its thresholds and the clean scores they come from, sorted."""
+class KeptBounds(Facts):
+    """The thresholds of a predicted class."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     lower: float | None
     upper: float | None
+
+    @property
+    def bounds(self) -> Bounds:
+        """What decides."""
+        return Bounds(
+            -math.inf if self.lower is None else self.lower,
+            math.inf if self.upper is None else self.upper,
+        )
+
+
+class KeptClass(KeptBounds):
+    """One predicted class: its thresholds and the clean scores they come from, sorted."""
+
     scores: Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -80,6 +95,8 @@ class AdaptiveFacts(Facts):
         false_positives: the rate that the detector was calibrated for.
         seed: of the attack.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     norm: str
     eps: float
@@ -189,13 +206,7 @@ class KeptDetector(Facts):
         """What decides."""
         kept = self.stump
         return Thresholds(
-            {
-                key: Bounds(
-                    -math.inf if of.lower is None else of.lower,
-                    math.inf if of.upper is None else of.upper,
-                )
-                for key, of in self.classes.items()
-            },
+            {key: of.bounds for key, of in self.classes.items()},
             {key: np.array(of.scores) for key, of in self.classes.items()},
             self.side,
             Stump(kept.threshold, kept.low, kept.folds) if kept else None,
