@@ -92,7 +92,7 @@ class AdaptiveFacts(Facts):
         evaded: of them, those made wrong, unflagged and within budget.
         interval: of the share, 95%.
         misclassified: of them, those made wrong at all by the same attack.
-        false_positives: the rate that the detector was calibrated for.
+        false_positives: the rate that the detector was calibrated for; None of a stump.
         seed: of the attack.
     """
 
@@ -104,7 +104,7 @@ class AdaptiveFacts(Facts):
     evaded: int
     interval: tuple[float, float]
     misclassified: int
-    false_positives: float
+    false_positives: float | None
     seed: int
 
     @property
