@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError, one_line
+from flatguard.targets.pickles import check_pickle
 from flatguard.targets.target import Normalized, Target, make_target
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2")
@@ -143,6 +144,8 @@ def _read_state(path: Path, allow_code: bool) -> Any:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
+    if not allow_code:
+        check_pickle(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=not allow_code)
     except pickle.UnpicklingError as error:
