@@ -18,6 +18,7 @@ FORBIDDEN = f"{VARIABLE} forbids the network"
 LOOKED_UP = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 SENT = ("socket.connect", "socket.sendto", "socket.sendmsg")
 _kept: list[bool] = []
+_refused: list[str] = []
 
 
 class NetworkForbidden(EnvironmentProblem, OSError):
@@ -36,6 +37,11 @@ def keep_offline() -> None:
         sys.addaudithook(_answer)
 
 
+def asked_for() -> str:
+    """What was refused last, to stand behind an error that may come of it; or nothing."""
+    return f"; {FORBIDDEN}, and {_refused[-1]} was asked for" if _refused else ""
+
+
 def _answer(event: str, arguments: tuple[Any, ...]) -> None:
     if not event.startswith("socket.") or not is_offline():
         return
@@ -47,6 +53,7 @@ def _answer(event: str, arguments: tuple[Any, ...]) -> None:
     else:
         return
     if not _is_here(host):
+        _refused.append(_named(host))
         raise NetworkForbidden(
             f"{FORBIDDEN}, and {_named(host)} was asked for; put the file where it is looked for, "
             f"or unset {VARIABLE}"

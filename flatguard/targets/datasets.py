@@ -19,7 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.errors import DataError, EnvironmentProblem, FlatguardError, one_line
+from flatguard.errors import (
+    DataError,
+    EnvironmentProblem,
+    FlatguardError,
+    UntrustedCodeError,
+    one_line,
+)
 from flatguard.offline import keep_offline
 from flatguard.targets.network import bounded_sockets, unreachable
 
@@ -274,6 +280,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except UntrustedCodeError as error:  # nobody may allow it to data
+        raise DataError(f"{path} is damaged, or holds no plain arrays: it asks for code") from error
     except FlatguardError as error:
         raise DataError(str(error)) from error
     except FileNotFoundError as error:

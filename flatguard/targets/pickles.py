@@ -25,8 +25,9 @@ LEGACY_PICKLES = 5
 torch reads no further than the first in a file with another magic number.
 """
 
-REFUSED = {"bytearray": "allocates at will", "encode": "encodes at will"}
-"""Constructors that torch allows and that a state dict does not need."""
+NEEDED = {"OrderedDict", "Counter", "set", "complex"}
+"""What a state dict asks for beside torch's own. torch also allows `bytearray`, which takes as much
+memory as it is told, and `encode`, which takes as much time."""
 
 DEEPEST, WIDEST = 64, 1 << 20
 """Of a tuple as a tree: its hash walks through all of it."""
@@ -96,14 +97,12 @@ def _check_instructions(path: Path, stream: IO[bytes]) -> None:
     """Follow a pickle's stack and memo, with trees' sizes in place of values."""
     stack: list[_Item | None] = []  # None is a mark
     memo: dict[object, _Item] = {}
+    asked = []
     for operation, argument in _instructions(stream):
-        if operation == "GLOBAL" and str(argument).split()[-1] in REFUSED:
-            name = str(argument).replace(" ", ".")
-            why = REFUSED[str(argument).split()[-1]]
-            raise UntrustedCodeError(
-                f"{path} holds more than tensors: it asks for {name}, which {why}; save a state "
-                "dict as .safetensors, or type --allow-code if you trust the file"
-            )
+        if operation == "GLOBAL":
+            module, _, name = str(argument).partition(" ")
+            if module.partition(".")[0] != "torch" and name not in NEEDED:
+                asked.append(f"{module}.{name}")
         if operation in PUSHED:
             stack.append(ATOM)
         elif operation in JOINED:
@@ -122,7 +121,13 @@ def _check_instructions(path: Path, stream: IO[bytes]) -> None:
         elif operation in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif operation not in ("BINPERSID", "PROTO", "STOP"):
-            return  # torch's reader refuses it, and says what it asks for
+            break  # torch's reader refuses it
+    if asked:
+        first = min(asked, key=lambda name: name in ("__builtin__.bytearray", "_codecs.encode"))
+        raise UntrustedCodeError(
+            f"{path} is a pickle that runs code when it is loaded (it asks for {first}); save a "
+            "state dict as .safetensors, or type --allow-code if you trust the file"
+        )
 
 
 def _instructions(stream: IO[bytes]) -> Iterator[tuple[str, object]]:
