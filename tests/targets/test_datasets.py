@@ -16,6 +16,7 @@ from flatguard.targets.datasets import (
     ArrayDataset,
     Batch,
     DataHash,
+    Subset,
     blocks,
     check_labels,
     load_dataset,
@@ -252,3 +253,12 @@ def test_images_that_are_too_large_and_labels_that_are_too_long() -> None:
     Path("images", "1" * 30, "a.png").write_bytes(b"")
     with pytest.raises(DataError, match="named by a label"):
         load_dataset("images")
+
+
+def test_a_subset_serves_in_the_order_that_is_asked() -> None:
+    whole = ArrayDataset(torch.rand(6, 1, 2, 2), torch.arange(6), "whole")
+    subset = Subset(whole, [4, 0, 5], "some")
+    batch = subset.block(0, 3)
+    assert (len(subset), batch.labels.tolist()) == (3, [4, 0, 5])
+    assert torch.equal(batch.images[1], whole.block(0, 1).images[0])
+    assert subset.block(1, 2).labels.tolist() == [0]
