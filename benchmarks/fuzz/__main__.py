@@ -44,6 +44,7 @@ def main() -> None:
             total[name] += found[name]
         speed = f"{found['inputs'] / found['seconds']:.0f}" if found["seconds"] else "-"
         counts = [f"{found[name]:,}" for name in COLUMNS]
+        print(loader.name, *counts, file=sys.stderr, flush=True)
         table.add_row(loader.name, *counts, speed, f"{found['mebibytes']:.0f}")
     table.add_row("all", *[f"{total[name]:,}" for name in COLUMNS], "", "")
     Console(soft_wrap=True).print(table)
