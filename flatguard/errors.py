@@ -48,7 +48,7 @@ class FlatguardError(Exception):
 
     def __str__(self) -> str:
         text = shortened(super().__str__(), LONGEST)
-        return visible(" ".join(text.splitlines()) if len(text.splitlines()) > 1 else text)
+        return visible(" ".join(text.replace("\t", " ").splitlines()))
 
 
 class UsageError(FlatguardError):

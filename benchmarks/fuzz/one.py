@@ -33,14 +33,14 @@ class Count:
 
     def __call__(self, data: bytes) -> None:
         """Load one input."""
-        from flatguard.errors import FlatguardError
+        from flatguard.errors import FlatguardError, visible
 
         try:
             self._load(data)
             self.accepted += 1
         except FlatguardError as error:
             lines = str(error).splitlines()
-            if len(lines) == 1 and str(error).isprintable():
+            if len(lines) == 1 and visible(lines[0]) == lines[0]:
                 self.refused += 1
             else:
                 self._crash(data, error)

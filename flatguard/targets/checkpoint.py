@@ -97,9 +97,9 @@ def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Mod
 def _program_kind(path: Path) -> str | None:
     if path.suffix == ".pt2":
         return "a torch.export program"
-    if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
-        return None
     try:
+        if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
+            return None
         with zipfile.ZipFile(path) as archive:
             names = [name.split("/", 1)[-1] for name in archive.namelist()]
     except Exception as error:  # zipfile raises four kinds
