@@ -132,7 +132,7 @@ TABLE1 = Study(
     "a mark for each of six losses",
     "runs-here",
     run=table1_of,
-    samples=1,
+    models="none",
 )
 LEMMA7 = Study(
     "walter-lemma7",

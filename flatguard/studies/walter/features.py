@@ -31,12 +31,12 @@ def lemma7_of(subject: Subject) -> Outcome:
             is_share=True,
             rule="it holds along the whole path for at least 95% of the samples",
             verdict=agrees_if(held >= 0.95 * n),
-            note=f"{METHOD}. Median Δ at the end {float(local.moved[-1].median()):.2g}; the bound "
+            note=f"Median Δ at the end {float(local.moved[-1].median()):.2g}; the bound "
             f"is {float(ratio):.2g} times that.",
         ),
         _orthogonal(local),
     )
-    return Outcome(claims, _figures(local, bound))
+    return Outcome(claims, _figures(local, bound), METHOD)
 
 
 def _orthogonal(local: Local) -> Claim:
