@@ -59,9 +59,14 @@ class Visited:
         return cls(sample, *columns)
 
     def within(self, delta: float) -> Bools:
-        """Which points lie within δ, up to the rounding of images."""
-        inside: Bools = self.distance <= delta * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
-        return inside
+        """Which points lie within δ."""
+        return is_within(self.distance, delta)
+
+
+def is_within(distance: Floats, delta: float) -> Bools:
+    """Which distances are at most δ, up to the rounding of images, as for a budget."""
+    inside: Bools = distance <= delta * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
+    return inside
 
 
 @dataclass(frozen=True)
