@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from flatguard.geometry.basin import LOSS_TOLERANCE, Visited, basins, epsilon_star, is_within
+from flatguard.geometry.basin import (
+    LOSS_TOLERANCE,
+    Visited,
+    basins,
+    epsilon_star,
+    is_within,
+    rank_widths,
+)
 from flatguard.masking.statistics import Correlation, rank_correlation
 from flatguard.runs.store import Run
 from flatguard.runs.visited import distance_column, visited_of
@@ -43,8 +50,10 @@ class Basins:
     @property
     def width_and_kappa(self) -> Correlation | None:
         """Rank correlation of width and clean log κ; basins that were never left are tied."""
-        widths = self.table["width"].where(self.table["left"], self.table["width"].max() + 1.0)
-        return rank_correlation(widths.tolist(), self.table["log_kappa"].astype(float).tolist())
+        width, left = self.table["width"].to_numpy(float), self.table["left"].to_numpy(bool)
+        return rank_correlation(
+            rank_widths(width, left).tolist(), self.table["log_kappa"].astype(float).tolist()
+        )
 
     @property
     def fooled(self) -> pd.DataFrame:
