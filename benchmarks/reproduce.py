@@ -71,7 +71,7 @@ PIECES: tuple[Piece, ...] = (
     Piece("walter-fig6", (DEMO,), 40),
     Piece("walter-fig12", ("resnet20_rsfgsm", "resnet20"), 150),
     Piece("walter-fig13", ("resnet20",), 200),
-    Piece("walter-fig14", ("resnet20",), 4),
+    Piece("walter-fig14", ("resnet20",), 7),
     Piece("walter-fig16", ("resnet56",), 100),
     Piece("walter-fig16", (DEMO,), 24),
     Piece("walter-table1"),
