@@ -150,6 +150,9 @@ def _width_varies(found: Basins) -> Claim:
         return not_measured(name, claim, "no number", rule, f"{inside} by this weak attack")
     far = float(found.width.max())
     ratio = min(high, far) / low
+    if not math.isfinite(high) and ratio < 1.5:
+        why = f"{inside} by this weak attack, so the ratio is only known to be above {ratio:.2f}"
+        return not_measured(name, claim, "no number", rule, why)
     return Claim(
         name=name,
         claim=claim,
