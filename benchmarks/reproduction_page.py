@@ -1,0 +1,103 @@
+"""`docs/reproduction.md` from results: every claim in one table, honest misses among them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from flatguard.studies.reproduce import Result
+from flatguard.studies.study import PAPERS, Study
+
+HEAD = """# Both papers, claim by claim
+
+What `make reproduce` measured on real checkpoints, on two CPU cores. A rule was written down
+before each number; where the number does not follow it, the row says `differs`, and where a
+statement is false as printed, `refuted`. Bounds and radii in this table are explanatory, not a
+certificate.
+"""
+
+
+def page(studies: Sequence[Study], results: Sequence[Result]) -> str:
+    """The whole page, in Markdown."""
+    order = [study.name for study in studies]
+    results = sorted(results, key=lambda result: order.index(result.study))
+    lines = [HEAD, _score(results), "## Claims\n", *_table(results)]
+    lines += ["\n## Every figure and table\n", *_status(studies, results)]
+    lines += ["\n## Rules and notes\n", *_notes(results)]
+    lines += ["\n## What the numbers rest on\n", *_grounds(results)]
+    return "\n".join(lines)
+
+
+def _score(results: Sequence[Result]) -> str:
+    found = Counter(claim.verdict for result in results for claim in result.claims)
+    said = ", ".join(f"{found[verdict]} {verdict}" for verdict in sorted(found))
+    return f"{sum(found.values())} claims: {said}.\n"
+
+
+def _table(results: Sequence[Result]) -> list[str]:
+    rows = ["| study | model | claim | paper | here | verdict |", "|---|---|---|---|---|---|"]
+    for result in results:
+        for claim in result.claims:
+            cells = [
+                f"`{result.study}`", _models(result), _plain(claim.claim), _plain(claim.paper),
+                claim.said(),
+                f"**{claim.verdict}**",
+            ]  # fmt: skip
+            rows.append(_row(cells))
+    return rows
+
+
+def _models(result: Result) -> str:
+    return ", ".join(model.name for model in result.models) or "none needed"
+
+
+def _notes(results: Sequence[Result]) -> list[str]:
+    lines = []
+    for result in results:
+        lines.append(f"\n### {result.study}, {_models(result)}\n")
+        lines += [f"- {_plain(note)}" for note in result.notes]
+        for claim in result.claims:
+            note = f" {claim.note}" if claim.note else ""
+            said = _plain(f"agrees if {claim.rule}.{note}")
+            lines.append(f"- *{claim.name}*, {claim.verdict}: {said}")
+    return lines
+
+
+def _status(studies: Sequence[Study], results: Sequence[Result]) -> list[str]:
+    rows = []
+    done = {result.study for result in results}
+    for paper, cited in PAPERS.items():
+        rows += [f"\n{cited}\n", "| study | where | status | claim |", "|---|---|---|---|"]
+        for study in studies:
+            if study.paper == paper:
+                left = "" if study.status != "runs-here" or study.name in done else ", not run yet"
+                why = f" ({study.why})" if study.why else ""
+                cells = [f"`{study.name}`", study.reference, study.status + left, study.claim + why]
+                rows.append(_row(cells))
+    return rows
+
+
+def _grounds(results: Sequence[Result]) -> list[str]:
+    rows = [
+        "| study | protocol | model | weights | data | samples | seed | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        shown, weights = result.shown, [model.weights_sha256[:12] for model in result.models]
+        if shown is not None:
+            cells = [
+                f"`{result.study}`", shown.protocol, _models(result), ", ".join(weights),
+                f"{shown.data} {shown.sha256[:12]}", str(shown.samples), str(shown.seed),
+                f"{result.seconds:.0f}",
+            ]  # fmt: skip
+            rows.append(_row(cells))
+    return rows
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Stars are mathematics here, not emphasis."""
+    return text.replace("*", "\\*")

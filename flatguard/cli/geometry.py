@@ -1,0 +1,21 @@
+"""`flatguard geometry`: measurements of the two papers, one command a file."""
+
+from __future__ import annotations
+
+import typer
+
+from flatguard.cli import basin
+
+app = typer.Typer(
+    help="Measure what the two papers measure, on your own model or run.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Measure what the two papers measure, on your own model or run."""
+
+
+app.command("basin")(basin.command)
