@@ -22,8 +22,10 @@ from flatguard.cli import (
     configs,
     doctor,
     evaluate,
+    geometry,
     models,
     report,
+    reproduce,
 )
 from flatguard.errors import FlatguardError
 
@@ -44,6 +46,8 @@ app.command("audit")(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
 app.add_typer(baseline.app, name="baseline")
+app.command("reproduce")(reproduce.command)
+app.add_typer(geometry.app, name="geometry")
 app.command("configs")(configs.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)

@@ -1,0 +1,11 @@
+"""`flatguard geometry`: measurements of the two papers, one command a file."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="Measure what the two papers measure, on your own model or run.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)

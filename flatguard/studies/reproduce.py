@@ -1,0 +1,164 @@
+"""`reproduce()`: one study on the user's own model, and everything its result rests on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from flatguard.errors import UsageError
+from flatguard.evaluation import resolve
+from flatguard.job import Job
+from flatguard.observer import Observer, Silent
+from flatguard.runner import versions
+from flatguard.studies import find_study
+from flatguard.studies.claim import Claim
+from flatguard.studies.study import Study, Subject
+from flatguard.targets.target import Target
+
+RESULT_FORMAT = 1
+
+
+class ModelFacts(BaseModel):
+    """A model that a study was run on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str
+    weights_sha256: str
+
+
+class Result(BaseModel):
+    """A study's claims, and everything that they rest on: what `--json` prints.
+
+    Attributes:
+        format: of this object; rises when a field changes its meaning.
+        study, paper, reference, claim: the study's.
+        claims: each with its verdict.
+        figures: the numbers behind the paper's panels.
+        protocol: the attack, in words.
+        models: in the order in which they were given.
+        data, data_sha256, samples: what was shown to them.
+        seed: of every random choice.
+        device: where it ran.
+        versions: of flatguard and everything that may change a number.
+        created, seconds: when, and how long.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = RESULT_FORMAT
+    study: str
+    paper: str
+    reference: str
+    claim: str
+    claims: tuple[Claim, ...]
+    figures: dict[str, Any] = {}
+    protocol: str
+    models: tuple[ModelFacts, ...]
+    data: str
+    data_sha256: str
+    samples: int
+    seed: int
+    device: str
+    versions: dict[str, str]
+    created: str
+    seconds: float
+
+
+def reproduce(
+    name: str,
+    models: Sequence[str | nn.Module | Target],
+    *,
+    data: tuple[Tensor, Tensor] | str | None = None,
+    observer: Observer | None = None,
+    n_examples: int | None = None,
+    **fields: Any,
+) -> Result:
+    """Run one study of a paper.
+
+    Args:
+        name: as `flatguard reproduce --list` has it.
+        models: names, paths, modules or Targets: one, or as many as the study compares.
+        data: a pair of images in [0, 1] and labels, or a data set's name; None means the
+            model's own.
+        observer: is told of the progress; None is silent.
+        n_examples: the first so many; None means the study's own number, or all if fewer.
+        **fields: the remaining fields of `RunSpec`, such as `arch`, `mean`, `std`, `device`,
+            `seed`, `batch_size`.
+
+    Raises:
+        UsageError: no such study, or there is nothing to run, or the number of models does not fit.
+        FlatguardError: whatever the model, the data or the attack raises, in one line.
+    """
+    study = find_study(name)
+    check_models(study, len(models))
+    subject = _subject(study, models, data, observer or Silent(), n_examples, fields)
+    subject.observer.said(f"{study.name}: {study.reference}; {study.protocol}")
+    began = time.perf_counter()
+    assert study.run is not None, "check_models refuses what cannot be run"
+    outcome = study.run(subject)
+    job = subject.job
+    return Result(
+        study=study.name,
+        paper=study.paper,
+        reference=study.reference,
+        claim=study.claim,
+        claims=outcome.claims,
+        figures=outcome.figures,
+        protocol=str(study.protocol),
+        models=tuple(_facts(job) for job in subject.jobs),
+        data=job.dataset.name,
+        data_sha256=subject.data_sha256(),
+        samples=subject.count,
+        seed=job.spec.seed,
+        device=str(job.device),
+        versions=versions(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+def check_models(study: Study, given: int) -> None:
+    """Refuse a study that cannot be run, or a number of models that it does not take."""
+    if study.run is None:
+        raise UsageError(f"{study.name} cannot be run ({study.status}): {study.why}")
+    if given == 0 or (study.models != "many" and given > 1):
+        wanted = "at least one --model" if study.models == "many" else "one --model"
+        raise UsageError(f"{study.name}: expected {wanted}, got {given}")
+
+
+def _subject(
+    study: Study,
+    models: Sequence[str | nn.Module | Target],
+    data: tuple[Tensor, Tensor] | str | None,
+    observer: Observer,
+    n_examples: int | None,
+    fields: dict[str, Any],
+) -> Subject:
+    protocol = study.protocol
+    jobs = tuple(
+        resolve(
+            model,
+            protocol.attack,
+            data=data,
+            norm=protocol.norm,
+            eps=protocol.eps,
+            attack_args=protocol.args,
+            n_examples=n_examples,
+            **fields,
+        )
+        for model in models
+    )
+    count = jobs[0].count if n_examples else min(study.samples, jobs[0].count)
+    return Subject(jobs, count, observer)
+
+
+def _facts(job: Job) -> ModelFacts:
+    target = job.target
+    return ModelFacts(name=target.name, source=target.source, weights_sha256=target.weights_sha256)
