@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -27,6 +27,7 @@ from flatguard.probes.robust_loss import Ascent, clean_losses, robust_losses
 from flatguard.randomness import seeded
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import Batch
+from flatguard.targets.target import weights_sha256
 
 Case = Literal["reference", "average", "worst-clean", "worst-robust"]
 
@@ -77,16 +78,38 @@ class Scene:
         return torch.Generator().manual_seed(derive_seed(self.seed, index, part))
 
 
-def weight_flatness(model: nn.Module, scene: Scene, around: Neighbourhood) -> pd.DataFrame:
-    """Every sample's clean and robust loss at w and at every w + ν.
+@dataclass(frozen=True)
+class Losses:
+    """Every sample's losses at every perturbed model.
+
+    Attributes:
+        table: a row for each sample and model: `sample` (its place in the batches), which model,
+            `clean_loss`, `clean_wrong`, `robust_loss`, `robust_wrong`. Losses that were not finite
+            are NaN.
+        models: a row for each model: which, and `weights_sha256`.
+    """
+
+    table: pd.DataFrame
+    models: pd.DataFrame
+
+    @staticmethod
+    def joined(parts: Sequence[Losses]) -> Losses:
+        """All of them."""
+        return Losses(
+            pd.concat([part.table for part in parts], ignore_index=True),
+            pd.concat([part.models for part in parts], ignore_index=True),
+        )
+
+    def called(self, **which: Any) -> Losses:
+        """The same, saying which model it is."""
+        return Losses(self.table.assign(**which), self.models.assign(**which))
+
+
+def weight_flatness(model: nn.Module, scene: Scene, around: Neighbourhood) -> Losses:
+    """Every sample's clean and robust loss at w and at every w + ν; `case` and `index` say which.
 
     The attack's random starts are the same at every ν, so that their chance cancels in the
     difference.
-
-    Returns:
-        A row for each sample and model: `sample` (in the order of the batches), `case`, `index` (of
-        ν), `clean_loss`, `clean_wrong`, `robust_loss`, `robust_wrong`. Losses that were not finite
-        are NaN.
 
     Raises:
         ModelError: the model cannot be copied, or has nothing to perturb.
@@ -95,11 +118,15 @@ def weight_flatness(model: nn.Module, scene: Scene, around: Neighbourhood) -> pd
     worst_steps passes for the ascents.
     """
     movable = Movable(model)
-    frames = [_measured(movable, {}, scene).assign(case="reference", index=0)]
+    parts = [losses_at(movable, {}, scene).called(case="reference", index=0)]
     for case, index, step in _steps(movable, scene, around):
-        frames.append(_measured(movable, step, scene).assign(case=case, index=index))
-    found: pd.DataFrame = pd.concat(frames, ignore_index=True)
-    return found
+        parts.append(losses_at(movable, step, scene).called(case=case, index=index))
+    return Losses.joined(parts)
+
+
+def models_of(around: Neighbourhood) -> int:
+    """How many models `weight_flatness` measures."""
+    return 1 + around.directions + 2 * around.worst_restarts
 
 
 def _steps(
@@ -154,10 +181,11 @@ def _both(
     return steepest(slopes, movable.weights), torch.nan_to_num(of_images, 0.0, 0.0, 0.0)
 
 
-def _measured(movable: Movable, step: Weights, scene: Scene) -> pd.DataFrame:
+def losses_at(movable: Movable, step: Weights, scene: Scene) -> Losses:
     """All samples at w + ν."""
     frames, first = [], 0
     with movable.at(step) as model:
+        name = weights_sha256(model)
         for number, batch in enumerate(scene.batches):
             seed = derive_seed(scene.seed, number, "robust loss")
             clean = clean_losses(model, batch, scene.meter)
@@ -172,5 +200,5 @@ def _measured(movable: Movable, step: Weights, scene: Scene) -> pd.DataFrame:
             frames.append(pd.DataFrame(columns))
             first += len(batch)
     scene.advanced(1)
-    found: pd.DataFrame = pd.concat(frames, ignore_index=True)
-    return found
+    models = pd.DataFrame({"weights_sha256": [name]})
+    return Losses(pd.concat(frames, ignore_index=True), models)
