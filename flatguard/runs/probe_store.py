@@ -32,6 +32,10 @@ COLUMNS = {
     "sweep": {"sample", "sight", "eps", "fell"},
     "scales": {"sample", "factor", "log_kappa", "fell", "fell_to_best"},
     "drops": {"sample", "point", "candidate", "drop"},
+    "weight_losses": {
+        "sample", "case", "index", "clean_loss", "clean_wrong", "robust_loss", "robust_wrong",
+    },
+    "landscape": {"sample", "direction", "t", "clean_loss", "robust_loss"},
     "gradients": {
         "sample", "point", "loss_state", "loss_norm", "margin_state", "margin_norm", "predicted",
         "measured", "moves",
