@@ -65,7 +65,15 @@ class Piece:
         return KEPT / f"{self.study}-{self.models[0]}.json"
 
 
-PIECES: tuple[Piece, ...] = ()
+PIECES: tuple[Piece, ...] = (
+    Piece("walter-fig2", ("resnet20",), 500),
+    Piece("walter-fig3", ("resnet20",), 500),
+    Piece("walter-fig6", (DEMO,), 60),
+    Piece("walter-fig12", ("resnet20_rsfgsm", "resnet20"), 300),
+    Piece("walter-fig13", ("resnet20",), 200),
+    Piece("walter-fig16", ("resnet56",), 200),
+    Piece("walter-fig16", (DEMO,), 40),
+)
 
 
 def main() -> None:

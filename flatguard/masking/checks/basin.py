@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from flatguard.geometry.basin import LOSS_TOLERANCE, basins
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.finding import Finding, not_run
 from flatguard.masking.statistics import interval
+from flatguard.runs.visited import distance_column, visited_of
 
 NAME = "basin"
 SOURCE = "Walter et al. 2026, Definitions 4 to 6"
-LOSS_TOLERANCE = 0.01
-"""ε of Definition 5: a path whose loss never rises by more than this stayed in its basin."""
-
 MOST = 0.5
 
 
@@ -20,16 +19,15 @@ def check_basin(evidence: Evidence, tolerance: float) -> Finding:
     """Warns where most survivors' paths never left the loss tolerance: the attack did not move."""
     table = evidence.trajectory
     rows = table[table["sample"].notna() & ~table["bookkeeping"] & np.isfinite(table["loss"])]
-    rows = rows[rows["sample"].isin(evidence.reported)].sort_values("call", kind="stable")
+    rows = rows[rows["sample"].isin(evidence.reported)].sort_values(
+        ["sample", "call"], kind="stable"
+    )
     if not evidence.reported:
         return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
     if not len(rows):
         return not_run(NAME, SOURCE, "no row of the attack belongs to a survivor for certain")
-    number = rows["sample"].astype("int64")
-    clean = evidence.samples.set_index("sample")["clean_loss"]
-    rise = rows["loss"].groupby(number).max()
-    rise = rise - clean.reindex(rise.index)
-    inside = rise <= LOSS_TOLERANCE
+    column = distance_column(evidence.norm)
+    inside = ~basins(visited_of(rows, evidence.samples, column), LOSS_TOLERANCE).left
     share = float(inside.mean())
     return Finding(
         check=NAME,

@@ -2,82 +2,112 @@
 
 from __future__ import annotations
 
-from flatguard.studies.study import Status, Study
+from dataclasses import replace
 
-NOT_YET = "its code is not written yet"
+from flatguard.studies.study import Study
+from flatguard.studies.walter.basins import LONG_L2, WEAK_L2, basins_of, basins_of_two
+from flatguard.studies.walter.scale_sweep import sweep_of
+from flatguard.studies.walter.valley import PGD10, valley_of
+
+FIG1 = Study(
+    "walter-fig1",
+    "walter2026",
+    "Figure 1",
+    "Flatness in the weights gives a radius in the features, and a region of the input.",
+    "no measurement",
+    "illustration",
+    "the figure is a drawing; walter-prop9 measures what it shows",
+)
+FIG2 = Study(
+    "walter-fig2",
+    "walter2026",
+    "Figure 2",
+    "The larger the scale of the logits, the longer the loss stays flat along the attack.",
+    "90.33% robust accuracy under the weak attack",
+    "runs-here",
+    run=basins_of,
+    protocol=WEAK_L2,
+    samples=500,
+)
+FIG3 = Study(
+    "walter-fig3",
+    "walter2026",
+    "Figure 3",
+    "Along PGD sharpness peaks at the boundary, then falls to near zero: the uncanny valley.",
+    "no number",
+    "runs-here",
+    run=valley_of,
+    protocol=PGD10,
+    samples=500,
+)
+FIG13 = Study(
+    "walter-fig13",
+    "walter2026",
+    "Figure 13",
+    "Scaling the head makes attacks fail, while the examples of s = 1 still fool it.",
+    "0% at s = 1, 93% at s = 100; transfer 100%",
+    "runs-here",
+    run=sweep_of,
+    protocol=PGD10,
+    samples=200,
+)
 
 
-def _entry(name: str, reference: str, claim: str, number: str, status: Status, why: str) -> Study:
-    return Study(f"walter-{name}", "walter2026", reference, claim, number, status, why)
+def _other(number: int, network: str) -> Study:
+    """Figure 2 for a network whose checkpoint is not here."""
+    return replace(
+        FIG2,
+        name=f"walter-fig{number}",
+        reference=f"Figure {number}",
+        claim=f"As Figure 2, for {network}.",
+        number="no number",
+        status="needs-checkpoint",
+        why=f"give it a {network} by --model",
+    )
 
 
-WALTER: tuple[Study, ...] = (
-    _entry(
-        "fig1", "Figure 1", "How flatness in weights becomes a robust region of the input.",
-        "no measurement", "illustration", "the figure is a drawing",
-    ),
-    _entry(
-        "fig2", "Figure 2", "Sharpness makes basins: the larger the scale, the longer the loss stays flat.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig3", "Figure 3", "Along PGD sharpness peaks, then falls to near zero on the adversarial side.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig4", "Figure 4", "As Figure 2, VGG11 on CIFAR-10.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig5", "Figure 5", "As Figure 2, VGG11 on CIFAR-100.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig6", "Figure 6", "As Figure 2, ResNet-18 on CIFAR-10, all scales.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig7", "Figure 7", "As Figure 2, ResNet-18 on CIFAR-100.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig8", "Figure 8", "As Figure 2, WideResNet-28-4 on CIFAR-10.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig9", "Figure 9", "As Figure 2, WideResNet-28-4 on CIFAR-100.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig10", "Figure 10", "As Figure 2, DenseNet121 on CIFAR-10.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig11", "Figure 11", "As Figure 2, DenseNet121 on CIFAR-100.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig12", "Figure 12", "As Figure 2, adversarially trained ResNet-18, in a radius 20 times as large.",
-        "20 times", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig13", "Figure 13", "Scaling the head restores reported accuracy, and the examples of s = 1 still transfer.",
-        "0% at s = 1, 93% at s = 100; transfer 100%", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig14", "Figure 14", "Earlier layers show the same peak and valley.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig16", "Figure 16", "As Figure 3, for other networks and CIFAR-100.",
-        "no number printed", "planned", NOT_YET,
-    ),
-    _entry(
-        "table1", "Table 1", "Which losses satisfy Lemma 12's assumption (A).",
-        "five of six", "planned", NOT_YET,
-    ),
-    _entry(
-        "fig15", "Figure 15", "Adversarial prompts first get sharper, then flatter.",
-        "no number", "planned", "language models are not image classifiers",
-    ),
+OTHER_NETWORKS = tuple(
+    _other(number, network)
+    for number, network in (
+        (4, "VGG11 on CIFAR-10"), (5, "VGG11 on CIFAR-100"), (7, "ResNet-18 on CIFAR-100"),
+        (8, "WideResNet-28-4 on CIFAR-10"), (9, "WideResNet-28-4 on CIFAR-100"),
+        (10, "DenseNet121 on CIFAR-10"), (11, "DenseNet121 on CIFAR-100"),
+    )
 )  # fmt: skip
+FIG6 = replace(
+    FIG2,
+    name="walter-fig6",
+    reference="Figure 6",
+    claim="As Figure 2, for ResNet-18 on CIFAR-10 at all scales.",
+    number="no number",
+    samples=100,
+)
+FIG12 = replace(
+    FIG2,
+    name="walter-fig12",
+    reference="Figure 12",
+    claim="As Figure 2 for an adversarially trained network, with basins 20 times as wide.",
+    number="20 times as wide; tr H 0.6 clean, 1.0 adversarial",
+    run=basins_of_two,
+    protocol=LONG_L2,
+    samples=300,
+    models="many",
+)
+FIG15 = Study(
+    "walter-fig15",
+    "walter2026",
+    "Figure 15",
+    "Adversarial prompts for language models first get sharper, then flatter.",
+    "no number",
+    "planned",
+    "language models are not image classifiers",
+)
+FIG16 = replace(
+    FIG3,
+    name="walter-fig16",
+    reference="Figure 16",
+    claim="As Figure 3, for other networks.",
+    samples=200,
+)
+
+WALTER: tuple[Study, ...] = (FIG1, FIG2, FIG3, *OTHER_NETWORKS, FIG6, FIG12, FIG13, FIG15, FIG16)
