@@ -25,6 +25,9 @@ DROPS = (32, 64)
 """At 40% and 80%, each to a tenth: robust overfitting begins after the first (Figure 2)."""
 
 RATE, MOMENTUM, BATCH, STEPS = 0.05, 0.9, 25, 7
+WARM_UP = 8
+"""Epochs before weights are perturbed; from the first on, some networks never learn anything."""
+
 CLASSES = 10
 
 
@@ -82,7 +85,7 @@ def train(variant: Variant, seed: int, parts: Parts, every: int) -> Iterator[Epo
         for number in range(1, EPOCHS + 1):
             for rows in torch.randperm(len(parts.training)).split(BATCH):
                 x, y = parts.training.images[rows], parts.training.labels[rows]
-                _step(net, optimiser, variant, x, y)
+                _step(net, optimiser, variant, x, y, warm=number > WARM_UP)
             schedule.step()
             if number % every == 0:
                 state = copy.deepcopy(net.state_dict())
@@ -97,7 +100,12 @@ def error(net: nn.Module, batch: Batch) -> float:
 
 
 def _step(
-    net: nn.Module, optimiser: torch.optim.Optimizer, variant: Variant, x: Tensor, y: Tensor
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    variant: Variant,
+    x: Tensor,
+    y: Tensor,
+    warm: bool,
 ) -> None:
     noisy = torch.rand(len(y)) < variant.label_noise
     y = torch.where(noisy, torch.randint_like(y, CLASSES), y)
@@ -107,7 +115,7 @@ def _step(
         return F.cross_entropy(net(moved), y, label_smoothing=variant.label_smoothing)
 
     optimiser.zero_grad()
-    if variant.awp:
+    if variant.awp and warm:
         _gradient_at_the_worst(net, variant.awp, loss)
     else:
         loss().backward()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from flatguard.cli import robust_flatness
+
 app = typer.Typer(
     help="Measure what the two papers measure, on your own model or run.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command("robust-flatness")(robust_flatness.command)
