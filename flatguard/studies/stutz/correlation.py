@@ -100,3 +100,19 @@ def mean_over_runs(values: Sequence[float], seed: int = 0) -> Mean | None:
     outside = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(drawn, [outside, 1 - outside])
     return Mean(float(known.mean()), (float(low), float(high)), len(known))
+
+
+def mean_difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Mean | None:
+    """The first mean minus the second, each over its own runs; None if either has below five."""
+    one, other = (np.array([v for v in part if math.isfinite(v)]) for part in (first, second))
+    if min(len(one), len(other)) < FEWEST:
+        return None
+    generator = np.random.default_rng(seed)
+    means = [
+        part[generator.integers(len(part), size=(RESAMPLES, len(part)))].mean(axis=1)
+        for part in (one, other)
+    ]
+    outside = (1 - CONFIDENCE_LEVEL) / 2
+    low, high = np.quantile(means[0] - means[1], [outside, 1 - outside])
+    value = float(one.mean() - other.mean())
+    return Mean(value, (float(low), float(high)), len(one) + len(other))

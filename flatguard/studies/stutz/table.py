@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -57,13 +58,34 @@ def table(checkpoints: Sequence[Checkpoint]) -> list[Row]:
     return sorted(rows, key=lambda row: row.last.rerr)
 
 
+def chosen(epochs: Sequence[Checkpoint]) -> int | None:
+    """The place of the epoch with the lowest held-out robust error, the first of equals.
+
+    None unless at least two epochs of the run were measured on held-out samples.
+    """
+    known = [
+        (checkpoint.held_out_rerr, place)
+        for place, checkpoint in enumerate(epochs)
+        if checkpoint.held_out_rerr is not None
+    ]
+    return min(known)[1] if len(known) > 1 else None
+
+
 def _stopped(epochs: Sequence[Checkpoint]) -> Stopped | None:
-    known = [c for c in epochs if c.held_out_rerr is not None and c.epoch is not None]
-    if len(known) < 2:
+    place = chosen(epochs)
+    if place is None:
         return None
-    best = min(known, key=lambda c: (c.held_out_rerr, c.epoch))
-    assert best.epoch is not None
-    return Stopped(epoch=best.epoch, rerr=best.rerr)
+    return Stopped(epoch=epochs[place].epoch or 0, rerr=epochs[place].rerr)
+
+
+def variant_of(run: str) -> str:
+    """What a training run is a repetition of: its name without a seed, `awp-0.01-s3`."""
+    return re.sub(r"[-_]s(eed)?[-_]?\d+$", "", run)
+
+
+def method_of(run: str) -> str:
+    """What a variant is a strength of: its name without a number at the end, `awp-0.01`."""
+    return re.sub(r"[-_]\d[\d.e-]*$", "", variant_of(run))
 
 
 def frame(checkpoints: Sequence[Checkpoint]) -> pd.DataFrame:
