@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +56,13 @@ class Piece:
     """A study, the models that it runs on here, and on how many samples."""
 
     study: str
-    models: tuple[str, ...]
+    models: tuple[str, ...] = ()
     samples: int | None = None
 
     @property
     def file(self) -> Path:
         """Where its result is kept."""
-        return KEPT / f"{self.study}-{self.models[0]}.json"
+        return KEPT / ("-".join([self.study, *self.models[:1]]) + ".json")
 
 
 PIECES: tuple[Piece, ...] = (
@@ -71,8 +71,17 @@ PIECES: tuple[Piece, ...] = (
     Piece("walter-fig6", (DEMO,), 60),
     Piece("walter-fig12", ("resnet20_rsfgsm", "resnet20"), 300),
     Piece("walter-fig13", ("resnet20",), 200),
+    Piece("walter-fig14", ("resnet20",), 4),
     Piece("walter-fig16", ("resnet56",), 200),
     Piece("walter-fig16", (DEMO,), 40),
+    Piece("walter-table1"),
+    Piece("walter-lemma7", ("resnet20",), 50),
+    Piece("walter-eq5", ("resnet20",), 50),
+    Piece("walter-prop9", ("resnet20",), 50),
+    Piece("walter-lemma10", ("resnet20",), 200),
+    Piece("walter-lemma10", ("cnn_wide_certified",), 200),
+    Piece("walter-lemma11", ("resnet20",), 200),
+    Piece("walter-lemma12", ("resnet20",), 200),
 )
 
 
@@ -82,7 +91,7 @@ def main() -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     wanted = [piece for piece in PIECES if chosen(piece, options.only)]
     for number, piece in enumerate([] if options.draw else wanted, start=1):
-        said = f"[{number}/{len(wanted)}] {piece.study} on {', '.join(piece.models)}"
+        said = f"[{number}/{len(wanted)}] {piece.study} on {', '.join(piece.models) or 'no model'}"
         if piece.file.is_file() and not options.fresh:
             print(f"{said}: kept")
             continue
@@ -92,11 +101,28 @@ def main() -> None:
         except FlatguardError as error:
             print(f"{said}: left out: {error}")
             continue
-        write(piece.file, json.dumps(result.model_dump(mode="json"), indent=1))
+        write(piece.file, as_json(result))
         verdicts = ", ".join(f"{claim.name} {claim.verdict}" for claim in result.claims)
         print(f"{said}: {verdicts}; {time.perf_counter() - began:.0f} s", flush=True)
+        write(PAGE, page(STUDIES, kept()))
     write(PAGE, page(STUDIES, kept()))
     print(f"written to {PAGE.relative_to(ROOT)}")
+
+
+def as_json(result: Result) -> str:
+    """A result as it is kept: without the machine, floats to six digits."""
+    found = result.model_dump(mode="json")
+    found["versions"].pop("platform", None)
+    return json.dumps(rounded(found), indent=1, ensure_ascii=False)
+
+
+def rounded(value: Any) -> Any:
+    """Six significant digits are enough to draw and to compare."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -134,12 +160,14 @@ def target(name: str) -> Any:
         return load_target(DEMO)
     known = REAL[name]
     mean, std = known.statistics
-    return load_target(
+    found = load_target(
         str(real_folder() / "checkpoints" / f"{known.file}.safetensors"),
         arch=f"{ARCHITECTURES}:{known.factory}",
         mean=mean,
         std=std,
     )
+    # The page is for all machines, and names no folder of this one.
+    return replace(found, source=f"{known.file}.safetensors, {known.factory}")
 
 
 def real_folder() -> Path:

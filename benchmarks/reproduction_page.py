@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
 from flatguard.studies.reproduce import Result
 from flatguard.studies.study import PAPERS, Study
+
+NAMED = 3
+"""More models are counted, not named."""
 
 HEAD = """# Both papers, claim by claim
 
@@ -19,8 +23,11 @@ certificate.
 
 def page(studies: Sequence[Study], results: Sequence[Result]) -> str:
     """The whole page, in Markdown."""
-    lines = [HEAD, _score(results), "## Claims\n", *_table(studies, results)]
+    order = [study.name for study in studies]
+    results = sorted(results, key=lambda result: order.index(result.study))
+    lines = [HEAD, _score(results), "## Claims\n", *_table(results)]
     lines += ["\n## Every figure and table\n", *_status(studies, results)]
+    lines += ["\n## Rules and notes\n", *_notes(results)]
     lines += ["\n## What the numbers rest on\n", *_grounds(results)]
     return "\n".join(lines)
 
@@ -31,21 +38,41 @@ def _score(results: Sequence[Result]) -> str:
     return f"{sum(found.values())} claims: {said}.\n"
 
 
-def _table(studies: Sequence[Study], results: Sequence[Result]) -> list[str]:
-    rows = [
-        "| study | model | claim | paper | here | verdict | note |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    order = [study.name for study in studies]
-    for result in sorted(results, key=lambda result: order.index(result.study)):
-        model = ", ".join(model.name for model in result.models)
+def _table(results: Sequence[Result]) -> list[str]:
+    rows = ["| study | model | claim | paper | here | verdict |", "|---|---|---|---|---|---|"]
+    for result in results:
         for claim in result.claims:
             cells = [
-                f"`{result.study}`", model, claim.claim, claim.paper, claim.said(),
-                f"**{claim.verdict}**", f"{claim.note} Agrees if {claim.rule}.".strip(),
+                f"`{result.study}`", _models(result), claim.claim, claim.paper, claim.said(),
+                f"**{claim.verdict}**",
             ]  # fmt: skip
-            rows.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+            rows.append(_row(cells))
     return rows
+
+
+def _models(result: Result) -> str:
+    if len(result.models) > NAMED:
+        return f"{len(result.models)} checkpoints"
+    return ", ".join(model.name for model in result.models) or "none needed"
+
+
+def _weights(result: Result) -> str:
+    """Of each model; of many, one hash over theirs."""
+    hashes = [model.weights_sha256 for model in result.models]
+    if len(hashes) > NAMED:
+        return f"{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]} over all"
+    return ", ".join(one[:12] for one in hashes)
+
+
+def _notes(results: Sequence[Result]) -> list[str]:
+    lines = []
+    for result in results:
+        lines.append(f"\n### {result.study}, {_models(result)}\n")
+        lines += [f"- {note}" for note in result.notes]
+        for claim in result.claims:
+            note = f" {claim.note}" if claim.note else ""
+            lines.append(f"- *{claim.name}*, {claim.verdict}: agrees if {claim.rule}.{note}")
+    return lines
 
 
 def _status(studies: Sequence[Study], results: Sequence[Result]) -> list[str]:
@@ -58,7 +85,7 @@ def _status(studies: Sequence[Study], results: Sequence[Result]) -> list[str]:
                 left = "" if study.status != "runs-here" or study.name in done else ", not run yet"
                 why = f" ({study.why})" if study.why else ""
                 cells = [f"`{study.name}`", study.reference, study.status + left, study.claim + why]
-                rows.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+                rows.append(_row(cells))
     return rows
 
 
@@ -68,16 +95,16 @@ def _grounds(results: Sequence[Result]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        cells = [
-            f"`{result.study}`", result.protocol,
-            ", ".join(model.name for model in result.models),
-            ", ".join(model.weights_sha256[:12] for model in result.models),
-            f"{result.data} {result.data_sha256[:12]}", str(result.samples), str(result.seed),
-            f"{result.seconds:.0f}",
-        ]  # fmt: skip
-        rows.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        shown = result.shown
+        if shown is not None:
+            cells = [
+                f"`{result.study}`", shown.protocol, _models(result), _weights(result),
+                f"{shown.data} {shown.sha256[:12]}", str(shown.samples), str(shown.seed),
+                f"{result.seconds:.0f}",
+            ]  # fmt: skip
+            rows.append(_row(cells))
     return rows
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -130,3 +130,5 @@ def _show(result: Result) -> None:
         console.print(f"{'':13}paper: {claim.paper}; here: {claim.said()}", markup=False)
         if claim.note:
             console.print(f"{'':13}{claim.note}", markup=False)
+    for note in result.notes:
+        console.print(note, markup=False)

@@ -82,6 +82,14 @@ class Basins:
     left: Bools
     step: NDArray[np.int64]
 
+    def ranked(self) -> Floats:
+        """Widths to rank by: basins that were never left are tied, above all others.
+
+        How far a path went without leaving says nothing about how wide its basin is.
+        """
+        above = float(self.width.max(initial=0.0)) + 1.0
+        return np.where(self.left, self.width, above)
+
 
 def basins(visited: Visited, epsilon: float = LOSS_TOLERANCE) -> Basins:
     r"""The basin of each sample within the loss tolerance $\epsilon$.

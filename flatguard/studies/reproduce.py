@@ -19,7 +19,7 @@ from flatguard.runner import versions
 from flatguard.runs.store import EVIDENCE, Run, load_run
 from flatguard.studies import find_study
 from flatguard.studies.claim import Claim
-from flatguard.studies.study import Study, Subject
+from flatguard.studies.study import Outcome, Study, Subject
 from flatguard.targets.target import Target
 
 RESULT_FORMAT = 1
@@ -35,6 +35,26 @@ class ModelFacts(BaseModel):
     weights_sha256: str
 
 
+class Shown(BaseModel):
+    """The samples of a study, and the attack on them.
+
+    Attributes:
+        protocol: the attack, in words.
+        data, sha256, samples: the data set, the hash of what was served, and how many.
+        seed: of every random choice.
+        device: where it ran.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: str
+    data: str
+    sha256: str
+    samples: int
+    seed: int
+    device: str
+
+
 class Result(BaseModel):
     """A study's claims, and everything that they rest on: what `--json` prints.
 
@@ -43,11 +63,9 @@ class Result(BaseModel):
         study, paper, reference, claim: the study's.
         claims: each with its verdict.
         figures: the numbers behind the paper's panels.
-        protocol: the attack, in words.
-        models: in the order in which they were given.
-        data, data_sha256, samples: what was shown to them.
-        seed: of every random choice.
-        device: where it ran.
+        notes: on the method that all claims share.
+        models: in the order in which they were given; none for a calculation.
+        shown: what was shown to them, and how they were attacked; None for a calculation.
         versions: of flatguard and everything that may change a number.
         created, seconds: when, and how long.
     """
@@ -61,13 +79,9 @@ class Result(BaseModel):
     claim: str
     claims: tuple[Claim, ...]
     figures: dict[str, Any] = {}
-    protocol: str
+    notes: tuple[str, ...] = ()
     models: tuple[ModelFacts, ...]
-    data: str
-    data_sha256: str
-    samples: int
-    seed: int
-    device: str
+    shown: Shown | None
     versions: dict[str, str]
     created: str
     seconds: float
@@ -101,29 +115,14 @@ def reproduce(
     study = find_study(name)
     check_models(study, len(models))
     subject = _subject(study, models, data, observer or Silent(), n_examples, fields)
-    subject.observer.said(f"{study.name}: {study.reference}; {study.protocol}")
+    about = f"; {study.protocol}; {subject.count} samples" if subject.jobs else ""
+    subject.observer.said(f"{study.name}: {study.reference}{about}")
     began = time.perf_counter()
     assert study.run is not None, "check_models refuses what cannot be run"
     outcome = study.run(subject)
-    job = subject.job
-    return Result(
-        study=study.name,
-        paper=study.paper,
-        reference=study.reference,
-        claim=study.claim,
-        claims=outcome.claims,
-        figures=outcome.figures,
-        protocol=str(study.protocol),
-        models=tuple(_facts(job) for job in subject.jobs),
-        data=job.dataset.name,
-        data_sha256=subject.data_sha256(),
-        samples=subject.count,
-        seed=job.spec.seed,
-        device=str(job.device),
-        versions=versions(),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        seconds=round(time.perf_counter() - began, 3),
-    )
+    facts = tuple(_facts(job) for job in subject.jobs)
+    shown = _shown(study, subject) if subject.jobs else None
+    return _result(study, outcome, facts, shown, began)
 
 
 def reproduce_from_runs(
@@ -150,6 +149,24 @@ def reproduce_from_runs(
     began, first = time.perf_counter(), runs[0]
     observer.said(f"{study.name}: {study.reference}; {len(runs)} runs")
     outcome = study.run(Subject((), len(first.samples), observer, runs))
+    shown = Shown(
+        protocol=f"{first.spec.attack} within {first.spec.budget()}",
+        data=first.manifest.data.name,
+        sha256=first.manifest.data.sha256,
+        samples=len(first.samples),
+        seed=first.spec.seed,
+        device=first.spec.device or "",
+    )
+    return _result(study, outcome, tuple(_facts_of_run(run) for run in runs), shown, began)
+
+
+def _result(
+    study: Study,
+    outcome: Outcome,
+    models: tuple[ModelFacts, ...],
+    shown: Shown | None,
+    began: float,
+) -> Result:
     return Result(
         study=study.name,
         paper=study.paper,
@@ -157,13 +174,9 @@ def reproduce_from_runs(
         claim=study.claim,
         claims=outcome.claims,
         figures=outcome.figures,
-        protocol=f"{first.spec.attack} within {first.spec.budget()}",
-        models=tuple(_facts_of_run(run) for run in runs),
-        data=first.manifest.data.name,
-        data_sha256=first.manifest.data.sha256,
-        samples=len(first.samples),
-        seed=first.spec.seed,
-        device=first.spec.device or "",
+        notes=outcome.notes,
+        models=models,
+        shown=shown,
         versions=versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - began, 3),
@@ -184,10 +197,15 @@ def check_models(study: Study, given: int) -> None:
     """Refuse a study that cannot be run, or a number of models that it does not take."""
     if study.run is None:
         raise UsageError(f"{study.name} cannot be run ({study.status}): {study.why}")
-    if given == 0 or (study.models == "one" and given > 1):
-        wanted = {"one": "one --model", "many": "at least one --model"}
-        runs = "--runs FOLDER, or at least one --model"
-        raise UsageError(f"{study.name}: expected {wanted.get(study.models, runs)}, got {given}")
+    wanted = {
+        "one": "one --model",
+        "many": "at least one --model",
+        "none": "no --model",
+        "runs": "--runs FOLDER, or at least one --model",
+    }
+    fits = {"one": given == 1, "none": given == 0}
+    if not fits.get(study.models, given >= 1):
+        raise UsageError(f"{study.name}: expected {wanted[study.models]}, got {given}")
 
 
 def _subject(
@@ -212,8 +230,22 @@ def _subject(
         )
         for model in models
     )
+    if not jobs:
+        return Subject((), 0, observer)
     count = jobs[0].count if n_examples else min(study.samples, jobs[0].count)
     return Subject(jobs, count, observer)
+
+
+def _shown(study: Study, subject: Subject) -> Shown:
+    job = subject.job
+    return Shown(
+        protocol=str(study.protocol),
+        data=job.dataset.name,
+        sha256=subject.data_sha256(),
+        samples=subject.count,
+        seed=job.spec.seed,
+        device=str(job.device),
+    )
 
 
 def _facts(job: Job) -> ModelFacts:

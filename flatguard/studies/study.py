@@ -36,7 +36,7 @@ Status = Literal["runs-here", "needs-checkpoint", "planned", "illustration"]
 """`runs-here`: `make reproduce` has what it needs; `needs-checkpoint`: give it one with --model;
 `planned`: no code yet; `illustration`: the figure shows no measurement."""
 
-Models = Literal["one", "many", "runs"]
+Models = Literal["one", "many", "none", "runs"]
 """`runs`: the runs of `flatguard geometry robust-flatness`, or models that are measured first."""
 
 
@@ -65,7 +65,8 @@ class Subject:
     """What a study is run on: models with their data, device, seed and attack, all loaded.
 
     Attributes:
-        jobs: one for each model; each holds the study's protocol as its attack.
+        jobs: one for each model; each holds the study's protocol as its attack. None where the
+            study takes no model.
         count: how many samples, the first ones.
         observer: is told of the progress.
         runs: finished ones, in place of models.
@@ -141,10 +142,12 @@ class Outcome:
     Attributes:
         claims: each with its verdict.
         figures: the numbers behind the paper's panels, by name; JSON without NaN.
+        notes: sentences on the method that all claims share.
     """
 
     claims: tuple[Claim, ...]
     figures: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ class Study:
         run: from a subject to claims; None exactly where there is nothing to run.
         protocol: the paper's attack.
         samples: how many are taken by default.
-        models: how many models it compares.
+        models: how many models it compares; a calculation takes none.
     """
 
     name: str

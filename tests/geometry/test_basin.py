@@ -35,6 +35,7 @@ def test_width_and_take_off() -> None:
     assert found.width.tolist() == [2.0, 3.0, 1.0]
     assert found.left.tolist() == [True, False, True]
     assert found.step.tolist() == [2, -1, 1]
+    assert found.ranked().argsort().tolist() == [2, 0, 1]
 
 
 def test_the_nearest_point_outside_counts_in_whatever_order() -> None:

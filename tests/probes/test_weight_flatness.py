@@ -108,7 +108,9 @@ def test_the_users_model_stays_and_every_model_is_named() -> None:
 def test_batches_make_one_table() -> None:
     """Cut into batches, the same samples have the same clean losses, in the same order."""
     model, whole = fitted(), few_digits()
-    parts = [Batch(x, y) for x, y in zip(whole.images.split(15), whole.labels.split(15), strict=True)]
+    parts = [
+        Batch(x, y) for x, y in zip(whole.images.split(15), whole.labels.split(15), strict=True)
+    ]
     one = weight_flatness(model, scene(whole), FEW).table
     cut = weight_flatness(model, scene(*parts), FEW).table
     same = one["case"].isin(["reference", "average"])

@@ -6,6 +6,12 @@ from dataclasses import replace
 
 from flatguard.studies.study import Study
 from flatguard.studies.walter.basins import LONG_L2, WEAK_L2, basins_of, basins_of_two
+from flatguard.studies.walter.definitions import lemma10_of
+from flatguard.studies.walter.features import lemma7_of
+from flatguard.studies.walter.layers import layers_of
+from flatguard.studies.walter.losses import lemma11_of, lemma12_of, table1_of
+from flatguard.studies.walter.radius import proposition9_of
+from flatguard.studies.walter.rise_bound import equation5_of
 from flatguard.studies.walter.scale_sweep import sweep_of
 from flatguard.studies.walter.valley import PGD10, valley_of
 
@@ -110,4 +116,78 @@ FIG16 = replace(
     samples=200,
 )
 
-WALTER: tuple[Study, ...] = (FIG1, FIG2, FIG3, *OTHER_NETWORKS, FIG6, FIG12, FIG13, FIG15, FIG16)
+FIG14 = replace(
+    FIG3,
+    name="walter-fig14",
+    reference="Figure 14",
+    claim="Layers before the head show the same peak and valley.",
+    run=layers_of,
+    samples=4,
+)
+TABLE1 = Study(
+    "walter-table1",
+    "walter2026",
+    "Table 1",
+    "Which losses satisfy assumption (A) of Lemma 12.",
+    "a mark for each of six losses",
+    "runs-here",
+    run=table1_of,
+    models="none",
+)
+LEMMA7 = Study(
+    "walter-lemma7",
+    "walter2026",
+    "Lemma 7",
+    "An attack within δ moves the features by at most Δ = L δ / r.",
+    "Δ ≤ L δ / r",
+    "runs-here",
+    run=lemma7_of,
+    protocol=WEAK_L2,
+    samples=50,
+)
+EQ5 = replace(
+    LEMMA7,
+    name="walter-eq5",
+    reference="Equation 5, Proposition 8",
+    claim="Gradient, relative sharpness and a remainder bound the rise of the loss.",
+    number="always",
+    run=equation5_of,
+)
+PROP9 = replace(
+    LEMMA7,
+    name="walter-prop9",
+    reference="Proposition 9",
+    claim="Within a radius δ that grows as sharpness falls, the loss rises by at most ε.",
+    number="δ ∝ κ^(-1/3), saturating at (r/L)(24ε / (k m L³))^⅓",
+    run=proposition9_of,
+)
+LEMMA10 = replace(
+    FIG3,
+    name="walter-lemma10",
+    reference="Definitions 4 to 6, Lemma 10",
+    claim="Flips of the prediction and rises of the loss imply each other.",
+    number="always",
+    run=lemma10_of,
+    samples=200,
+)
+LEMMA11 = replace(
+    LEMMA10,
+    name="walter-lemma11",
+    reference="Lemma 11",
+    claim="Any score of polynomial growth vanishes as the logits are scaled up.",
+    number="the limit is 0",
+    run=lemma11_of,
+)
+LEMMA12 = replace(
+    LEMMA10,
+    name="walter-lemma12",
+    reference="Lemma 12, Section 6.2",
+    claim="Other losses flatten with confidence too, and have the same valley.",
+    number="the limit is 0",
+    run=lemma12_of,
+)
+
+WALTER: tuple[Study, ...] = (
+    FIG1, FIG2, FIG3, *OTHER_NETWORKS[:2], FIG6, *OTHER_NETWORKS[2:], FIG12, FIG13, FIG14, FIG15,
+    FIG16, TABLE1, LEMMA7, EQ5, PROP9, LEMMA10, LEMMA11, LEMMA12,
+)  # fmt: skip

@@ -107,13 +107,21 @@ def walk_all(subject: Subject) -> Path:
     subject.observer.stage(f"attack {job.attack.info.name}", subject.count)
     parts = []
     for start, batch in subject.blocks():
-        parts.append(walk(subject, batch, head, start))
+        parts.append(walk(subject, batch, head, start).path)
         subject.observer.advanced(len(batch))
     return Path.joined(parts)
 
 
-def walk(subject: Subject, batch: Batch, head: Head, start: int) -> Path:
-    """The study's attack on one batch."""
+@dataclass(frozen=True)
+class Walk:
+    """A path, and the images that the attack returned, `(n, ...)` on the device."""
+
+    path: Path
+    ends: Tensor
+
+
+def walk(subject: Subject, batch: Batch, head: Head, start: int = 0) -> Walk:
+    """The study's attack on one batch, whose first sample has the number `start`."""
     model, job = subject.model, subject.job
     watch = _Watch(batch.images)
     handles = [
@@ -130,7 +138,7 @@ def walk(subject: Subject, batch: Batch, head: Head, start: int) -> Path:
             handle.remove()
     if float(watch.linf[0].max()) > 0:
         raise AttackError(f"{job.attack.info.name} does not begin at the clean image")
-    return Path(
+    path = Path(
         torch.stack(watch.logits),
         torch.stack(watch.features),
         torch.stack(watch.linf).double(),
@@ -138,6 +146,7 @@ def walk(subject: Subject, batch: Batch, head: Head, start: int) -> Path:
         batch.labels.cpu(),
         within(found.cpu(), batch.images.cpu(), job.attack.budget),
     )
+    return Walk(path, found)
 
 
 class _Watch:
