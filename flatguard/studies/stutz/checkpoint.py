@@ -29,7 +29,7 @@ class Checkpoint(BaseModel):
     What was not measured is None. Intervals are 95%.
 
     Attributes:
-        folder: of its run.
+        folder: the name of its run's.
         run: the training run: the name of the checkpoint's folder.
         epoch: the number that its name ends with.
         weights_sha256: of the model.
@@ -129,7 +129,7 @@ def checkpoint_of(run: Run) -> Checkpoint:
     model, ascent = Path(spec.model), parts["test"].facts.facts["ascent"]
     epoch = EPOCH.search(model.stem)
     return Checkpoint(
-        folder=str(run.path),
+        folder=run.path.name,
         run=model.parent.name or model.stem,
         epoch=None if epoch is None else int(epoch[1]),
         weights_sha256=run.manifest.target.weights_sha256,
