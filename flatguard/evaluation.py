@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -29,14 +27,14 @@ from flatguard.observer import Observer, Silent
 from flatguard.probes.plan import LEVELS, Checks, probe
 from flatguard.reporting.draw import draw_report
 from flatguard.runs import store
+from flatguard.runs.naming import default_folder
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.spec import RunSpec, make_spec
 from flatguard.targets import load_target
-from flatguard.targets.checkpoint import SUFFIXES, Program
+from flatguard.targets.checkpoint import Program
 from flatguard.targets.datasets import ArrayDataset, Dataset
 from flatguard.targets.target import Target, make_target
 
-REPORTS = Path("reports")
 FROM_PYTHON = "a module from Python"
 
 
@@ -177,7 +175,7 @@ def audit(
     if checks != "none":
         if not run.complete:
             raise UsageError(f"{run.path} is incomplete; probes need all of its blocks")
-        loaded = _loaded_again(run, model, data)
+        loaded = loaded_again(run, model, data)
         others = _surrogates(surrogates, level, loaded)
         probe(loaded, run, level, others, observer or Silent())
     verdict = _derive(run, tolerance, _seconds(run))
@@ -235,9 +233,16 @@ def _surrogates(named: Sequence[str | Target], checks: Checks, resolved: job.Job
     return [s for s in found if s.weights_sha256 != resolved.target.weights_sha256]
 
 
-def _loaded_again(
-    run: store.Run, model: nn.Module | Target | None, data: tuple[Tensor, Tensor] | None
+def loaded_again(
+    run: store.Run,
+    model: nn.Module | Target | None = None,
+    data: tuple[Tensor, Tensor] | None = None,
 ) -> job.Job:
+    """What a run was made of, loaded again.
+
+    Raises:
+        UsageError: its weights or its images are others now, or came from Python and are not given.
+    """
     facts = run.manifest.target
     if model is None and facts.source == FROM_PYTHON:
         raise UsageError(
@@ -250,16 +255,6 @@ def _loaded_again(
     if job.data_sha256(loaded) != run.manifest.data.sha256:
         raise UsageError(f"{run.manifest.data.name} serves other images now than for {run.path}")
     return loaded
-
-
-def default_folder(spec: RunSpec) -> Path:
-    """`reports/20260102-030405-demo-apgd-ce`, with a number behind it where that is taken."""
-    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = Path(spec.model)
-    model = path.stem if path.suffix in SUFFIXES else spec.model
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{moment}-{model}-{spec.attack}")
-    candidates = [REPORTS / name, *(REPORTS / f"{name}-{i}" for i in range(2, 100))]
-    return next(path for path in candidates if not path.exists())
 
 
 def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any]:

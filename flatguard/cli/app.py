@@ -20,6 +20,7 @@ from flatguard.cli import (
     baseline,
     compare,
     configs,
+    detect,
     doctor,
     evaluate,
     geometry,
@@ -48,6 +49,7 @@ app.command("compare")(compare.command)
 app.add_typer(baseline.app, name="baseline")
 app.command("reproduce")(reproduce.command)
 app.add_typer(geometry.app, name="geometry")
+app.add_typer(detect.app, name="detect")
 app.command("configs")(configs.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)

@@ -207,7 +207,7 @@ def command(
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """The numbers of an option such as `--mean`."""
+    """Numbers parted by commas, or one line that names the option."""
     if text is None:
         return None
     try:

@@ -59,9 +59,14 @@ class Visited:
         return cls(sample, *columns)
 
     def within(self, delta: float) -> Bools:
-        """Which points lie within δ, up to the rounding of images."""
-        inside: Bools = self.distance <= delta * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
-        return inside
+        """Which points lie within δ."""
+        return is_within(self.distance, delta)
+
+
+def is_within(distance: Floats, delta: float) -> Bools:
+    """Which distances are at most δ, up to the rounding of images, as for a budget."""
+    inside: Bools = distance <= delta * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
+    return inside
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,16 @@ class Basins:
     step: NDArray[np.int64]
 
     def ranked(self) -> Floats:
-        """Widths to rank by: basins that were never left are tied, above all others.
+        """Widths to rank by."""
+        return rank_widths(self.width, self.left)
 
-        How far a path went without leaving says nothing about how wide its basin is.
-        """
-        above = float(self.width.max(initial=0.0)) + 1.0
-        return np.where(self.left, self.width, above)
+
+def rank_widths(width: Floats, left: Bools) -> Floats:
+    """Widths to rank by: basins that were never left are tied, above all others.
+
+    How far a path went without leaving says nothing about how wide its basin is.
+    """
+    return np.where(left, width, float(width.max(initial=0.0)) + 1.0)
 
 
 def basins(visited: Visited, epsilon: float = LOSS_TOLERANCE) -> Basins:

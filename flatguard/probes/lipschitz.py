@@ -7,27 +7,20 @@ the result is a lower bound of it, and of the Lipschitz constant over any ball t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from flatguard.randomness import seeded
-from flatguard.targets.head import Head, as_matrix
+from flatguard.targets.head import Head, inputs_of
 
 POINTS, POWER_STEPS = 5, 12
 
 
 def features_of(model: nn.Module, head: Head, images: Tensor) -> Tensor:
     """The head's inputs, `(n, d)`, with their graph where gradients are on."""
-    with _inputs_of(head) as seen:
+    with inputs_of(head, attached=True) as seen:
         model(images)
-    found = as_matrix(seen[-1]) if seen else None
-    if found is None:
-        raise ValueError(f"the head {head.name} did not run on vectors")
-    return found
+    return seen[-1]
 
 
 def local_lipschitz(
@@ -83,17 +76,3 @@ def _spectral_norm(model: nn.Module, head: Head, images: Tensor, steps: int) -> 
 def _unit(x: Tensor) -> Tensor:
     norm: Tensor = x.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
     return x / norm.view(-1, *[1] * (x.ndim - 1))
-
-
-@contextmanager
-def _inputs_of(head: Head) -> Iterator[list[Tensor]]:
-    seen: list[Tensor] = []
-
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        seen.append(inputs[0])
-
-    handle = head.module.register_forward_hook(hook)
-    try:
-        yield seen
-    finally:
-        handle.remove()

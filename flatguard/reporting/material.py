@@ -11,6 +11,7 @@ import pandas as pd
 
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
+from flatguard.masking.basins import Basins, basins_of
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.verdict import VERDICT, Verdict, verdict_of
 from flatguard.reporting.paths import Paths, read_paths
@@ -69,6 +70,11 @@ class Material:
     def paths(self) -> Paths:
         """Loss and log κ along the attack, for every sample."""
         return read_paths(self.run)
+
+    @cached_property
+    def basins(self) -> Basins:
+        """Basins and the uncanny valley along the attack."""
+        return basins_of(self.run)
 
     def class_name(self, number: int) -> str:
         """A class as a person knows it."""

@@ -18,7 +18,7 @@ class Claim(BaseModel):
         claim: what the paper says, in one sentence.
         paper: its number as printed, or its words where it prints none.
         ours: the number that was measured; None if nothing was.
-        interval: 95% interval of `ours`; None where it has none, with the reason in `note`.
+        interval: 95% interval of `ours`; None for a calculation, and for an extreme over samples.
         samples: over how many samples it is.
         is_share: whether `ours` is a share, to be read in percent.
         rule: when it agrees, decided before anything was measured.

@@ -1,6 +1,8 @@
 """Every figure and table of both papers has a name and an honest status."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +40,41 @@ def test_list_names_all_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == [study.name for study in STUDIES]
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_a_page_says_what_it_means(study) -> None:
+    if study.run is None:
+        return
+    pages = [page for page in (DOCS / "studies").glob("*.md") if page.stem != "index"]
+    naming = [page for page in pages if f"`{study.name}`" in page.read_text("utf-8")]
+    ranged = [page for page in pages if study.name in _ranges(page.read_text("utf-8"))]
+    assert naming or ranged
+    assert all("## For you" in page.read_text("utf-8") for page in naming + ranged)
+
+
+def _ranges(text: str) -> set[str]:
+    """`walter-fig7` to `walter-fig11` names all five."""
+    found = re.findall(r"`(\w+-fig)(\d+)` to\s+`\w+-fig(\d+)`", text)
+    return {f"{stem}{n}" for stem, low, high in found for n in range(int(low), int(high) + 1)}
+
+
+def test_the_commands_of_the_pages_name_studies() -> None:
+    for page in (DOCS / "studies").glob("*.md"):
+        for name in re.findall(r"flatguard reproduce ([a-z]+-\w+)", page.read_text("utf-8")):
+            assert find_study(name).run is not None
+
+
+def test_a_calculation_runs_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["reproduce", "walter-table1", "--json"])
+    assert caught.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {claim["verdict"] for claim in found["claims"]} == {"agrees", "refuted"}
+    assert found["models"] == []
+    with pytest.raises(SystemExit) as caught:
+        main(["reproduce", "walter-table1"])
+    assert "refuted      Assumption (A) for reverse KL" in capsys.readouterr().out

@@ -13,13 +13,14 @@ from support.weight_space import fitted
 
 from flatguard.cli.app import main
 from flatguard.errors import RunFolderError, UsageError
+from flatguard.masking.weight_flatness import weight_losses
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.store import load_run
 from flatguard.studies.claim import Claim
 from flatguard.studies.reproduce import reproduce_from_runs
 from flatguard.studies.stutz import correlation
 from flatguard.studies.stutz.across_models import figure_1, figure_7
-from flatguard.studies.stutz.checkpoint import Checkpoint, checkpoint_of, parts_of
+from flatguard.studies.stutz.checkpoint import Checkpoint, checkpoint_of
 from flatguard.studies.stutz.methods import figure_6, table_1
 from flatguard.studies.stutz.over_epochs import figure_2, figure_5
 from flatguard.studies.stutz.table import method_of, table, variant_of
@@ -71,7 +72,7 @@ def test_a_row_is_what_the_evidence_says(bench: Path, answer: dict) -> None:
     assert first["run"] == last["run"] == "at-s0"
     run = load_run(bench / "out" / "at-s0-epoch-2")
     assert last["rerr"] == pytest.approx(1 - run.samples["robust"].mean())
-    losses = parts_of(run)["test"].losses
+    losses = weight_losses(run)["test"].table
     means = losses.groupby(["case", "index"])[["clean_loss", "robust_loss"]].mean()
     reference = means.loc[("reference", 0)]
     assert last["rloss"] == pytest.approx(reference["robust_loss"])
@@ -129,6 +130,34 @@ def test_a_folder_of_something_else_is_refused(
 def test_json_is_one_object(bench: Path, answer: dict, capsys: pytest.CaptureFixture[str]) -> None:
     assert measure(bench, "--json") == 0
     assert json.loads(capsys.readouterr().out) == answer
+
+
+def test_a_landscape_is_kept_and_shown(
+    bench: Path, answer: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(bench / "out" / "at-s0-epoch-2", run)
+    seen = []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as caught:
+            main(["geometry", "landscape", str(run), "--directions", "2", "--steps", "2", "--json"])
+        assert caught.value.code == 0
+        seen.append(json.loads(capsys.readouterr().out))
+    assert seen[0] == seen[1]
+    by_t = {row["t"]: row for row in seen[0]}
+    assert len(by_t) == 11
+    reference = weight_losses(load_run(run))["test"].matrix("reference", "clean_loss").mean()
+    assert by_t[0.0]["clean_loss"] == pytest.approx(reference)
+    assert all(row["lowest"] <= row["robust_loss"] <= row["highest"] for row in seen[0])
+    (kept,) = (run / "evidence" / "probes").glob("landscape-*")
+    assert (kept / "landscape.parquet").is_file()
+    page = (run / "report.html").read_text()
+    assert "The loss around the weights" in page
+    assert "Flatness in robust loss" in page
+    shown = json.loads((run / "report.json").read_text())
+    assert shown["sections"]["geometry"]["data"]["weights"]["test"]["flatness"] == pytest.approx(
+        answer["checkpoints"][1]["flatness"]
+    )
 
 
 def test_runs_are_read_without_a_model(bench: Path, answer: dict) -> None:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from flatguard.errors import RunFolderError
-from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
-from flatguard.runs.probe_store import ProbeFacts, load_probes, load_tables
+from flatguard.masking.statistics import interval
+from flatguard.masking.weight_flatness import Ends, WeightLosses, ends, mean, weight_losses, worst
 from flatguard.runs.store import Run
 
-RESAMPLES = 1000
 EPOCH = re.compile(r"(\d+)$")
-
-Ends = tuple[float, float] | None
 
 
 class Checkpoint(BaseModel):
@@ -75,51 +68,13 @@ class Checkpoint(BaseModel):
     held_out_rerr: float | None = None
 
 
-@dataclass(frozen=True)
-class Part:
-    """What a run's `weight-flatness` probe has of one part of the data."""
-
-    facts: ProbeFacts
-    losses: pd.DataFrame
-
-    def matrix(self, case: str, column: str) -> np.ndarray:
-        """A row for each model of the case, a column for each sample."""
-        chosen = self.losses[self.losses["case"] == case]
-        found: np.ndarray = chosen.pivot(index="index", columns="sample", values=column).to_numpy()
-        return found
-
-    def rises(self, case: str, column: str) -> np.ndarray:
-        """By how much each sample's loss is above the reference, at each model of the case."""
-        found: np.ndarray = self.matrix(case, column) - self.matrix("reference", column)
-        return found
-
-
-def parts_of(run: Run) -> dict[str, Part]:
-    """The weight-flatness probes of a run by part: `test`, `training`, `held-out`.
-
-    Raises:
-        RunFolderError: two protocols were measured on one part, and nothing says which is meant.
-    """
-    found: dict[str, Part] = {}
-    for name, facts in load_probes(run).items():
-        if facts.ran and facts.facts.get("kind") == "weight-flatness":
-            part = str(facts.facts["part"])
-            if part in found:
-                raise RunFolderError(
-                    f"{run.path} holds two protocols of weight flatness on {part} samples; measure "
-                    f"into another folder, or delete one ({name}, {found[part].facts.name})"
-                )
-            found[part] = Part(facts, load_tables(run, facts)["weight_losses"])
-    return found
-
-
 def checkpoint_of(run: Run) -> Checkpoint:
     """What its run folder says about a checkpoint.
 
     Raises:
         RunFolderError: the run is incomplete, or its flatness was not measured.
     """
-    parts = parts_of(run)
+    parts = weight_losses(run)
     if not run.complete or "test" not in parts:
         raise RunFolderError(
             f"{run.path} has no weight flatness; flatguard geometry robust-flatness measures it"
@@ -145,65 +100,38 @@ def checkpoint_of(run: Run) -> Checkpoint:
     )
 
 
-def _of_test(part: Part) -> dict[str, Any]:
+def _of_test(part: WeightLosses) -> dict[str, Any]:
     loss = part.matrix("reference", "robust_loss")[0]
     wrong = part.matrix("reference", "clean_wrong")[0].astype(bool)
     rises = part.rises("average", "robust_loss")
     return {
-        "rloss": _mean(loss),
-        "rloss_interval": _ends(loss[None, :]),
-        "rloss_correct": _mean(loss[~wrong]),
-        "rloss_incorrect": _mean(loss[wrong]),
-        "flatness": _mean(rises),
-        "flatness_interval": _ends(rises),
-        "flatness_clean": _mean(part.rises("average", "clean_loss")),
-        "worst": _worst(part.rises("worst-robust", "robust_loss")),
-        "worst_clean": _worst(part.rises("worst-clean", "clean_loss")),
+        "rloss": mean(loss),
+        "rloss_interval": ends(loss[None, :]),
+        "rloss_correct": mean(loss[~wrong]),
+        "rloss_incorrect": mean(loss[wrong]),
+        "flatness": mean(rises),
+        "flatness_interval": ends(rises),
+        "flatness_clean": mean(part.rises("average", "clean_loss")),
+        "worst": worst(part.rises("worst-robust", "robust_loss")),
+        "worst_clean": worst(part.rises("worst-clean", "clean_loss")),
     }
 
 
-def _of_training(part: Part | None, test: Part) -> dict[str, Any]:
+def _of_training(part: WeightLosses | None, test: WeightLosses) -> dict[str, Any]:
     if part is None:
         return {}
     there, here = _reference(part), _reference(test)
     return {
         "training_rloss": there,
         "training_rerr": _error(part),
-        "training_flatness": _mean(part.rises("average", "robust_loss")),
+        "training_flatness": mean(part.rises("average", "robust_loss")),
         "gap": None if here is None or there is None else here - there,
     }
 
 
-def _reference(part: Part) -> float | None:
-    return _mean(part.matrix("reference", "robust_loss"))
+def _reference(part: WeightLosses) -> float | None:
+    return mean(part.matrix("reference", "robust_loss"))
 
 
-def _error(part: Part | None) -> float | None:
-    return None if part is None else _mean(part.matrix("reference", "robust_wrong").astype(float))
-
-
-def _mean(values: np.ndarray) -> float | None:
-    """None where there is nothing, or a loss was not finite: then it was not measured."""
-    mean = float(values.mean()) if values.size else math.nan
-    return mean if math.isfinite(mean) else None
-
-
-def _worst(rises: np.ndarray) -> float | None:
-    """The largest mean over the samples; at least 0, because ν = 0 lies in the ball too."""
-    if not rises.size or not np.isfinite(rises).all():
-        return None
-    return max(0.0, float(rises.mean(axis=1).max()))
-
-
-def _ends(values: np.ndarray, seed: int = 0) -> Ends:
-    """Percentiles of a bootstrap that draws rows (ν) and columns (samples) anew, both at once."""
-    if not values.size or not np.isfinite(values).all():
-        return None
-    generator = np.random.default_rng(seed)
-    rows, columns = values.shape
-    of_rows = generator.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES) / rows
-    of_columns = generator.multinomial(columns, np.full(columns, 1 / columns), size=RESAMPLES)
-    means = np.einsum("br,rc,bc->b", of_rows, values, of_columns / columns, optimize=True)
-    outside = (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.quantile(means, [outside, 1 - outside])
-    return float(low), float(high)
+def _error(part: WeightLosses | None) -> float | None:
+    return None if part is None else mean(part.matrix("reference", "robust_wrong").astype(float))

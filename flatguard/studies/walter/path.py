@@ -20,7 +20,7 @@ from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.runner import within
 from flatguard.studies.study import Subject
 from flatguard.targets.datasets import Batch
-from flatguard.targets.head import Head, as_matrix
+from flatguard.targets.head import Head, inputs_of
 
 
 @dataclass(frozen=True)
@@ -124,23 +124,20 @@ def walk(subject: Subject, batch: Batch, head: Head, start: int = 0) -> Walk:
     """The study's attack on one batch, whose first sample has the number `start`."""
     model, job = subject.model, subject.job
     watch = _Watch(batch.images)
-    handles = [
-        head.module.register_forward_hook(watch.saw_head),
-        model.register_forward_hook(watch.saw_call),
-    ]
+    handle = model.register_forward_hook(watch.saw_call)
     try:
-        seed = subject.seed("attack", start)
-        found = job.attack.perturb(model, batch.images, batch.labels, seed).images
-        with torch.no_grad():
-            model(found)
+        with inputs_of(head) as features:
+            seed = subject.seed("attack", start)
+            found = job.attack.perturb(model, batch.images, batch.labels, seed).images
+            with torch.no_grad():
+                model(found)
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
     if float(watch.linf[0].max()) > 0:
         raise AttackError(f"{job.attack.info.name} does not begin at the clean image")
     path = Path(
         torch.stack(watch.logits),
-        torch.stack(watch.features),
+        torch.stack([one.float().cpu() for one in features]),
         torch.stack(watch.linf).double(),
         torch.stack(watch.l2).double(),
         batch.labels.cpu(),
@@ -150,25 +147,16 @@ def walk(subject: Subject, batch: Batch, head: Head, start: int = 0) -> Walk:
 
 
 class _Watch:
-    """Keeps what each call on the whole batch shows."""
+    """Keeps the logits and distances of each call on the whole batch."""
 
     def __init__(self, images: Tensor):
         self._images = images
-        self._features: Tensor | None = None
         self.logits: list[Tensor] = []
-        self.features: list[Tensor] = []
         self.linf: list[Tensor] = []
         self.l2: list[Tensor] = []
 
-    def saw_head(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._features = as_matrix(inputs[0].detach())
-
     def saw_call(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if self._features is None:
-            raise AttackError("the head did not run in a call of the model")
         difference = (inputs[0].detach() - self._images).flatten(1).double()
         self.linf.append(difference.abs().amax(dim=1).cpu())
         self.l2.append(difference.norm(dim=1).cpu())
         self.logits.append(output.detach().float().cpu())
-        self.features.append(self._features.float().cpu())
-        self._features = None

@@ -21,7 +21,7 @@ from flatguard.studies.claim import Claim, agrees_if, not_measured
 from flatguard.studies.study import Outcome, Subject
 from flatguard.targets import prepare
 from flatguard.targets.datasets import Batch
-from flatguard.targets.head import Head, as_matrix
+from flatguard.targets.head import Head, inputs_of
 
 SCALES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
@@ -83,16 +83,9 @@ def _swept(subject: Subject) -> Sweep:
 
 def _clean(subject: Subject, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
     """The logits and ‖φ‖, `(n, k)` and `(n,)`."""
-    seen: list[Tensor] = []
-    handle = head.module.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    try:
-        with torch.no_grad():
-            logits = subject.model(batch.images)
-    finally:
-        handle.remove()
-    features = as_matrix(seen[-1])
-    assert features is not None, "the head was proven on vectors"
-    return logits.double(), feature_norm(features)
+    with inputs_of(head) as seen, torch.no_grad():
+        logits = subject.model(batch.images)
+    return logits.double(), feature_norm(seen[-1])
 
 
 def _survived(subject: Subject, batch: Batch, found: Tensor) -> Tensor:
