@@ -37,9 +37,12 @@ class WeightLosses:
         return found
 
     def rises(self, case: str, column: str) -> np.ndarray:
-        """By how much each sample's loss is above the reference, at each model of the case."""
-        found: np.ndarray = self.matrix(case, column) - self.matrix("reference", column)
-        return found
+        """By how much each sample's loss is above the reference, at each model of the case.
+
+        Empty where the case was not looked at.
+        """
+        there = self.matrix(case, column)
+        return there - self.matrix("reference", column) if there.size else there
 
 
 def weight_losses(run: Run) -> dict[str, WeightLosses]:
