@@ -23,7 +23,7 @@ SAMPLES = 200
 SHORT = ("--steps", "20", "--restarts", "2")
 """The paper restarts ten times; what that changes here is in docs/studies/robust-training.md."""
 
-FOLLOWED = (BASELINE.name, "awp-0.01", "label-noise-0.3")
+FOLLOWED = (BASELINE.name, "awp-0.01")
 FOLLOWED_EPOCHS = (16, 32, 40, 56, EPOCHS)
 
 
