@@ -94,7 +94,7 @@ PIECES: tuple[Piece, ...] = (
     Piece("walter-lemma12", ("resnet20",), 200),
     Piece("stutz-fig1", runs="last/*"),
     Piece("stutz-fig2", runs="epochs/at-*"),
-    Piece("stutz-fig4", ("resnet20_rsfgsm",)),
+    Piece("stutz-fig4", ("resnet20_rsfgsm",), 4),
     Piece("stutz-fig4", ("cnn_a_pgd",)),
     Piece("stutz-fig5", runs="epochs/*"),
     Piece("stutz-fig6", runs="last/*"),

@@ -39,6 +39,7 @@ class Measured:
 
     curves: pd.DataFrame
     flatness: float
+    samples: int
 
     @property
     def height(self) -> float:
@@ -74,7 +75,8 @@ def _measured(model: Any, scene: Scene) -> Measured:
     curves = found.groupby(["direction", "t"])["robust_loss"].mean().unstack("t")
     losses = weight_flatness(model, scene, Neighbourhood(worst_restarts=0)).table
     means = losses.groupby("case")["robust_loss"].mean()
-    return Measured(curves, float(means["average"] - means["reference"]))
+    flatness = float(means["average"] - means["reference"])
+    return Measured(curves, flatness, int(losses["sample"].nunique()))
 
 
 def _same_landscape(factor: float, twin: Rescaled, own: Measured, other: Measured) -> Claim:
@@ -84,7 +86,7 @@ def _same_landscape(factor: float, twin: Rescaled, own: Measured, other: Measure
         claim=f"The landscape of the ×{factor:g} variant is the model's own.",
         paper="the same curves",
         ours=moved,
-        samples=SAMPLES,
+        samples=own.samples,
         is_share=True,
         rule=f"no point of ten directions {RULE} of the landscape's height",
         verdict=agrees_if(moved < TOLERANCE),
@@ -100,7 +102,7 @@ def _same_flatness(factor: float, own: Measured, other: Measured) -> Claim:
         claim=f"Flatness, Eq. (1) and (2), of the ×{factor:g} variant is the model's own.",
         paper="scale-invariant by construction",
         ours=moved,
-        samples=SAMPLES,
+        samples=own.samples,
         is_share=True,
         rule=RULE,
         verdict=agrees_if(moved < TOLERANCE),
@@ -124,7 +126,7 @@ def _absolute(subject: Subject, scene: Scene, twin: Rescaled, own: Measured) -> 
         claim="Without a relative ball, scale would change the number.",
         paper="important to handle different scales",
         ours=moved,
-        samples=SAMPLES,
+        samples=own.samples,
         is_share=True,
         rule="the same steps on the ×0.5 variant move it by more than 10%",
         verdict=agrees_if(moved > CHANGES),
