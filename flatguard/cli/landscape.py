@@ -29,11 +29,11 @@ def command(
     """
     from flatguard.cli.progress import Watcher
     from flatguard.evaluation import audit, loaded_again
-    from flatguard.masking.weight_flatness import landscapes
     from flatguard.probes.lab import Lab
     from flatguard.probes.robust_loss import Ascent
     from flatguard.probes.search import SEARCHED
     from flatguard.probes.weight_evidence import add_landscape
+    from flatguard.runs.probe_store import load_probes, load_tables
     from flatguard.runs.store import load_run
 
     opened = load_run(run)
@@ -46,9 +46,9 @@ def command(
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
         lab = Lab(loaded_again(opened), opened, watcher)
-        add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
+        name = add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
         audit(opened, observer=watcher)
-    rows = _rows(landscapes(opened)[-1])
+    rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])
     if as_json:
         typer.echo(json.dumps(rows))
         return

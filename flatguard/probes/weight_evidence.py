@@ -1,7 +1,7 @@
 """Flatness and landscape of a finished run, kept in its folder like any other probe.
 
-A probe's name ends with a digest of what was asked for, so that several protocols lie side by side
-and none is measured twice.
+A probe's name ends with a digest of what was asked for: the same is not measured twice, and
+something else is not taken for it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from flatguard.errors import UsageError
 from flatguard.probes.lab import Found, Lab
 from flatguard.probes.landscape import DIRECTIONS, POINTS, landscape
 from flatguard.probes.robust_loss import Ascent
@@ -53,7 +54,11 @@ def own_part(lab: Lab) -> Part:
 
 
 def add_weight_flatness(lab: Lab, part: Part, ascent: Ascent, around: Neighbourhood) -> str:
-    """Measure `weight_flatness` and keep it, unless the folder has it; the probe's name."""
+    """Measure `weight_flatness` and keep it, unless the folder has it; the probe's name.
+
+    Raises:
+        UsageError: the folder has it for this part, by another protocol.
+    """
     asked = {"part": part.name, "ascent": asdict(ascent), "around": asdict(around)}
 
     def look(scene: Scene) -> Losses:
@@ -87,9 +92,10 @@ def _added(
     batches, sha256 = _batches(lab, part)
     asked = {**asked, "data": part.data.name, "data_sha256": sha256, "samples": part.count}
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
-    name = f"{kind}-{digest}"
-    if name in load_probes(lab.run):
+    name, known = f"{kind}-{digest}", load_probes(lab.run)
+    if name in known:
         return name
+    _refuse_second(lab, kind, part.name, known)
     lab.observer.stage(f"{kind} on {part.name} samples", total)
     seed, before = derive_seed(lab.job.spec.seed, 0, kind), lab.meter.forwards
     began = time.perf_counter()
@@ -106,6 +112,16 @@ def _added(
     )
     add_probe(lab.run, facts, found.tables, {}, time.perf_counter() - began)
     return name
+
+
+def _refuse_second(lab: Lab, kind: str, part: str, known: dict[str, ProbeFacts]) -> None:
+    """One protocol of flatness a part: of two, nothing would say which is meant."""
+    for facts in known.values():
+        if kind == facts.facts.get("kind") == "weight-flatness" and facts.facts["part"] == part:
+            raise UsageError(
+                f"{lab.run.path} holds weight flatness on {part} samples by another protocol or on "
+                "other data; measure into another folder"
+            )
 
 
 def _batches(lab: Lab, part: Part) -> tuple[list[Batch], str]:

@@ -120,6 +120,8 @@ def test_a_folder_of_something_else_is_refused(
 ) -> None:
     assert measure(bench, "--quiet", "--seed", "1") == 2
     assert "is of other seed; name another folder" in capsys.readouterr().err
+    assert measure(bench, "--quiet", "--restarts", "2") == 2
+    assert "by another protocol or on other data" in capsys.readouterr().err
     assert measure(bench, "--quiet", "--xi", "-1") == 2
     assert "--xi: expected a positive number, got -1" in capsys.readouterr().err
     assert measure(bench, "--quiet", "--norm", "L0", "--eps", "5", out="other") == 2
