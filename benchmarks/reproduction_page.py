@@ -43,7 +43,8 @@ def _table(results: Sequence[Result]) -> list[str]:
     for result in results:
         for claim in result.claims:
             cells = [
-                f"`{result.study}`", _models(result), claim.claim, claim.paper, claim.said(),
+                f"`{result.study}`", _models(result), _plain(claim.claim), _plain(claim.paper),
+                claim.said(),
                 f"**{claim.verdict}**",
             ]  # fmt: skip
             rows.append(_row(cells))
@@ -68,10 +69,11 @@ def _notes(results: Sequence[Result]) -> list[str]:
     lines = []
     for result in results:
         lines.append(f"\n### {result.study}, {_models(result)}\n")
-        lines += [f"- {note}" for note in result.notes]
+        lines += [f"- {_plain(note)}" for note in result.notes]
         for claim in result.claims:
             note = f" {claim.note}" if claim.note else ""
-            lines.append(f"- *{claim.name}*, {claim.verdict}: agrees if {claim.rule}.{note}")
+            said = _plain(f"agrees if {claim.rule}.{note}")
+            lines.append(f"- *{claim.name}*, {claim.verdict}: {said}")
     return lines
 
 
@@ -108,3 +110,8 @@ def _grounds(results: Sequence[Result]) -> list[str]:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Stars are mathematics here, not emphasis."""
+    return text.replace("*", "\\*")

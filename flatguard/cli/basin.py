@@ -54,7 +54,8 @@ def command(
 def _facts(found: Basins, delta: float) -> dict[str, Any]:
     from flatguard.masking.statistics import interval
 
-    robust, n = found.robust_share(delta)
+    refuted, n = found.refuted(delta), len(found.table)
+    robust = n - len(refuted)
     rho = found.width_and_kappa
     quartiles = found.table["width"].quantile([0.25, 0.5, 0.75]).tolist() if n else None
     return {
@@ -64,6 +65,7 @@ def _facts(found: Basins, delta: float) -> dict[str, Any]:
         "distance": found.distance,
         "left_robust": robust / n if n else None,
         "interval": list(interval(robust, n)),
+        "refuted_samples": refuted,
         "epsilon_star": found.epsilon_star,
         "left_their_basin": int(found.table["left"].sum()),
         "width_quartiles": quartiles,
@@ -85,6 +87,7 @@ def _show(facts: dict[str, Any]) -> None:
             f"left ({facts['delta']:.4g}, {facts['epsilon']:g})-robust",
             f"{facts['left_robust']:.1%} of {n} (95% {low:.1%} to {high:.1%}), in {norm}",
         ),
+        ("robust over all of them", _over_the_set(facts["refuted_samples"])),
         ("left their basin", f"{facts['left_their_basin']} of {n}"),
         ("width, quartiles", ", ".join(f"{q:.4g}" for q in facts["width_quartiles"])),
         ("ε_* over visited flips", _said(facts["epsilon_star"])),
@@ -98,6 +101,13 @@ def _show(facts: dict[str, Any]) -> None:
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
         typer.echo(f"{name:<{width}}{value}")
+
+
+def _over_the_set(refuted: list[int]) -> str:
+    """Definition 6: a set is robust if each of its samples is."""
+    if not refuted:
+        return "not refuted by this attack"
+    return f"refuted, first at sample {min(refuted)}"
 
 
 def _of(counts: list[int]) -> str:

@@ -42,10 +42,10 @@ class Basins:
     distance: str
     epsilon_star: float | None
 
-    def robust_share(self, delta: float) -> tuple[int, int]:
-        """How many samples the attack leaves (δ, ε)-robust, of how many."""
-        refuted = self.table["left"] & is_within(self.table["width"].to_numpy(float), delta)
-        return int((~refuted).sum()), len(refuted)
+    def refuted(self, delta: float) -> list[int]:
+        """The samples at which the attack refutes (δ, ε)-robustness; over the set, any of them."""
+        found = self.table["left"] & is_within(self.table["width"].to_numpy(float), delta)
+        return [int(sample) for sample in self.table.loc[found, "sample"]]
 
     @property
     def width_and_kappa(self) -> Correlation | None:

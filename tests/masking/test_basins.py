@@ -49,9 +49,12 @@ def test_the_command_says_what_is_left_robust(run: Run, capsys: pytest.CaptureFi
     assert code == 0
     assert facts["samples"] == int(run.samples["clean_correct"].sum())
     assert facts["left_robust"] == pytest.approx(1 - facts["left_their_basin"] / facts["samples"])
+    assert len(facts["refuted_samples"]) == facts["left_their_basin"]
     _, wide, _ = typed(capsys, "geometry", "basin", str(run.path), "--epsilon", "1e9", "--json")
     assert json.loads(wide)["left_robust"] == 1.0
-    assert "-robust" in typed(capsys, "geometry", "basin", str(run.path))[1]
+    first = min(facts["refuted_samples"])
+    said = typed(capsys, "geometry", "basin", str(run.path))[1]
+    assert f"refuted, first at sample {first}\n" in said
 
 
 def test_bad_input_is_one_line(
