@@ -52,7 +52,7 @@ class Case:
 CASES = (
     Case("resnet20", Sizes(500, 100, 400, 100)),
     Case("resnet56", Sizes(200, 80, 400, 50)),
-    Case(networks.DEMO, Sizes(100, 60, 300, 30), batch=50),
+    Case(networks.DEMO, Sizes(80, 50, 250, 30), batch=50),
 )
 
 
@@ -115,8 +115,9 @@ def _page(trials: dict[str, Trial]) -> Iterator[str]:
         "lower). *Stump* is accuracy on successful examples and their own clean images (a coin "
         "has 50%), mean and five folds; *unseen* is a stump taught by PGD-10 at 8/255 on other "
         "images. TPR is of successful examples at thresholds calibrated for 5% and 1% false "
-        "positives, with exact 95% intervals; FPR is what the 5% threshold did on clean, misclassified clean, and "
-        "noisy images; *failed* is how many examples it flags that fool nobody."
+        "positives, with exact 95% intervals; FPR is what the 5% threshold did on clean, "
+        "misclassified clean, and noisy images; *failed* is how many examples it flags that fool "
+        "nobody."
     )
     for name, trial in trials.items():
         yield from _network(name, trial)
@@ -213,8 +214,8 @@ def _collapse() -> Iterator[str]:
         f"ResNet-20 with its logits × {SHARPER:g} in float32 makes the same decisions, and the "
         f"same images fool it. Each row is calibrated anew on {len(clean) - half} clean images "
         f"and scored on {half} others and the successful PGD-10 examples (8/255) that were made "
-        "of them at scale 1. *Plain* is ‖W‖² (1 − Σp²) ‖φ‖² computed in float32; *one-sided* takes lower "
-        "for adversarial."
+        "of them at scale 1. *Plain* is ‖W‖² (1 − Σp²) ‖φ‖² computed in float32; *one-sided* "
+        "takes lower for adversarial."
     )
     yield ""
     yield "| logits × | log κ, two-sided | log κ, one-sided | plain κ, one-sided | plain κ is 0 |"

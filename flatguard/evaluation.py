@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from flatguard import job, runner
 from flatguard.allowance import Allowance, Limits
+from flatguard.detection.flagged import Detection, Opened, flag, load_detection, write_detection
+from flatguard.detection.kept import KeptDetector
 from flatguard.errors import RunFolderError, UsageError, one_line
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
@@ -49,6 +51,7 @@ def evaluate(
     tolerance: float = TOLERANCE,
     max_forwards: int | None = None,
     max_minutes: float | None = None,
+    detector: str | Path | KeptDetector | None = None,
     observer: Observer | None = None,
     command: Sequence[str] = (),
     **fields: Any,
@@ -67,6 +70,8 @@ def evaluate(
         tolerance: the overestimate that is let pass, as a share of all samples.
         max_forwards: the images that the attack and the checks may send forward together.
         max_minutes: the time that all of it may take. A run that spends either is inconclusive.
+        detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
+            has what it flags. Another model's is refused before the attack.
         observer: is told of the progress; None is silent.
         command: what the manifest says was typed.
         **fields: the remaining fields of `RunSpec`, such as `eps="8/255"`, `attack_args`,
@@ -87,6 +92,7 @@ def evaluate(
     """
     level, allowance = _level(checks, tolerance), Allowance(_limits(max_forwards, max_minutes))
     observer = observer or Silent()
+    opened = None if detector is None else Opened.of(detector)
     target = _target(model)
     dataset = _dataset(data)
     spec = _spec(model, attack, data, fields)
@@ -94,6 +100,8 @@ def evaluate(
     path = Path(out) if out is not None else default_folder(spec)
     store.check_new(path)
     resolved = job.resolve(spec, target, dataset)
+    if opened is not None:
+        opened.kept.check_target(resolved.target)
     others = _surrogates(surrogates, level, resolved)
     observer.said(job.describe(resolved))
     for note in resolved.target.notes:
@@ -103,7 +111,7 @@ def evaluate(
     run = runner.run(resolved, path, command, observer, allowance)
     if checks != "none" and run.complete:
         probe(resolved, run, level, others, observer, allowance)
-    _derive(run, tolerance, time.perf_counter() - began)
+    _derive(run, tolerance, time.perf_counter() - began, opened)
     _draw(run, observer)
     return run
 
@@ -149,6 +157,7 @@ def audit(
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
     tolerance: float = TOLERANCE,
+    detector: str | Path | KeptDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     observer: Observer | None = None,
@@ -161,24 +170,30 @@ def audit(
             loads the model for it.
         surrogates: models whose adversarial examples are shown to this one, by name.
         tolerance: the overestimate that is let pass, as a share of all samples.
+        detector: a fitted detector, or its file, that flags the samples in place of an earlier one;
+            None keeps what was flagged before.
         model: the run's model, where it came from Python.
         data: the run's images and labels, where they came from Python.
         observer: is told of the progress; None is silent.
 
     Raises:
         RunFolderError: no such run, or it is damaged.
+        DetectorError: no such detector, or it was fitted on another model.
         UsageError: the model or the data are not those of the run.
     """
     level = _level(checks, tolerance)
+    opened = None if detector is None else Opened.of(detector)
     run = run if isinstance(run, store.Run) else store.load_run(run)
     run.verify()
+    if opened is not None:
+        opened.kept.check_run(run.manifest.target)
     if checks != "none":
         if not run.complete:
             raise UsageError(f"{run.path} is incomplete; probes need all of its blocks")
         loaded = loaded_again(run, model, data)
         others = _surrogates(surrogates, level, loaded)
         probe(loaded, run, level, others, observer or Silent())
-    verdict = _derive(run, tolerance, _seconds(run))
+    verdict = _derive(run, tolerance, _seconds(run), opened)
     _draw(run, observer or Silent())
     return verdict
 
@@ -191,11 +206,16 @@ def _seconds(run: store.Run) -> float:
         return run.seconds("attack")
 
 
-def _derive(run: store.Run, tolerance: float, seconds: float) -> Verdict:
+def _derive(
+    run: store.Run, tolerance: float, seconds: float, opened: Opened | None = None
+) -> Verdict:
     """Judge the evidence, and write what is derived from it beside it."""
     verdict = judge(Evidence.of(run), tolerance)
+    detection = load_detection(run) if opened is None else flag(run, opened)
     store.write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
-    summary = summarise(run, verdict, seconds)
+    if detection is not None:
+        write_detection(run, detection)
+    summary = summarise(run, verdict, seconds, detection)
     store.write_text(run.path / store.SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
     run.__dict__.pop("summary", None)
     return verdict
@@ -257,7 +277,9 @@ def loaded_again(
     return loaded
 
 
-def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any]:
+def summarise(
+    run: store.Run, verdict: Verdict, seconds: float, detection: Detection | None = None
+) -> dict[str, Any]:
     """The numbers that `--json` prints, from the evidence alone but for `seconds`."""
     spec, samples = run.spec, run.samples
     n, robust = len(samples), int(samples["robust"].sum())
@@ -285,6 +307,7 @@ def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any
         "next": verdict.next,
         "median_log_kappa_clean": _finite(samples["clean_log_kappa"].median()),
         "median_log_kappa_adversarial": _finite(samples["adv_log_kappa"].median()),
+        "detection": None if detection is None else detection.model_dump(mode="json"),
         "outside_budget": int((~samples["admissible"]).sum()),
         "sample_forwards": sum(block.sample_forwards for block in run.blocks),
         "sample_backwards": sum(block.sample_backwards for block in run.blocks),

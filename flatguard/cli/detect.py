@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flatguard.cli import evaluate as options
-from flatguard.errors import UsageError
+from flatguard.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from flatguard.runs.spec import RunSpec
@@ -207,13 +207,18 @@ def evaluate(
     from flatguard import job
     from flatguard.cli.detected import show_trial
     from flatguard.cli.progress import Watcher
+    from flatguard.detection.results import DetectorResult
     from flatguard.detection.trial import Sizes, Wanted, run_trial, trial_folder
 
     sizes = Sizes(n_examples, n_fit, n_calibration, adaptive)
     given = {**locals(), "eps": eps[0] if eps else None, "n_examples": sizes.total}
     spec = _spec(given, attack[0], known_only=True)
     with _aside(as_json), Watcher(quiet=quiet, to_stderr=as_json) as watcher:
-        whole = job.resolve(spec)
+        try:
+            whole = job.resolve(spec)
+        except DataError as error:
+            parts = f"{n_examples} to evaluate, {n_fit} to fit and {n_calibration} to calibrate"
+            raise DataError(f"{error} ({parts} were asked for)") from error
         radii = eps or [str(whole.spec.eps)]
         wanted = [Wanted(name, radius) for radius in radii for name in attack]
         path = out or trial_folder(spec)
@@ -221,6 +226,8 @@ def evaluate(
     if as_json:
         first = {k: v.model_dump() for k, v in trial.attacks[0].detectors.items()}
         own = first.pop("log-kappa")
+        unmeasured = dict.fromkeys(DetectorResult.model_fields)
+        first |= {name: {**unmeasured, "missing": why} for name, why in trial.missing.items()}
         facts = {**own, "baselines": first, "trial": trial.model_dump(), "out": str(path)}
         typer.echo(json.dumps(facts))
     else:

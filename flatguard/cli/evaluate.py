@@ -89,6 +89,13 @@ MaxForwards = Annotated[
 MaxMinutes = Annotated[
     float | None, typer.Option(help="Minutes that all of it may take; then inconclusive.")
 ]
+Detector = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also flag samples with a detector that flatguard detect fit wrote for this model.",
+    ),
+]
 Loss = Annotated[
     list[str] | None,
     typer.Option(
@@ -137,6 +144,7 @@ def command(
     tolerance: Tolerance = 0.05,
     max_forwards: MaxForwards = None,
     max_minutes: MaxMinutes = None,
+    detector: Detector = None,
     loss: Loss = None,
     layers: Layers = None,
     layer_samples: LayerSamples = 4,
@@ -187,6 +195,7 @@ def command(
         "tolerance": tolerance,
         "max_forwards": max_forwards,
         "max_minutes": max_minutes,
+        "detector": detector,
         "losses": tuple(loss or ()),
         "layers": layers,
         "layer_samples": layer_samples,

@@ -120,9 +120,8 @@ def run_trial(
     """
     head_of(job.target)
     parts = draw(job.dataset, sizes, job.spec.seed)
-    runs = []
-    for one in wanted:
-        runs.append(_attacked(job, one, parts, out, command, observer))
+    jobs = [_job_of(job, one, parts.attacked) for one in wanted]  # all, before any is run
+    runs = [_attacked(own, out, command, observer) for own in jobs]
     panel = _panel(job, runs[0], parts, sizes, observer)
     groups = _groups(job, wanted, runs, parts, panel, observer)
     taught = _teaching(runs[0], parts, panel)
@@ -181,14 +180,13 @@ def draw(dataset: Dataset, sizes: Sizes, seed: int) -> Parts:
     )
 
 
-def _attacked(
-    job: Job, one: Wanted, parts: Parts, out: Path, command: Sequence[str], observer: Observer
-) -> store.Run:
+def _attacked(own: Job, out: Path, command: Sequence[str], observer: Observer) -> store.Run:
     """The run of one attack; an earlier one of the same spec and images is taken as it is."""
-    path = out / RUNS / f"{one.attack}-{one.eps}".replace("/", "_").replace(":", "-")
-    own = _job_of(job, one, parts.attacked)
+    what = f"{own.spec.attack} within {own.attack.budget}"
+    name = f"{own.spec.attack}-{own.spec.eps}".replace("/", "_").replace(":", "-")
+    path = out / RUNS / name
     if not path.exists():
-        observer.said(f"{one.attack} within {own.attack.budget} on {len(parts.attacked)} images")
+        observer.said(f"{what} on {own.count} images")
         return runner.run(own, path, command, observer, Allowance(NO_LIMITS))
     run = store.load_run(path)
     run.verify()
@@ -198,7 +196,7 @@ def _attacked(
             f"{path} holds an incomplete run, or one of something else; remove it or name another "
             "folder with --out"
         )
-    observer.said(f"{one.attack} {one.eps}: taken from {path}")
+    observer.said(f"{what}: taken from {path}")
     return run
 
 

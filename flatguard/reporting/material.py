@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from flatguard.detection.flagged import Detection, load_detection
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
 from flatguard.masking.basins import Basins, basins_of
@@ -75,6 +76,11 @@ class Material:
     def basins(self) -> Basins:
         """Basins and the uncanny valley along the attack."""
         return basins_of(self.run)
+
+    @cached_property
+    def detection(self) -> Detection | None:
+        """What a detector flags; None where none was asked."""
+        return load_detection(self.run)
 
     def class_name(self, number: int) -> str:
         """A class as a person knows it."""

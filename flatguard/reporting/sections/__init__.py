@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flatguard.reporting.sections.along_attack import ALONG_ATTACK
+from flatguard.reporting.sections.detection import DETECTION
 from flatguard.reporting.sections.discrepancy import DISCREPANCY
 from flatguard.reporting.sections.ends import ENDS
 from flatguard.reporting.sections.geometry import GEOMETRY
@@ -17,6 +18,7 @@ SECTIONS: tuple[Section, ...] = (
     ALONG_ATTACK,
     ENDS,
     GEOMETRY,
+    DETECTION,
     RADIUS,
     SCALES,
     TWINS,
