@@ -1,7 +1,7 @@
 """Runs `flatguard geometry robust-flatness` on what was trained, as a user would.
 
 The last epoch of every training and the early-stopped ones under one protocol, into `cache/last`;
-several epochs of two variants under a shorter one, into `cache/epochs`. What is there stays.
+several epochs of the baseline under a shorter one, into `cache/epochs`. What is there stays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAMPLES = 200
 SHORT = ("--steps", "20", "--restarts", "2")
 """The paper restarts ten times; what that changes here is in docs/studies/robust-training.md."""
 
-FOLLOWED = (BASELINE.name, "awp-0.01")
+FOLLOWED = (BASELINE.name,)
 FOLLOWED_EPOCHS = (16, 32, 40, 56, EPOCHS)
 
 
@@ -36,7 +36,7 @@ def last_epochs() -> list[Path]:
 
 
 def followed() -> list[Path]:
-    """Several epochs of a few variants, from every seed."""
+    """Several epochs of the baseline, from every seed."""
     return [
         file
         for name in FOLLOWED

@@ -88,15 +88,20 @@ def test_too_little_is_no_correlation() -> None:
     assert association(rows.assign(z=rows["x"]), "x", "y", given="z") is None
 
 
-def test_means_and_differences_have_intervals_and_need_five() -> None:
-    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+def test_means_and_differences_are_students_and_welchs_and_need_five() -> None:
+    values, others = [1.0, 2.0, 3.0, 4.0, 5.0], [10.0, 10.5, 11.0, 10.2, 10.1, 12.0]
     found = mean_over_runs([*values, math.nan])
     assert found is not None
     assert (found.value, found.n) == (3.0, 5)
-    assert 1.0 < found.interval[0] < 3.0 < found.interval[1] < 5.0
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval()
+    assert found.interval == pytest.approx((expected.low, expected.high))
     assert mean_over_runs(values[:4]) is None
-    apart = mean_difference([v + 10 for v in values], values)
+    apart = mean_difference(others, values)
     assert apart is not None
-    assert apart.value == pytest.approx(10.0)
-    assert apart.interval[0] > 0
+    welch = stats.ttest_ind(others, values, equal_var=False).confidence_interval()
+    assert apart.interval == pytest.approx((welch.low, welch.high))
+    assert apart.value == pytest.approx(np.mean(others) - 3.0)
     assert mean_difference(values, values[:4]) is None
+    same = mean_over_runs([2.0] * 5)
+    assert same is not None
+    assert same.interval == (2.0, 2.0)

@@ -83,36 +83,40 @@ def _rho(values: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over training runs with its 95% bootstrap interval."""
+    """A mean over training runs, or a difference of two, with its 95% interval."""
 
     value: float
     interval: tuple[float, float]
     n: int
 
 
-def mean_over_runs(values: Sequence[float], seed: int = 0) -> Mean | None:
-    """The mean of one value a run; None below five finite ones."""
+def mean_over_runs(values: Sequence[float]) -> Mean | None:
+    """The mean of one value a run, with Student's interval; None below five finite ones.
+
+    Five values are too few for percentiles of a bootstrap.
+    """
     known = np.array([value for value in values if math.isfinite(value)])
     if len(known) < FEWEST:
         return None
-    generator = np.random.default_rng(seed)
-    drawn = known[generator.integers(len(known), size=(RESAMPLES, len(known)))].mean(axis=1)
-    outside = (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.quantile(drawn, [outside, 1 - outside])
-    return Mean(float(known.mean()), (float(low), float(high)), len(known))
+    error = float(known.std(ddof=1)) / math.sqrt(len(known))
+    return _mean(float(known.mean()), error, len(known) - 1, len(known))
 
 
-def mean_difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Mean | None:
-    """The first mean minus the second, each over its own runs; None if either has below five."""
+def mean_difference(first: Sequence[float], second: Sequence[float]) -> Mean | None:
+    """The first mean minus the second, with Welch's interval; None if either has below five."""
     one, other = (np.array([v for v in part if math.isfinite(v)]) for part in (first, second))
     if min(len(one), len(other)) < FEWEST:
         return None
-    generator = np.random.default_rng(seed)
-    means = [
-        part[generator.integers(len(part), size=(RESAMPLES, len(part)))].mean(axis=1)
-        for part in (one, other)
-    ]
-    outside = (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.quantile(means[0] - means[1], [outside, 1 - outside])
+    squares = [float(part.var(ddof=1)) / len(part) for part in (one, other)]
+    total = sum(squares)
+    parts = sum(s**2 / (len(part) - 1) for s, part in zip(squares, (one, other), strict=True))
+    freedom = total**2 / parts if parts else len(one) + len(other) - 2.0
     value = float(one.mean() - other.mean())
-    return Mean(value, (float(low), float(high)), len(one) + len(other))
+    return _mean(value, math.sqrt(total), freedom, len(one) + len(other))
+
+
+def _mean(value: float, error: float, freedom: float, n: int) -> Mean:
+    from scipy.stats import t
+
+    half = float(t.ppf(0.5 + CONFIDENCE_LEVEL / 2, freedom)) * error
+    return Mean(value, (value - half, value + half), n)
