@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
 OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
-.PHONY: install adv-lib demo test browser test-browser lint bench bench-detect zoo robust-training reproduce docs-attacks docs-schema docs example sample-report constraints clean
+.PHONY: install adv-lib demo test browser test-browser lint bench bench-detect zoo robust-training reproduce docs-attacks docs-schema docs example sample-report fuzz audit constraints clean
 
 install: $(VENV)/.installed
 
@@ -74,6 +74,18 @@ robust-training: install
 reproduce: install
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.reproduce $(REPRODUCE)
 
+# Hostile files for every loader; FUZZ="--share 0.1", "--only config" take fewer.
+fuzz: install
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m benchmarks.fuzz $(FUZZ)
+
+# Known advisories against the tested set; AUDIT=--report only tells. pip-audit wants a newer requests
+# than torchattacks allows, so it has an environment of its own.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --disable-pip-version-check --quiet 'pip-audit>=2.7,<3'
+	.venv-audit/bin/python .ci/audit.py $(AUDIT)
+
 docs-attacks: install
 	FLATGUARD_WRITE_DOCS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/contract
 
@@ -104,8 +116,8 @@ constraints:
 	$(PYTHON) -m venv --clear .venv-uv && .venv-uv/bin/pip install --quiet uv
 	printf 'torch==2.13.0\ntorchvision==0.28.0\nmpmath<1.4\nsympy==1.14.0\n' > .venv-uv/pins.txt
 	(head -2 constraints.txt; .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.10 \
-	  --extra dev --extra browser pyproject.toml --no-header --no-annotate --constraint .venv-uv/pins.txt | grep -v '^flatguard') > .venv-uv/new.txt
+	  --extra dev --extra browser --extra fuzz pyproject.toml --no-header --no-annotate --constraint .venv-uv/pins.txt | grep -v '^flatguard') > .venv-uv/new.txt
 	mv .venv-uv/new.txt constraints.txt && rm -rf .venv-uv
 
 clean:
-	rm -rf $(VENV) .venv-docs site .hypothesis .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov
+	rm -rf $(VENV) .venv-docs .venv-audit site .hypothesis .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

@@ -102,9 +102,8 @@ def _write_block(
 ) -> None:  # fmt: skip
     n, part = len(numbers), slice(numbers.start, numbers.stop)
     alive, label = robust[part], labels[part].numpy()
-    plan = BlockPlan(
-        index=numbers.start // size.block, start=numbers.start, stop=numbers.stop, seed=0
-    )
+    index = numbers.start // size.block
+    plan = BlockPlan(index=index, start=numbers.start, stop=numbers.stop, seed=index)
     first = _values(0.0, alive, label, rng)
     last = first
     with store.BlockWriter(path, plan.index) as writer:

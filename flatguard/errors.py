@@ -7,13 +7,48 @@ message on one line and ends with `exit_code`.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+KEPT_CONTROLS = "\n\t"
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
+"""Unicode categories without a face of their own: controls, bidi marks, surrogates, unassigned."""
+
+LONGEST = 4000
+"""Characters of a message: names and values come from files, and may be as long as a file."""
+
+
+def visible(text: str) -> str:
+    """The text, with every character that cannot be seen written as its number."""
+    if text.isprintable():
+        return text
+    return "".join(
+        f"\\u{ord(char):04x}"
+        if unicodedata.category(char) in HIDDEN and char not in KEPT_CONTROLS
+        else char
+        for char in text
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters; a middle is left out."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
 class FlatguardError(Exception):
-    """Base of all errors that flatguard raises on purpose."""
+    """Base of all errors that flatguard raises on purpose; its text is one line that can be seen.
+
+    A terminal obeys what it is shown, and messages quote files that anybody may have written.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        text = shortened(super().__str__(), LONGEST)
+        return visible(" ".join(text.replace("\t", " ").splitlines()))
 
 
 class UsageError(FlatguardError):

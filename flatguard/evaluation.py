@@ -160,6 +160,7 @@ def audit(
     detector: str | Path | KeptDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
+    allow_code: bool = False,
     observer: Observer | None = None,
 ) -> Verdict:
     """Judge a run again from its folder, without the model; or run the probes that are missing.
@@ -174,12 +175,15 @@ def audit(
             None keeps what was flagged before.
         model: the run's model, where it came from Python.
         data: the run's images and labels, where they came from Python.
+        allow_code: run the code that the run's spec names, such as its architecture: the folder
+            may be anybody's.
         observer: is told of the progress; None is silent.
 
     Raises:
         RunFolderError: no such run, or it is damaged.
         DetectorError: no such detector, or it was fitted on another model.
         UsageError: the model or the data are not those of the run.
+        UntrustedCodeError: probes need code that the run's spec names.
     """
     level = _level(checks, tolerance)
     opened = None if detector is None else Opened.of(detector)
@@ -190,6 +194,8 @@ def audit(
     if checks != "none":
         if not run.complete:
             raise UsageError(f"{run.path} is incomplete; probes need all of its blocks")
+        if model is None and not allow_code:
+            run.spec.refuse_code(str(run.path))
         loaded = loaded_again(run, model, data)
         others = _surrogates(surrogates, level, loaded)
         probe(loaded, run, level, others, observer or Silent())

@@ -249,7 +249,8 @@ def parse_value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
-    with contextlib.suppress(ValueError, SyntaxError):
+    # Python's parser gives up on what is nested too deeply in one of the last two ways.
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
         value = ast.literal_eval(text)
         return value if _is_plain(value) else text
     quotient = parse_quotient(text) if "/" in text else None

@@ -16,6 +16,7 @@ from flatguard.masking.finding import advice
 from flatguard.masking.verdict import Verdict
 from flatguard.recording.layers import layer_median
 from flatguard.reporting.draw import report_of
+from flatguard.reporting.text import visible
 from flatguard.runs.store import Run
 
 COLOURS = {
@@ -33,15 +34,15 @@ def show(run: Run, verdict: Verdict) -> None:
     width = max(len(name) for name, _ in rows) + 2
     console.print()
     for name, value in rows:
-        console.print(f"{name:<{width}}{value}", markup=False)
+        console.print(f"{name:<{width}}{visible(value)}", markup=False)
     if run.spec.layers is not None:
         for line in _layers(run):
-            console.print(line, markup=False)
+            console.print(visible(line), markup=False)
     for warning in summary["warnings"]:
-        console.print(f"warning: {warning}", markup=False)
+        console.print(visible(f"warning: {warning}"), markup=False)
     _show_verdict(console, verdict, run.path)
     page = report_of(run).html
-    console.print(f"\n{page if page.is_file() else run.path}", markup=False)
+    console.print(visible(f"\n{page if page.is_file() else run.path}"), markup=False)
 
 
 def _show_verdict(console: Console, verdict: Verdict, run: Path) -> None:
@@ -51,11 +52,11 @@ def _show_verdict(console: Console, verdict: Verdict, run: Path) -> None:
         status = Text(f"{finding.status:<9}", style=COLOURS[finding.status])
         # Continued under itself on a terminal; one line each where a program reads.
         room = console.width - width - 9 if console.is_terminal else 1000
-        lines = textwrap.wrap(finding.summary, max(room, 20))
+        lines = textwrap.wrap(visible(finding.summary), max(room, 20))
         summary = f"\n{'':<{width + 9}}".join(lines)
         console.print(Text(f"{finding.check:<{width}}") + status + Text(summary))
     low, high = verdict.corrected_interval
-    word, _, rest = verdict.sentence.partition(":")
+    word, _, rest = visible(verdict.sentence).partition(":")
     console.print()
     console.print(Text(word, style=f"bold {COLOURS[verdict.verdict]}") + Text(f":{rest}"))
     console.print(
@@ -63,7 +64,7 @@ def _show_verdict(console: Console, verdict: Verdict, run: Path) -> None:
         f"(95% interval {low:.1%} to {high:.1%})"
     )
     for step in verdict.next[:3]:
-        console.print(f"next: {advice(step, run)}", markup=False)
+        console.print(visible(f"next: {advice(step, run)}"), markup=False)
 
 
 def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -29,6 +29,7 @@ from flatguard.cli import (
     reproduce,
 )
 from flatguard.errors import FlatguardError
+from flatguard.offline import keep_offline
 
 INTERRUPTED = 130
 INTERNAL = 70
@@ -75,6 +76,7 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    keep_offline()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # κ and → on a terminal that knows only ASCII

@@ -10,7 +10,15 @@ from typing import Annotated
 
 import typer
 
-from flatguard.cli.evaluate import Checks, Detector, Json, Quiet, Surrogate, Tolerance
+from flatguard.cli.evaluate import (
+    AllowCode,
+    Checks,
+    Detector,
+    Json,
+    Quiet,
+    Surrogate,
+    Tolerance,
+)
 
 
 def command(
@@ -19,10 +27,14 @@ def command(
     surrogate: Surrogate = None,
     tolerance: Tolerance = 0.05,
     detector: Detector = None,
+    allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Judge a run again, without its model; --checks runs the probes that are still missing.
+
+    Probes load the model again. Where the run's spec names code for that, such as --arch, it is run
+    only with --allow-code: a run folder may be anybody's.
 
     Exit code 0: the number may be believed; 1: masked, or overestimated beyond the tolerance;
     3: inconclusive.
@@ -36,7 +48,7 @@ def command(
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
         verdict = audit(
             opened, checks=checks, surrogates=surrogate or (), tolerance=tolerance,
-            detector=detector, observer=watcher,
+            detector=detector, allow_code=allow_code, observer=watcher,
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(opened.summary))

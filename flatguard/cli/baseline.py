@@ -53,6 +53,7 @@ def check(
     few samples to tell, or RUN is inconclusive.
     """
     from flatguard.cli.gated import on_github
+    from flatguard.errors import visible
     from flatguard.gate import baseline
     from flatguard.runs.store import load_run
 
@@ -61,7 +62,7 @@ def check(
         typer.echo(found.model_dump_json())
     else:
         low, high = found.lost_interval
-        typer.echo(found.sentence)
+        typer.echo(visible(found.sentence))
         typer.echo(
             f"{found.lost} of {found.n} samples were lost (95% interval {low:.1%} to {high:.1%}), "
             f"{found.won} won"

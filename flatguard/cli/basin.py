@@ -57,7 +57,6 @@ def _facts(found: Basins, delta: float) -> dict[str, Any]:
     refuted, n = found.refuted(delta), len(found.table)
     robust = n - len(refuted)
     rho = found.width_and_kappa
-    quartiles = found.table["width"].quantile([0.25, 0.5, 0.75]).tolist() if n else None
     return {
         "samples": n,
         "epsilon": found.epsilon,
@@ -68,7 +67,7 @@ def _facts(found: Basins, delta: float) -> dict[str, Any]:
         "refuted_samples": refuted,
         "epsilon_star": found.epsilon_star,
         "left_their_basin": int(found.table["left"].sum()),
-        "width_quartiles": quartiles,
+        "width_quartiles": list(found.width_quartiles),
         "rank_correlation": None if rho is None else rho.rho,
         "rank_correlation_interval": None if rho is None else list(rho.interval),
         "flatter_than_clean": list(found.flatter),
@@ -89,7 +88,7 @@ def _show(facts: dict[str, Any]) -> None:
         ),
         ("robust over all of them", _over_the_set(facts["refuted_samples"])),
         ("left their basin", f"{facts['left_their_basin']} of {n}"),
-        ("width, quartiles", ", ".join(f"{q:.4g}" for q in facts["width_quartiles"])),
+        ("width, quartiles", ", ".join(map(_width, facts["width_quartiles"]))),
         ("ε_* over visited flips", _said(facts["epsilon_star"])),
         ("ρ of width and log κ", _with_interval(facts)),
         (
@@ -112,6 +111,10 @@ def _over_the_set(refuted: list[int]) -> str:
 
 def _of(counts: list[int]) -> str:
     return f"{counts[0]} of {counts[1]}"
+
+
+def _width(value: float | None) -> str:
+    return "never left" if value is None else f"{value:.4g}"
 
 
 def _said(value: float | None) -> str:

@@ -61,7 +61,7 @@ LogitScale = Annotated[
     float, typer.Option(help="Multiply W and b of the head: the same decisions, surer.")
 ]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Load files that run code when loaded.")
+    bool, typer.Option("--allow-code", help="Run the code that files hold or name.")
 ]
 Out = Annotated[Path | None, typer.Option(help="The run folder; by default a new one in reports/.")]
 BatchSize = Annotated[

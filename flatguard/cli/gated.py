@@ -12,6 +12,7 @@ from flatguard.gate.config import Config, load_config
 from flatguard.gate.github import Error, announce, errors_of, run_summary
 from flatguard.gate.outcome import exit_code, outcomes
 from flatguard.masking.verdict import Verdict
+from flatguard.reporting.markdown import plain
 from flatguard.runs.store import Run
 
 OPTIONS = {
@@ -40,8 +41,12 @@ def configured(ctx: typer.Context, name: str | None, fields: dict[str, Any]) -> 
 
     Raises:
         UsageError: neither names a model or an attack, or the config is wrong.
+        UntrustedCodeError: the config names code, and nobody typed --allow-code.
     """
     config = Config() if name is None else load_config(name)
+    if not fields["allow_code"]:
+        unless = {"arch": None} if _typed(ctx, "arch") else {}
+        config.model_copy(update=unless).refuse_code(str(name))
     if config.gate is not None and _typed(ctx, "tolerance"):
         config = config.with_(max_overestimate=fields["tolerance"])
     if config.gate is not None and _typed(ctx, "detector"):
@@ -93,7 +98,7 @@ def gate_facts(run: Run, verdict: Verdict, chosen: Chosen) -> dict[str, Any]:
 def on_github(title: str, sentence: str, *, shut: bool, quiet: bool) -> None:
     """Say one sentence to GitHub, as an error if it shuts the gate."""
     errors = [Error(title, sentence)] if shut else []
-    for line in announce(f"### {title}\n\n{sentence}", errors):
+    for line in announce(f"### {plain(title)}\n\n{plain(sentence)}", errors):
         typer.echo(line, err=quiet)
 
 

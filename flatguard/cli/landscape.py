@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli.evaluate import Json, Quiet
+from flatguard.cli.evaluate import AllowCode, Json, Quiet
 from flatguard.errors import UsageError
 
 
@@ -19,6 +19,7 @@ def command(
     directions: Annotated[int, typer.Option(min=1, help="Random ones.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Of PGD, at every point.")] = 7,
     restarts: Annotated[int, typer.Option(min=1, help="Of PGD, at every point.")] = 1,
+    allow_code: AllowCode = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,6 +44,8 @@ def command(
         raise UsageError(f"{run} is incomplete; a landscape needs all of its blocks")
     if budget.eps is None or budget.norm not in SEARCHED:
         raise UsageError(f"robust losses are searched in {', '.join(SEARCHED)}, not {budget.norm}")
+    if not allow_code:
+        opened.spec.refuse_code(str(run))
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
         lab = Lab(loaded_again(opened), opened, watcher)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flatguard.detection.flagged import Detection, load_detection
+from flatguard.errors import visible
 from flatguard.gate.config import DETECTION, INCONCLUSIVE, Thresholds
 from flatguard.masking.checks import CHECK_NAMES
 from flatguard.masking.finding import Finding, advice
@@ -54,8 +55,9 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """The headline and its details."""
-        return "\n".join([self.headline, *(f"  {line}" for line in self.details)])
+        """The headline and its details, a line each: what they quote may hold lines of its own."""
+        lines = [self.headline, *(f"  {line}" for line in self.details)]
+        return "\n".join(visible(" ".join(line.splitlines())) for line in lines)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -1,4 +1,8 @@
-"""YAML with the line of every key, read by the safe loader: a config never runs code."""
+"""YAML with the line of every key, read by the safe loader: a config never runs code.
+
+Nor does it grow: a file is small, and may not name a part of itself again. Ten lines of aliases to
+aliases are a billion values to whoever walks through them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,11 @@ from typing import Any
 import yaml
 
 from flatguard.errors import UsageError, one_line
+
+LARGEST = 32 * 1024
+"""Bytes; YAML is read at about 100 kB a second."""
+
+DEEPEST = 16
 
 
 @dataclass(frozen=True)
@@ -50,19 +59,7 @@ def read(file: Path) -> Positions:
     Raises:
         UsageError: with the file and the line.
     """
-    try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {one_line(error)}") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise UsageError(f"{file}:{line}: this is no YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{file}: this is no YAML: {one_line(error)}") from error
+    node, values = _parsed(file, _text(file))
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -70,6 +67,63 @@ def read(file: Path) -> Positions:
     positions = Positions(file, values, node)
     _refuse_repeated(positions, node)
     return positions
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(LARGEST + 1)
+        text = content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {one_line(error)}") from error
+    if len(content) > LARGEST:
+        raise UsageError(f"{file}: expected a config of at most {LARGEST // 1024} KiB")
+    return text
+
+
+def _parsed(file: Path, text: str) -> tuple[yaml.Node | None, Any]:
+    """A YAML file's tree, and its values."""
+    try:
+        loader = _PlainLoader(text)
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise UsageError(f"{file}:{line}: this is no YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file}: this is no YAML: {one_line(error)}") from error
+    except Exception as error:  # PyYAML leaves an impossible date or number to Python
+        raise UsageError(f"{file}: this is no YAML: {one_line(error)}") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """The safe loader, without aliases, depths and numbers that no config needs."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse an alias before it is followed, and a part that lies too deep."""
+        if self.check_event(yaml.AliasEvent):
+            raise self._refused("a config may not repeat a part of itself by an alias")
+        if self.depth == DEEPEST:
+            raise self._refused("it is nested too deeply")
+        self.depth += 1
+        composed: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return composed
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Refuse a number that takes thousands of digits to be shown."""
+        value: Any = super().construct_object(node, deep)
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise yaml.constructor.ConstructorError(
+                None, None, "a number is too large", node.start_mark
+            )
+        return value
+
+    def _refused(self, why: str) -> yaml.YAMLError:
+        return yaml.composer.ComposerError(None, None, why, self.get_mark())
 
 
 def _child(node: yaml.Node | None, part: Any) -> tuple[yaml.Node, yaml.Node] | None:

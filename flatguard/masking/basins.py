@@ -48,6 +48,15 @@ class Basins:
         return [int(sample) for sample in self.table.loc[found, "sample"]]
 
     @property
+    def width_quartiles(self) -> tuple[float | None, ...]:
+        """Of the widths; None where one lies among basins that were never left."""
+        widths = np.where(self.table["left"], self.table["width"].to_numpy(float), np.inf)
+        if not len(widths):
+            return (None, None, None)
+        found = np.quantile(widths, [0.25, 0.5, 0.75], method="higher")
+        return tuple(float(value) if np.isfinite(value) else None for value in found)
+
+    @property
     def width_and_kappa(self) -> Correlation | None:
         """Rank correlation of width and clean log κ; basins that were never left are tied."""
         width, left = self.table["width"].to_numpy(float), self.table["left"].to_numpy(bool)

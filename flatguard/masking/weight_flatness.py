@@ -53,6 +53,8 @@ def weight_losses(run: Run) -> dict[str, WeightLosses]:
     """
     found: dict[str, WeightLosses] = {}
     for name, facts in _of_kind(run, "weight-flatness").items():
+        if not {"part", "around", "ascent"} <= set(facts.facts):
+            raise RunFolderError(f"{run.path}: probe {name} is damaged: it names no protocol")
         part = str(facts.facts["part"])
         if part in found:
             raise RunFolderError(

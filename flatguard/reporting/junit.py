@@ -23,7 +23,9 @@ def junit_xml(material: Material) -> str:
     """The findings and the verdict as a test suite."""
     manifest, verdict = material.run.manifest, material.verdict
     name = _said(f"{manifest.target.name} {manifest.spec.attack} {material.budget}")
-    suite = xml.Element("testsuite", name=f"flatguard {name}", timestamp=manifest.created[:19])
+    suite = xml.Element(
+        "testsuite", name=f"flatguard {name}", timestamp=_said(manifest.created[:19])
+    )
     suite.set("time", f"{material.summary['seconds']:.3f}")
     _add_properties(suite, material)
     _add_verdict(suite, verdict, name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import BaseModel, Field, ValidationError
 
 from flatguard.detection.flagged import Detection, load_detection
 from flatguard.errors import RunFolderError
@@ -16,14 +17,29 @@ from flatguard.masking.basins import Basins, basins_of
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.verdict import VERDICT, Verdict, verdict_of
 from flatguard.reporting.paths import Paths, read_paths
+from flatguard.runs.facts import Number
 from flatguard.runs.store import SUMMARY, Run
 
-NEEDED = {
-    "clean_accuracy", "clean_interval", "robust_interval", "median_log_kappa_clean",
-    "sample_forwards", "sample_backwards", "check_forwards", "seconds", "attack_seconds",
-    "rows_unassigned", "outside_budget", "adversarial_sha256", "warnings",
-}  # fmt: skip
-"""What reports take from a run's summary, which may be of an older flatguard."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Needed(BaseModel):
+    """What reports take from a run's summary, which may be of an older flatguard, or of anybody."""
+
+    clean_accuracy: Share
+    clean_interval: tuple[Share, Share]
+    robust_interval: tuple[Share, Share]
+    median_log_kappa_clean: Annotated[float, Field(allow_inf_nan=False)] | None
+    sample_forwards: Number
+    sample_backwards: Number
+    check_forwards: Number
+    seconds: Seconds
+    attack_seconds: Seconds
+    rows_unassigned: Number
+    outside_budget: Number
+    adversarial_sha256: str
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,12 +58,14 @@ class Material:
             RunFolderError: the run is damaged, or was not judged yet.
         """
         run.verify()
-        missing = NEEDED - set(run.summary)
-        if missing:
+        try:
+            _Needed.model_validate(run.summary)
+        except ValidationError as error:
+            lacking = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise RunFolderError(
-                f"{run.path / SUMMARY} has no {min(missing)}; flatguard audit {run.path} writes it "
-                "anew"
-            )
+                f"{run.path / SUMMARY} has no {lacking}, or no fitting one; flatguard audit "
+                f"{run.path} writes it anew"
+            ) from error
         verdict, summary = verdict_of(run), run.summary
         _refuse_strangers(run, verdict, summary)
         return cls(run, verdict, summary)

@@ -6,33 +6,10 @@ escaping helps against is made visible: control characters, and those that turn 
 
 from __future__ import annotations
 
-import unicodedata
-
-KEPT_CONTROLS = "\n\t"
-HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
-"""Unicode categories without a face of their own: controls, bidi marks, surrogates, unassigned."""
+from flatguard.errors import shortened as shortened
+from flatguard.errors import visible as visible
 
 MINUS = "\N{MINUS SIGN}"
-
-
-def visible(text: str) -> str:
-    """The text, with every character that cannot be seen written as its number."""
-    if text.isprintable():
-        return text
-    return "".join(
-        f"\\u{ord(char):04x}"
-        if unicodedata.category(char) in HIDDEN and char not in KEPT_CONTROLS
-        else char
-        for char in text
-    )
-
-
-def shortened(text: str, most: int) -> str:
-    """At most so many characters, for the labels of figures; a middle is left out."""
-    if len(text) <= most:
-        return text
-    head = (most - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
 def percent(share: float) -> str:

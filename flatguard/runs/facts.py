@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flatguard.allowance import NO_LIMITS, Limits
 from flatguard.attacks.monitor import Segment
@@ -14,15 +14,22 @@ FORMAT_VERSION = 2
 """2 added the clean images of a block and the names of the classes; what lacks them is read."""
 
 
+Number = Annotated[int, Field(ge=0, lt=1 << 53)]
+"""Counted: no larger than a float holds."""
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+"""A file in its own folder: a path could lead out of it."""
+
+
 class BlockPlan(BaseModel):
     """Samples `start` to `stop` of the data set, attacked together with one seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    index: int
-    start: int
-    stop: int
-    seed: int
+    index: Number
+    start: Number
+    stop: Number
+    seed: Number
 
 
 class TargetFacts(BaseModel):
@@ -33,7 +40,7 @@ class TargetFacts(BaseModel):
     name: str
     source: str
     weights_sha256: str
-    num_classes: int
+    num_classes: Annotated[int, Field(ge=2, lt=1 << 31)]
     head: str | None
     head_scale: float | None
     head_reason: str | None
@@ -47,9 +54,9 @@ class DataFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    size: int
+    size: Number
     sha256: str
-    image_shape: tuple[int, ...]
+    image_shape: tuple[Number, ...]
     classes: tuple[str, ...] | None = None
 
 
@@ -70,6 +77,23 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     device: dict[str, Any]
 
+    @model_validator(mode="after")
+    def _resolved(self) -> Manifest:
+        """What every reader relies on: a budget, and blocks that follow on each other."""
+        if self.spec.norm is None:
+            raise ValueError("its spec has no norm")
+        self.spec.budget()
+        if not isinstance(self.device.get("type"), str):
+            raise ValueError("its device has no type")
+        start = 0
+        for index, plan in enumerate(self.blocks):
+            if (plan.index, plan.start) != (index, start) or plan.stop <= start:
+                raise ValueError(f"block {index} does not follow on the one before it")
+            start = plan.stop
+        if not self.blocks:
+            raise ValueError("it has no blocks")
+        return self
+
 
 class BlockFacts(BaseModel):
     """What one block's attack did."""
@@ -77,14 +101,14 @@ class BlockFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan: BlockPlan
-    calls: int
-    sample_forwards: int
-    sample_backwards: int
-    rows_unassigned: int
-    first_nonfinite: int | None
+    calls: Number
+    sample_forwards: Number
+    sample_backwards: Number
+    rows_unassigned: Number
+    first_nonfinite: Number | None
     segments: tuple[Segment, ...]
     warnings: tuple[str, ...]
-    files: dict[str, str] = {}
+    files: dict[FileName, str] = {}
 
 
 class BlockFailure(BaseModel):
@@ -95,9 +119,9 @@ class BlockFailure(BaseModel):
     plan: BlockPlan
     error: str
     budget: bool = False
-    calls: int
-    sample_forwards: int
-    sample_backwards: int
-    rows_unassigned: int
-    first_nonfinite: int | None
+    calls: Number
+    sample_forwards: Number
+    sample_backwards: Number
+    rows_unassigned: Number
+    first_nonfinite: Number | None
     segments: tuple[Segment, ...]

@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from flatguard.errors import RunFolderError
+from flatguard.runs.untrusted import read_tensors
+
 
 def as_bytes(images: Tensor) -> Tensor:
     """As uint8 where that loses nothing, as for images that came from 8-bit files."""
@@ -27,8 +30,12 @@ def save_images(file: Path, images: Tensor) -> None:
 
 
 def load_images(file: Path) -> Tensor:
-    """What `save_images` wrote."""
-    from safetensors.torch import load_file
+    """What `save_images` wrote.
 
-    images: Tensor = load_file(file)[file.stem]
+    Raises:
+        RunFolderError: it holds something else.
+    """
+    images = read_tensors(file).get(file.stem)
+    if images is None or images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
+        raise RunFolderError(f"{file} is damaged: expected images in uint8 or float32")
     return images

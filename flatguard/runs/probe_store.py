@@ -14,15 +14,23 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat, field_validator
 from torch import Tensor
 
 from flatguard.errors import RunFolderError
+from flatguard.runs.facts import FileName, Number
+from flatguard.runs.schema import check_columns, check_known
 from flatguard.runs.store import EVIDENCE, Run, parse, reading, sha256, write_text
+from flatguard.runs.untrusted import (
+    check_file,
+    is_plain_file,
+    is_plain_folder,
+    read_tensors,
+)
 
 FOOLED = "fooled.safetensors"
 COLUMNS = {
@@ -44,6 +52,34 @@ COLUMNS = {
 """What a table must have; others need only `sample`."""
 
 
+OWN: Literal["test"] = "test"
+"""The part of the data that a run's own samples are."""
+
+
+class _Ascent(BaseModel):
+    steps: Number
+    restarts: Number
+
+
+class _Around(BaseModel):
+    xi: FiniteFloat
+    worst_xi: FiniteFloat
+
+
+class _KnownFacts(BaseModel):
+    """Facts that checks and reports read; a probe may have others."""
+
+    kind: str = ""
+    part: Literal["test", "training", "held-out"] = OWN
+    ascent: _Ascent | None = None
+    around: _Around | None = None
+    reason: str = ""
+    queries: Number = 0
+    steps: Number = 0
+    met: dict[str, dict[str, int]] = {}
+    refused: dict[str, str] = {}
+
+
 class ProbeFacts(BaseModel):
     """What one of our own experiments did.
 
@@ -60,14 +96,21 @@ class ProbeFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: FileName
     checks: str
     ran: bool
     facts: dict[str, Any]
-    sample_forwards: int
-    seed: int
+    sample_forwards: Number
+    seed: Number
     run_sha256: str = ""
-    files: dict[str, str] = {}
+    files: dict[FileName, str] = {}
+
+    @field_validator("facts")
+    @classmethod
+    def _known(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        """Facts that checks read have one kind each."""
+        _KnownFacts.model_validate(facts)
+        return facts
 
 
 def load_probes(run: Run) -> dict[str, ProbeFacts]:
@@ -77,13 +120,12 @@ def load_probes(run: Run) -> dict[str, ProbeFacts]:
         RunFolderError: a probe is damaged, or belongs to another run.
     """
     folder = run.path / EVIDENCE / "probes"
-    files = sorted(folder.glob("[!.]*/probe.json")) if folder.is_dir() else []
     found = {}
-    for file in files:
+    for file in sorted(folder.glob("[!.]*/probe.json")) if is_plain_folder(folder) else []:
+        is_plain_folder(file.parent)
         facts: ProbeFacts = parse(ProbeFacts, file)
-        names = [facts.name, *facts.files]
-        if facts.name != file.parent.name or any(Path(name).name != name for name in names):
-            raise RunFolderError(f"{file} is damaged: it names files that are not its own")
+        if facts.name != file.parent.name:
+            raise RunFolderError(f"{file} is damaged: it is of another probe")
         if facts.run_sha256 != _identity(run):
             raise RunFolderError(f"{file} belongs to another run")
         found[facts.name] = facts
@@ -104,30 +146,30 @@ def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
     for name, expected in facts.files.items():
         file = _folder(run, facts.name) / name
         with reading(file):
+            check_file(file)
             if sha256(file) != expected:
                 raise RunFolderError(f"{file} is damaged: its checksum does not match")
             if file.suffix == ".parquet":
-                tables[file.stem] = _with_columns(file, pd.read_parquet(file))
+                wanted = COLUMNS.get(file.stem, {"sample"})
+                table = check_columns(file, run.room.read(file), wanted)
+                if facts.facts.get("part", OWN) == OWN:  # others are about other data
+                    check_known(file, table, set(run.samples["sample"]))
+                tables[file.stem] = table
     return tables
-
-
-def _with_columns(file: Path, table: pd.DataFrame) -> pd.DataFrame:
-    missing = COLUMNS.get(file.stem, {"sample"}) - set(table.columns)
-    if missing:
-        raise RunFolderError(f"{file} is damaged: it has no column {', '.join(sorted(missing))}")
-    return table
 
 
 def load_fooled(run: Run, name: str) -> dict[int, Tensor]:
     """The verified adversarial examples that a probe kept, by sample number."""
-    from safetensors.torch import load_file
-
     file = _folder(run, name) / FOOLED
-    if not file.is_file():
+    if not is_plain_file(file):
         return {}
     with reading(file):
-        kept = load_file(file)
-        return dict(zip(kept["sample"].tolist(), kept["images"], strict=True))
+        kept = read_tensors(file)
+        numbers, images = kept["sample"].tolist(), kept["images"]
+        known = set(run.samples["sample"])
+        if images.shape[1:] != run.manifest.data.image_shape or not known >= set(numbers):
+            raise RunFolderError(f"{file} is damaged: it is not about samples of this run")
+        return dict(zip(numbers, images.float(), strict=True))
 
 
 def add_probe(
@@ -147,6 +189,7 @@ def add_probe(
         seconds: how long it took.
     """
     final = _folder(run, facts.name)
+    is_plain_folder(final.parent)
     folder = final.with_name(f".{final.name}.{os.getpid()}")
     try:
         folder.mkdir(parents=True)

@@ -6,9 +6,17 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+)
 
-from flatguard.errors import UsageError
+from flatguard.errors import UntrustedCodeError, UsageError
 from flatguard.geometry.budget import NORMS, Budget, Norm, parse_eps
 from flatguard.geometry.named_losses import parse_losses
 
@@ -45,8 +53,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     arch: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: tuple[FiniteFloat, ...] | None = None
+    std: tuple[FiniteFloat, ...] | None = None
     threat_model: str | None = None
     model_dir: Path = Path("models")
     head: str | None = None
@@ -66,6 +74,19 @@ class Settings(BaseModel):
     losses: LossNames = ()
     layers: Annotated[int, Field(ge=1)] | None = None
     layer_samples: Annotated[int, Field(ge=1)] = 4
+
+    def refuse_code(self, where: str) -> None:
+        """Refuse what would run code, where these settings come from a file.
+
+        Raises:
+            UntrustedCodeError: an architecture, or a file that may run code when it is loaded.
+        """
+        named = f"arch {self.arch}" if self.arch else "allow_code" if self.allow_code else None
+        if named is not None:
+            raise UntrustedCodeError(
+                f"{where} names code that would run here ({named}); look at it, and type "
+                "--allow-code if you trust it"
+            )
 
 
 class RunSpec(Settings):

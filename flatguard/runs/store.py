@@ -51,7 +51,20 @@ from flatguard.runs.facts import DataFacts as DataFacts
 from flatguard.runs.facts import Manifest as Manifest
 from flatguard.runs.facts import TargetFacts as TargetFacts
 from flatguard.runs.images import as_bytes, as_floats, load_images, save_images
+from flatguard.runs.schema import (
+    LAYER_COLUMNS,
+    check_columns,
+    check_samples,
+    check_trajectory,
+)
 from flatguard.runs.spec import RunSpec
+from flatguard.runs.untrusted import (
+    Room,
+    check_file,
+    is_plain_file,
+    is_plain_folder,
+    read_text,
+)
 
 EVIDENCE, SUMMARY = "evidence", "summary.json"
 BLOCKS, FAILED = "blocks", "failed"
@@ -190,8 +203,9 @@ class BlockWriter:
 def write_text(file: Path, text: str) -> None:
     """Replace a file at once: a reader sees the old text or the new one."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # left by a process that died, or a link to lead us astray
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        with temporary.open("x", encoding="utf-8") as stream:
             stream.write(text + "\n")
             stream.flush()
             os.fsync(stream.fileno())
@@ -215,10 +229,11 @@ class Run:
     Attributes:
         path: the folder.
         manifest: what was asked for, resolved, with versions and hashes.
+        room: what its tables may take in memory.
     """
 
     def __init__(self, path: Path, manifest: Manifest):
-        self.path, self.manifest = path, manifest
+        self.path, self.manifest, self.room = path, manifest, Room()
 
     @property
     def spec(self) -> RunSpec:
@@ -231,15 +246,20 @@ class Run:
         found = []
         for plan in self.manifest.blocks:
             folder = self._folder(plan.index)
-            if folder.is_dir():
-                found.append(parse(BlockFacts, folder / "block.json"))
+            if is_plain_folder(folder):
+                facts: BlockFacts = parse(BlockFacts, folder / "block.json")
+                if facts.plan != plan or not {SAMPLES, ADVERSARIAL} <= set(facts.files):
+                    raise RunFolderError(f"{folder}/block.json is not of this run's block")
+                found.append(facts)
         return found
 
     @cached_property
     def failures(self) -> list[BlockFailure]:
         """The blocks whose attack raised after its first model call, in order."""
+        if not is_plain_folder(self.path / EVIDENCE / FAILED):
+            return []
         folders = [self._folder(plan.index, FAILED) for plan in self.manifest.blocks]
-        return [parse(BlockFailure, f / "failure.json") for f in folders if f.is_dir()]
+        return [parse(BlockFailure, f / "failure.json") for f in folders if is_plain_folder(f)]
 
     @property
     def complete(self) -> bool:
@@ -272,8 +292,9 @@ class Run:
             file = self._folder(block.plan.index) / TRAJECTORY
             if TRAJECTORY not in block.files:
                 continue
+            wanted = [*PLACE, *columns]
             with reading(file):
-                rows = pd.read_parquet(file, columns=[*PLACE, *columns])
+                rows = check_trajectory(file, self.room.read(file, wanted), block.plan, wanted)
             rows = rows[rows["sample"].notna() & (rows["segment"] != BOOKKEEPING)]
             ordered = rows.sort_values(["sample", "call"], kind="stable", ignore_index=True)
             yield ordered.astype({"sample": "int64"})
@@ -289,8 +310,10 @@ class Run:
             failed = [f.plan.index for f in self.failures]
             raise RunFolderError(f"{self.path}: block {block} did not fail; failed blocks {failed}")
         file = self._folder(block, FAILED) / TRAJECTORY
+        if not is_plain_file(file):
+            return with_names(self._no_rows(), failure.segments)
         with reading(file):
-            rows = pd.read_parquet(file) if file.is_file() else self._no_rows()
+            rows = check_trajectory(file, self.room.read(file), failure.plan)
         return with_names(rows, failure.segments)
 
     @cached_property
@@ -309,33 +332,38 @@ class Run:
         parts = []
         for file in files:
             with reading(file):
-                parts.append(pd.read_parquet(file))
+                parts.append(check_columns(file, self.room.read(file), LAYER_COLUMNS))
         return pd.concat(parts, ignore_index=True)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The derived numbers, as `flatguard evaluate --json` prints them."""
         file = self.path / SUMMARY
-        if not file.is_file():
+        if not is_plain_file(file):
             raise RunFolderError(f"{self.path} has no summary; the run did not end")
         with reading(file):
-            summary: dict[str, Any] = json.loads(file.read_text("utf-8"))
+            summary = json.loads(read_text(file))
+            if not isinstance(summary, dict):
+                raise RunFolderError(f"{file} is damaged: expected names and values")
         return summary
 
     def adversarial(self, block: int) -> Tensor:
         """One block's adversarial images, `(n, channels, height, width)` float32."""
-        file = self._folder(block) / ADVERSARIAL
-        with reading(file):
-            return load_images(file)
+        return self._images(block, ADVERSARIAL)
 
     def clean(self, block: int) -> Tensor | None:
         """The same images before the attack; None in a run of format 1, which kept none."""
-        file = self._folder(block) / CLEAN
         facts = next(facts for facts in self.blocks if facts.plan.index == block)
-        if CLEAN not in facts.files:
-            return None
+        return self._images(block, CLEAN) if CLEAN in facts.files else None
+
+    def _images(self, block: int, name: str) -> Tensor:
+        file, plan = self._folder(block) / name, self.manifest.blocks[block]
         with reading(file):
-            return as_floats(load_images(file))
+            images = as_floats(load_images(file))
+        expected = (plan.stop - plan.start, *self.manifest.data.image_shape)
+        if tuple(images.shape) != expected:
+            raise RunFolderError(f"{file} is damaged: {tuple(images.shape)} for {expected}")
+        return images
 
     def adversarial_sha256(self) -> str:
         """SHA-256 over all adversarial images: float32 NCHW bytes in data set order."""
@@ -354,7 +382,7 @@ class Run:
         for block in self.blocks:
             file = self._folder(block.plan.index) / "timing.json"
             with reading(file):
-                total += float(json.loads(file.read_text("utf-8"))[stage])
+                total += float(json.loads(read_text(file))[stage])
         return total
 
     def verify(self) -> None:
@@ -367,6 +395,7 @@ class Run:
             for name, expected in block.files.items():
                 file = self._folder(block.plan.index) / name
                 with reading(file):
+                    check_file(file)
                     found = sha256(file)
                 if found != expected:
                     raise RunFolderError(f"{file} is damaged: its checksum does not match")
@@ -385,7 +414,9 @@ class Run:
                 parts.append(self._no_rows())  # the attack never called the model
                 continue
             with reading(file):
-                parts.append(pd.read_parquet(file))
+                table = self.room.read(file)
+                check = check_samples if name == SAMPLES else check_trajectory
+                parts.append(check(file, table, block.plan))
         if not parts:
             raise RunFolderError(f"{self.path} has no finished block yet")
         return parts
@@ -401,10 +432,11 @@ def load_run(path: str | Path) -> Run:
         RunFolderError: no run folder, damaged, or written by a newer flatguard.
     """
     file = Path(path) / EVIDENCE / "manifest.json"
-    if not file.is_file():
+    if not (is_plain_folder(file.parent) and is_plain_file(file)):
         raise RunFolderError(f"{path} is no run folder: it has no {EVIDENCE}/manifest.json")
+    is_plain_folder(file.parent / BLOCKS)
     with reading(file):
-        version = json.loads(file.read_text("utf-8")).get("format_version")
+        version = json.loads(read_text(file)).get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RunFolderError(
             f"{path} has format {version}, this flatguard reads up to {FORMAT_VERSION}; "
@@ -417,10 +449,11 @@ def parse(kind: Any, file: Path) -> Any:
     """A JSON file as this kind of pydantic model, or one line that says what is damaged."""
     with reading(file):
         try:
-            return kind.model_validate_json(file.read_text("utf-8"))
+            return kind.model_validate_json(read_text(file))
         except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise RunFolderError(f"{file} is damaged: {where}") from error
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise RunFolderError(f"{file} is damaged: {where or first['msg']}") from error
 
 
 @contextlib.contextmanager

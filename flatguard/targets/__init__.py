@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flatguard.errors import UsageError
+from flatguard.offline import keep_offline
 from flatguard.targets.target import Defaults, Target, make_target, prepare
 
 __all__ = ["Defaults", "Target", "load_target", "make_target", "prepare"]
@@ -44,6 +45,7 @@ def load_target(
         >>> load_target("demo").source
         'ResNet-18 from the pyautoattack package'
     """
+    keep_offline()
     kind, _, rest = name.partition(":")
     is_file = _is_checkpoint(name)
     if not is_file and (arch or mean or std):

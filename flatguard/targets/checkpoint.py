@@ -11,6 +11,7 @@ import importlib.util
 import pickle
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError, one_line
+from flatguard.offline import asked_for
+from flatguard.targets.pickles import check_pickle
 from flatguard.targets.target import Normalized, Target, make_target
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2")
@@ -94,10 +97,13 @@ def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Mod
 def _program_kind(path: Path) -> str | None:
     if path.suffix == ".pt2":
         return "a torch.export program"
-    if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        names = [name.split("/", 1)[-1] for name in archive.namelist()]
+    try:
+        if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            names = [name.split("/", 1)[-1] for name in archive.namelist()]
+    except Exception as error:  # zipfile raises four kinds
+        raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
     return "TorchScript" if any(n.startswith("code/") for n in names) else None
 
 
@@ -143,8 +149,12 @@ def _read_state(path: Path, allow_code: bool) -> Any:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
+    if not allow_code:
+        check_pickle(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=not allow_code)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a pickle's protocol
+            return torch.load(path, map_location="cpu", weights_only=not allow_code)
     except pickle.UnpicklingError as error:
         if "Weights only load failed" not in str(error):
             raise ModelError(f"{path} is damaged or truncated, or no checkpoint") from error
@@ -218,9 +228,9 @@ def build(arch: str) -> nn.Module:
     try:
         model = factory()
     except (Exception, SystemExit) as error:
-        hint = "; it must take no arguments" if isinstance(error, TypeError) else ""
+        hint = "; it must take no arguments" if isinstance(error, TypeError) else asked_for()
         what = f"{type(error).__name__}: {one_line(error)}"
-        raise UsageError(f"--arch {arch}: the factory fails{hint}: {what}") from error
+        raise UsageError(f"--arch {arch}: the factory fails: {what}{hint}") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"--arch {arch}: expected an nn.Module, got {type(model).__name__}")
     return model

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.errors import DataError, EnvironmentProblem, one_line
+from flatguard.errors import (
+    DataError,
+    EnvironmentProblem,
+    FlatguardError,
+    UntrustedCodeError,
+    one_line,
+)
+from flatguard.offline import keep_offline
 from flatguard.targets.network import bounded_sockets, unreachable
 
 DEFAULT_DATA_DIR = Path("data")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-IMAGE_KEYS = ("images", "x", "x_test", "data", "image")
-LABEL_KEYS = ("labels", "y", "y_test", "targets", "label")
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""What an image may be, whatever its name says: Pillow runs other programs for some formats."""
+
+LARGEST_IMAGE = 1 << 26
+"""Values of one image: 4,700 pixels square in colour."""
+
 CIFAR = {
     "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
     "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz"),
@@ -165,6 +177,8 @@ class ArrayDataset(Dataset):
             raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
         if np.ndim(labels) != 1 and tuple(labels.shape[1:]) != (1,):
             raise DataError(f"{name}: expected one label an image, got {tuple(labels.shape)}")
+        if math.prod(np.shape(images)[1:]) > LARGEST_IMAGE:
+            raise DataError(f"{name}: images of {tuple(np.shape(images)[1:])} are too large")
         super().__init__(name, len(labels))
         self._images, self._labels = images, labels
 
@@ -235,6 +249,7 @@ def load_dataset(
         data_dir: where CIFAR's and ImageNet's files are.
         preprocessing: a name of RobustBench's (`Res256Crop224`, ...), for files of images.
     """
+    keep_offline()
     if preprocessing is not None:
         _transform(preprocessing)  # refuses an unknown name before anything is read
     if name == "demo":
@@ -247,8 +262,10 @@ def load_dataset(
         return _cifar(name, n_examples, data_dir)
     if name == "imagenet":
         return _imagenet(data_dir, preprocessing)
+    from flatguard.targets import array_files
+
     if "," in name:
-        return _npy_pair(name)
+        return array_files.load_npy_pair(name)
     path = Path(name)
     if path.is_dir():
         return _class_folders(path, preprocessing)
@@ -258,9 +275,9 @@ def load_dataset(
             ".npz, .pt, images.npy,labels.npy or a folder of images"
         )
     if path.suffix == ".npz":
-        return _npz(path)
+        return array_files.load_npz(path)
     if path.suffix == ".pt":
-        return _pt(path)
+        return array_files.load_pt(path)
     raise DataError(f"{path}: expected .npz, .pt, images.npy,labels.npy or a folder")
 
 
@@ -269,55 +286,17 @@ def uses_preprocessing(name: str) -> bool:
     return name == "imagenet" or ("," not in name and Path(name).is_dir())
 
 
-def _npz(path: Path) -> Dataset:
-    with _reading(path):
-        archive = np.load(path, allow_pickle=False)
-        if not hasattr(archive, "files"):
-            raise DataError(f"{path} is no .npz archive")
-        keys = archive.files
-        return ArrayDataset(
-            archive[_key(keys, IMAGE_KEYS, path)], archive[_key(keys, LABEL_KEYS, path)], path.name
-        )
-
-
-def _npy_pair(name: str) -> Dataset:
-    parts = [Path(part) for part in name.split(",")]
-    if len(parts) != 2 or any(part.suffix != ".npy" for part in parts):
-        raise DataError(f"--dataset: expected images.npy,labels.npy, got {name!r}")
-    arrays = []
-    for part in parts:
-        with _reading(part):
-            arrays.append(np.load(part, mmap_mode="r", allow_pickle=False))
-    return ArrayDataset(arrays[0], arrays[1], parts[0].name)
-
-
-def _pt(path: Path) -> Dataset:
-    with _reading(path):
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if isinstance(held, Mapping):
-            keys = [str(key) for key in held]
-            images = held[_key(keys, IMAGE_KEYS, path)]
-            labels = held[_key(keys, LABEL_KEYS, path)]
-        elif isinstance(held, (tuple, list)) and len(held) == 2:
-            images, labels = held
-        else:
-            raise DataError(f"{path}: expected a dict or a pair of images and labels")
-        return ArrayDataset(images, labels, path.name)
-
-
-def _key(keys: list[str], wanted: tuple[str, ...], path: Path) -> str:
-    for key in wanted:
-        if key in keys:
-            return key
-    raise DataError(f"{path}: expected an array named {' or '.join(wanted[:3])}, got {keys}")
-
-
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a file of data is read becomes one line that names it."""
     try:
         yield
     except DataError:
         raise
+    except UntrustedCodeError as error:  # nobody may allow it to data
+        raise DataError(f"{path} is damaged, or holds no plain arrays: it asks for code") from error
+    except FlatguardError as error:
+        raise DataError(str(error)) from error
     except FileNotFoundError as error:
         raise DataError(f"no file {path}") from error
     except Exception as error:  # zipfile, pickle, numpy and torch raise their own
@@ -333,12 +312,14 @@ def _class_folders(root: Path, preprocessing: str | None) -> Dataset:
         (file, folder)
         for folder in folders
         for file in sorted(folder.iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
     ]
     if not files:
         raise DataError(f"{root}: expected a subfolder a class with images ({IMAGE_SUFFIXES[0]})")
     # Folders that are numbers are labels; otherwise the sorted names are counted.
     numeric = all(folder.name.isdecimal() for folder in folders)
+    if numeric and any(len(folder.name) > 9 for folder in folders):
+        raise DataError(f"{root}: expected folders named by a label, or by a class")
     label = {f: int(f.name) if numeric else i for i, f in enumerate(folders)}
     labels = {file: label[folder] for file, folder in files}
     served = _folder_of([f for f, _ in files], labels.__getitem__, preprocessing, root.name)
@@ -356,12 +337,19 @@ def _folder_of(
     transform = _transform(preprocessing)
 
     def get(index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        with _reading(files[index]), Image.open(files[index]) as image:
-            return transform(image.convert("RGB")), label(files[index])
+        return transform(_opened(files[index])), label(files[index])
 
     return ItemDataset(get, len(files), name)
+
+
+def _opened(file: Path) -> Any:
+    """An image in colour, after its size was looked at."""
+    from PIL import Image
+
+    with reading(file), Image.open(file, formats=IMAGE_FORMATS) as image:
+        if 3 * image.width * image.height > LARGEST_IMAGE:
+            raise DataError(f"{file}: {image.width} x {image.height} pixels are too many")
+        return image.convert("RGB")
 
 
 def _transform(preprocessing: str | None) -> Callable[[Any], Tensor]:
@@ -414,8 +402,7 @@ def _imagenet(data_dir: Path, preprocessing: str | None) -> Dataset:
         raise DataError(f"{folder} cannot be read: {one_line(error)}") from error
 
     def get(index: int) -> tuple[Tensor, int]:
-        with _reading(Path(listed.samples[index][0])):
-            image, label, _ = listed[index]
-        return image, int(label)
+        file, label = listed.samples[index]
+        return listed.transform(_opened(Path(file))), int(label)
 
     return ItemDataset(get, len(listed), "imagenet")

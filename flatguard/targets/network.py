@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import socket
 import threading
 import urllib.parse
@@ -11,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import NoReturn
+
+from flatguard.offline import FORBIDDEN, is_offline
 
 CONNECT_SECONDS = 8.0
 
@@ -20,8 +21,8 @@ def unreachable(host: str) -> str | None:
 
     `FLATGUARD_OFFLINE=1` forbids the attempt. Behind a proxy, the proxy is what is tried.
     """
-    if os.environ.get("FLATGUARD_OFFLINE", "") not in ("", "0"):
-        return "FLATGUARD_OFFLINE forbids the network"
+    if is_offline():
+        return FORBIDDEN
     address = _address(host)
     answer: list[str | None] = []
 

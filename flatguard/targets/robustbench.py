@@ -26,6 +26,7 @@ from flatguard.errors import (
 )
 from flatguard.geometry.budget import Norm
 from flatguard.targets.network import bounded_sockets, cached_only, unreachable
+from flatguard.targets.pickles import check_pickle
 from flatguard.targets.target import Defaults, Target, make_target
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
@@ -141,6 +142,8 @@ def load(entry: Entry, model_dir: Path, allow_code: bool = False) -> Target:
     if host is None:
         for file, drive_id in zip(entry.files(model_dir), entry.drive_ids, strict=True):
             _fetch(entry, file, drive_id)
+            if not allow_code:
+                check_pickle(file)
     with _kind_errors(entry, model_dir), _code(allow_code), bounded_sockets():
         model = _load_model(entry, model_dir)
     return make_target(model, entry.name, f"RobustBench {entry}, {source}", entry.defaults())

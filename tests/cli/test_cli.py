@@ -344,7 +344,7 @@ def test_the_missing_probes_are_run(cli, files: Path) -> None:
     bare = cli(*CHECKPOINT, *PGD, "--checks", "none", "--out", "run", "--json")
     assert (bare.code, json.loads(bare.out)["verdict"]) == (3, "inconclusive")
     assert json.loads(bare.out)["check_forwards"] == 0
-    fast = cli("audit", "run", "--checks", "fast", "--json")
+    fast = cli("audit", "run", "--checks", "fast", "--allow-code", "--json")
     assert "checks fast: about" in fast.err
     assert json.loads(fast.out)["check_forwards"] > 0
     assert json.loads(fast.out)["verdict"] != "inconclusive"
@@ -363,7 +363,11 @@ BAD_AUDITS = {
     "no run": (["audit", "nowhere"], "is no run folder"),
     "a level that is none": (["audit", "run", "--checks", "thorough"], "expected one of none"),
     "a tolerance of 2": (["audit", "run", "--tolerance", "2"], "a share from 0"),
-    "other weights": (["audit", "run", "--checks", "fast"], "has other weights now"),
+    "other weights": (
+        ["audit", "run", "--checks", "fast", "--allow-code"],
+        "has other weights now",
+    ),
+    "code in the spec": (["audit", "run", "--checks", "fast"], "names code that would run here"),
     "damaged evidence": (["audit", "run"], "is damaged"),
 }
 

@@ -13,6 +13,8 @@ from flatguard.cli.app import main
 from flatguard.gate.config import published
 from flatguard.masking.checks import CHECK_NAMES
 
+EVALUATE = ("evaluate", "--config", "release.yaml", "--allow-code")
+
 
 @pytest.fixture
 def release(digits_files: Path) -> dict[str, Any]:
@@ -36,26 +38,26 @@ def write(values: dict[str, Any]) -> None:
 
 def test_what_is_typed_wins_over_the_config(release: dict[str, Any]) -> None:
     write(release)
-    assert call("evaluate", "--config", "release.yaml", "--quiet", "--out", "a") == 3
+    assert call(*EVALUATE, "--quiet", "--out", "a") == 3
     spec = flatguard.load_run("a").spec
     assert (spec.eps, spec.n_examples, spec.attack_args) == (
         "0.1", 100, {"steps": 20, "alpha": 0.02},
     )  # fmt: skip
     typed = ["--eps", "0.05", "--attack-arg", "steps=3", "--n-examples", "10", "--seed", "0"]
     write({**release, "seed": 7})
-    assert call("evaluate", "--config", "release.yaml", *typed, "--quiet", "--out", "b") == 3
+    assert call(*EVALUATE, *typed, "--quiet", "--out", "b") == 3
     spec = flatguard.load_run("b").spec
     assert (spec.eps, spec.n_examples, spec.seed) == ("0.05", 10, 0)
     assert spec.attack_args == {"steps": 3, "alpha": 0.02}
     other = ["--attack", "torchattacks:FGSM"]  # the config's arguments belong to another attack
-    assert call("evaluate", "--config", "release.yaml", *other, "--quiet", "--out", "c") == 3
+    assert call(*EVALUATE, *other, "--quiet", "--out", "c") == 3
     assert flatguard.load_run("c").spec.attack_args == {}
 
 
 def test_a_gate_decides_the_exit_code(
     release: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluate = ["evaluate", "--config", "release.yaml", "--quiet"]
+    evaluate = [*EVALUATE, "--quiet"]
     write({**release, "gate": {"allow": ["inconclusive", *CHECK_NAMES]}})
     assert call(*evaluate) == 0
     assert capsys.readouterr().out.rstrip().endswith("gate of release.yaml: open")
@@ -70,7 +72,7 @@ def test_a_gate_decides_the_exit_code(
 def test_json_has_the_gate_beside_the_summary(
     release: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluate = ["evaluate", "--config", "release.yaml", "--json"]
+    evaluate = [*EVALUATE, "--json"]
     write({**release, "gate": {"allow": list(CHECK_NAMES)}})
     assert call(*evaluate) == 3
     told = json.loads(capsys.readouterr().out)
@@ -116,3 +118,16 @@ def test_configs(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("configs", "--schema") == 0
     assert json.loads(capsys.readouterr().out)["title"] == "A config of flatguard"
     assert call("configs", "relese") == 2
+
+
+def test_a_config_runs_no_code(release: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """An architecture in a config from elsewhere waits for a word of the user's."""
+    Path("evil.py").write_text("open('victim', 'w')\n")
+    for named in ({"arch": "evil.py:net"}, {"arch": "evil:net"}, {"allow_code": True}):
+        write({**release, **named})
+        assert call("evaluate", "--config", "release.yaml") == 2
+        assert "release.yaml names code that would run here" in capsys.readouterr().err
+    assert not Path("victim").exists()
+    write(release)
+    typed = ["--arch", release["arch"], "--attack-arg", "steps=1", "--quiet"]
+    assert call("evaluate", "--config", "release.yaml", *typed) == 3

@@ -36,6 +36,12 @@ def test_against_the_trajectory(run: Run) -> None:
         assert row["flip"] == wrong.argmax() if wrong.any() else np.isnan(row["flip"])
 
 
+def test_a_width_that_is_not_known_is_missing(run: Run) -> None:
+    widths = basins_of(run, 0.05).width_quartiles
+    assert all(width is not None and width > 0 for width in widths)
+    assert basins_of(run, 1e9).width_quartiles == (None, None, None)
+
+
 def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as caught:
         main([*arguments])

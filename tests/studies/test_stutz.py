@@ -139,10 +139,14 @@ def test_a_landscape_is_kept_and_shown(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(bench / "out" / "at-s0-epoch-2", run)
-    seen = []
+    seen, command = [], ["geometry", "landscape", str(run)]
+    with pytest.raises(SystemExit) as caught:
+        main(command)
+    assert caught.value.code == 2
+    assert "--allow-code" in capsys.readouterr().err  # the run names an architecture's code
     for _ in range(2):
         with pytest.raises(SystemExit) as caught:
-            main(["geometry", "landscape", str(run), "--directions", "2", "--steps", "2", "--json"])
+            main([*command, "--directions", "2", "--steps", "2", "--json", "--allow-code"])
         assert caught.value.code == 0
         seen.append(json.loads(capsys.readouterr().out))
     assert seen[0] == seen[1]

@@ -1,5 +1,7 @@
 """Data sets: every source gives the same bits, and bad ones are refused by name and number."""
 
+import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 
 from flatguard.errors import DataError, EnvironmentProblem
+from flatguard.targets import array_files
 from flatguard.targets.datasets import (
     ArrayDataset,
     Batch,
@@ -202,6 +205,54 @@ def test_a_benchmark_that_is_not_here(name: str, place: str, tmp_path: Path) -> 
         load_dataset(name, data_dir=tmp_path / "data")
     assert "--data-dir" in str(caught.value)
     assert not (tmp_path / "data").exists()
+
+
+def test_an_archive_that_unpacks_to_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy would take all of it before it saw that the shape does not fit."""
+    monkeypatch.setattr(array_files, "FREE", 1 << 20)
+    file = tmp_path / "bomb.npz"
+    np.savez_compressed(file, images=np.zeros((1000, 3, 64, 64), np.float32), labels=np.zeros(1000))
+    assert file.stat().st_size < 100_000
+    with pytest.raises(DataError, match=r"would unpack to 0\.0 GiB, over 100 times its size"):
+        load_dataset(str(file))
+
+
+def folder_of(content: bytes, name: str = "a.png") -> str:
+    Path("images/cat").mkdir(parents=True)
+    Path("images/cat", name).write_bytes(content)
+    return "images"
+
+
+def test_a_picture_that_runs_a_program() -> None:
+    """Pillow hands PostScript to Ghostscript, whatever the file's name is."""
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(DataError, match=r"a\.png is damaged"):
+        load_dataset(folder_of(script)).block(0, 1)
+
+
+def test_a_picture_of_more_pixels_than_memory() -> None:
+    stream = io.BytesIO()
+    Image.new("1", (9_000, 9_000)).save(stream, "PNG")
+    assert len(stream.getvalue()) < 300_000
+    with pytest.raises(DataError, match="9000 x 9000 pixels are too many"):
+        load_dataset(folder_of(stream.getvalue())).block(0, 1)
+
+
+def test_a_pipe_among_pictures() -> None:
+    load_dataset(folder_of(b""))
+    os.mkfifo("images/cat/b.png")
+    assert len(load_dataset("images")) == 1
+
+
+def test_images_that_are_too_large_and_labels_that_are_too_long() -> None:
+    huge = torch.zeros(1).expand(2, 3, 100_000, 100_000)  # one number in memory
+    torch.save({"images": huge, "labels": torch.arange(2)}, "d.pt")
+    with pytest.raises(DataError, match="too large"):
+        load_dataset("d.pt")
+    Path("images", "1" * 30).mkdir(parents=True)
+    Path("images", "1" * 30, "a.png").write_bytes(b"")
+    with pytest.raises(DataError, match="named by a label"):
+        load_dataset("images")
 
 
 def test_a_subset_serves_in_the_order_that_is_asked() -> None:

@@ -45,13 +45,13 @@ def _still_inside(found: Basins) -> Figure:
         _curve(found.table[~survived], "fell", "fell"),
         _curve(found.table[survived], "survived", "survived"),
     ]
-    left = int(found.table["left"].sum())
+    left, median = int(found.table["left"].sum()), found.width_quartiles[1]
+    width = "most were never left" if median is None else f"the median width is {number(median)}"
     return line_chart(
         Words(
             "basins",
             "How wide the basins are",
-            f"{left:,} of {counted(len(found.table), 'sample')} left their basin; the median "
-            f"width is {number(float(found.table['width'].median()))}.",
+            f"{left:,} of {counted(len(found.table), 'sample')} left their basin; {width}.",
             f"The share of samples whose loss is nowhere seen to rise by more than "
             f"{found.epsilon:g} within a distance: what the attack leaves (δ, ε)-robust (Walter et "
             "al. 2026, Definition 5). An attack refutes robustness and never proves it.",
@@ -104,10 +104,10 @@ def _by_kappa(found: Basins, quarters: pd.DataFrame) -> Figure:
             "basin-kappa",
             "Flatness at the clean image and the basin's width",
             f"Of width and clean log κ, {said}.",
-            f"Median width in each quarter of the samples by clean log κ; whiskers are 95% "
-            f"intervals of the medians. {said[0].upper() + said[1:]}: flat images have wide "
-            "basins where it is well below 0. A basin is local: it ends, and says nothing of what "
-            "lies beyond.",
+            "Median width in each quarter of the samples by clean log κ, a basin that was never "
+            "left with its whole path; whiskers are 95% intervals of the medians. "
+            f"{said[0].upper() + said[1:]}: flat images have wide basins where it "
+            "is well below 0. A basin is local: it ends, and says nothing of what lies beyond.",
         ),
         Axis("log κ, clean"),
         Axis(f"width in {NORMS[found.distance]}"),
@@ -145,7 +145,7 @@ def _data(found: Basins) -> dict[str, object]:
         "distance": found.distance,
         "samples": len(found.table),
         "left": int(found.table["left"].sum()),
-        "width_quartiles": [float(q) for q in found.table["width"].quantile([0.25, 0.5, 0.75])],
+        "width_quartiles": list(found.width_quartiles),
         "epsilon_star": found.epsilon_star,
         "width_and_log_kappa": None
         if rho is None

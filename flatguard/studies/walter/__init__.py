@@ -122,7 +122,7 @@ FIG14 = replace(
     reference="Figure 14",
     claim="Layers before the head show the same peak and valley.",
     run=layers_of,
-    samples=4,
+    samples=8,
 )
 TABLE1 = Study(
     "walter-table1",

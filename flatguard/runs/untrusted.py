@@ -1,0 +1,162 @@
+"""Reads the files of a run folder, which anybody may have written.
+
+A file is read only where it is a plain one: no link, which could lead out of the folder, and no
+pipe, which could keep its reader waiting. What it takes in memory is bounded before it is read: a
+table of a few kilobytes may unpack to terabytes.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from flatguard.errors import RunFolderError
+
+MEBIBYTE = 1 << 20
+LARGEST_TEXT = 32 * MEBIBYTE
+"""Bytes of a JSON file: a manifest of 300,000 blocks."""
+
+LARGEST_FILE = 4096 * MEBIBYTE
+"""Bytes of a table, or of a block's images."""
+
+FREE, RATIO = 1024 * MEBIBYTE, 500
+"""A run's tables may unpack to a GiB and 500 times their bytes; the most seen is 82 times."""
+
+PIECE = 1 << 16
+"""Rows that are read at once."""
+
+
+def is_plain_folder(folder: Path) -> bool:
+    """Whether a folder is there.
+
+    Raises:
+        RunFolderError: it is something else.
+    """
+    kind = _kind(folder)
+    if kind is None or stat.S_ISDIR(kind):
+        return kind is not None
+    what = "a link" if stat.S_ISLNK(kind) else "no folder"
+    raise RunFolderError(f"{folder} is {what}; a run folder holds plain files and folders only")
+
+
+def is_plain_file(file: Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        RunFolderError: it is something else, such as a link.
+    """
+    kind = _kind(file)
+    if kind is None or stat.S_ISREG(kind):
+        return kind is not None
+    what = "a link" if stat.S_ISLNK(kind) else "no plain file"
+    raise RunFolderError(f"{file} is {what}; a run folder holds plain files and folders only")
+
+
+def _kind(path: Path) -> int | None:
+    try:
+        return path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def check_file(file: Path, most: int = LARGEST_FILE) -> int:
+    """The bytes that a plain file takes on the disk.
+
+    Raises:
+        RunFolderError: it is missing, something else, or larger than `most`.
+    """
+    if not is_plain_file(file):
+        raise RunFolderError(f"{file} is missing")
+    found = file.stat()
+    if found.st_size > most:
+        raise RunFolderError(
+            f"{file} is damaged: expected at most {most // MEBIBYTE:,} MiB, got "
+            f"{found.st_size / MEBIBYTE:,.1f} MiB"
+        )
+    # A file with holes says that it is larger than it is.
+    return min(found.st_size, 512 * getattr(found, "st_blocks", found.st_size))
+
+
+def read_text(file: Path) -> str:
+    """A JSON file's text."""
+    check_file(file, LARGEST_TEXT)
+    return file.read_text("utf-8")
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """A safetensors file; it takes as much memory as it is long."""
+    from safetensors.torch import load_file
+
+    check_file(file)
+    tensors: dict[str, Tensor] = load_file(file)
+    return tensors
+
+
+class Room:
+    """What the tables of one run may take in memory, all together.
+
+    One by one, a thousand small files could unpack to a gigabyte each.
+    """
+
+    def __init__(self) -> None:
+        self._most, self._taken = FREE, 0
+
+    def read(self, file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """A Parquet file of numbers and words.
+
+        It is read in pieces, so that one which unpacks to too much is refused before it has. Words
+        are read once each, however often they stand there.
+
+        Args:
+            file: of the run folder.
+            columns: only these.
+
+        Raises:
+            RunFolderError: it holds other kinds of columns, or too much.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._most += RATIO * check_file(file)
+        with pq.ParquetFile(file) as opened:
+            schema = opened.schema_arrow
+            self._check(file, 8 * opened.metadata.num_rows * len(columns or schema.names))
+        words = [field.name for field in schema if _is_word(field.type)]
+        for field in schema:
+            if field.name not in words and not _is_number(field.type):
+                raise RunFolderError(f"{file} is damaged: column {field.name} is of {field.type}")
+        pieces = []
+        with pq.ParquetFile(file, read_dictionary=words) as opened:
+            for piece in opened.iter_batches(PIECE, columns=columns):
+                pieces.append(piece)
+                self._check(file, piece.nbytes)
+                self._taken += piece.nbytes
+            whole = pa.Table.from_batches(pieces, None if pieces else schema)
+        table = whole.to_pandas()
+        kept = table if columns is None else table[list(columns)]
+        plain: pd.DataFrame = kept.astype({n: object for n in words if n in kept.columns})
+        return plain
+
+    def _check(self, file: Path, needed: int) -> None:
+        if self._taken + needed > self._most:
+            raise RunFolderError(
+                f"{file} is damaged: it would unpack to more than {needed / MEBIBYTE:,.0f} MiB"
+            )
+
+
+def _is_word(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    return any(is_one(kind) for is_one in kinds)

@@ -1,0 +1,79 @@
+"""Images and labels in files of arrays: `.npz`, two `.npy`, `.pt`; none of them runs code."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flatguard.errors import DataError
+from flatguard.targets.datasets import ArrayDataset, Dataset, reading
+from flatguard.targets.pickles import check_pickle
+
+IMAGE_KEYS = ("images", "x", "x_test", "data", "image")
+LABEL_KEYS = ("labels", "y", "y_test", "targets", "label")
+
+FREE, RATIO = 1 << 30, 100
+"""Bytes that an archive may unpack to, and how many times its size beyond that."""
+
+
+def load_npz(path: Path) -> Dataset:
+    """`images` and `labels` of an archive, which are unpacked as a whole."""
+    with reading(path):
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path} is damaged, or no .npz archive")
+        _check_unpacked(path)
+        archive = np.load(path, allow_pickle=False)
+        keys = archive.files
+        return ArrayDataset(
+            archive[_key(keys, IMAGE_KEYS, path)], archive[_key(keys, LABEL_KEYS, path)], path.name
+        )
+
+
+def _check_unpacked(path: Path) -> None:
+    """NumPy reads no more of an entry than the archive says it has."""
+    with zipfile.ZipFile(path) as archive:
+        needed = sum(entry.file_size for entry in archive.infolist())
+    if needed > FREE + RATIO * path.stat().st_size:
+        raise DataError(
+            f"{path} would unpack to {needed / 2**30:,.1f} GiB, over {RATIO} times its size; give "
+            "images.npy,labels.npy, which are read block by block"
+        )
+
+
+def load_npy_pair(name: str) -> Dataset:
+    """`images.npy,labels.npy`, memory-mapped."""
+    parts = [Path(part) for part in name.split(",")]
+    if len(parts) != 2 or any(part.suffix != ".npy" for part in parts):
+        raise DataError(f"--dataset: expected images.npy,labels.npy, got {name!r}")
+    arrays = []
+    for part in parts:
+        with reading(part):
+            arrays.append(np.load(part, mmap_mode="r", allow_pickle=False))
+    return ArrayDataset(arrays[0], arrays[1], parts[0].name)
+
+
+def load_pt(path: Path) -> Dataset:
+    """A pair, or a dict, of tensors."""
+    with reading(path):
+        check_pickle(path)
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if isinstance(held, Mapping):
+            keys = [str(key) for key in held]
+            images = held[_key(keys, IMAGE_KEYS, path)]
+            labels = held[_key(keys, LABEL_KEYS, path)]
+        elif isinstance(held, (tuple, list)) and len(held) == 2:
+            images, labels = held
+        else:
+            raise DataError(f"{path}: expected a dict or a pair of images and labels")
+        return ArrayDataset(images, labels, path.name)
+
+
+def _key(keys: list[str], wanted: tuple[str, ...], path: Path) -> str:
+    for key in wanted:
+        if key in keys:
+            return key
+    raise DataError(f"{path}: expected an array named {' or '.join(wanted[:3])}, got {keys}")

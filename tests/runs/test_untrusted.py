@@ -1,0 +1,304 @@
+"""Run folders that somebody else wrote: they stay in their folder, stay small, and run nothing."""
+
+import json
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.reports import SMALL
+
+import flatguard
+from benchmarks.fuzz.loaders import TINY, _sign
+from benchmarks.synthetic import make_run
+from flatguard.cli.app import main
+from flatguard.errors import RunFolderError, UntrustedCodeError
+from flatguard.reporting.draw import draw_report
+from flatguard.runs import untrusted
+from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
+from flatguard.runs.store import Run, load_run, sha256
+
+BLOCK = Path("run/evidence/blocks/00000")
+MANIFEST = Path("run/evidence/manifest.json")
+
+
+@pytest.fixture
+def run() -> Run:
+    made = make_run(Path("run"), TINY)
+    flatguard.audit(made)
+    return made
+
+
+def change(file: Path, edit: Callable[[Any], object]) -> None:
+    content = json.loads(file.read_text("utf-8"))
+    edit(content)
+    file.write_text(json.dumps(content), "utf-8")
+
+
+def refused(expected: str) -> None:
+    """Judging and drawing both say so, in one line, with nothing written."""
+    before = sorted(Path("run").rglob("*"))
+    for work in (flatguard.audit, lambda path: draw_report(load_run(path))):
+        with pytest.raises(RunFolderError, match=expected) as caught:
+            work("run")
+        assert len(str(caught.value).splitlines()) == 1
+    assert sorted(Path("run").rglob("*")) == before
+
+
+def test_the_small_run_is_fine(run: Run) -> None:
+    assert flatguard.audit("run").findings
+    assert draw_report(load_run("run")).html.is_file()
+
+
+@pytest.mark.parametrize("name", ["../../../secret", "/etc/passwd", "a/b", "..", "", "a\n"])
+def test_a_checksum_of_a_file_elsewhere(run: Run, name: str) -> None:
+    change(BLOCK / "block.json", lambda facts: facts["files"].update({name: "0" * 64}))
+    refused(r"block\.json is damaged: files")
+
+
+def test_a_probe_that_is_elsewhere(run: Run) -> None:
+    file = Path("run/evidence/probes/twins/probe.json")
+    change(file, lambda facts: facts.update(name="../../../elsewhere"))
+    refused(r"probe\.json is damaged: name")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "evidence", "evidence/blocks", "evidence/blocks/00000", "evidence/blocks/00000/block.json",
+        "evidence/blocks/00000/samples.parquet", "evidence/probes", "evidence/probes/twins",
+        "evidence/probes/twins/attempts.parquet", "evidence/manifest.json",
+        "evidence/blocks/00001/adversarial.safetensors",
+    ],
+)  # fmt: skip
+def test_links_are_not_followed(run: Run, place: str) -> None:
+    """Not even to the very same content."""
+    inside, outside = Path("run") / place, Path("elsewhere")
+    inside.rename(outside)
+    inside.symlink_to(outside.resolve())
+    refused(r"is a link; a run folder holds plain files")
+
+
+def test_a_pipe_keeps_nobody_waiting(run: Run) -> None:
+    for name in ("block.json", "samples.parquet"):
+        whole = (BLOCK / name).read_bytes()
+        (BLOCK / name).unlink()
+        os.mkfifo(BLOCK / name)
+        refused(r"is no plain file")
+        (BLOCK / name).unlink()
+        (BLOCK / name).write_bytes(whole)
+
+
+def test_a_link_where_a_file_will_be_written(run: Run) -> None:
+    """What is written goes through no link that lay there already."""
+    victim = Path("victim")
+    victim.write_text("precious")
+    for name in (f".verdict.json.{os.getpid()}", "summary.json", "report.html"):
+        Path("run", name).unlink(missing_ok=True)
+        Path("run", name).symlink_to(victim.resolve())
+    flatguard.audit("run")
+    assert victim.read_text() == "precious"
+    assert not Path("run/report.html").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "blocks/00000/block.json"])
+def test_a_file_of_a_gigabyte_of_nothing(run: Run, name: str) -> None:
+    with (Path("run/evidence") / name).open("r+b") as stream:
+        stream.truncate(1 << 30)
+    refused("expected at most 32 MiB, got 1,024.0 MiB")
+
+
+def bomb(file: Path, rows: int, columns: dict[str, Any]) -> None:
+    """Rows that are all the same: a few bytes in a file."""
+    cells = pa.table({name: [value] for name, value in columns.items()})
+    table = cells.take(pa.array(np.zeros(min(rows, 10_000_000), np.int32)))
+    with pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
+        for _ in range(rows // len(table)):
+            writer.write_table(table, row_group_size=len(table))
+
+
+def test_a_table_that_unpacks_to_gigabytes(run: Run) -> None:
+    """1.5 GiB in less than 1 MB are refused from their footer, before a row is read."""
+    bomb(BLOCK / "samples.parquet", 200_000_000, {"sample": 1})
+    _sign(BLOCK)
+    assert (BLOCK / "samples.parquet").stat().st_size < 1_000_000
+    refused("it would unpack to more than 1,526 MiB")
+
+
+def test_words_that_repeat_cost_nothing(tmp_path: Path) -> None:
+    """A megabyte of text in a million rows would be a terabyte."""
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), ["x" * (1 << 20)])
+    pq.write_table(pa.table({"attempt": words}), tmp_path / "t.parquet", store_schema=False)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    table = untrusted.Room().read(tmp_path / "t.parquet")
+    assert len(table) == 1_000_000
+    assert len({id(word) for word in table["attempt"]}) == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_all_tables_of_a_run_share_one_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(untrusted, "FREE", 20 << 20)
+    monkeypatch.setattr(untrusted, "RATIO", 1)
+    bomb(tmp_path / "t.parquet", 1_000_000, {"sample": 1})
+    room = untrusted.Room()
+    assert len(room.read(tmp_path / "t.parquet")) == len(room.read(tmp_path / "t.parquet"))
+    with pytest.raises(RunFolderError, match="it would unpack"):
+        room.read(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([[1]] * 2), pa.array([b"x"] * 2), pa.array([{"a": 1}] * 2)]
+)
+def test_columns_that_are_no_numbers_or_words(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"a": column}), tmp_path / "t.parquet")
+    with pytest.raises(RunFolderError, match="column a is of"):
+        untrusted.Room().read(tmp_path / "t.parquet")
+
+
+MANIFESTS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "no budget": (lambda m: m["spec"].update(norm=None), "its spec has no norm"),
+    "no blocks": (lambda m: m.update(blocks=[]), "it has no blocks"),
+    "a gap": (lambda m: m["blocks"][1].update(start=3), "block 1 does not follow"),
+    "twice the same": (lambda m: m["blocks"][1].update(index=0), "block 1 does not follow"),
+    "backwards": (lambda m: m["blocks"][0].update(stop=0), "block 0 does not follow"),
+    "no classes": (lambda m: m["target"].update(num_classes=0), "target.num_classes"),
+    "a device of nothing": (lambda m: m.update(device={}), "its device has no type"),
+    "an endless number": (lambda m: m["blocks"][0].update(seed=10**300), "blocks.0.seed"),
+    "a path for a norm": (lambda m: m["spec"].update(norm="../x"), "spec.norm"),
+}
+
+
+@pytest.mark.parametrize("case", MANIFESTS)
+def test_manifests_that_no_run_has(case: str, run: Run) -> None:
+    edit, expected = MANIFESTS[case]
+    change(MANIFEST, edit)
+    refused(f"manifest.json is damaged: .*{expected}")
+
+
+BLOCKS: dict[str, Callable[[Any], object]] = {
+    "another plan": lambda facts: facts["plan"].update(start=2, stop=4, index=1),
+    "no checksum of its samples": lambda facts: facts["files"].pop("samples.parquet"),
+    "no checksums": lambda facts: facts.update(files={}),
+}
+
+
+@pytest.mark.parametrize("case", BLOCKS)
+def test_blocks_of_another_run(case: str, run: Run) -> None:
+    change(BLOCK / "block.json", BLOCKS[case])
+    refused("is not of this run's block")
+
+
+TABLES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "a column is missing": (lambda t: t.drop(columns="robust"), "it has no column robust"),
+    "words for numbers": (lambda t: t.assign(clean_loss="much"), "column clean_loss is of"),
+    "numbers for truths": (lambda t: t.assign(robust=0.5), "column robust is of float64"),
+    "other samples": (lambda t: t.assign(sample=t["sample"] + 1), "expected samples 0 to 1"),
+    "one sample twice": (lambda t: t.assign(sample=0), "expected samples 0 to 1"),
+    "too few": (lambda t: t.iloc[:1], "expected samples 0 to 1"),
+    "a sample of half": (lambda t: t.assign(sample=[0.0, 0.5]), "column sample is of float64"),
+    "a label below nought": (lambda t: t.assign(label=-1), "a label is negative"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_tables_of_something_else(case: str, run: Run) -> None:
+    edit, expected = TABLES[case]
+    file = BLOCK / "samples.parquet"
+    edit(pd.read_parquet(file)).to_parquet(file, index=False)
+    _sign(BLOCK)
+    refused(f"samples.parquet is damaged: {expected}")
+
+
+def test_a_trajectory_of_something_else(run: Run) -> None:
+    file = BLOCK / "trajectory.parquet"
+    whole = pd.read_parquet(file)
+    for changed in (whole.assign(sample=99), whole.assign(assigned_by=9), whole[["sample"]]):
+        changed.to_parquet(file, index=False)
+        with pytest.raises(RunFolderError, match=r"trajectory\.parquet is damaged"):
+            _ = load_run("run").trajectory
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(2, 3, 9, 4), torch.zeros(5), torch.zeros(2, 3, 4, 4).bfloat16()]
+)
+def test_images_of_something_else(run: Run, images: torch.Tensor) -> None:
+    save_file({"adversarial": images}, BLOCK / "adversarial.safetensors")
+    with pytest.raises(RunFolderError, match=r"adversarial\.safetensors is damaged"):
+        load_run("run").adversarial_sha256()
+
+
+def test_a_probe_about_other_samples(run: Run) -> None:
+    folder = Path("run/evidence/probes/determinism")
+    table = pd.read_parquet(folder / "repeated.parquet").assign(sample=99)
+    table.to_parquet(folder / "repeated.parquet", index=False)
+    save_file({"sample": torch.tensor([99]), "images": torch.zeros(1, 3, 4, 4)}, folder / "f")
+    (folder / "f").rename(folder / "fooled.safetensors")
+    digest = sha256(folder / "repeated.parquet")
+    change(folder / "probe.json", lambda facts: facts["files"].update({"repeated.parquet": digest}))
+    opened = load_run("run")
+    with pytest.raises(RunFolderError, match="a sample that the run does not have"):
+        load_tables(opened, load_probes(opened)["determinism"])
+    with pytest.raises(RunFolderError, match="not about samples of this run"):
+        load_fooled(opened, "determinism")
+
+
+@pytest.mark.parametrize("facts", [{"queries": "many"}, {"met": [1]}, {"refused": 3}])
+def test_facts_of_the_wrong_kind(run: Run, facts: dict[str, object]) -> None:
+    file = Path("run/evidence/probes/twins/probe.json")
+    change(file, lambda content: content["facts"].update(facts))
+    refused("probe.json is damaged: facts")
+
+
+@pytest.mark.parametrize(
+    "edit", [{"clean_interval": 3}, {"seconds": "long"}, {"clean_accuracy": 7.0}, {"warnings": 1}]
+)
+def test_a_summary_of_the_wrong_kind(run: Run, edit: dict[str, object]) -> None:
+    """It is derived: a report refuses it, judging writes it anew."""
+    change(Path("run/summary.json"), lambda summary: summary.update(edit))
+    with pytest.raises(RunFolderError, match="flatguard audit run writes it anew"):
+        draw_report(load_run("run"))
+    flatguard.audit("run")
+    draw_report(load_run("run"))
+
+
+@pytest.mark.parametrize("spec", [{"arch": "evil.py:net"}, {"allow_code": True}])
+def test_a_run_folder_runs_no_code(run: Run, spec: dict[str, object]) -> None:
+    """Probes load the model that the folder names; what runs code waits for a word."""
+    Path("evil.py").write_text("open('victim', 'w')\n")
+    change(MANIFEST, lambda manifest: manifest["spec"].update(spec))
+    for probe in Path("run/evidence/probes").iterdir():
+        change(probe / "probe.json", lambda facts: facts.update(run_sha256=sha256(MANIFEST)))
+    with pytest.raises(UntrustedCodeError, match=r"names code that would run here \(.*allow-code"):
+        flatguard.audit("run", checks="fast")
+    assert not Path("victim").exists()
+    assert flatguard.audit("run").findings  # reading needs no code
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e"
+
+
+def test_a_terminal_is_shown_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names, warnings and errors of a run folder are printed with what they hide made visible."""
+    make_run(Path("run"), SMALL)
+    change(BLOCK / "block.json", lambda facts: facts.update(warnings=[HOSTILE]))
+    with pytest.raises(SystemExit):
+        main(["audit", "run"])
+    shown = capsys.readouterr()
+    assert "warning: torchattacks:PGD: \\u001b]0;owned\\u0007\\u001b[2J\\u202e" in shown.out
+    change(MANIFEST, lambda manifest: manifest.update({HOSTILE: 1}))
+    with pytest.raises(SystemExit, match="2"):
+        main(["audit", "run"])
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1
+    assert "\\u001b[2J" in told.err
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown.out + shown.err + told.err)
