@@ -265,8 +265,8 @@ def _made_sure(target: Target, images: torch.Tensor, labels: torch.Tensor) -> It
         np.flatnonzero(fell), 0,
     )  # fmt: skip
     yield (
-        f"Attacked at × {SHARPER:g} itself, PGD-10 makes {len(after)} successful examples of "
-        f"{int(right.sum())} images; log κ, two-sided, finds them with AUROC "
+        f"Attacked at × {SHARPER:g} itself, PGD-10 fools it on {len(after)} of "
+        f"{int(right.sum())} images; log κ, two-sided, finds those with AUROC "
         f"{_area(found)}."
     )
 
