@@ -18,14 +18,15 @@ from typing import Any
 import torch
 
 from benchmarks.reproduction_page import page
-from flatguard.errors import FlatguardError
+from flatguard.errors import FlatguardError, UsageError
 from flatguard.studies import STUDIES, find_study
-from flatguard.studies.reproduce import Result, reproduce
+from flatguard.studies.reproduce import Result, reproduce, reproduce_from_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "reproduction"
 PAGE = ROOT / "docs" / "reproduction.md"
 ARCHITECTURES = ROOT / "tests" / "support" / "architectures.py"
+TRAINED = ROOT / "benchmarks" / "robust_training" / "cache"
 IMAGES = "cifar10_test_first1000.npz"
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CERTIFIED = (0.485, 0.456, 0.406), (0.225, 0.225, 0.225)
@@ -53,16 +54,25 @@ DEMO = "demo"
 
 @dataclass(frozen=True)
 class Piece:
-    """A study, the models that it runs on here, and on how many samples."""
+    """A study, the models or runs that it looks at here, and on how many samples.
+
+    Attributes:
+        study: its name.
+        models: by their names in `REAL`.
+        samples: None is the study's own number.
+        runs: a pattern of run folders that `make robust-training` leaves.
+    """
 
     study: str
     models: tuple[str, ...] = ()
     samples: int | None = None
+    runs: str = ""
 
     @property
     def file(self) -> Path:
         """Where its result is kept."""
-        return KEPT / ("-".join([self.study, *self.models[:1]]) + ".json")
+        of_runs = [self.runs.partition("/")[0]] if self.runs else []
+        return KEPT / ("-".join([self.study, *self.models[:1], *of_runs]) + ".json")
 
 
 PIECES: tuple[Piece, ...] = (
@@ -82,6 +92,15 @@ PIECES: tuple[Piece, ...] = (
     Piece("walter-lemma10", ("cnn_wide_certified",), 200),
     Piece("walter-lemma11", ("resnet20",), 200),
     Piece("walter-lemma12", ("resnet20",), 200),
+    Piece("stutz-fig1", runs="last/*"),
+    Piece("stutz-fig2", runs="epochs/at-*"),
+    Piece("stutz-fig4", ("resnet20_rsfgsm",), 4),
+    Piece("stutz-fig4", ("cnn_a_pgd",)),
+    Piece("stutz-fig5", runs="epochs/*"),
+    Piece("stutz-fig6", runs="last/*"),
+    Piece("stutz-fig7", runs="last/*"),
+    Piece("stutz-table1", runs="last/*"),
+    Piece("stutz-table1", runs="epochs/*"),
 )
 
 
@@ -91,7 +110,8 @@ def main() -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     wanted = [piece for piece in PIECES if chosen(piece, options.only)]
     for number, piece in enumerate([] if options.draw else wanted, start=1):
-        said = f"[{number}/{len(wanted)}] {piece.study} on {', '.join(piece.models) or 'no model'}"
+        where = piece.runs or ", ".join(piece.models) or "no model"
+        said = f"[{number}/{len(wanted)}] {piece.study} on {where}"
         if piece.file.is_file() and not options.fresh:
             print(f"{said}: kept")
             continue
@@ -146,6 +166,8 @@ def chosen(piece: Piece, substrings: str) -> bool:
 def run(piece: Piece) -> Result:
     """One study on its models; the first model's data."""
     find_study(piece.study)
+    if piece.runs:
+        return reproduce_from_runs(piece.study, trained(piece.runs))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     data = None if not real_images().is_file() else str(real_images())
     targets = [target(name) for name in piece.models]
@@ -168,6 +190,18 @@ def target(name: str) -> Any:
     )
     # The page is for all machines, and names no folder of this one.
     return replace(found, source=f"{known.file}.safetensors, {known.factory}")
+
+
+def trained(pattern: str) -> list[Path]:
+    """Runs of the networks that were trained here.
+
+    Raises:
+        UsageError: there are none.
+    """
+    found = sorted(path.parent for path in TRAINED.glob(f"{pattern}/evidence"))
+    if not found:
+        raise UsageError("no network was trained and measured here; `make robust-training` does it")
+    return found
 
 
 def real_folder() -> Path:

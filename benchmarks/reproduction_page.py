@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
 from flatguard.studies.reproduce import Result
 from flatguard.studies.study import PAPERS, Study
+
+NAMED = 3
+"""More models are counted, not named."""
 
 HEAD = """# Both papers, claim by claim
 
@@ -48,7 +52,17 @@ def _table(results: Sequence[Result]) -> list[str]:
 
 
 def _models(result: Result) -> str:
+    if len(result.models) > NAMED:
+        return f"{len(result.models)} checkpoints"
     return ", ".join(model.name for model in result.models) or "none needed"
+
+
+def _weights(result: Result) -> str:
+    """Of each model; of many, one hash over theirs."""
+    hashes = [model.weights_sha256 for model in result.models]
+    if len(hashes) > NAMED:
+        return f"{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]} over all"
+    return ", ".join(one[:12] for one in hashes)
 
 
 def _notes(results: Sequence[Result]) -> list[str]:
@@ -83,10 +97,10 @@ def _grounds(results: Sequence[Result]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        shown, weights = result.shown, [model.weights_sha256[:12] for model in result.models]
+        shown = result.shown
         if shown is not None:
             cells = [
-                f"`{result.study}`", shown.protocol, _models(result), ", ".join(weights),
+                f"`{result.study}`", shown.protocol, _models(result), _weights(result),
                 f"{shown.data} {shown.sha256[:12]}", str(shown.samples), str(shown.seed),
                 f"{result.seconds:.0f}",
             ]  # fmt: skip

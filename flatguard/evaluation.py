@@ -196,7 +196,7 @@ def audit(
             raise UsageError(f"{run.path} is incomplete; probes need all of its blocks")
         if model is None and not allow_code:
             run.spec.refuse_code(str(run.path))
-        loaded = _loaded_again(run, model, data)
+        loaded = loaded_again(run, model, data)
         others = _surrogates(surrogates, level, loaded)
         probe(loaded, run, level, others, observer or Silent())
     verdict = _derive(run, tolerance, _seconds(run), opened)
@@ -259,9 +259,16 @@ def _surrogates(named: Sequence[str | Target], checks: Checks, resolved: job.Job
     return [s for s in found if s.weights_sha256 != resolved.target.weights_sha256]
 
 
-def _loaded_again(
-    run: store.Run, model: nn.Module | Target | None, data: tuple[Tensor, Tensor] | None
+def loaded_again(
+    run: store.Run,
+    model: nn.Module | Target | None = None,
+    data: tuple[Tensor, Tensor] | None = None,
 ) -> job.Job:
+    """What a run was made of, loaded again.
+
+    Raises:
+        UsageError: its weights or its images are others now, or came from Python and are not given.
+    """
     facts = run.manifest.target
     if model is None and facts.source == FROM_PYTHON:
         raise UsageError(

@@ -28,6 +28,10 @@ def command(
         str | None, typer.Argument(metavar="NAME", help="Such as walter-fig13 or stutz-table1.")
     ] = None,
     model: Models = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(help="Runs of `geometry robust-flatness`, or a folder of them; repeated."),
+    ] = None,
     dataset: evaluate.DatasetName = None,
     data_dir: evaluate.DataDir = Path("data"),
     n_examples: Annotated[
@@ -61,29 +65,34 @@ def command(
     if name is None:
         raise UsageError("expected a study's name; `flatguard reproduce --list` names them all")
     from flatguard.cli.progress import Watcher
-    from flatguard.studies.reproduce import reproduce
+    from flatguard.studies.reproduce import reproduce, reproduce_from_runs
 
+    if runs and model:
+        raise UsageError("--runs were measured already: name them or --model, not both")
     # What a user's model or architecture prints must not stand before the one JSON object.
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
-        result = reproduce(
-            name,
-            model or [],
-            data=dataset,
-            observer=watcher,
-            n_examples=n_examples,
-            data_dir=data_dir,
-            threat_model=threat_model,
-            model_dir=model_dir,
-            arch=arch,
-            mean=evaluate.numbers("--mean", mean),
-            std=evaluate.numbers("--std", std),
-            head=head,
-            allow_code=allow_code,
-            batch_size=batch_size,
-            device=device,
-            seed=seed,
-        )
+        if runs:
+            result = reproduce_from_runs(name, runs, observer=watcher)
+        else:
+            result = reproduce(
+                name,
+                model or [],
+                data=dataset,
+                observer=watcher,
+                n_examples=n_examples,
+                data_dir=data_dir,
+                threat_model=threat_model,
+                model_dir=model_dir,
+                arch=arch,
+                mean=evaluate.numbers("--mean", mean),
+                std=evaluate.numbers("--std", std),
+                head=head,
+                allow_code=allow_code,
+                batch_size=batch_size,
+                device=device,
+                seed=seed,
+            )
     if as_json:
         typer.echo(result.model_dump_json())
     else:

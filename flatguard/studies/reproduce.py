@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from flatguard.errors import UsageError
+from flatguard.errors import RunFolderError, UsageError
 from flatguard.evaluation import resolve
 from flatguard.job import Job
 from flatguard.observer import Observer, Silent
 from flatguard.runner import versions
+from flatguard.runs.store import EVIDENCE, Run, load_run
 from flatguard.studies import find_study
 from flatguard.studies.claim import Claim
-from flatguard.studies.study import Study, Subject
+from flatguard.studies.study import Outcome, Study, Subject
 from flatguard.targets.target import Target
 
 RESULT_FORMAT = 1
@@ -118,6 +120,53 @@ def reproduce(
     began = time.perf_counter()
     assert study.run is not None, "check_models refuses what cannot be run"
     outcome = study.run(subject)
+    facts = tuple(_facts(job) for job in subject.jobs)
+    shown = _shown(study, subject) if subject.jobs else None
+    return _result(study, outcome, facts, shown, began)
+
+
+def reproduce_from_runs(
+    name: str, folders: Sequence[str | Path], *, observer: Observer | None = None
+) -> Result:
+    """One study over checkpoints that were measured already; no model is loaded.
+
+    Args:
+        name: of a study that takes runs.
+        folders: runs, or folders of runs, as `flatguard geometry robust-flatness` leaves them.
+        observer: is told of the progress; None is silent.
+
+    Raises:
+        UsageError: no such study, or it takes no runs, or they cannot be compared.
+        RunFolderError: a folder holds no run, or one without what the study needs.
+    """
+    study, observer = find_study(name), observer or Silent()
+    if study.run is None or study.models != "runs":
+        raise UsageError(f"{study.name} takes no --runs; it looks at a --model")
+    runs = tuple(load_run(path) for folder in folders for path in _run_folders(Path(folder)))
+    alike = {(str(run.spec.budget()), run.spec.attack, run.manifest.data.sha256) for run in runs}
+    if len(alike) > 1:
+        raise UsageError(f"{study.name}: these runs differ in budget, attack or data; name others")
+    began, first = time.perf_counter(), runs[0]
+    observer.said(f"{study.name}: {study.reference}; {len(runs)} runs")
+    outcome = study.run(Subject((), len(first.samples), observer, runs))
+    shown = Shown(
+        protocol=f"{first.spec.attack} within {first.spec.budget()}",
+        data=first.manifest.data.name,
+        sha256=first.manifest.data.sha256,
+        samples=len(first.samples),
+        seed=first.spec.seed,
+        device=first.spec.device or "",
+    )
+    return _result(study, outcome, tuple(_facts_of_run(run) for run in runs), shown, began)
+
+
+def _result(
+    study: Study,
+    outcome: Outcome,
+    models: tuple[ModelFacts, ...],
+    shown: Shown | None,
+    began: float,
+) -> Result:
     return Result(
         study=study.name,
         paper=study.paper,
@@ -126,21 +175,36 @@ def reproduce(
         claims=outcome.claims,
         figures=outcome.figures,
         notes=outcome.notes,
-        models=tuple(_facts(job) for job in subject.jobs),
-        shown=_shown(study, subject) if subject.jobs else None,
+        models=models,
+        shown=shown,
         versions=versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - began, 3),
     )
 
 
+def _run_folders(folder: Path) -> list[Path]:
+    """The folder itself if it is a run, else the runs in it."""
+    if (folder / EVIDENCE).is_dir() or not folder.is_dir():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{EVIDENCE}"))
+    if not found:
+        raise RunFolderError(f"{folder} holds no runs")
+    return found
+
+
 def check_models(study: Study, given: int) -> None:
     """Refuse a study that cannot be run, or a number of models that it does not take."""
     if study.run is None:
         raise UsageError(f"{study.name} cannot be run ({study.status}): {study.why}")
-    wanted = {"one": "one --model", "many": "at least one --model", "none": "no --model"}
-    fits = {"one": given == 1, "many": given >= 1, "none": given == 0}
-    if not fits[study.models]:
+    wanted = {
+        "one": "one --model",
+        "many": "at least one --model",
+        "none": "no --model",
+        "runs": "--runs FOLDER, or at least one --model",
+    }
+    fits = {"one": given == 1, "none": given == 0}
+    if not fits.get(study.models, given >= 1):
         raise UsageError(f"{study.name}: expected {wanted[study.models]}, got {given}")
 
 
@@ -187,3 +251,10 @@ def _shown(study: Study, subject: Subject) -> Shown:
 def _facts(job: Job) -> ModelFacts:
     target = job.target
     return ModelFacts(name=target.name, source=target.source, weights_sha256=target.weights_sha256)
+
+
+def _facts_of_run(run: Run) -> ModelFacts:
+    target = run.manifest.target
+    return ModelFacts(
+        name=run.path.name, source=target.source, weights_sha256=target.weights_sha256
+    )

@@ -17,6 +17,7 @@ from flatguard.geometry.budget import Norm
 from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.runs.spec import derive_seed
+from flatguard.runs.store import Run
 from flatguard.studies.claim import Claim
 from flatguard.targets.datasets import Batch, DataHash, check_labels
 from flatguard.targets.datasets import blocks as blocks_of
@@ -35,7 +36,8 @@ Status = Literal["runs-here", "needs-checkpoint", "planned", "illustration"]
 """`runs-here`: `make reproduce` has what it needs; `needs-checkpoint`: give it one with --model;
 `planned`: no code yet; `illustration`: the figure shows no measurement."""
 
-Models = Literal["one", "many", "none"]
+Models = Literal["one", "many", "none", "runs"]
+"""`runs`: the runs of `flatguard geometry robust-flatness`, or models that are measured first."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,13 @@ class Subject:
             study takes no model.
         count: how many samples, the first ones.
         observer: is told of the progress.
+        runs: finished ones, in place of models.
     """
 
     jobs: tuple[Job, ...]
     count: int
     observer: Observer
+    runs: tuple[Run, ...] = ()
 
     @property
     def job(self) -> Job:

@@ -11,6 +11,7 @@ from flatguard.reporting.charts import Axis, Series, Words, line_chart
 from flatguard.reporting.figure import Figure, Tone
 from flatguard.reporting.material import Material
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
+from flatguard.reporting.sections.weight_space import weight_data, weight_figures, weight_sentence
 from flatguard.reporting.text import counted, number, percent
 
 MOST_CORNERS = 120
@@ -21,16 +22,20 @@ NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
 
 def _draw(material: Material) -> Drawn | NotMeasured:
-    found = material.basins
-    if not len(found.table):
+    found, of_weights = material.basins, weight_figures(material)
+    if not len(found.table) and not of_weights:
         return NotMeasured(
             "no call of the attack belongs for certain to a sample that was right when clean"
         )
+    data: dict[str, object] = {"weights": weight_data(material)}
+    if not len(found.table):
+        return Drawn(tuple(of_weights), intro=weight_sentence(material), data=data)
     figures = [_still_inside(found)]
     quarters = _quarters(found.table)
     if quarters is not None:
         figures.append(_by_kappa(found, quarters))
-    return Drawn(tuple(figures), intro=_valley(found), data=_data(found))
+    intro = f"{_valley(found)} {weight_sentence(material)}".strip()
+    return Drawn((*figures, *of_weights), intro=intro, data=_data(found) | data)
 
 
 def _still_inside(found: Basins) -> Figure:
