@@ -21,7 +21,7 @@ from flatguard.cli.app import main as flatguard
 ARCHITECTURE = "benchmarks.robust_training.train:small_net"
 SAMPLES = 200
 SHORT = ("--steps", "20", "--restarts", "2")
-"""The paper restarts ten times; what that changes here is in docs/studies/robust-training.md."""
+"""The paper restarts ten times; what that would change here was not measured."""
 
 FOLLOWED = (BASELINE.name,)
 FOLLOWED_EPOCHS = (16, 32, 40, 56, EPOCHS)
