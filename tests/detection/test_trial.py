@@ -81,9 +81,8 @@ class TestCompared:
         right = np.ones(20, dtype=bool)
         right[0] = False
         failed = np.setdiff1d(np.arange(1, 20), successful)
-        return Group(
-            Budget("Linf", 0.1), scores, scores, after, right, np.array(successful), failed
-        )
+        fell = np.array(successful, dtype=int)
+        return Group(Budget("Linf", 0.1), scores, scores, after, right, fell, failed)
 
     def test_numbers(self, panel: Panel) -> None:
         moved = np.full(20, -5.0)
