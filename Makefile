@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
 OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
-.PHONY: install adv-lib demo test browser test-browser lint bench zoo docs-attacks docs-schema docs example sample-report constraints clean
+.PHONY: install adv-lib demo test browser test-browser lint bench bench-faults zoo docs-attacks docs-schema docs example sample-report constraints clean
 
 install: $(VENV)/.installed
 
@@ -58,6 +58,10 @@ bench: install
 # Every pair of the masking zoo; ZOO="--fresh" measures its labels anew, "--only NAME" takes a few.
 zoo: install
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.masking_zoo --workers 2 --out reports/masking-zoo $(ZOO)
+
+# 200 kills at random moments; about ten minutes. FAULTS="--kills 20" is shorter.
+bench-faults: install
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.faults $(FAULTS)
 
 docs-attacks: install
 	FLATGUARD_WRITE_DOCS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/contract

@@ -23,7 +23,7 @@ KEPT = 0.1
 
 def digits() -> tuple[Tensor, Tensor]:
     """All 1,797 images in [0, 1], `(n, 1, 8, 8)`, and their labels, in one fixed random order."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     found = load_digits()
     images = torch.tensor(found.images, dtype=torch.float32)[:, None] / 16

@@ -22,6 +22,7 @@ from flatguard.cli import (
     configs,
     doctor,
     evaluate,
+    merge,
     models,
     report,
 )
@@ -40,6 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("evaluate")(evaluate.command)
+app.command("merge")(merge.command)
 app.command("audit")(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
