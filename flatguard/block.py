@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ from flatguard.recording.measure import COLUMNS, loss_columns
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.trajectory import NARROW
 from flatguard.recording.waypoints import Waypoints
-from flatguard.runs.facts import BlockFacts, BlockFailure, BlockPlan, Manifest, SampleFailure
+from flatguard.runs.facts import BlockFacts, BlockFailure, BlockPlan, SampleFailure
 from flatguard.runs.spec import derive_seed
 from flatguard.runs.store import Run
 from flatguard.runs.writing import BlockWriter
@@ -58,14 +57,8 @@ class Bench:
     """What every block of a run needs: the job, the run that it fills, and its deeper layers."""
 
     job: Job
-    path: Path
-    manifest: Manifest
+    run: Run
     layers: Sequence[Layer]
-
-    @classmethod
-    def of(cls, job: Job, path: Path, manifest: Manifest) -> Bench:
-        """With the layers that `--layers` asks for, once it is sure that they can be estimated."""
-        return cls(job, path, manifest, asked_layers(job))
 
     @classmethod
     def open(cls, run: Run, origin: Origin) -> Bench:
@@ -76,13 +69,13 @@ class Bench:
         """
         facts = run.manifest.target
         if origin.target is None and facts.source == FROM_PYTHON:
-            raise UsageError(f"{run.path}: its model came from Python; give it with model=...")
+            raise UsageError(f"{run.place}: its model came from Python; give it with model=...")
         if origin.dataset is None and run.manifest.data.name == DATA_FROM_PYTHON:
-            raise UsageError(f"{run.path}: its data came from Python; give it with data=...")
+            raise UsageError(f"{run.place}: its data came from Python; give it with data=...")
         job = resolve(run.spec, origin.target, origin.dataset)
         if job.target.weights_sha256 != facts.weights_sha256:
-            raise UsageError(f"{facts.name} has other weights now than when {run.path} was made")
-        return cls.of(job, run.path, run.manifest)
+            raise UsageError(f"{facts.name} has other weights now than when {run.place} was made")
+        return cls(job, run, asked_layers(job))
 
 
 def asked_layers(job: Job) -> list[Layer]:
@@ -124,8 +117,22 @@ def attack_block(
         RunFolderError: the folder cannot be written.
     """
     batch = _served(bench, plan)
+    try:
+        return _attacked(bench, plan, batch, max_failures, observer, allowance)
+    finally:
+        bench.run.place.push()
+
+
+def _attacked(
+    bench: Bench,
+    plan: BlockPlan,
+    batch: Batch,
+    max_failures: int,
+    observer: Observer,
+    allowance: Allowance,
+) -> tuple[SampleFailure, ...]:
     failed: dict[int, str] = {}
-    with BlockWriter(bench.path, plan.index) as writer:
+    with BlockWriter(bench.run.path, plan.index) as writer:
         while True:
             rows = np.array([i for i in range(len(batch)) if i not in failed])
             trial = _Trial(bench.job, plan, batch, rows, observer, allowance, bench.layers)
@@ -149,19 +156,21 @@ def attack_block(
         )
         for failure in failures:
             observer.said(f"sample {failure.sample} failed: {failure.error}")
-        facts = done.facts.model_copy(update={"failures": failures, "run": bench.manifest.identity})
+        facts = done.facts.model_copy(
+            update={"failures": failures, "run": bench.run.manifest.identity}
+        )
         samples, adversarial = _with_failed(done, batch, plan, rows)
         writer.commit(samples, batch.images, adversarial, facts, done.seconds, done.layers)
     return failures
 
 
 def _served(bench: Bench, plan: BlockPlan) -> Batch:
-    batch, kept = bench.job.dataset.block(plan.start, plan.stop), bench.manifest.data.blocks
+    batch, kept = bench.job.dataset.block(plan.start, plan.stop), bench.run.manifest.data.blocks
     hashes = DataHash()
     hashes.update(batch)
     if kept and kept[plan.index] != hashes.hexdigest():
         raise DataError(
-            f"{bench.manifest.data.name} serves other images now than when {bench.path} was made: "
+            f"{bench.run.manifest.data.name} serves other images now than for {bench.run.place}: "
             f"block {plan.index} differs"
         )
     return batch

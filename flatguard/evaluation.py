@@ -32,6 +32,7 @@ from flatguard.probes.plan import LEVELS, Checks, probe
 from flatguard.reporting.draw import draw_report
 from flatguard.runner import Asked, Shard, fill, plan, same_software
 from flatguard.runs import store, writing
+from flatguard.runs.place import open_place
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.spec import RunSpec, make_spec
 from flatguard.targets import load_target
@@ -68,7 +69,8 @@ def evaluate(
         attack: `apgd-ce`, `torchattacks:PGD`, `foolbox:LinfPGD`, ...
         data: a pair of images in [0, 1] and labels, or a data set's name; None means the
             model's own.
-        out: the run folder; None names a new one under `reports/`.
+        out: the run folder, or an address such as `s3://bucket/run`; None names a new one under
+            `reports/`.
         checks: how much is spent on the verdict: `fast`, `standard`, `full`, or `none`.
         surrogates: models whose adversarial examples are shown to this one, by name.
         tolerance: the overestimate that is let pass, as a share of all samples.
@@ -106,20 +108,20 @@ def evaluate(
     dataset = _dataset(data)
     spec = _spec(model, attack, data, fields)
     began = time.perf_counter()
-    path = Path(out) if out is not None else default_folder(spec)
-    writing.check_new(path)
+    place = open_place(out if out is not None else default_folder(spec))
+    writing.check_new(place)
     with computing_with(spec.threads or executor.threads):
         resolved = job.resolve(spec, target, dataset)
         others = _surrogates(surrogates, level, resolved)
         layers = asked_layers(resolved)
         _introduce(resolved, observer)
         asked = Asked(command, checks, _names(surrogates), tolerance, max_failures)
-        run = plan(resolved, path, asked, observer, allowance)
-        bench = Bench(resolved, path, run.manifest, layers)
+        run = plan(resolved, place, asked, observer, allowance)
+        bench = Bench(resolved, run, layers)
         try:
             run = fill(bench, executor, observer, allowance, part)
         except BaseException:
-            writing.drop_if_nothing_was_recorded(path)
+            writing.drop_if_nothing_was_recorded(run)
             raise
         if part is not None:
             return run
@@ -157,7 +159,7 @@ def resume(
     """
     observer, executor = observer or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
-    found = store.load_run(run.path if isinstance(run, store.Run) else run)
+    found = store.load_run(run.place if isinstance(run, store.Run) else run)
     found.verify()
     same_software(found)
     manifest, began = found.manifest, time.perf_counter()
@@ -191,6 +193,7 @@ def _finished(
         probe(resolved, run, checks, others, observer, allowance)
     _derive(run, run.manifest.tolerance, time.perf_counter() - began)
     _draw(run, observer)
+    run.place.push()
     return run
 
 
@@ -287,13 +290,14 @@ def audit(
     run.verify()
     if checks != "none":
         if not run.complete:
-            raise UsageError(f"{run.path} is incomplete; probes need all of its blocks")
+            raise UsageError(f"{run.place} is incomplete; probes need all of its blocks")
         with computing_with(run.manifest.device.get("threads", torch.get_num_threads())):
             loaded = _opened(run, model, data).job
             others = _surrogates(surrogates, level, loaded)
             probe(loaded, run, level, others, observer or Silent())
     verdict = _derive(run, tolerance, _seconds(run))
     _draw(run, observer or Silent())
+    run.place.push()
     return verdict
 
 
@@ -354,7 +358,7 @@ def _opened(
     target = None if model is None else _target(model)
     bench = Bench.open(run, job.Origin(target, _dataset(data)))
     if job.data_sha256(bench.job) != run.manifest.data.sha256:
-        raise UsageError(f"{run.manifest.data.name} serves other images now than for {run.path}")
+        raise UsageError(f"{run.manifest.data.name} serves other images now than for {run.place}")
     return bench
 
 
@@ -407,7 +411,7 @@ def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any
         "adversarial_sha256": run.adversarial_sha256(),
         "seconds": round(seconds, 3),
         "attack_seconds": round(run.seconds("attack"), 3),
-        "run": str(run.path),
+        "run": str(run.place),
     }
 
 

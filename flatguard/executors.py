@@ -29,7 +29,7 @@ from flatguard.errors import EnvironmentProblem, UsageError, one_line
 from flatguard.job import Origin
 from flatguard.observer import Observer, Silent
 from flatguard.runs.facts import BlockPlan, SampleFailure
-from flatguard.runs.store import committed, load_run
+from flatguard.runs.store import load_run
 from flatguard.runs.writing import being_attacked
 
 DEATHS = 3
@@ -77,7 +77,7 @@ class InProcess:
         """Blocks that nobody is at come first; those that somebody is at, last and backwards."""
         left = list(plans)
         while left:
-            free = (p for p in left if not being_attacked(bench.path, p.index))
+            free = (p for p in left if not being_attacked(bench.run.path, p.index))
             plan = next(free, left[-1])
             left.remove(plan)
             done = _unless_committed(bench, plan, max_failures, observer, allowance)
@@ -87,9 +87,9 @@ class InProcess:
 def _unless_committed(
     bench: Bench, plan: BlockPlan, max_failures: int, observer: Observer, allowance: Allowance
 ) -> tuple[SampleFailure, ...]:
-    if plan.index in committed(bench.path):
-        facts = [b for b in load_run(bench.path).blocks if b.plan == plan]
-        return facts[0].failures
+    if bench.run.place.has_block(plan.index):
+        done = next(b for b in load_run(bench.run.place).blocks if b.plan == plan)
+        return done.failures
     return attack_block(bench, plan, max_failures, observer, allowance)
 
 
@@ -98,7 +98,7 @@ class Parcel:
     """All that a worker needs to load a run.
 
     Attributes:
-        folder: the run's.
+        folder: the run's, or its address.
         origin: the model and data that came from Python, and have no name to load them by.
         here: the folder that relative names start from.
     """
@@ -110,7 +110,7 @@ class Parcel:
     @classmethod
     def of(cls, bench: Bench) -> Parcel:
         """The parcel of a run."""
-        return cls(str(bench.path), bench.job.origin, str(Path.cwd()))
+        return cls(str(bench.run.place), bench.job.origin, str(Path.cwd()))
 
 
 def attack_parcel(
@@ -286,7 +286,7 @@ class Ray:
         slots = ray.cluster_resources()
         observer.said(f"Ray: {slots.get('CPU', 0):.0f} CPUs, {slots.get('GPU', 0):.0f} GPUs")
         task = ray.remote(
-            num_cpus=bench.manifest.device["threads"],
+            num_cpus=bench.run.manifest.device["threads"],
             num_gpus=1 if on_gpu else 0,
             max_retries=DEATHS,
         )(attack_parcel)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
@@ -19,6 +18,7 @@ from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.runs import store, writing
 from flatguard.runs.facts import BlockPlan, DataFacts, Manifest, SampleFailure, TargetFacts
+from flatguard.runs.place import Place
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import DataHash, blocks, check_labels
 
@@ -65,16 +65,17 @@ class Shard:
         return block % self.count == self.number - 1
 
 
-def plan(job: Job, path: Path, asked: Asked, observer: Observer, allowance: Allowance) -> store.Run:
+def plan(
+    job: Job, place: Place, asked: Asked, observer: Observer, allowance: Allowance
+) -> store.Run:
     """Read the data once, and make a run folder with its manifest; nothing is attacked.
 
     Raises:
         RunFolderError: if the folder exists or cannot be written.
         DataError: from the data, with nothing written.
     """
-    writing.check_new(path)
-    writing.create(path, _manifest(job, asked, observer, allowance))
-    return store.load_run(path)
+    writing.check_new(place)
+    return writing.create(place, _manifest(job, asked, observer, allowance))
 
 
 def fill(
@@ -102,29 +103,30 @@ def fill(
             of this one stay, and the run is incomplete.
         BudgetSpent: before the first block was done.
     """
-    writing.sweep(bench.path)
-    run = store.load_run(bench.path)
+    place = bench.run.place
+    writing.sweep(place.path)
+    run = store.load_run(place)
     here = {block.plan.index for block in run.blocks}
-    missing = [p for p in bench.manifest.blocks if p.index not in here]
+    missing = [p for p in bench.run.manifest.blocks if p.index not in here]
     missing = [p for p in missing if shard is None or shard.has(p.index)]
-    limit = bench.manifest.max_failures if max_failures is None else max_failures
+    limit = bench.run.manifest.max_failures if max_failures is None else max_failures
     tally = _Tally(bench, limit, observer, sum(p.stop - p.start for p in missing))
     try:
         tally.count([failure for block in run.blocks for failure in block.failures])
         tally.begin()
         executor.attack(bench, missing, limit, tally.finished, observer, allowance)
     except BaseException as error:
-        left = store.load_run(bench.path)
+        left = store.load_run(place)
         if isinstance(error, BudgetSpent):
             if left.blocks:
                 observer.said(f"{error}; what was finished is judged")
                 return left
             error.args = (f"{error} before the first {tally.size} samples were attacked",)
         if (left.blocks or left.failures) and isinstance(error, FlatguardError):
-            kept = f"the incomplete run, with what was recorded, is in {bench.path}"
+            kept = f"the incomplete run, with what was recorded, is in {place}"
             error.args = (f"{error}; {kept}",)
         raise
-    return store.load_run(bench.path)
+    return store.load_run(place)
 
 
 @dataclass
@@ -250,13 +252,13 @@ def same_software(run: store.Run) -> None:
     for name in sorted({*before, *now} - {"platform"}):
         if before.get(name) != now.get(name):
             raise UsageError(
-                f"{run.path} was begun with {name} {before.get(name)}, and here is "
+                f"{run.place} was begun with {name} {before.get(name)}, and here is "
                 f"{now.get(name)}; install what it was begun with, or evaluate anew"
             )
     device, here = run.manifest.device, store.device_facts(torch.device(str(run.spec.device)))
     for name in sorted({*device, *here} - {"threads"}):
         if device.get(name) != here.get(name):
             raise UsageError(
-                f"{run.path} was begun on a device with {name} {device.get(name)}, and here is "
+                f"{run.place} was begun on a device with {name} {device.get(name)}, and here is "
                 f"{here.get(name)}; its other blocks need the same"
             )

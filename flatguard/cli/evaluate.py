@@ -63,7 +63,10 @@ LogitScale = Annotated[
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Load files that run code when loaded.")
 ]
-Out = Annotated[Path | None, typer.Option(help="The run folder; by default a new one in reports/.")]
+Out = Annotated[
+    str | None,
+    typer.Option(help="The run folder, or s3://bucket/run; by default a new one in reports/."),
+]
 BatchSize = Annotated[
     int | None, typer.Option(help="Samples attacked together; part of the run's identity.")
 ]
@@ -118,7 +121,7 @@ ShardText = Annotated[
     str | None, typer.Option(metavar="I/N", help="Attack only the I-th of N parts; then merge.")
 ]
 Resume = Annotated[
-    Path | None,
+    str | None,
     typer.Option(metavar="RUN", help="Do what this run lacks; everything else is in its folder."),
 ]
 Json = Annotated[
@@ -230,7 +233,7 @@ def command(
     }
     if resume is not None:
         check_alone(ctx)
-        chosen = Chosen(str(resume), {}, Config())
+        chosen = Chosen(resume, {}, Config())
     else:
         chosen = configured(ctx, config, fields)
     # What a user's model or architecture prints must not stand before the one JSON object.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def command(
-    shards: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of shards.")],
-    out: Annotated[Path, typer.Option(help="The new run folder.")],
+    shards: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders of shards.")],
+    out: Annotated[str, typer.Option(help="The new run folder.")],
 ) -> None:
     """Put the shards of one run together; `flatguard evaluate --resume` then checks and judges it.
 
@@ -18,7 +17,7 @@ def command(
     """
     from flatguard.runs.merging import merge
 
-    run = merge(list(shards), out)
+    run = merge(shards, out)
     done, planned = len(run.blocks), len(run.manifest.blocks)
     typer.echo(f"{done} of {planned} blocks are in {out}")
     typer.echo(f"next: flatguard evaluate --resume {out}")

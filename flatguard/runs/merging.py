@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flatguard.errors import RunFolderError, UsageError
+from flatguard.runs.place import open_place
 from flatguard.runs.store import BLOCKS, EVIDENCE, Run, committed, load_run
 from flatguard.runs.writing import create, give_name, staged, unstage
 
@@ -27,17 +28,18 @@ def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
     runs = [shard if isinstance(shard, Run) else load_run(shard) for shard in shards]
     if not runs:
         raise UsageError("expected run folders to merge, got none")
-    first, path = runs[0], Path(out)
+    first, place = runs[0], open_place(out)
     for other in runs[1:]:
         _same_run(first, other)
     for run in runs:
         run.verify()
-    create(path, first.manifest)
+    merged = create(place, first.manifest)
     for run in runs:
         for index, folder in committed(run.path).items():
-            if index not in committed(path):
-                _copy(folder, path)
-    return load_run(path)
+            if index not in committed(merged.path):
+                _copy(folder, merged.path)
+    place.push()
+    return load_run(place)
 
 
 def _same_run(first: Run, other: Run) -> None:
@@ -53,7 +55,7 @@ def _same_run(first: Run, other: Run) -> None:
         if one[part].get(name) != two[part].get(name)
     ]
     what = ", ".join((differ or parts)[:3]) or "a format before 3"
-    raise UsageError(f"{first.path} and {other.path} are no shards of one run: {what}")
+    raise UsageError(f"{first.place} and {other.place} are no shards of one run: {what}")
 
 
 def _copy(folder: Path, run: Path) -> None:

@@ -170,6 +170,7 @@ def add_probe(
         raise RunFolderError(f"cannot write probe {final}: {error}") from error
     finally:
         unstage(folder)
+    run.place.push()
 
 
 def _save_fooled(file: Path, fooled: dict[int, Tensor]) -> None:

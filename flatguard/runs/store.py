@@ -49,6 +49,7 @@ from flatguard.runs.facts import DataFacts as DataFacts
 from flatguard.runs.facts import Manifest as Manifest
 from flatguard.runs.facts import TargetFacts as TargetFacts
 from flatguard.runs.images import as_floats, load_images
+from flatguard.runs.place import Place, open_place
 from flatguard.runs.spec import RunSpec
 
 EVIDENCE, MANIFEST, SUMMARY = "evidence", "manifest.json", "summary.json"
@@ -116,12 +117,13 @@ class Run:
     """A run folder, read only.
 
     Attributes:
-        path: the folder.
+        path: the folder; of a run at an address, its mirror.
         manifest: what was asked for, resolved, with versions and hashes.
+        place: where it lies.
     """
 
-    def __init__(self, path: Path, manifest: Manifest):
-        self.path, self.manifest = path, manifest
+    def __init__(self, place: Place, manifest: Manifest):
+        self.path, self.manifest, self.place = place.path, manifest, place
 
     @property
     def spec(self) -> RunSpec:
@@ -310,26 +312,28 @@ class Run:
         return parts
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"
+        return f"Run({str(self.place)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"
 
 
-def load_run(path: str | Path) -> Run:
-    """Open a run folder.
+def load_run(location: str | Path | Place) -> Run:
+    """Open a run folder, by its path or by an address such as `s3://bucket/run`.
 
     Raises:
         RunFolderError: no run folder, damaged, or written by a newer flatguard.
     """
-    file = Path(path) / EVIDENCE / MANIFEST
+    place = open_place(location) if isinstance(location, (str, Path)) else location
+    place.pull()
+    file = place.path / EVIDENCE / MANIFEST
     if not file.is_file():
-        raise RunFolderError(f"{path} is no run folder: it has no {EVIDENCE}/{MANIFEST}")
+        raise RunFolderError(f"{place} is no run folder: it has no {EVIDENCE}/{MANIFEST}")
     with reading(file):
         version = json.loads(file.read_text("utf-8")).get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RunFolderError(
-            f"{path} has format {version}, this flatguard reads up to {FORMAT_VERSION}; "
+            f"{place} has format {version}, this flatguard reads up to {FORMAT_VERSION}; "
             "upgrade flatguard"
         )
-    return Run(Path(path), parse(Manifest, file))
+    return Run(place, parse(Manifest, file))
 
 
 def parse(kind: Any, file: Path) -> Any:

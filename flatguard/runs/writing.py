@@ -25,6 +25,7 @@ from torch import Tensor
 from flatguard.errors import RunFolderError
 from flatguard.runs.facts import BlockFacts, BlockFailure, Manifest
 from flatguard.runs.images import as_bytes, save_images
+from flatguard.runs.place import Place
 from flatguard.runs.store import (
     ADVERSARIAL,
     BLOCKS,
@@ -36,6 +37,7 @@ from flatguard.runs.store import (
     SAMPLES,
     TIMING,
     TRAJECTORY,
+    Run,
     committed,
     load_run,
     sealed,
@@ -47,14 +49,16 @@ from flatguard.runs.store import (
 STAGING = ".staging"
 
 
-def check_new(path: Path) -> None:
+def check_new(place: Place) -> None:
     """Refuse a run folder that exists or cannot be made; writes nothing that stays.
 
     Raises:
         RunFolderError: with what to do.
     """
+    place.pull()
+    path = place.path
     if path.exists():
-        raise RunFolderError(f"{path} exists already; name another folder with --out")
+        raise RunFolderError(f"{place} exists already; name another folder with --out")
     parent = path.parent
     while not parent.exists():
         parent = parent.parent
@@ -67,9 +71,10 @@ def check_new(path: Path) -> None:
         ) from error
 
 
-def create(path: Path, manifest: Manifest) -> None:
+def create(place: Place, manifest: Manifest) -> Run:
     """Make the run folder, at once with its manifest; from here on the spec is fixed."""
-    check_new(path)
+    check_new(place)
+    path = place.path
     _sweep(path.parent, f".{path.name}.{_host()}.*")
     begun = path.with_name(f".{path.name}.{_host()}.{os.getpid()}")
     try:
@@ -81,13 +86,15 @@ def create(path: Path, manifest: Manifest) -> None:
         raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
     finally:
         shutil.rmtree(begun, ignore_errors=True)
+    place.push()
+    return Run(place, manifest)
 
 
-def drop_if_nothing_was_recorded(path: Path) -> None:
+def drop_if_nothing_was_recorded(run: Run) -> None:
     """Remove a run folder that its own process made, and that nobody put anything into."""
-    run = load_run(path)
-    if not run.blocks and not run.failures and not (path / STAGING).exists():
-        shutil.rmtree(path, ignore_errors=True)
+    left = load_run(run.place)
+    if not left.blocks and not left.failures and not (run.path / STAGING).exists():
+        run.place.drop()
 
 
 def being_attacked(run: Path, index: int) -> bool:

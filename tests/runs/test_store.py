@@ -16,6 +16,7 @@ from flatguard.recording.trajectory import to_frame
 from flatguard.runs import store, writing
 from flatguard.runs.facts import BlockFailure
 from flatguard.runs.images import as_bytes, as_floats
+from flatguard.runs.place import open_place
 
 
 @pytest.fixture
@@ -190,20 +191,20 @@ def test_what_is_no_run_folder(tmp_path: Path) -> None:
 def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(RunFolderError, match="exists already; name another folder with --out"):
-        writing.check_new(tmp_path / "mine")
+        writing.check_new(open_place(tmp_path / "mine"))
 
 
 def test_a_folder_without_permission() -> None:
     if not Path("/proc/self").exists():
         pytest.skip("needs Linux's /proc, where nobody may write, not even root")
     with pytest.raises(RunFolderError, match="cannot write to /proc"):
-        writing.check_new(Path("/proc/run"))
+        writing.check_new(open_place(Path("/proc/run")))
 
 
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match=r"cannot write to .*; name another folder with --out"):
-        writing.check_new(tmp_path / "file" / "run")
+        writing.check_new(open_place(tmp_path / "file" / "run"))
 
 
 def facts(run: store.Run) -> store.BlockFacts:
