@@ -175,13 +175,20 @@ class Run:
     @cached_property
     def trajectory(self) -> pd.DataFrame:
         """A row per sample and model call; the columns are those of `Recorder.trajectory`."""
-        named = [
-            with_names(rows, block.segments)
-            for rows, block in zip(self._tables(TRAJECTORY), self.blocks, strict=True)
-        ]
-        table = pd.concat(named, ignore_index=True)
+        if not self.blocks:
+            raise RunFolderError(f"{self.path} has no finished block yet")
+        table = pd.concat([self.trajectory_of(block) for block in self.blocks], ignore_index=True)
         table["part"] = table["part"].astype("category")  # blocks may know different parts
         return table
+
+    def trajectory_of(self, block: BlockFacts) -> pd.DataFrame:
+        """The rows of one block."""
+        if TRAJECTORY not in block.files:
+            return with_names(self._no_rows(), block.segments)  # the attack never called the model
+        file = self._folder(block.plan.index) / TRAJECTORY
+        with reading(file):
+            rows = pd.read_parquet(file)
+        return with_names(rows, block.segments)
 
     def paths(self, *columns: str) -> Iterator[pd.DataFrame]:
         """The attack's own calls, block by block, with a few measured columns only.
@@ -302,9 +309,6 @@ class Run:
         parts = []
         for block in self.blocks:
             file = self._folder(block.plan.index) / name
-            if name == TRAJECTORY and TRAJECTORY not in block.files:
-                parts.append(self._no_rows())  # the attack never called the model
-                continue
             with reading(file):
                 parts.append(pd.read_parquet(file))
         if not parts:
