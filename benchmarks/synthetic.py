@@ -17,8 +17,9 @@ from flatguard.attacks.monitor import Segment
 from flatguard.recording.attribution import How
 from flatguard.recording.measure import COLUMNS
 from flatguard.recording.trajectory import CallRows, to_frame
-from flatguard.runs import store
+from flatguard.runs import store, writing
 from flatguard.runs.facts import BlockFacts, BlockPlan, DataFacts, Manifest, TargetFacts
+from flatguard.runs.place import open_place
 from flatguard.runs.probe_store import ProbeFacts, add_probe
 from flatguard.runs.spec import RunSpec
 from flatguard.targets.datasets import Batch, DataHash
@@ -57,7 +58,7 @@ def make_run(path: Path, size: Size, names: Names = Names(), seed: int = 0) -> s
         rng.integers(0, 256, (size.samples, 3, size.side, size.side), np.uint8)
     )
     labels = torch.from_numpy(rng.integers(0, len(names.classes), size.samples))
-    store.create(path, _manifest(size, names, pixels, labels))
+    writing.create(open_place(path), _manifest(size, names, pixels, labels))
     robust = rng.random(size.samples) < 1 / 3
     for start in range(0, size.samples, size.block):
         stop = min(start + size.block, size.samples)
@@ -106,7 +107,7 @@ def _write_block(
     plan = BlockPlan(index=index, start=numbers.start, stop=numbers.stop, seed=index)
     first = _values(0.0, alive, label, rng)
     last = first
-    with store.BlockWriter(path, plan.index) as writer:
+    with writing.BlockWriter(path, plan.index) as writer:
         for call in range(size.steps):
             last = _values((call + 1) / size.steps, alive, label, rng)
             how = np.full(n, How.ORDER.value)

@@ -23,6 +23,7 @@ from flatguard.cli import (
     detect,
     doctor,
     evaluate,
+    merge,
     models,
     report,
 )
@@ -42,6 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("evaluate")(evaluate.command)
+app.command("merge")(merge.command)
 app.command("audit")(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.finding import Finding, not_run
@@ -18,17 +19,13 @@ MOST = 0.5
 
 def check_basin(evidence: Evidence, tolerance: float) -> Finding:
     """Warns where most survivors' paths never left the loss tolerance: the attack did not move."""
-    table = evidence.trajectory
-    rows = table[table["sample"].notna() & ~table["bookkeeping"] & np.isfinite(table["loss"])]
-    rows = rows[rows["sample"].isin(evidence.reported)].sort_values("call", kind="stable")
     if not evidence.reported:
         return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
-    if not len(rows):
+    highest = _highest_losses(evidence)
+    if not len(highest):
         return not_run(NAME, SOURCE, "no row of the attack belongs to a survivor for certain")
-    number = rows["sample"].astype("int64")
     clean = evidence.samples.set_index("sample")["clean_loss"]
-    rise = rows["loss"].groupby(number).max()
-    rise = rise - clean.reindex(rise.index)
+    rise = highest - clean.reindex(highest.index)
     inside = rise <= LOSS_TOLERANCE
     share = float(inside.mean())
     return Finding(
@@ -48,6 +45,18 @@ def check_basin(evidence: Evidence, tolerance: float) -> Finding:
         else None,
         data={"drift": _drift(evidence)},
     )
+
+
+def _highest_losses(evidence: Evidence) -> pd.Series:
+    """The highest loss along each survivor's path, by sample."""
+    parts = [pd.Series(dtype="float32")]
+    for table in evidence.trajectory:
+        rows = table[table["sample"].notna() & ~table["bookkeeping"] & np.isfinite(table["loss"])]
+        rows = rows[rows["sample"].isin(evidence.reported)]
+        if len(rows):
+            parts.append(rows["loss"].groupby(rows["sample"].astype("int64")).max())
+    highest: pd.Series = pd.concat(parts[1:] or parts)
+    return highest
 
 
 def _drift(evidence: Evidence) -> dict[str, float | None]:
