@@ -23,6 +23,7 @@ from flatguard.errors import (
     BudgetSpent,
     DataError,
     ModelError,
+    OutOfMemory,
     RunFolderError,
     UsageError,
     one_line,
@@ -137,13 +138,13 @@ def _attacked(
             rows = np.array([i for i in range(len(batch)) if i not in failed])
             trial = _Trial(bench.job, plan, batch, rows, observer, allowance, bench.layers)
             try:
-                with _kept_if_it_fails(trial, writer, final=max_failures <= len(failed)):
+                with _kept_if_it_fails(trial, writer, max_failures - len(failed)):
                     done = trial.run(writer.append)
                 break
             except (AttackError, ModelError) as error:
-                if max_failures <= len(failed):
-                    raise
                 left = max_failures - len(failed)
+                if left <= 0 or isinstance(error, OutOfMemory):
+                    raise
                 culprits = _culprits(trial, error, left)
                 if not culprits or len(culprits) > left or len(culprits) == len(rows):
                     _keep(trial, writer, error)
@@ -341,12 +342,13 @@ def _numbered(rows: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
 
 
 @contextmanager
-def _kept_if_it_fails(trial: _Trial, writer: BlockWriter, final: bool) -> Iterator[None]:
+def _kept_if_it_fails(trial: _Trial, writer: BlockWriter, left: int) -> Iterator[None]:
     """What was recorded stays on disk if an attack raises for good, or a person interrupts it."""
     try:
         yield
     except BaseException as error:
-        if final or not isinstance(error, (AttackError, ModelError)):
+        final = left <= 0 or not isinstance(error, (AttackError, ModelError))
+        if final or isinstance(error, OutOfMemory):
             _keep(trial, writer, error)
         raise
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from flatguard import job
 from flatguard.allowance import NO_LIMITS, Allowance, Limits
 from flatguard.block import Bench, asked_layers
-from flatguard.errors import RunFolderError, UsageError, one_line
+from flatguard.errors import OutOfMemory, RunFolderError, UsageError, one_line
 from flatguard.executors import Executor, InProcess, computing_with
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
@@ -113,19 +113,40 @@ def evaluate(
     with computing_with(spec.threads or executor.threads):
         resolved = job.resolve(spec, target, dataset)
         others = _surrogates(surrogates, level, resolved)
-        layers = asked_layers(resolved)
         _introduce(resolved, observer)
         asked = Asked(command, checks, _names(surrogates), tolerance, max_failures)
-        run = plan(resolved, place, asked, observer, allowance)
-        bench = Bench(resolved, run, layers)
-        try:
-            run = fill(bench, executor, observer, allowance, part)
-        except BaseException:
-            writing.drop_if_nothing_was_recorded(run)
-            raise
+        while True:
+            layers = asked_layers(resolved)
+            run = plan(resolved, place, asked, observer, allowance)
+            bench = Bench(resolved, run, layers)
+            try:
+                run = fill(bench, executor, observer, allowance, part)
+                break
+            except BaseException as error:
+                smaller = _halved(resolved, run, error)
+                if smaller is None:
+                    writing.drop_if_nothing_was_recorded(run)
+                    raise
+                observer.said(
+                    f"batches of {resolved.block_size} do not fit the device's memory; this is "
+                    f"another run, with batches of {smaller.batch_size}"
+                )
+                run.place.drop()
+                resolved = job.resolve(smaller, target, dataset)
         if part is not None:
             return run
         return _finished(resolved, run, others, observer, allowance, began)
+
+
+def _halved(resolved: job.Job, run: store.Run, error: BaseException) -> RunSpec | None:
+    """The spec with half the batch, where memory ran out before anything was committed.
+
+    Attacks draw their random starts for a whole batch, so that smaller ones are another run.
+    """
+    begun = bool(store.load_run(run.place).blocks)
+    if begun or resolved.block_size == 1 or not isinstance(error, OutOfMemory):
+        return None
+    return resolved.spec.model_copy(update={"batch_size": resolved.block_size // 2})
 
 
 def resume(
