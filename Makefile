@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
 OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
-.PHONY: install adv-lib demo test browser test-browser lint bench bench-faults bench-scale s3 zoo docs-attacks docs-schema docs example sample-report constraints clean
+.PHONY: install adv-lib demo test browser test-browser lint bench bench-detect bench-faults bench-scale s3 zoo docs-attacks docs-schema docs example sample-report constraints clean
 
 install: $(VENV)/.installed
 
@@ -54,6 +54,12 @@ bench: install
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.detector
+
+# Detectors on the real networks that FLATGUARD_REAL names, into docs/detection-study.md: about an hour
+# on one core, and it goes on where it stopped; DETECT="--only resnet20" takes one, "--draw" only writes.
+bench-detect: install
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.detection $(DETECT)
 
 # Every pair of the masking zoo; ZOO="--fresh" measures its labels anew, "--only NAME" takes a few.
 zoo: install

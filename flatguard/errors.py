@@ -54,6 +54,10 @@ class RunFolderError(FlatguardError):
     """A run folder cannot be written, is damaged, or is of a newer format."""
 
 
+class DetectorError(FlatguardError):
+    """A saved detector is missing, damaged, newer, or of another model."""
+
+
 def one_line(error: BaseException) -> str:
     """The first non-empty line of an exception's text, or its type's name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

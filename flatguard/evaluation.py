@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -32,15 +30,14 @@ from flatguard.probes.plan import LEVELS, Checks, probe
 from flatguard.reporting.draw import draw_report
 from flatguard.runner import Asked, Shard, fill, plan, same_software
 from flatguard.runs import store, writing
+from flatguard.runs.naming import default_folder
 from flatguard.runs.place import open_place
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.spec import RunSpec, make_spec
 from flatguard.targets import load_target
-from flatguard.targets.checkpoint import SUFFIXES, Program
+from flatguard.targets.checkpoint import Program
 from flatguard.targets.datasets import ArrayDataset, Dataset
 from flatguard.targets.target import Target, make_target
-
-REPORTS = Path("reports")
 
 
 def evaluate(
@@ -381,16 +378,6 @@ def _opened(
     if job.data_sha256(bench.job) != run.manifest.data.sha256:
         raise UsageError(f"{run.manifest.data.name} serves other images now than for {run.place}")
     return bench
-
-
-def default_folder(spec: RunSpec) -> Path:
-    """`reports/20260102-030405-demo-apgd-ce`, with a number behind it where that is taken."""
-    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = Path(spec.model)
-    model = path.stem if path.suffix in SUFFIXES else spec.model
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{moment}-{model}-{spec.attack}")
-    candidates = [REPORTS / name, *(REPORTS / f"{name}-{i}" for i in range(2, 100))]
-    return next(path for path in candidates if not path.exists())
 
 
 def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any]:

@@ -79,20 +79,55 @@ def resolve(
     origin = Origin(target, dataset)
     info = find_attack(spec.attack)
     check_args(info, spec.attack_args)
-    device = _device(spec.device)
     if spec.norm is not None:
         _agreed_norm(info, spec.norm, None)
-    target = target or load_target(
-        spec.model,
-        dataset=spec.dataset,
-        threat_model=spec.threat_model,
-        model_dir=spec.model_dir,
-        arch=spec.arch,
-        mean=spec.mean,
-        std=spec.std,
-        allow_code=spec.allow_code,
-    )
+    device = _device(spec.device)
+    target = target or _load_target(spec)
     budget_fields = _budget_fields(spec, info, target)
+    subject = load_subject(spec, device, target, dataset)
+    resolved = subject.spec.model_copy(update={"attack": info.name, **budget_fields})
+    attack = build_attack(
+        info.name, resolved.budget(), _resolved(subject.target.num_classes), spec.attack_args
+    )
+    return Job(resolved, subject.target, subject.dataset, attack, device, origin)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A prepared target on its device, with the images it is looked at on; no attack yet."""
+
+    spec: RunSpec
+    target: Target
+    dataset: Dataset
+    device: torch.device
+
+    @property
+    def count(self) -> int:
+        """How many samples are asked for."""
+        return _resolved(self.spec.n_examples)
+
+    @property
+    def block_size(self) -> int:
+        """How many samples go forward together."""
+        return _resolved(self.spec.batch_size)
+
+
+def load_subject(
+    spec: RunSpec,
+    device: torch.device | None = None,
+    target: Target | None = None,
+    dataset: Dataset | None = None,
+) -> Subject:
+    """Load a spec's model and data, and fill in what is decided by them.
+
+    Args:
+        spec: what is asked for; its attack and budget are left as they are.
+        device: None takes the spec's.
+        target: instead of loading `spec.model`.
+        dataset: instead of loading `spec.dataset`.
+    """
+    device = device or _device(spec.device)
+    target = target or _load_target(spec)
     data_name = dataset.name if dataset else _dataset_name(spec, target)
     preprocessing = _preprocessing(spec, target, data_name, dataset)
     dataset = dataset or load_dataset(
@@ -112,16 +147,24 @@ def resolve(
             "dataset": data_name,
             "preprocessing": preprocessing,
             "n_examples": count,
-            "attack": info.name,
             "batch_size": spec.batch_size or _batch_size(first[0].numel()),
             "device": str(device),
-            **budget_fields,
         }
     )
-    attack = build_attack(
-        info.name, resolved.budget(), _resolved(target.num_classes), spec.attack_args
+    return Subject(resolved, target, dataset, device)
+
+
+def _load_target(spec: RunSpec) -> Target:
+    return load_target(
+        spec.model,
+        dataset=spec.dataset,
+        threat_model=spec.threat_model,
+        model_dir=spec.model_dir,
+        arch=spec.arch,
+        mean=spec.mean,
+        std=spec.std,
+        allow_code=spec.allow_code,
     )
-    return Job(resolved, target, dataset, attack, device, origin)
 
 
 def _seen(target: Target, images: Tensor) -> Tensor:

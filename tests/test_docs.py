@@ -2,15 +2,21 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from support import digits
 
 from flatguard.cli.app import main
+from flatguard.detection.conformal import Rate
 from flatguard.gate.config import load_config
+from flatguard.targets import prepare
+from flatguard.targets.target import make_target
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -91,3 +97,35 @@ def test_the_commands_of_the_scaling_page(capsys: pytest.CaptureFixture[str]) ->
     codes = [flatguard(command) for command in commands("scaling.md")]
     assert codes == [3, 3, 0, 0, 0, 3]
     assert "4 of 4 blocks are in reports/whole" in capsys.readouterr().out
+
+
+def test_the_commands_of_detection(
+    digits_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(digits_files / "digits.safetensors", tmp_path / "weights.safetensors")
+    shutil.copy(digits_files / "digits.npz", tmp_path / "images.npz")
+    shutil.copy(digits.__file__, tmp_path / "model.py")
+    images, labels = digits.digits()
+    unseen = slice(digits.TRAINING, None)
+    pixels = images[unseen].permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "clean.npz", images=pixels, labels=labels[unseen].numpy())
+    typed = commands("detection.md")
+    assert len(typed) == 4
+    for command in typed:
+        assert flatguard(command) in (0, 1, 3), command
+        assert capsys.readouterr().out
+    space = {
+        "target": prepare(make_target(digits.trained(), "digits", "here"), images[:8]),
+        "clean_images": images[unseen], "images": images[:20],
+    }  # fmt: skip
+    (code,) = blocks("detection.md", "python")
+    exec(code, space)
+    assert space["answer"].flagged.shape == (20,)  # type: ignore[attr-defined]
+
+
+def test_how_many_images_detection_needs() -> None:
+    page = (DOCS / "detection.md").read_text("utf-8")
+    for alpha in (0.05, 0.01):
+        rates = (Rate(alpha, "low"), Rate(alpha), Rate(alpha, "low", delta=0.05))
+        cells = " | ".join(str(rate.needed()) for rate in rates)
+        assert f"| {alpha:.0%} | {cells} |" in page

@@ -10,8 +10,8 @@ from scipy.stats import beta
 from support.architectures import resnet20
 
 import flatguard
-from flatguard.evaluation import default_folder
 from flatguard.masking.statistics import interval
+from flatguard.runs.naming import default_folder
 from flatguard.runs.spec import derive_seed, make_spec
 from flatguard.runs.store import Run
 from flatguard.targets import Target

@@ -20,6 +20,7 @@ from flatguard.cli import (
     baseline,
     compare,
     configs,
+    detect,
     doctor,
     evaluate,
     merge,
@@ -46,6 +47,7 @@ app.command("audit")(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
 app.add_typer(baseline.app, name="baseline")
+app.add_typer(detect.app, name="detect")
 app.command("configs")(configs.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)

@@ -207,8 +207,8 @@ def command(
         "threat_model": threat_model,
         "model_dir": model_dir,
         "arch": arch,
-        "mean": _numbers("--mean", mean),
-        "std": _numbers("--std", std),
+        "mean": numbers("--mean", mean),
+        "std": numbers("--std", std),
         "head": head,
         "logit_scale": logit_scale,
         "allow_code": allow_code,
@@ -256,7 +256,8 @@ def command(
     raise typer.Exit(conclude(run, verdict, chosen, quiet=as_json))
 
 
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Numbers parted by commas, or one line that names the option."""
     if text is None:
         return None
     try:

@@ -42,6 +42,7 @@ def log_sum_p_one_minus_p(logits: Tensor) -> Tensor:
 
     Error: within 1e-6 · max(1, |result|) of exact arithmetic on the same logits.
     Cost: two passes over an `(n, k)` float64 copy; 0.1 ms at 128 × 10.
+    Differentiable: an attacker who knows a threshold on κ follows its gradient.
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected logits of shape (n, k >= 2), got {tuple(logits.shape)}")
@@ -50,7 +51,7 @@ def log_sum_p_one_minus_p(logits: Tensor) -> Tensor:
     d = (z - top).scatter_(1, index, float("-inf"))
     log_s = d.logsumexp(dim=1)
     # Q / S is the mean of exp(d) under the weights exp(d) / S, so it lies in [0, 1].
-    mean = (2.0 * d).logsumexp(dim=1).sub_(log_s).exp_()
+    mean = ((2.0 * d).logsumexp(dim=1) - log_s).exp()
     s = log_s.exp()
     result = log_s + (2.0 + s - mean).log() - 2.0 * s.log1p()
     result = torch.where(log_s == float("-inf"), log_s, result)

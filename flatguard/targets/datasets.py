@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,19 @@ class ArrayDataset(Dataset):
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         images, labels = self._images[start:stop], self._labels[start:stop]
         return _tensor(images, self.name), _tensor(labels, self.name).reshape(-1)
+
+
+class Subset(Dataset):
+    """Some samples of another data set, in any order."""
+
+    def __init__(self, whole: Dataset, numbers: Sequence[int], name: str):
+        super().__init__(name, len(numbers))
+        self.classes = whole.classes
+        self._whole, self._numbers = whole, [int(number) for number in numbers]
+
+    def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        parts = [self._whole.block(i, i + 1) for i in self._numbers[start:stop]]
+        return torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts])
 
 
 class ItemDataset(Dataset):

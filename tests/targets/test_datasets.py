@@ -13,6 +13,7 @@ from flatguard.targets.datasets import (
     ArrayDataset,
     Batch,
     DataHash,
+    Subset,
     blocks,
     check_labels,
     load_dataset,
@@ -201,3 +202,12 @@ def test_a_benchmark_that_is_not_here(name: str, place: str, tmp_path: Path) -> 
         load_dataset(name, data_dir=tmp_path / "data")
     assert "--data-dir" in str(caught.value)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_subset_serves_in_the_order_that_is_asked() -> None:
+    whole = ArrayDataset(torch.rand(6, 1, 2, 2), torch.arange(6), "whole")
+    subset = Subset(whole, [4, 0, 5], "some")
+    batch = subset.block(0, 3)
+    assert (len(subset), batch.labels.tolist()) == (3, [4, 0, 5])
+    assert torch.equal(batch.images[1], whole.block(0, 1).images[0])
+    assert subset.block(1, 2).labels.tolist() == [0]

@@ -1,0 +1,267 @@
+"""`flatguard detect`: fit a sharpness threshold, use it, and see what it is worth."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flatguard.cli import evaluate as options
+from flatguard.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from flatguard.runs.spec import RunSpec
+
+app = typer.Typer(
+    help="Flag adversarial examples by a threshold on relative sharpness: a diagnostic, not a "
+    "defence.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+Model = Annotated[str, typer.Option(help="As for `flatguard evaluate`.")]
+DetectorFile = Annotated[
+    Path, typer.Option("--detector", metavar="FILE", help="As `flatguard detect fit` wrote it.")
+]
+Knowing = Annotated[
+    int,
+    typer.Option(
+        help="So many images are also attacked by someone who knows the detector; 0 measures "
+        "nothing."
+    ),
+]
+NO_ATTACK = "torchattacks:PGD"
+"""Stands in a spec whose attack is never run."""
+
+
+@app.command("fit")
+def fit(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="The detector's file.")] = Path("detector.json"),
+    alpha: Annotated[float, typer.Option(help="Of clean images, so many may be flagged.")] = 0.05,
+    side: Annotated[str, typer.Option(help="two-sided, low or high.")] = "two-sided",
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Thresholds for each predicted class.")
+    ] = False,
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            help="At most this chance that one calibration flags more than alpha; by default alpha "
+            "holds on average over calibrations."
+        ),
+    ] = None,
+    stump: Annotated[
+        bool,
+        typer.Option("--stump", help="Learn one threshold from an --attack instead, in 5 folds."),
+    ] = False,
+    adaptive: Knowing = 32,
+    attack: options.Attack = None,
+    attack_arg: options.AttackArg = None,
+    norm: options.Norm = None,
+    eps: options.Eps = None,
+    dataset: options.DatasetName = None,
+    data_dir: options.DataDir = Path("data"),
+    preprocessing: options.Preprocessing = None,
+    n_examples: options.Count = None,
+    threat_model: options.ThreatModel = None,
+    model_dir: options.ModelDir = Path("models"),
+    arch: options.Arch = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    head: options.HeadName = None,
+    logit_scale: options.LogitScale = 1.0,
+    allow_code: options.AllowCode = False,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Calibrate a detector on clean images, and write it to one file bound to the model's weights.
+
+    The rate of false positives holds for clean images like these, whatever the attack. Afterwards
+    the detector is attacked by someone who knows it, within --eps, and the file keeps the result.
+    """
+    from flatguard import job
+    from flatguard.cli.progress import Watcher
+    from flatguard.detection.fitting import Fit, fit_detector
+
+    if stump and attack is None:
+        raise UsageError("--stump learns from adversarial examples: name an --attack and --eps")
+    spec = _spec(locals(), attack or NO_ATTACK)
+    how = Fit(alpha, _side(side), per_class, delta, "stump" if stump else "conformal")
+    with _aside(as_json), Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+        if stump or adaptive:
+            whole = job.resolve(spec)
+            subject = job.Subject(whole.spec, whole.target, whole.dataset, whole.device)
+        else:
+            whole, subject = None, job.load_subject(spec)
+        found = fit_detector(subject, how, whole, adaptive, watcher)
+    found.detector.save(out, data=found.data, adaptive=found.adaptive)
+    from flatguard.cli.detected import show_fit
+    from flatguard.detection.kept import KeptDetector
+
+    kept = KeptDetector.read(out)
+    if as_json:
+        facts = kept.model_dump(exclude={"classes"})
+        bounds = {key: (of.lower, of.upper) for key, of in kept.classes.items()}
+        typer.echo(json.dumps({**facts, "thresholds": bounds, "file": str(out)}))
+    else:
+        show_fit(kept, out)
+
+
+@app.command("score")
+def score(
+    model: Model,
+    detector: DetectorFile,
+    out: Annotated[
+        Path | None, typer.Option(help="A .csv or .parquet with a row an image; by default none.")
+    ] = None,
+    dataset: options.DatasetName = None,
+    data_dir: options.DataDir = Path("data"),
+    preprocessing: options.Preprocessing = None,
+    n_examples: options.Count = None,
+    threat_model: options.ThreatModel = None,
+    model_dir: options.ModelDir = Path("models"),
+    arch: options.Arch = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    head: options.HeadName = None,
+    logit_scale: options.LogitScale = 1.0,
+    allow_code: options.AllowCode = False,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Flag images: one forward pass each. To flag a run, use `flatguard evaluate --detector`."""
+    from flatguard import job
+    from flatguard.cli.detected import show_scores, write_scores
+    from flatguard.cli.progress import Watcher
+    from flatguard.detection.scoring import score_images
+
+    spec = _spec(locals(), NO_ATTACK)
+    if out is not None and out.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"--out: expected a .csv or .parquet file, got {out}")
+    with _aside(as_json), Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+        subject = job.load_subject(spec)
+        table = score_images(subject, detector, watcher)
+    if out is not None:
+        write_scores(table, out)
+    if as_json:
+        flagged = int(table["flagged"].sum())
+        facts = {"images": len(table), "flagged": flagged, "out": str(out) if out else None}
+        typer.echo(json.dumps({**facts, "unmeasured": int(table["log_kappa"].isna().sum())}))
+    else:
+        show_scores(table, out)
+
+
+@app.command("evaluate")
+def evaluate(
+    model: Model,
+    attack: Annotated[
+        list[str], typer.Option(help="An attack; may be repeated. Baselines learn from the first.")
+    ],
+    eps: Annotated[list[str] | None, typer.Option(help="A radius: 8/255; may be repeated.")] = None,
+    attack_arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="For every attack that knows this argument."),
+    ] = None,
+    norm: options.Norm = None,
+    dataset: options.DatasetName = None,
+    n_examples: Annotated[int, typer.Option(help="Images that are attacked and judged on.")] = 500,
+    n_fit: Annotated[
+        int, typer.Option(help="Other images, attacked too, that baselines learn from.")
+    ] = 100,
+    n_calibration: Annotated[
+        int, typer.Option(help="Other clean images, for the thresholds of all detectors.")
+    ] = 400,
+    adaptive: Knowing = 100,
+    out: options.Out = None,
+    data_dir: options.DataDir = Path("data"),
+    preprocessing: options.Preprocessing = None,
+    threat_model: options.ThreatModel = None,
+    model_dir: options.ModelDir = Path("models"),
+    arch: options.Arch = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    head: options.HeadName = None,
+    logit_scale: options.LogitScale = 1.0,
+    allow_code: options.AllowCode = False,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare the sharpness threshold with other detectors, on the same images.
+
+    With --json: `auroc`, `stump_accuracy`, `stump_folds`, `tpr_at_5_fpr` and `tpr_at_1_fpr` of
+    log κ under the first attack, the same for every baseline under `baselines`, and all of it
+    under `trial`. An interrupted trial goes on where it stopped if the same --out is named.
+    """
+    from flatguard import job
+    from flatguard.cli.detected import show_trial
+    from flatguard.cli.progress import Watcher
+    from flatguard.detection.results import DetectorResult
+    from flatguard.detection.trial import Sizes, Wanted, run_trial, trial_folder
+
+    sizes = Sizes(n_examples, n_fit, n_calibration, adaptive)
+    given = {**locals(), "eps": eps[0] if eps else None, "n_examples": sizes.total}
+    spec = _spec(given, attack[0], known_only=True)
+    with _aside(as_json), Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+        try:
+            whole = job.resolve(spec)
+        except DataError as error:
+            parts = f"{n_examples} to evaluate, {n_fit} to fit and {n_calibration} to calibrate"
+            raise DataError(f"{error} ({parts} were asked for)") from error
+        radii = eps or [str(whole.spec.eps)]
+        wanted = [Wanted(name, radius) for radius in radii for name in attack]
+        path = trial_folder(spec) if out is None else Path(out)
+        trial = run_trial(whole, wanted, sizes, path, sys.argv, watcher)
+    if as_json:
+        first = {k: v.model_dump() for k, v in trial.attacks[0].detectors.items()}
+        own = first.pop("log-kappa")
+        unmeasured = dict.fromkeys(DetectorResult.model_fields)
+        first |= {name: {**unmeasured, "missing": why} for name, why in trial.missing.items()}
+        facts = {**own, "baselines": first, "trial": trial.model_dump(), "out": str(path)}
+        typer.echo(json.dumps(facts))
+    else:
+        show_trial(trial, path)
+
+
+def _spec(given: dict[str, Any], attack: str, known_only: bool = False) -> RunSpec:
+    """The spec of a command's own parameters.
+
+    Args:
+        given: the command's parameters.
+        attack: its name.
+        known_only: leave out arguments that this attack does not know; another may.
+    """
+    from flatguard.attacks import find_attack, parse_args
+    from flatguard.runs.spec import Settings, make_spec
+
+    args = parse_args(given.get("attack_arg") or [])
+    if known_only:
+        kept = {k: v for k, v in args.items() if k in find_attack(attack).parameters}
+    else:
+        kept = args
+    fields = {name: given[name] for name in Settings.model_fields if name in given}
+    fields |= {"mean": options.numbers("--mean", given["mean"])}
+    fields |= {"std": options.numbers("--std", given["std"])}
+    return make_spec(**{**fields, "model": given["model"], "attack": attack, "attack_args": kept})
+
+
+def _side(text: str) -> Any:
+    from flatguard.detection.conformal import Rate
+
+    return Rate(0.5, text).side  # type: ignore[arg-type]  # refuses what is no side
+
+
+def _aside(as_json: bool) -> contextlib.AbstractContextManager[Any]:
+    """What a user's model prints must not stand before the one JSON object."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()

@@ -1,0 +1,43 @@
+"""Mahalanobis distance of the features to the nearest class, by pytorch-ood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatguard.detection.baselines.baseline import Baseline, Fitting
+from flatguard.detection.extra import detection_extra
+from flatguard.detection.scores import look
+
+
+class Mahalanobis(Baseline):
+    """Half the squared distance of φ to the nearest class mean, in the shared covariance.
+
+    Cost: one forward pass.
+    """
+
+    name = "mahalanobis"
+    source = "Lee et al. (2018), by pytorch-ood"
+    departs = "features of the last layer only, without input preprocessing"
+
+    def fit(self, given: Fitting) -> None:
+        """Means of the classes that are there, and their covariance."""
+        with detection_extra("the Mahalanobis baseline"):
+            from pytorch_ood.detector import Mahalanobis as Fitted
+        _, classes = np.unique(given.labels.numpy(), return_inverse=True)
+        self._fitted: Any = Fitted(None)
+        self._fitted.fit_features(self._features(given.images), torch.from_numpy(classes))
+
+    def score(self, images: Tensor) -> Tensor:
+        """`(n,)`, not negative."""
+        found: Tensor = self._fitted.predict_features(self._features(images))
+        return found.double()
+
+    def _features(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.cat(
+                [look(self.target, batch).features.cpu() for batch in self.batches(images)]
+            )

@@ -1,0 +1,158 @@
+r"""Thresholds from clean scores alone, with a stated rate of false alarms.
+
+Split conformal prediction (Vovk et al. 2005; Papadopoulos et al. 2002). Of $n + 1$ exchangeable
+scores each rank is as likely as any other, so a new clean score lies below the k-th smallest of n
+calibration scores with probability at most $k / (n + 1)$, and above the k-th largest likewise:
+
+- *marginal*: averaged over calibration sets, the rate is at most $\alpha$ if
+  $\text{sides} \cdot k \le \alpha (n + 1)$;
+- *training-conditional*: given one calibration set, the rate of a continuous score has the
+  distribution $\mathrm{Beta}(K, n + 1 - K)$, $K = \text{sides} \cdot k$ (Vovk 2012), so it is at
+  most $\alpha$ with probability $1 - \delta$ for every k with
+  $I_\alpha(K, n + 1 - K) \ge 1 - \delta$.
+
+Ties only lower the rate, because a score on a threshold is not flagged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from flatguard.errors import UsageError
+
+Side = Literal["two-sided", "low", "high"]
+SIDES: tuple[Side, ...] = ("two-sided", "low", "high")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Scores from `lower` to `upper` pass; NaN never does.
+
+    Attributes:
+        lower: -inf where only high scores are flagged.
+        upper: inf where only low scores are flagged.
+    """
+
+    lower: float
+    upper: float
+
+    def flags(self, scores: np.ndarray) -> np.ndarray:
+        """Which scores lie outside, `(n,)` bool."""
+        return ~((scores >= self.lower) & (scores <= self.upper))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The rate of false alarms that is asked for.
+
+    Attributes:
+        alpha: the rate, in (0, 1).
+        side: which scores are flagged.
+        delta: None asks for the marginal guarantee; else the chance, in (0, 1), that a
+            calibration set gives a higher rate.
+    """
+
+    alpha: float
+    side: Side = "two-sided"
+    delta: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("delta", self.delta)):
+            if value is not None and not 0.0 < value < 1.0:
+                raise UsageError(f"--{name}: expected a share above 0 and below 1, got {value:g}")
+        if self.side not in SIDES:
+            raise UsageError(f"--side: expected one of {', '.join(SIDES)}, got {self.side!r}")
+
+    @property
+    def sides(self) -> int:
+        """How many thresholds there are."""
+        return 2 if self.side == "two-sided" else 1
+
+    def allows(self, rank: int, n: int) -> bool:
+        """Whether the rank-th smallest (and largest) of n scores may be the threshold."""
+        from scipy.special import betainc
+
+        outside = self.sides * rank
+        if not 0 < outside <= n:
+            return False
+        if self.delta is None:
+            return outside <= self.alpha * (n + 1) * (1.0 + 1e-12)  # 0.05 · 20 is not above 1
+        return bool(betainc(outside, n + 1 - outside, self.alpha) >= 1.0 - self.delta)
+
+    def needed(self) -> int:
+        """The smallest calibration set for which there is a threshold."""
+        low, high = 0, 1
+        while not self.allows(1, high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.allows(1, middle) else (middle, high)
+        return high
+
+    def rank(self, n: int) -> int:
+        """The largest rank that may be the threshold of n scores; 0 if none may."""
+        low, high = 0, n // self.sides + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.allows(middle, n) else (low, middle)
+        return low
+
+
+def calibrate(scores: np.ndarray, rate: Rate, what: str = "calibration images") -> Bounds:
+    """Thresholds from clean scores.
+
+    Args:
+        scores: `(n,)`, of clean images that nothing was fitted on.
+        rate: what is asked for.
+        what: how the error calls these scores.
+
+    Raises:
+        UsageError: too few scores, or one that is NaN.
+    """
+    if np.isnan(scores).any():
+        raise UsageError(
+            f"{int(np.isnan(scores).sum())} of {len(scores)} {what} have no score: the head's "
+            "output does not explain their logits"
+        )
+    rank = rate.rank(len(scores))
+    if rank == 0:
+        promise = f"{rate.alpha:g} false positives, {rate.side}"
+        if rate.delta is not None:
+            promise += f", in all but {rate.delta:g} of calibrations"
+        raise UsageError(
+            f"{len(scores)} {what} are too few for {promise}: {rate.needed()} are needed; give "
+            "more, or ask for a higher rate"
+        )
+    ordered = np.sort(scores)
+    lower = -math.inf if rate.side == "high" else float(ordered[rank - 1])
+    upper = math.inf if rate.side == "low" else float(ordered[len(scores) - rank])
+    return Bounds(lower, upper)
+
+
+def atypicality(scores: np.ndarray, calibration: np.ndarray, side: Side) -> np.ndarray:
+    r"""How far out a score lies among clean ones, whatever the rate: what ROC curves are of.
+
+    Inside the clean range it is $1 - 2 \min(F, 1 - F)$ with F the interpolated distribution of the
+    calibration scores (or $1 - F$, or F, for one side), in [0, 1]; beyond the range it grows by
+    the distance in clean interquartile ranges. A NaN is infinitely far out.
+
+    Returns:
+        `(n,)` float64; larger is less like a clean image.
+    """
+    ordered = np.sort(calibration)
+    share = np.interp(scores, ordered, np.arange(1, len(ordered) + 1) / (len(ordered) + 1))
+    low, high = np.quantile(ordered, (0.25, 0.75))
+    width = max(high - low, np.finfo(float).tiny)
+    under = np.clip(ordered[0] - scores, 0.0, None) / width
+    over = np.clip(scores - ordered[-1], 0.0, None) / width
+    if side == "low":
+        found = 1.0 - share + under - over
+    elif side == "high":
+        found = share + over - under
+    else:
+        found = 1.0 - 2.0 * np.minimum(share, 1.0 - share) + under + over
+    return np.where(np.isnan(scores), math.inf, found)

@@ -1,0 +1,242 @@
+"""`SharpnessDetector`: an estimator after scikit-learn's conventions, on images.
+
+It flags what an attack that does not know it leaves behind. One that does walks around it (see
+`adaptive`), so it is a diagnostic, not a defence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatguard.detection.conformal import Rate, Side
+from flatguard.detection.extra import detection_extra
+from flatguard.detection.kept import KeptDetector
+from flatguard.detection.scores import look
+from flatguard.detection.thresholds import Thresholds, conformal, from_stump
+from flatguard.errors import DataError, UsageError
+from flatguard.targets.target import Target
+
+with detection_extra("SharpnessDetector"):
+    from sklearn.base import BaseEstimator, OutlierMixin
+    from sklearn.utils.validation import check_is_fitted
+
+Images = Tensor | np.ndarray
+Calibration = Literal["conformal", "stump"]
+CLEAN, ADVERSARIAL = 1, -1
+LARGEST = 1e300
+"""Stands for an infinite score: the other logits may be -inf."""
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What the model and the detector say about n images, of one forward pass.
+
+    Attributes:
+        logits: `(n, k)`.
+        predicted: `(n,)` int64.
+        log_kappa: `(n,)` float64; NaN where it could not be measured.
+        flagged: `(n,)` bool; what could not be measured is flagged.
+    """
+
+    logits: Tensor
+    predicted: np.ndarray
+    log_kappa: np.ndarray
+    flagged: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scored:
+    """log κ and the predicted class of n images."""
+
+    log_kappa: np.ndarray
+    predicted: np.ndarray
+
+
+class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    r"""Flags images whose log κ at the head lies outside that of clean images.
+
+    $\log \kappa = \log \|W\|_F^2 + \log \sum_j p_j (1 - p_j) + 2 \log \|\varphi\|$, of the class
+    probabilities p and the head's inputs φ. Converged attacks end *below* the clean range, in the
+    flat valley beyond the boundary, and weak ones *above* it, so both sides are watched.
+    Source: Walter et al. (2026), Appendix D.4.
+
+    Args:
+        target: a prepared `Target` with a proven head. Clones share it.
+        alpha: the rate of false positives on clean images.
+        side: `two-sided`, `low` or `high`; a stump finds its own.
+        per_class: thresholds for each predicted class.
+        delta: None for the marginal guarantee (averaged over calibration sets); else the chance
+            that one calibration set gives a higher rate than alpha.
+        calibration: `conformal` needs clean images alone; `stump` adversarial ones too, in y.
+        batch_size: images a forward pass.
+        seed: of a stump's folds.
+
+    Attributes:
+        thresholds_: the bounds with the clean scores they come from, after `fit`.
+
+    Cost of a decision: one forward pass, and below 1% of it for the score.
+
+    Example:
+        >>> detector = SharpnessDetector(target, alpha=0.05).fit(clean)  # doctest: +SKIP
+        >>> detector.predict(images)  # 1 passes, -1 is flagged  # doctest: +SKIP
+        array([ 1,  1, -1])
+    """
+
+    thresholds_: Thresholds
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        alpha: float = 0.05,
+        side: Side = "two-sided",
+        per_class: bool = False,
+        delta: float | None = None,
+        calibration: Calibration = "conformal",
+        batch_size: int = 128,
+        seed: int = 0,
+    ):
+        self.target = target
+        self.alpha = alpha
+        self.side = side
+        self.per_class = per_class
+        self.delta = delta
+        self.calibration = calibration
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def fit(self, X: Images, y: Any = None, groups: Any = None) -> SharpnessDetector:
+        """Calibrate on images.
+
+        Args:
+            X: `(n, channels, height, width)` in [0, 1].
+            y: `(n,)`, 1 for clean and -1 for adversarial; None says that all are clean.
+            groups: `(n,)`, equal for images made of one another, for a stump's folds; None says
+                that none are.
+
+        Raises:
+            DataError: images or labels of a wrong kind.
+            UsageError: too few images; the error says how many are needed.
+        """
+        images = _images(X)
+        kinds = np.full(len(images), CLEAN) if y is None else np.asarray(y)
+        if kinds.shape != (len(images),) or not np.isin(kinds, (CLEAN, ADVERSARIAL)).all():
+            raise DataError(f"y: expected a 1 (clean) or -1 (adversarial) for all {len(images)}")
+        self.calibrate(self.scored(images), kinds == ADVERSARIAL, groups)
+        return self
+
+    def calibrate(
+        self, scored: Scored, is_adversarial: np.ndarray, groups: Any = None
+    ) -> SharpnessDetector:
+        """`fit`, on scores that are known already."""
+        if self.calibration == "stump":
+            own = np.arange(len(scored.log_kappa)) if groups is None else np.asarray(groups)
+            self.thresholds_ = from_stump(scored.log_kappa, is_adversarial, own, self.seed)
+        elif self.calibration == "conformal":
+            clean, classes = ~is_adversarial, self.target.num_classes if self.per_class else None
+            self.thresholds_ = conformal(
+                scored.log_kappa[clean],
+                scored.predicted[clean],
+                Rate(self.alpha, self.side, self.delta),
+                classes,
+            )
+        else:
+            raise UsageError(f"calibration: expected conformal or stump, got {self.calibration!r}")
+        return self
+
+    def scored(self, X: Images) -> Scored:
+        """log κ and predicted class of images, in batches."""
+        parts = [self._look(batch) for batch in _images(X).split(self.batch_size)]
+        return Scored(
+            np.concatenate([part.log_kappa for part in parts]),
+            np.concatenate([part.predicted for part in parts]),
+        )
+
+    def classify(self, X: Images) -> Classified:
+        """The model's logits and the detector's flags, of the same single forward pass."""
+        check_is_fitted(self, "thresholds_")
+        logits, scored = _no_grad_look(self.target, _images(X))
+        flagged = self.thresholds_.flags(scored.log_kappa, scored.predicted)
+        return Classified(logits, scored.predicted, scored.log_kappa, flagged)
+
+    def decision_function(self, X: Images) -> np.ndarray:
+        """How far log κ lies inside the bounds, `(n,)` in nats; negative is flagged."""
+        check_is_fitted(self, "thresholds_")
+        scored = self.scored(X)
+        return self.thresholds_.distance(scored.log_kappa, scored.predicted)
+
+    def score_samples(self, X: Images) -> np.ndarray:
+        """Minus `conformal.atypicality`, `(n,)`: what ROC curves are drawn of; no alpha in it."""
+        check_is_fitted(self, "thresholds_")
+        scored = self.scored(X)
+        return -self.thresholds_.atypicality(scored.log_kappa, scored.predicted)
+
+    def predict(self, X: Images) -> np.ndarray:
+        """1 for an image that passes, -1 for one that is flagged, `(n,)`."""
+        check_is_fitted(self, "thresholds_")
+        scored = self.scored(X)
+        flagged = self.thresholds_.flags(scored.log_kappa, scored.predicted)
+        return np.where(flagged, ADVERSARIAL, CLEAN)
+
+    def save(self, path: str | Path, **facts: Any) -> None:
+        """Write the fitted detector to one JSON file, bound to the target's weights.
+
+        Args:
+            path: replaced at once if it exists.
+            **facts: more fields of `KeptDetector`: `data`, `adaptive`.
+        """
+        check_is_fitted(self, "thresholds_")
+        KeptDetector.of(self.target, self.thresholds_, self._how(), **facts).write(Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, target: Target) -> SharpnessDetector:
+        """Read a detector for the model that it was fitted on.
+
+        Raises:
+            DetectorError: no such file, damaged, newer, or fitted on other weights.
+        """
+        kept = KeptDetector.read(Path(path))
+        kept.check_target(target)
+        detector = cls(target, **kept.how.model_dump())
+        detector.thresholds_ = kept.thresholds()
+        return detector
+
+    def _how(self) -> dict[str, Any]:
+        """Every parameter but the target."""
+        return {name: value for name, value in self.get_params().items() if name != "target"}
+
+    def _look(self, images: Tensor) -> Scored:
+        return _no_grad_look(self.target, images)[1]
+
+    def __sklearn_clone__(self) -> SharpnessDetector:
+        """A new one with the same parameters; the model is shared, not copied."""
+        return type(self)(self.target, **self._how())
+
+
+def _no_grad_look(target: Target, images: Tensor) -> tuple[Tensor, Scored]:
+    device = next((p.device for p in target.model.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        seen = look(target, images.to(device))
+    kappa = seen.log_kappa.cpu().numpy().clip(-LARGEST, LARGEST)
+    return seen.logits, Scored(kappa, seen.predicted.cpu().numpy())
+
+
+def _images(given: Images) -> Tensor:
+    images = torch.as_tensor(given)
+    if images.ndim != 4 or not images.is_floating_point():
+        raise DataError(
+            "expected floating-point images (n, channels, height, width) in [0, 1], got "
+            f"{tuple(images.shape)} of {str(images.dtype).removeprefix('torch.')}"
+        )
+    if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
+        raise DataError(
+            "expected images in [0, 1], got values outside or NaN; divide by 255, and leave the "
+            "normalisation to the model"
+        )
+    return images.float()

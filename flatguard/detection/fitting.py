@@ -1,0 +1,150 @@
+"""Fits a detector on a model and its images, and measures what it is worth as a defence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from flatguard.detection.adaptive import Effort, adaptive_attack
+from flatguard.detection.conformal import Side
+from flatguard.detection.detector import ADVERSARIAL, Calibration, SharpnessDetector
+from flatguard.detection.kept import AdaptiveFacts, CalibrationFacts
+from flatguard.errors import UsageError
+from flatguard.geometry.budget import Budget
+from flatguard.job import Job, Subject
+from flatguard.masking.statistics import interval
+from flatguard.observer import Observer
+from flatguard.runs.spec import derive_seed
+from flatguard.targets.datasets import Batch, DataHash
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a detector is calibrated; see `SharpnessDetector`."""
+
+    alpha: float = 0.05
+    side: Side = "two-sided"
+    per_class: bool = False
+    delta: float | None = None
+    calibration: Calibration = "conformal"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted detector and what stands beside it in its file."""
+
+    detector: SharpnessDetector
+    data: CalibrationFacts
+    adaptive: AdaptiveFacts | None
+
+
+def fit_detector(
+    subject: Subject, how: Fit, attack: Job | None, adaptive: int, observer: Observer
+) -> Fitted:
+    """Calibrate on all images of a subject, and attack the detector knowingly.
+
+    Args:
+        subject: the model and its clean images.
+        how: the calibration.
+        attack: a job on the same images; a stump learns from it, and its radius is the adaptive
+            attack's. None where there is neither.
+        adaptive: so many images are attacked knowingly.
+        observer: is told of the progress.
+
+    Raises:
+        UsageError: too few images, or a stump without an attack.
+    """
+    batch = subject.dataset.block(0, subject.count)
+    detector = SharpnessDetector(
+        subject.target,
+        alpha=how.alpha,
+        side=how.side,
+        per_class=how.per_class,
+        delta=how.delta,
+        calibration=how.calibration,
+        batch_size=subject.block_size,
+        seed=derive_seed(subject.spec.seed, 0, "stump"),
+    )
+    observer.stage("calibrating", len(batch))
+    if how.calibration == "stump":
+        _fit_stump(detector, batch, attack, observer)
+    else:
+        detector.fit(batch.images)
+    observer.advanced(len(batch))
+    hashes = DataHash()
+    hashes.update(batch)
+    data = CalibrationFacts(
+        name=subject.dataset.name,
+        sha256=hashes.hexdigest(),
+        samples=len(batch),
+        seed=subject.spec.seed,
+    )
+    knowing = None
+    if adaptive and attack is not None:
+        knowing = _adaptive(detector, batch, attack.attack.budget, subject, adaptive, observer)
+    return Fitted(detector, data, knowing)
+
+
+def _fit_stump(
+    detector: SharpnessDetector, batch: Batch, attack: Job | None, observer: Observer
+) -> None:
+    if attack is None:
+        raise UsageError("a stump learns from adversarial examples: name an --attack and --eps")
+    made = []
+    for index, start in enumerate(range(0, len(batch), attack.block_size)):
+        rows = slice(start, start + attack.block_size)
+        images, labels = batch.images[rows], batch.labels[rows]
+        seed = derive_seed(attack.spec.seed, index, attack.spec.attack)
+        device = attack.device
+        found = attack.attack.perturb(
+            attack.target.model, images.to(device), labels.to(device), seed
+        )
+        made.append(found.images.cpu())
+    scored, after = detector.scored(batch.images), detector.scored(torch.cat(made))
+    right = scored.predicted == batch.labels.numpy()
+    fell = right & (after.predicted != batch.labels.numpy())
+    if not fell.any():
+        raise UsageError(
+            f"{attack.spec.attack} fooled none of {len(batch)} images, so a stump has nothing to "
+            "learn from; raise --eps"
+        )
+    chosen = np.flatnonzero(fell)
+    images = torch.cat([batch.images[chosen], torch.cat(made)[chosen]])
+    kinds = np.repeat([-ADVERSARIAL, ADVERSARIAL], len(chosen))
+    detector.fit(images, kinds, groups=np.tile(chosen, 2))
+
+
+def _adaptive(
+    detector: SharpnessDetector,
+    batch: Batch,
+    budget: Budget,
+    subject: Subject,
+    count: int,
+    observer: Observer,
+) -> AdaptiveFacts | None:
+    """Someone who knows the detector, on the first images that the model is right about."""
+    if budget.eps is None:
+        return None
+    scored = detector.scored(batch.images)
+    right = np.flatnonzero(scored.predicted == batch.labels.numpy())[:count]
+    if not len(right):
+        return None
+    observer.stage("adaptive attack", len(right))
+    seed = derive_seed(subject.spec.seed, 0, "adaptive")
+    found = adaptive_attack(
+        subject.target, detector.thresholds_, batch.images[right], batch.labels[right], budget,
+        Effort(), seed, observer,
+    )  # fmt: skip
+    evaded = int(found.evaded.sum())
+    return AdaptiveFacts(
+        norm=budget.norm,
+        eps=budget.eps,
+        samples=len(right),
+        evaded=evaded,
+        interval=interval(evaded, len(right)),
+        misclassified=int(found.misclassified.sum()),
+        false_positives=detector.alpha,
+        seed=seed,
+    )

@@ -1,0 +1,39 @@
+"""A saved detector on images: a row each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from flatguard.detection.detector import SharpnessDetector
+from flatguard.job import Subject
+from flatguard.observer import Observer
+from flatguard.targets.datasets import blocks
+
+
+def score_images(subject: Subject, detector: Path, observer: Observer) -> pd.DataFrame:
+    """Columns: sample, label, predicted, log_kappa (NaN where unmeasured), flagged.
+
+    Raises:
+        DetectorError: the file is no detector, or one of another model.
+    """
+    found = SharpnessDetector.load(detector, subject.target)
+    observer.stage("scoring", subject.count)
+    parts = []
+    for start, batch in blocks(subject.dataset, subject.count, subject.block_size):
+        seen = found.classify(batch.images)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "sample": range(start, start + len(batch)),
+                    "label": batch.labels.numpy(),
+                    "predicted": seen.predicted,
+                    "log_kappa": seen.log_kappa,
+                    "flagged": seen.flagged,
+                }
+            )
+        )
+        observer.advanced(len(batch))
+    table: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return table

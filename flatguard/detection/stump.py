@@ -1,0 +1,81 @@
+"""A decision stump on one score, with the accuracies of its folds (Walter et al. 2026, D.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flatguard.detection.extra import detection_extra
+from flatguard.errors import UsageError
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Stump:
+    """One threshold, learnt from clean and adversarial images.
+
+    Attributes:
+        threshold: fitted on all of them.
+        low: whether it takes lower scores for adversarial.
+        folds: the accuracy on each fold of a stump that was fitted on the other four.
+    """
+
+    threshold: float
+    low: bool
+    folds: tuple[float, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over folds."""
+        return float(np.mean(self.folds))
+
+    def predict(self, scores: np.ndarray) -> np.ndarray:
+        """Which scores it takes for adversarial; NaN is."""
+        clean = scores >= self.threshold if self.low else scores <= self.threshold
+        return ~clean
+
+
+def fit_stump(
+    scores: np.ndarray, is_adversarial: np.ndarray, groups: np.ndarray, seed: int
+) -> Stump:
+    """Fit a stump, and cross-validate it.
+
+    Args:
+        scores: `(n,)`, finite.
+        is_adversarial: `(n,)` bool.
+        groups: `(n,)`; an image and its adversarial example share one, and so a fold.
+        seed: of the folds.
+
+    Raises:
+        UsageError: fewer groups than folds.
+    """
+    with detection_extra("a decision stump"):
+        from sklearn.model_selection import StratifiedGroupKFold
+    if len(np.unique(groups)) < FOLDS:
+        raise UsageError(
+            f"a stump in {FOLDS} folds needs {FOLDS} images or more, got {len(np.unique(groups))}"
+        )
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    accuracies = []
+    for train, test in folds.split(scores, is_adversarial, groups):
+        threshold, low = _best(scores[train], is_adversarial[train])
+        found = Stump(threshold, low, ()).predict(scores[test])
+        accuracies.append(float((found == is_adversarial[test]).mean()))
+    return Stump(*_best(scores, is_adversarial), tuple(accuracies))
+
+
+def _best(scores: np.ndarray, is_adversarial: np.ndarray) -> tuple[float, bool]:
+    """The threshold half-way between neighbours, and the side, that err least on these."""
+    with detection_extra("a decision stump"):
+        from sklearn.tree import DecisionTreeClassifier
+    # Ranks: a tree casts to float32, where scores of a confident model would run together.
+    values, ranks = np.unique(scores, return_inverse=True)
+    tree = DecisionTreeClassifier(max_depth=1, random_state=0).fit(ranks[:, None], is_adversarial)
+    if tree.tree_.node_count == 1:  # no split helps
+        return float("-inf"), True
+    cut = int(np.floor(tree.tree_.threshold[0]))
+    shares = tree.tree_.value[:, 0, :]
+    low = bool(shares[1][1] > shares[2][1])
+    return float(values[cut] + (values[cut + 1] - values[cut]) / 2), low

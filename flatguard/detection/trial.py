@@ -1,0 +1,345 @@
+"""A trial of detectors: attacks on images that nothing learnt from, and who notices them.
+
+One data set is drawn into three parts by a seed. On the *evaluated* part the attacks are run and
+all rates are measured; baselines that learn do so on the *fitted* part; every threshold comes from
+the clean images of the *calibrated* part. What every detector is shown is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from flatguard import runner
+from flatguard.allowance import NO_LIMITS, Allowance
+from flatguard.attacks import build_attack, find_attack
+from flatguard.block import Bench, asked_layers
+from flatguard.detection.adaptive import Effort, adaptive_attack
+from flatguard.detection.baselines import BASELINES, Fitting
+from flatguard.detection.compared import Group, compare, share_of, worst_case
+from flatguard.detection.conformal import Rate
+from flatguard.detection.panel import RATES, Panel, Scores
+from flatguard.detection.results import Adaptive, AdaptiveResult, AttackResult, Split, Trial
+from flatguard.detection.scores import LOG_KAPPA, head_of
+from flatguard.detection.thresholds import conformal
+from flatguard.errors import AttackError, DataError, UsageError
+from flatguard.executors import InProcess
+from flatguard.geometry.budget import parse_eps
+from flatguard.job import Job, data_sha256
+from flatguard.observer import Observer
+from flatguard.probes.search import project, random_step
+from flatguard.randomness import seeded
+from flatguard.runs import store
+from flatguard.runs.naming import default_folder
+from flatguard.runs.place import open_place
+from flatguard.runs.spec import RunSpec, derive_seed
+from flatguard.targets.datasets import Batch, Dataset, Subset
+
+RUNS, RESULT = "runs", "detection-trial.json"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images each part has.
+
+    Attributes:
+        evaluated: attacked, and judged on.
+        fitted: attacked, and learnt from by baselines.
+        calibrated: clean, for thresholds.
+        adaptive: of the evaluated, so many are attacked by someone who knows the detector; 0
+            measures nothing.
+    """
+
+    evaluated: int = 500
+    fitted: int = 100
+    calibrated: int = 400
+    adaptive: int = 100
+
+    def __post_init__(self) -> None:
+        for name, least in (("evaluated", 5), ("fitted", 1), ("adaptive", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"expected at least {least} images {name}, got {getattr(self, name)}"
+                )
+        needed = Rate(min(RATES)).needed()
+        if self.calibrated < needed:
+            raise UsageError(
+                f"--n-calibration: {self.calibrated} clean images are too few for "
+                f"{min(RATES):g} false positives, two-sided: {needed} are needed"
+            )
+
+    @property
+    def total(self) -> int:
+        """Images that are drawn from the data set."""
+        return self.evaluated + self.fitted + self.calibrated
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The three parts, drawn from one data set without overlap."""
+
+    attacked: Dataset
+    evaluated: Batch
+    fitted: Batch
+    calibrated: Batch
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An attack at a radius, as typed."""
+
+    attack: str
+    eps: str
+
+
+def run_trial(
+    job: Job,
+    wanted: Sequence[Wanted],
+    sizes: Sizes,
+    out: Path,
+    command: Sequence[str],
+    observer: Observer,
+) -> Trial:
+    """Attack, score, compare, and keep everything under `out`.
+
+    Finished attacks of an earlier, interrupted trial in the same folder are taken as they are.
+
+    Args:
+        job: resolved for the first attack; its data set is drawn from.
+        wanted: attacks at radii; the first is the one that baselines and stumps learn from.
+        sizes: of the parts.
+        out: a folder; the runs are below it, and `detection-trial.json`.
+        command: what was typed.
+        observer: is told of the progress.
+
+    Raises:
+        DataError: the data set has too few images.
+    """
+    head_of(job.target)
+    parts = draw(job.dataset, sizes, job.spec.seed)
+    jobs = [_job_of(job, one, parts.attacked) for one in wanted]  # all, before any is run
+    runs = [_attacked(own, out, command, observer) for own in jobs]
+    panel = _panel(job, runs[0], parts, sizes, observer)
+    groups = _groups(job, wanted, runs, parts, panel, observer)
+    taught = _teaching(runs[0], parts, panel)
+    seed = derive_seed(job.spec.seed, 0, "detection metrics")
+    trial = Trial(
+        model=job.target.name,
+        weights_sha256=job.target.weights_sha256,
+        logit_scale=job.spec.logit_scale,
+        data=job.dataset.name,
+        data_sha256=runs[0].manifest.data.sha256,
+        split=Split(
+            evaluated=sizes.evaluated,
+            fitted=sizes.fitted,
+            calibrated=sizes.calibrated,
+            seed=job.spec.seed,
+        ),
+        attacks=tuple(
+            AttackResult(
+                attack=one.attack,
+                norm=group.budget.norm,
+                eps=one.eps,
+                clean_wrong=int((~group.clean_right).sum()),
+                successful=len(group.successful),
+                failed=len(group.failed),
+                detectors=compare(panel, group, taught, seed),
+            )
+            for one, group in zip(wanted, groups, strict=True)
+        ),
+        worst=worst_case(panel, wanted, groups),
+        adaptive=_adaptive(job, wanted, parts, panel, sizes, observer) if sizes.adaptive else (),
+        missing=panel.missing,
+        departures={kind.name: kind.departs for kind in BASELINES if kind.departs},
+        versions=runner.versions(),
+    )
+    store.write_text(out / RESULT, trial.model_dump_json(indent=2))
+    return trial
+
+
+def draw(dataset: Dataset, sizes: Sizes, seed: int) -> Parts:
+    """Three parts at random, because a folder of images is sorted by class."""
+    if sizes.total > len(dataset):
+        raise DataError(
+            f"{dataset.name} has {len(dataset)} images, but {sizes.total} are needed: "
+            f"{sizes.evaluated} to evaluate (--n-examples), {sizes.fitted} to fit (--n-fit) and "
+            f"{sizes.calibrated} to calibrate (--n-calibration)"
+        )
+    chosen = np.random.default_rng(derive_seed(seed, 0, "detection split"))
+    numbers = chosen.permutation(len(dataset))[: sizes.total]
+    attacked = sizes.evaluated + sizes.fitted
+    subset = Subset(dataset, numbers.tolist(), f"{dataset.name}, drawn with seed {seed}")
+    return Parts(
+        Subset(dataset, numbers[:attacked].tolist(), subset.name),
+        subset.block(0, sizes.evaluated),
+        subset.block(sizes.evaluated, attacked),
+        subset.block(attacked, sizes.total),
+    )
+
+
+def _attacked(own: Job, out: Path, command: Sequence[str], observer: Observer) -> store.Run:
+    """The run of one attack; an earlier one of the same spec and images is gone on with."""
+    what = f"{own.spec.attack} within {own.attack.budget}"
+    name = f"{own.spec.attack}-{own.spec.eps}".replace("/", "_").replace(":", "-")
+    path, allowance = out / RUNS / name, Allowance(NO_LIMITS)
+    if path.exists():
+        run = store.load_run(path)
+        run.verify()
+        if run.manifest.spec != own.spec or run.manifest.data.sha256 != data_sha256(own):
+            raise UsageError(
+                f"{path} holds a run of something else; remove it or name another folder with --out"
+            )
+        observer.said(f"{what}: taken from {path}")
+    else:
+        observer.said(f"{what} on {own.count} images")
+        asked = runner.Asked(command, max_failures=0)
+        run = runner.plan(own, open_place(path), asked, observer, allowance)
+    bench = Bench(own, run, asked_layers(own))
+    return run if run.complete else runner.fill(bench, InProcess(), observer, allowance)
+
+
+def _job_of(job: Job, one: Wanted, attacked: Dataset) -> Job:
+    info, norm = find_attack(one.attack), job.attack.budget.norm
+    if norm not in info.norms:
+        raise AttackError(f"{info.name} measures {', '.join(info.norms)}, not {norm}")
+    known = {k: v for k, v in job.spec.attack_args.items() if k in info.parameters}
+    spec = job.spec.model_copy(
+        update={
+            "attack": info.name, "eps": one.eps, "attack_args": known,
+            "n_examples": len(attacked), "dataset": attacked.name,
+        }
+    )  # fmt: skip
+    attack = build_attack(info.name, spec.budget(), job.num_classes, known)
+    return replace(job, spec=spec, dataset=attacked, attack=attack)
+
+
+def _panel(job: Job, run: store.Run, parts: Parts, sizes: Sizes, observer: Observer) -> Panel:
+    """All detectors, fitted on the fitted part and calibrated on the calibrated one."""
+    observer.stage("fitting and calibrating detectors", sizes.fitted + sizes.calibrated)
+    panel = Panel(job.target, job.block_size, derive_seed(job.spec.seed, 0, "detection noise"))
+    table, images = run.samples.iloc[sizes.evaluated :], _adversarial(run)[sizes.evaluated :]
+    fell = torch.tensor((table["clean_correct"] & ~table["robust"]).to_numpy())
+    noisy = noise(parts.fitted.images, run.spec.budget().eps, job, "fitted")
+    panel.fit(Fitting(parts.fitted.images, parts.fitted.labels, noisy, images[fell]))
+    panel.calibrate(panel.score(parts.calibrated.images))
+    observer.advanced(sizes.fitted + sizes.calibrated)
+    return panel
+
+
+def noise(images: Tensor, eps: float | None, job: Job, part: str) -> Tensor:
+    """Random noise that the attack's budget would allow: uniform in Linf; else of any length."""
+    if eps is None:
+        raise UsageError("detectors are compared within a radius; name one with --eps")
+    norm = job.attack.budget.norm
+    with seeded(derive_seed(job.spec.seed, 0, f"detection noise {part}"), torch.device("cpu")):
+        return project(images + random_step(images, eps, norm), images, eps, norm)
+
+
+def _groups(
+    job: Job,
+    wanted: Sequence[Wanted],
+    runs: Sequence[store.Run],
+    parts: Parts,
+    panel: Panel,
+    observer: Observer,
+) -> list[Group]:
+    """Every attack's images, scored; the clean ones once, and noise once a radius."""
+    images, n = parts.evaluated.images, len(parts.evaluated)
+    observer.stage("detectors on clean images", n)
+    clean, noisy = panel.score(images), {}
+    found = []
+    for one, run in zip(wanted, runs, strict=True):
+        if one.eps not in noisy:
+            observer.stage(f"detectors on noise {one.eps}", n)
+            noisy[one.eps] = panel.score(noise(images, parse_eps(one.eps), job, "evaluated"))
+        observer.stage(f"detectors on {one.attack} {one.eps}", n)
+        table, after = run.samples.iloc[:n], panel.score(_adversarial(run)[:n])
+        found.append(_group(run, table, clean, noisy[one.eps], after))
+        observer.advanced(n)
+    return found
+
+
+def _group(
+    run: store.Run, table: pd.DataFrame, clean: Scores, noisy: Scores, after: Scores
+) -> Group:
+    right, robust = table["clean_correct"].to_numpy(), table["robust"].to_numpy()
+    return Group(
+        budget=run.spec.budget(),
+        clean=clean,
+        noisy=noisy,
+        adversarial=after,
+        clean_right=right,
+        successful=np.flatnonzero(right & ~robust),
+        failed=np.flatnonzero(right & robust & table["admissible"].to_numpy()),
+    )
+
+
+def _teaching(run: store.Run, parts: Parts, panel: Panel) -> Group:
+    """The fitted part under the first attack: what stumps are taught with."""
+    first = len(parts.evaluated)
+    clean, after = panel.score(parts.fitted.images), panel.score(_adversarial(run)[first:])
+    return _group(run, run.samples.iloc[first:], clean, clean, after)
+
+
+def _adversarial(run: store.Run) -> Tensor:
+    return torch.cat([run.adversarial(block.plan.index) for block in run.blocks])
+
+
+def _adaptive(
+    job: Job,
+    wanted: Sequence[Wanted],
+    parts: Parts,
+    panel: Panel,
+    sizes: Sizes,
+    observer: Observer,
+) -> tuple[Adaptive, ...]:
+    """Each radius once: someone who knows the sharpness detector, at every rate."""
+    detector, effort = panel.detectors[LOG_KAPPA], Effort()
+    images, labels = parts.evaluated.images, parts.evaluated.labels
+    with torch.no_grad():
+        found = [job.target.model(batch).argmax(dim=1).cpu() for batch in
+                 (part.to(job.device) for part in images.split(job.block_size))]  # fmt: skip
+    right = (torch.cat(found) == labels).nonzero()[: sizes.adaptive, 0]
+    done = []
+    for eps in dict.fromkeys(one.eps for one in wanted):
+        results = []
+        for asked in RATES:
+            observer.stage(f"adaptive attack {eps}, {asked:.0%} false positives", len(right))
+            thresholds = conformal(
+                detector.calibration, np.zeros(len(detector.calibration), int), Rate(asked)
+            )
+            budget = replace(job.attack.budget, eps=parse_eps(eps))
+            seed = derive_seed(job.spec.seed, 0, f"adaptive {eps} {asked}")
+            evaded = adaptive_attack(
+                job.target, thresholds, images[right], labels[right], budget, effort, seed,
+                observer,
+            )  # fmt: skip
+            results.append(
+                AdaptiveResult(
+                    asked=asked,
+                    misclassified=share_of(evaded.misclassified),
+                    evaded=share_of(evaded.evaded),
+                    by_way={way: int((evaded.way == way).sum()) for way in ("joint", "orthogonal")},
+                )
+            )
+        done.append(
+            Adaptive(
+                norm=job.attack.budget.norm,
+                eps=eps,
+                steps=effort.steps,
+                starts=effort.starts,
+                results=tuple(results),
+            )
+        )
+    return tuple(done)
+
+
+def trial_folder(spec: RunSpec) -> Path:
+    """`reports/20260102-030405-demo-detect`."""
+    return default_folder(spec.model_copy(update={"attack": "detect"}))
