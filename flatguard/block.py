@@ -99,7 +99,8 @@ def attack_block(
     """Attack one block and commit it.
 
     A sample on which the model raises, or gives no finite logits when clean, is found by halving
-    the block. It is marked as failed, and the block is attacked again without it.
+    the block. It is marked as failed, and the block is attacked again without it. Where all samples
+    of a block fail, it is not the samples.
 
     Args:
         bench: the job and its run.
@@ -112,7 +113,8 @@ def attack_block(
         The samples that failed.
 
     Raises:
-        ModelError, AttackError: too many samples failed; what was recorded is kept as a failure.
+        ModelError, AttackError: too many samples failed, or all; what was recorded is kept as a
+            failure.
         BudgetSpent: likewise, the allowance is spent.
         DataError: the data set serves other images now than when the run was planned.
         RunFolderError: the folder cannot be written.
