@@ -3,25 +3,36 @@
 python -m benchmarks.sample_report             evaluates the demo with its logits × 100
 python -m benchmarks.sample_report --run RUN   draws from an earlier evaluation instead
 python -m benchmarks.sample_report --schema    writes docs/report.schema.json only
+
+Its detector is calibrated on the real images that `FLATGUARD_REAL` names: the demo has 20.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 import flatguard
+from flatguard.detection import SharpnessDetector
 from flatguard.reporting.document import ReportDocument
 from flatguard.reporting.draw import draw_report
+from flatguard.targets import load_target, prepare
+from flatguard.targets.datasets import load_dataset
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "reports" / "sample"
 IMAGES = ROOT / "docs" / "images"
 SCHEMA = ROOT / "docs" / "report.schema.json"
+IMAGES_OF = "cifar10_test_first1000.npz"
+SCALE = 100.0
 ARGUMENTS = {"steps": 10, "alpha": 2 / 255, "random_start": False}
 COMMAND = (
     "flatguard", "evaluate", "--model", "demo", "--attack", "torchattacks:PGD",
@@ -59,8 +70,10 @@ def main() -> None:
     SCHEMA.write_text(schema + "\n", "utf-8")
     if asked.schema:
         return
+    images = calibration()
     with tempfile.TemporaryDirectory() as folder:
         path = asked.run or evaluate(Path(folder) / "sample")
+        add_detector(path, images, Path(folder) / "detector.json")
         report = draw_report(flatguard.load_run(path))
         SAMPLE.mkdir(exist_ok=True)
         for file in (report.html, report.json, report.junit, report.markdown):
@@ -74,11 +87,24 @@ def evaluate(path: Path) -> Path:
         "demo",
         "torchattacks:PGD",
         attack_args=ARGUMENTS,
-        logit_scale=100.0,
+        logit_scale=SCALE,
         checks="standard",
         out=path,
         command=COMMAND,
     ).path
+
+
+def calibration() -> Tensor:
+    """Clean images for the detector."""
+    real = os.environ.get("FLATGUARD_REAL") or sys.exit("name the real images in FLATGUARD_REAL")
+    return load_dataset(str(Path(real) / IMAGES_OF)).block(0, 1000).images
+
+
+def add_detector(run: Path, images: Tensor, file: Path) -> None:
+    """Flag the run's samples with a detector for the same logits."""
+    target = prepare(load_target("demo"), images[:8], logit_scale=SCALE)
+    SharpnessDetector(target).fit(images).save(file)
+    flatguard.audit(run, detector=file)
 
 
 def take_pictures(page: Path) -> None:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from flatguard import job
 from flatguard.allowance import NO_LIMITS, Allowance, Limits
 from flatguard.block import Bench, asked_layers
+from flatguard.detection.flagged import Detection, Opened, flag, load_detection, write_detection
+from flatguard.detection.kept import KeptDetector
 from flatguard.errors import OutOfMemory, RunFolderError, UsageError, one_line
 from flatguard.executors import Executor, InProcess, computing_with
 from flatguard.masking.evidence import Evidence
@@ -54,6 +56,7 @@ def evaluate(
     max_failures: int | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
+    detector: str | Path | KeptDetector | None = None,
     observer: Observer | None = None,
     command: Sequence[str] = (),
     **fields: Any,
@@ -79,6 +82,8 @@ def evaluate(
             `Processes(4)` or `Ray("auto")`.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
+        detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
+            has what it flags. Another model's is refused before the attack.
         observer: is told of the progress; None is silent.
         command: what the manifest says was typed.
         **fields: the remaining fields of `RunSpec`, such as `eps="8/255"`, `attack_args`,
@@ -101,6 +106,7 @@ def evaluate(
     observer, executor = observer or Silent(), executor or InProcess()
     _check_executor(executor, allowance)
     part = None if shard is None else Shard.parse(shard)
+    opened = None if detector is None else Opened.of(detector)
     target = _target(model)
     dataset = _dataset(data)
     spec = _spec(model, attack, data, fields)
@@ -109,6 +115,8 @@ def evaluate(
     writing.check_new(place)
     with computing_with(spec.threads or executor.threads):
         resolved = job.resolve(spec, target, dataset)
+        if opened is not None:
+            opened.kept.check_target(resolved.target)
         others = _surrogates(surrogates, level, resolved)
         _introduce(resolved, observer)
         asked = Asked(command, checks, _names(surrogates), tolerance, max_failures)
@@ -132,7 +140,7 @@ def evaluate(
                 resolved = job.resolve(smaller, target, dataset)
         if part is not None:
             return run
-        return _finished(resolved, run, others, observer, allowance, began)
+        return _finished(resolved, run, others, observer, allowance, began, opened)
 
 
 def _halved(resolved: job.Job, run: store.Run, error: BaseException) -> RunSpec | None:
@@ -153,6 +161,7 @@ def resume(
     data: tuple[Tensor, Tensor] | None = None,
     surrogates: Sequence[str | Target] | None = None,
     max_failures: int | None = None,
+    detector: str | Path | KeptDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
     observer: Observer | None = None,
@@ -167,6 +176,8 @@ def resume(
         data: the run's images and labels, where they came from Python.
         surrogates: those of the run, where they came from Python.
         max_failures: in place of the run's own.
+        detector: as for `evaluate`; what it flags is no evidence, and is not in the folder before
+            the run has ended.
         executor: who attacks; it may be another than before.
         shard: as for `evaluate`.
         observer: is told of the progress; None is silent.
@@ -180,6 +191,9 @@ def resume(
     found = store.load_run(run.place if isinstance(run, store.Run) else run)
     found.verify()
     same_software(found)
+    opened = None if detector is None else Opened.of(detector)
+    if opened is not None:
+        opened.kept.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
     allowance = Allowance(manifest.limits, spent=_spent(found))
     _check_executor(executor, allowance)
@@ -194,7 +208,7 @@ def resume(
         found = fill(bench, executor, observer, allowance, part, max_failures)
         if part is not None:
             return found
-        return _finished(bench.job, found, others, observer, allowance, began)
+        return _finished(bench.job, found, others, observer, allowance, began, opened)
 
 
 def _finished(
@@ -204,12 +218,13 @@ def _finished(
     observer: Observer,
     allowance: Allowance,
     began: float,
+    opened: Opened | None,
 ) -> store.Run:
     """Probe what was attacked, judge it, and draw the report."""
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
         probe(resolved, run, checks, others, observer, allowance)
-    _derive(run, run.manifest.tolerance, time.perf_counter() - began)
+    _derive(run, run.manifest.tolerance, time.perf_counter() - began, opened)
     _draw(run, observer)
     run.place.push()
     return run
@@ -283,6 +298,7 @@ def audit(
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
     tolerance: float = TOLERANCE,
+    detector: str | Path | KeptDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     observer: Observer | None = None,
@@ -295,17 +311,23 @@ def audit(
             loads the model for it.
         surrogates: models whose adversarial examples are shown to this one, by name.
         tolerance: the overestimate that is let pass, as a share of all samples.
+        detector: a fitted detector, or its file, that flags the samples in place of an earlier one;
+            None keeps what was flagged before.
         model: the run's model, where it came from Python.
         data: the run's images and labels, where they came from Python.
         observer: is told of the progress; None is silent.
 
     Raises:
         RunFolderError: no such run, or it is damaged.
+        DetectorError: no such detector, or it was fitted on another model.
         UsageError: the model or the data are not those of the run.
     """
     level = _level(checks, tolerance)
+    opened = None if detector is None else Opened.of(detector)
     run = run if isinstance(run, store.Run) else store.load_run(run)
     run.verify()
+    if opened is not None:
+        opened.kept.check_run(run.manifest.target)
     if checks != "none":
         if not run.complete:
             raise UsageError(f"{run.place} is incomplete; probes need all of its blocks")
@@ -327,11 +349,16 @@ def _seconds(run: store.Run) -> float:
         return run.seconds("attack")
 
 
-def _derive(run: store.Run, tolerance: float, seconds: float) -> Verdict:
+def _derive(
+    run: store.Run, tolerance: float, seconds: float, opened: Opened | None = None
+) -> Verdict:
     """Judge the evidence, and write what is derived from it beside it."""
     verdict = judge(Evidence.of(run), tolerance)
+    detection = load_detection(run) if opened is None else flag(run, opened)
     store.write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
-    summary = summarise(run, verdict, seconds)
+    if detection is not None:
+        write_detection(run, detection)
+    summary = summarise(run, verdict, seconds, detection)
     store.write_text(run.path / store.SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
     run.__dict__.pop("summary", None)
     return verdict
@@ -380,7 +407,9 @@ def _opened(
     return bench
 
 
-def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any]:
+def summarise(
+    run: store.Run, verdict: Verdict, seconds: float, detection: Detection | None = None
+) -> dict[str, Any]:
     """The numbers that `--json` prints, from the evidence alone but for `seconds`."""
     spec, samples = run.spec, run.samples
     n, robust = len(samples), int(samples["robust"].sum())
@@ -409,6 +438,7 @@ def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any
         "next": verdict.next,
         "median_log_kappa_clean": _finite(samples["clean_log_kappa"].median()),
         "median_log_kappa_adversarial": _finite(samples["adv_log_kappa"].median()),
+        "detection": None if detection is None else detection.model_dump(mode="json"),
         "outside_budget": int((~samples["admissible"]).sum()) - failed,
         "failed": failed,
         "sample_forwards": sum(block.sample_forwards for block in run.blocks),

@@ -62,7 +62,9 @@ def _loaded(config: pytest.Config, name: str) -> Config:
     from flatguard.gate.config import load_config
 
     try:
-        return _limited(config, load_config(_config_file(config, name)))
+        loaded = _limited(config, load_config(_config_file(config, name)))
+        loaded.check_detector()
+        return loaded
     except FlatguardError as error:
         raise pytest.UsageError(f"flatguard: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from flatguard.detection.flagged import Detection, load_detection
 from flatguard.geometry.budget import Budget
 from flatguard.masking.finding import advice
 from flatguard.masking.verdict import Verdict
@@ -87,6 +88,21 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
         )
     if summary["rows_unassigned"]:
         rows.insert(-2, ("rows unassigned", f"{summary['rows_unassigned']:,}"))
+    detection = load_detection(run)
+    return rows if detection is None else rows + _detector(detection)
+
+
+def _detector(detection: Detection) -> list[tuple[str, str]]:
+    kinds, asked = detection.kinds, "no rate was asked"
+    if detection.alpha is not None:
+        asked = f"{detection.alpha:.1%} asked"
+    flags = (
+        f"flags of clean images {kinds.clean} ({asked}), of successful examples "
+        f"{kinds.successful}, of failed ones {kinds.failed}"
+    )
+    rows = [("detector", flags), ("", f"a diagnostic, no defence: {detection.against_it}")]
+    if detection.in_sample:
+        rows.append(("", detection.not_new))
     return rows
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flatguard.cli.evaluate import Checks, Json, Quiet, Surrogate, Tolerance
+from flatguard.cli.evaluate import Checks, Detector, Json, Quiet, Surrogate, Tolerance
 
 
 def command(
@@ -17,6 +17,7 @@ def command(
     checks: Checks = "none",
     surrogate: Surrogate = None,
     tolerance: Tolerance = 0.05,
+    detector: Detector = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -33,8 +34,9 @@ def command(
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
         verdict = audit(
-            opened, checks=checks, surrogates=surrogate or (), tolerance=tolerance, observer=watcher
-        )
+            opened, checks=checks, surrogates=surrogate or (), tolerance=tolerance,
+            detector=detector, observer=watcher,
+        )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(opened.summary))
     else:

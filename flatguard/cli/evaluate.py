@@ -92,6 +92,13 @@ MaxForwards = Annotated[
 MaxMinutes = Annotated[
     float | None, typer.Option(help="Minutes that all of it may take; then inconclusive.")
 ]
+Detector = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also flag samples with a detector that flatguard detect fit wrote for this model.",
+    ),
+]
 Loss = Annotated[
     list[str] | None,
     typer.Option(
@@ -160,6 +167,7 @@ def command(
     tolerance: Tolerance = 0.05,
     max_forwards: MaxForwards = None,
     max_minutes: MaxMinutes = None,
+    detector: Detector = None,
     loss: Loss = None,
     layers: Layers = None,
     layer_samples: LayerSamples = 4,
@@ -221,6 +229,7 @@ def command(
         "tolerance": tolerance,
         "max_forwards": max_forwards,
         "max_minutes": max_minutes,
+        "detector": detector,
         "losses": tuple(loss or ()),
         "layers": layers,
         "layer_samples": layer_samples,
@@ -240,7 +249,7 @@ def command(
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
         if resume is not None:
-            run = take_up(resume, observer=watcher, **how)
+            run = take_up(resume, detector=detector, observer=watcher, **how)
         else:
             run = evaluate(**chosen.fields, **how, out=out, observer=watcher, command=sys.argv)
     if shard is not None:

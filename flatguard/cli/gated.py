@@ -44,6 +44,9 @@ def configured(ctx: typer.Context, name: str | None, fields: dict[str, Any]) -> 
     config = Config() if name is None else load_config(name)
     if config.gate is not None and _typed(ctx, "tolerance"):
         config = config.with_(max_overestimate=fields["tolerance"])
+    if config.gate is not None and _typed(ctx, "detector"):
+        config = config.with_(detector=fields["detector"])
+    config.check_detector()
     merged = dict(fields)
     for key, value in config.arguments().items():
         if key == "attack_args":

@@ -145,6 +145,6 @@ def _adaptive(
         evaded=evaded,
         interval=interval(evaded, len(right)),
         misclassified=int(found.misclassified.sum()),
-        false_positives=detector.alpha,
+        false_positives=detector.alpha if detector.calibration == "conformal" else None,
         seed=seed,
     )

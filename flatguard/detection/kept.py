@@ -43,11 +43,26 @@ class How(Facts):
     seed: Annotated[int, Field(ge=0)]
 
 
-class KeptClass(Facts):
-    """One predicted class: its thresholds and the clean scores they come from, sorted."""
+class KeptBounds(Facts):
+    """The thresholds of a predicted class."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     lower: float | None
     upper: float | None
+
+    @property
+    def bounds(self) -> Bounds:
+        """What decides."""
+        return Bounds(
+            -math.inf if self.lower is None else self.lower,
+            math.inf if self.upper is None else self.upper,
+        )
+
+
+class KeptClass(KeptBounds):
+    """One predicted class: its thresholds and the clean scores they come from, sorted."""
+
     scores: Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -77,9 +92,11 @@ class AdaptiveFacts(Facts):
         evaded: of them, those made wrong, unflagged and within budget.
         interval: of the share, 95%.
         misclassified: of them, those made wrong at all by the same attack.
-        false_positives: the rate that the detector was calibrated for.
+        false_positives: the rate that the detector was calibrated for; None of a stump.
         seed: of the attack.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     norm: str
     eps: float
@@ -87,7 +104,7 @@ class AdaptiveFacts(Facts):
     evaded: int
     interval: tuple[float, float]
     misclassified: int
-    false_positives: float
+    false_positives: float | None
     seed: int
 
     @property
@@ -189,13 +206,7 @@ class KeptDetector(Facts):
         """What decides."""
         kept = self.stump
         return Thresholds(
-            {
-                key: Bounds(
-                    -math.inf if of.lower is None else of.lower,
-                    math.inf if of.upper is None else of.upper,
-                )
-                for key, of in self.classes.items()
-            },
+            {key: of.bounds for key, of in self.classes.items()},
             {key: np.array(of.scores) for key, of in self.classes.items()},
             self.side,
             Stump(kept.threshold, kept.low, kept.folds) if kept else None,

@@ -73,8 +73,8 @@ def _best(scores: np.ndarray, is_adversarial: np.ndarray) -> tuple[float, bool]:
     # Ranks: a tree casts to float32, where scores of a confident model would run together.
     values, ranks = np.unique(scores, return_inverse=True)
     tree = DecisionTreeClassifier(max_depth=1, random_state=0).fit(ranks[:, None], is_adversarial)
-    if tree.tree_.node_count == 1:  # no split helps
-        return float("-inf"), True
+    if tree.tree_.node_count == 1:  # no split helps: nothing is flagged
+        return float(values[0]), True
     cut = int(np.floor(tree.tree_.threshold[0]))
     shares = tree.tree_.value[:, 0, :]
     low = bool(shares[1][1] > shares[2][1])

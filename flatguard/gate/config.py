@@ -28,8 +28,8 @@ from flatguard.masking.verdict import TOLERANCE
 from flatguard.probes.plan import Checks
 from flatguard.runs.spec import Settings
 
-INCONCLUSIVE = "inconclusive"
-ALLOWED = (INCONCLUSIVE, *CHECK_NAMES)
+INCONCLUSIVE, DETECTION = "inconclusive", "detection"
+ALLOWED = (INCONCLUSIVE, DETECTION, *CHECK_NAMES)
 SUFFIXES = (".yaml", ".yml")
 OTHER_NAMES = {"tolerance": "max_overestimate", "data": "dataset", "epsilon": "eps"}
 ABOUT = ("title", "source", "gate")
@@ -39,8 +39,8 @@ ABOUT = ("title", "source", "gate")
 def _is_allowed(name: str) -> str:
     if name not in ALLOWED:
         raise ValueError(
-            f"expected {INCONCLUSIVE} or a check's name{did_you_mean(name, ALLOWED, 1)}; "
-            f"checks: {', '.join(CHECK_NAMES)}"
+            f"expected {INCONCLUSIVE}, {DETECTION} or a check's name"
+            f"{did_you_mean(name, ALLOWED, 1)}; checks: {', '.join(CHECK_NAMES)}"
         )
     return name
 
@@ -72,7 +72,12 @@ class Thresholds(BaseModel):
         max_overestimate: by how much the reported number may be too high, as a share of all
             samples; it is the verdict's tolerance.
         no_masking: the verdict must not be `masked`.
-        allow: `inconclusive`, and checks that need not have run, by name.
+        min_detected: of the successful adversarial examples, the share that the detector must
+            flag; the lower end of its 95% interval must reach it.
+        max_false_positives: of the clean images, the share that the detector may flag; the upper
+            end of its 95% interval must not exceed it.
+        allow: `inconclusive`; `detection`, where nothing fell, so that nothing was to be detected;
+            and checks that need not have run, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +85,8 @@ class Thresholds(BaseModel):
     min_robust_accuracy: Share | None = None
     max_overestimate: Share = TOLERANCE
     no_masking: bool = True
+    min_detected: Share | None = None
+    max_false_positives: Share | None = None
     allow: tuple[Allowed, ...] = ()
 
 
@@ -95,6 +102,7 @@ class Config(Settings):
         surrogates: models whose adversarial examples are shown to this one.
         max_forwards: as `--max-forwards`.
         max_minutes: as `--max-minutes`.
+        detector: as `--detector`.
         gate: thresholds; without them nothing but the verdict counts.
     """
 
@@ -107,6 +115,7 @@ class Config(Settings):
     surrogates: tuple[str, ...] = ()
     max_forwards: Annotated[int, Field(ge=1)] | None = None
     max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    detector: Path | None = None
     gate: Thresholds | None = None
 
     def given(self) -> dict[str, Any]:
@@ -121,6 +130,21 @@ class Config(Settings):
         if self.gate is not None:
             found["tolerance"] = self.gate.max_overestimate
         return found
+
+    def check_detector(self) -> None:
+        """Refuse thresholds for a detector where none is named.
+
+        Raises:
+            UsageError: it names the first of them.
+        """
+        if self.gate is None or self.detector is not None:
+            return
+        for name in ("min_detected", "max_false_positives"):
+            if getattr(self.gate, name) is not None:
+                raise UsageError(
+                    f"gate.{name} needs a detector: add a key `detector` with the file that "
+                    "flatguard detect fit wrote for this model"
+                )
 
     def with_(self, **changes: Any) -> Config:
         """The same config but for these keys; those of `gate` stand beside the others.

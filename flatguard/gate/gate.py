@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flatguard.allowance import Limits
+from flatguard.detection.kept import KeptDetector
 from flatguard.errors import UsageError
 from flatguard.evaluation import audit, evaluate, resolve
 from flatguard.gate.cache import RunCache
@@ -22,7 +23,9 @@ from flatguard.observer import Observer, Silent
 from flatguard.runs.store import Run
 from flatguard.targets import Target
 
-BESIDE_THE_SPEC = ("checks", "surrogates", "tolerance", "max_forwards", "max_minutes")
+BESIDE_THE_SPEC = (
+    "checks", "surrogates", "tolerance", "max_forwards", "max_minutes", "detector",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def pass_through(
     Raises:
         FlatguardError: one of its kinds; nothing could be judged.
     """
+    config.check_detector()
     arguments = config.arguments()
     attacked: Any = arguments.pop("model", None) if model is None else model
     arguments.pop("model", None)
@@ -84,6 +88,9 @@ def pass_through(
     arguments["tolerance"] = thresholds.max_overestimate
     spec = {name: value for name, value in arguments.items() if name not in BESIDE_THE_SPEC}
     job = resolve(attacked, attack, **spec)
+    if config.detector is not None:
+        # Before the cache, where an error would be that of everybody who asks for this run.
+        KeptDetector.read(config.detector).check_target(job.target)
     content = content_of(job, config.checks, config.surrogates)
     limits = Limits(max_forwards=config.max_forwards, max_minutes=config.max_minutes)
 
@@ -97,7 +104,9 @@ def pass_through(
         key_of(content), content, attack_it, unlike=lambda run: unlike(job, run), limits=limits
     )
     if fetched.cached:
-        verdict = audit(fetched.run, tolerance=thresholds.max_overestimate)
+        verdict = audit(
+            fetched.run, tolerance=thresholds.max_overestimate, detector=config.detector
+        )
     else:
         verdict = verdict_of(fetched.run)
     found = tuple(outcomes(fetched.run, verdict, thresholds))

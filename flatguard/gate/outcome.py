@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from flatguard.gate.config import INCONCLUSIVE, Thresholds
+from flatguard.detection.flagged import Detection, load_detection
+from flatguard.gate.config import DETECTION, INCONCLUSIVE, Thresholds
 from flatguard.masking.checks import CHECK_NAMES
 from flatguard.masking.finding import Finding, advice
+from flatguard.masking.statistics import interval
 from flatguard.masking.verdict import Verdict
 from flatguard.runs.store import Run
 
@@ -64,7 +67,8 @@ def labels(thresholds: Thresholds) -> list[str]:
     found = [f"finding[{name}]" for name in CHECK_NAMES]
     found += ["threshold[conclusive]", "threshold[max_overestimate]"]
     found += ["threshold[no_masking]"] * thresholds.no_masking
-    return found + ["threshold[min_robust_accuracy]"] * (thresholds.min_robust_accuracy is not None)
+    optional = ("min_robust_accuracy", "min_detected", "max_false_positives")
+    return found + [f"threshold[{n}]" for n in optional if getattr(thresholds, n) is not None]
 
 
 def outcomes(run: Run, verdict: Verdict, thresholds: Thresholds) -> list[Outcome]:
@@ -75,6 +79,7 @@ def outcomes(run: Run, verdict: Verdict, thresholds: Thresholds) -> list[Outcome
     found += [_masking(facts)] * thresholds.no_masking
     if thresholds.min_robust_accuracy is not None:
         found.append(_floor(facts, thresholds.min_robust_accuracy))
+    found += _rates(facts)
     return found
 
 
@@ -114,6 +119,10 @@ class _Facts:
 
     def allows(self, name: str) -> bool:
         return name in self.thresholds.allow
+
+    @cached_property
+    def detection(self) -> Detection | None:
+        return load_detection(self.run)
 
     @property
     def corrected(self) -> str:
@@ -213,3 +222,91 @@ def _floor(facts: _Facts, floor: float) -> Outcome:
         f"and the release needs {floor:.1%}{doubt}"
     )
     return Outcome("threshold", name, "failed", headline, facts.details(facts.corrected, threshold))
+
+
+def _rates(facts: _Facts) -> list[Outcome]:
+    """The thresholds for a detector that are set.
+
+    Each is held against that end of the interval which speaks against it, so that luck with few
+    samples does not open the gate.
+    """
+    asked = facts.thresholds
+    limits = (
+        (_detected, "min_detected", "lower", asked.min_detected),
+        (_false_positives, "max_false_positives", "upper", asked.max_false_positives),
+    )
+    found = []
+    for judge, name, end, limit in limits:
+        if limit is None:
+            continue
+        rate = _Rate(name, limit, f"{name}: {limit:.1%}, for the {end} end of the interval")
+        detection = facts.detection
+        if detection is None or not facts.run.complete:
+            why = "no detector was asked" if detection is None else "the attack was not finished"
+            how = "flatguard audit RUN --detector FILE" if detection is None else None
+            details = facts.details("nothing", rate.threshold, how)
+            headline = f"{why}, so nobody knows whether {limit:.1%} is kept"
+            found.append(Outcome("threshold", name, "undecided", headline, details))
+        else:
+            found.append(judge(facts, detection, rate))
+    return found
+
+
+@dataclass(frozen=True)
+class _Rate:
+    """A threshold for a detector: its key, its value, and how it is said."""
+
+    name: str
+    limit: float
+    threshold: str
+
+
+def _detected(facts: _Facts, detection: Detection, rate: _Rate) -> Outcome:
+    found, attack = detection.kinds.successful, facts.run.spec.attack
+    if not found.samples:
+        return _open(
+            facts, "threshold", rate.name, DETECTION,
+            f"nothing fell to {attack}, so there was nothing to detect",
+            "no successful adversarial example", f"{rate.threshold}, unless `allow` has detection",
+        )  # fmt: skip
+    # A sample without log κ is flagged in use, but nothing was recognised in it.
+    share, (low, high) = found.recognised / found.samples, interval(found.recognised, found.samples)
+    needed = f"{rate.limit:.1%} is needed"
+    if low >= rate.limit:
+        headline = (
+            f"at least {low:.1%} of what fell to {attack} is flagged (95% confidence), and "
+            f"{needed}; {detection.against_it}"
+        )
+        return Outcome("threshold", rate.name, "passed", headline)
+    doubt = ": too few samples to be sure" if share >= rate.limit else ""
+    headline = (
+        f"{share:.1%} of what fell to {attack} is flagged, surely no less than {low:.1%}, and "
+        f"{needed}{doubt}"
+    )
+    measured = (
+        f"{found.recognised:,} of {found.samples:,} successful adversarial examples (95% interval "
+        f"{low:.1%} to {high:.1%}), {found.unmeasured:,} without log κ; {detection.against_it}"
+    )
+    return Outcome(
+        "threshold", rate.name, "failed", headline, facts.details(measured, rate.threshold)
+    )
+
+
+def _false_positives(facts: _Facts, detection: Detection, rate: _Rate) -> Outcome:
+    found = detection.kinds.clean
+    (low, high), share = found.interval, found.flagged / found.samples
+    measured = (
+        f"{found.flagged:,} of {found.samples:,} clean images (95% interval {low:.1%} to "
+        f"{high:.1%}), {found.unmeasured:,} without log κ"
+    )
+    details = facts.details(measured, rate.threshold)
+    let_pass = f"{rate.limit:.1%} is let pass"
+    if detection.in_sample:
+        headline = f"{detection.not_new}; evaluate on others"
+        return Outcome("threshold", rate.name, "undecided", headline, details)
+    if high <= rate.limit:
+        headline = f"at most {high:.1%} of clean images are flagged (95% confidence); {let_pass}"
+        return Outcome("threshold", rate.name, "passed", headline)
+    doubt = ": too few images to be sure" if share <= rate.limit else ""
+    headline = f"{share:.1%} of clean images are flagged, perhaps {high:.1%}, and {let_pass}{doubt}"
+    return Outcome("threshold", rate.name, "failed", headline, details)

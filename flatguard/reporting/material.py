@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from flatguard.detection.flagged import Detection, load_detection
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
 from flatguard.masking.evidence import Evidence
@@ -69,6 +70,11 @@ class Material:
     def paths(self) -> Paths:
         """Loss and log κ along the attack, for every sample."""
         return read_paths(self.run)
+
+    @cached_property
+    def detection(self) -> Detection | None:
+        """What a detector flags; None where none was asked."""
+        return load_detection(self.run)
 
     def class_name(self, number: int) -> str:
         """A class as a person knows it."""

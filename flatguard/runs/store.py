@@ -16,6 +16,8 @@
           failure.json             counts and the error
           trajectory.parquet       what was recorded until then
       summary.json verdict.json    derived; may be thrown away, as may report.*
+      detection.json               derived, too: which kinds of samples a detector flags, its
+                                   thresholds and SHA-256; see `detection.flagged.Detection`
 
 The manifest is written before the first block and never again. `writing` gives a block its name
 when it is whole, so it is there completely or not at all. A run is complete when every block of
@@ -268,6 +270,10 @@ class Run:
 
     def adversarial_sha256(self) -> str:
         """SHA-256 over all adversarial images: float32 NCHW bytes in data set order."""
+        return self._adversarial_sha256
+
+    @cached_property
+    def _adversarial_sha256(self) -> str:
         digest = hashlib.sha256()
         for block in self.blocks:
             digest.update(self.adversarial(block.plan.index).numpy().tobytes())

@@ -35,3 +35,9 @@ def test_noise_has_the_accuracy_of_a_coin() -> None:
 def test_folds_need_images() -> None:
     with pytest.raises(UsageError, match="in 5 folds needs 5 images or more, got 4"):
         fit_stump(np.arange(8.0), np.repeat([False, True], 4), np.tile(np.arange(4), 2), 0)
+
+
+def test_where_no_threshold_helps_nothing_is_flagged() -> None:
+    stump = fit_stump(np.ones(20), np.repeat([False, True], 10), np.tile(np.arange(10), 2), 0)
+    assert np.isfinite(stump.threshold)
+    assert not stump.predict(np.ones(3)).any()

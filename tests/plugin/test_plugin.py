@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import digits
+from support import detectors, digits
 
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import config_of
@@ -130,6 +130,27 @@ def test_overestimated(inner: Inner) -> None:
         "  threshold  max_overestimate: 5.0%",
         "  next       the attack is too weak*",
     ])  # fmt: skip
+
+
+def test_a_detector(inner: Inner, digits_files: Path) -> None:
+    fitted = detectors.detector(digits_files, alpha=0.3, side="high")
+    fitted.save(inner.pytester.path / "d.json", adaptive=detectors.ADAPTIVE)
+    inner.config({"min_detected": 0.8, "max_false_positives": 0.2}, detector="d.json")
+    result = inner.gated("--junitxml=found.xml")
+    assert result.ret == FAILED
+    result.assert_outcomes(passed=len(CHECK_NAMES) + 4, failed=1)
+    result.stdout.fnmatch_lines([
+        "release.yaml: *% of clean images are flagged, perhaps *%, and 20.0% is let pass",
+        "  measured   * of 200 clean images (95% interval *% to *%), 0 without log κ",
+        "  threshold  max_false_positives: 20.0%, for the upper end of the interval",
+    ])  # fmt: skip
+    cases = (inner.pytester.path / "found.xml").read_text("utf-8")
+    assert 'name="threshold[min_detected]"' in cases
+    assert 'name="threshold[max_false_positives]"' in cases
+    inner.config({"min_detected": 0.8})
+    missing = inner.gated()
+    assert missing.ret == pytest.ExitCode.USAGE_ERROR
+    missing.stderr.fnmatch_lines(["*flatguard: gate.min_detected needs a detector: add a key*"])
 
 
 def test_inconclusive_unless_allowed(inner: Inner) -> None:

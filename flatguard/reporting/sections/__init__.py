@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flatguard.reporting.sections.along_attack import ALONG_ATTACK
+from flatguard.reporting.sections.detection import DETECTION
 from flatguard.reporting.sections.discrepancy import DISCREPANCY
 from flatguard.reporting.sections.ends import ENDS
 from flatguard.reporting.sections.radius import RADIUS
@@ -15,6 +16,7 @@ from flatguard.reporting.sections.twins import TWINS
 SECTIONS: tuple[Section, ...] = (
     ALONG_ATTACK,
     ENDS,
+    DETECTION,
     RADIUS,
     SCALES,
     TWINS,

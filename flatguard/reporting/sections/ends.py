@@ -28,7 +28,7 @@ def _draw(material: Material) -> Drawn | NotMeasured:
     clean = right["clean_log_kappa"].to_numpy(float)
     after = right["adv_log_kappa"].to_numpy(float)
     if np.isfinite(clean).any() and np.isfinite(after).any():
-        figures.append(_kappa(clean, after))
+        figures.append(_kappa(clean, after, material.detection is not None))
     data = {
         "loss_increase": {str(heap.tone): _summary(heap.values) for heap in heaps},
         "log_kappa": {"clean": _summary(clean), "adversarial": _summary(after)},
@@ -56,7 +56,10 @@ def _rise(heaps: list[Heap]) -> Figure:
     )
 
 
-def _kappa(clean: np.ndarray, after: np.ndarray) -> Figure:
+def _kappa(clean: np.ndarray, after: np.ndarray, detected: bool) -> Figure:
+    threshold = "none was calibrated for this run"
+    if detected:
+        threshold = "those of the detector that was given are under Detection"
     return histogram(
         Words(
             "kappa-ends",
@@ -64,8 +67,8 @@ def _kappa(clean: np.ndarray, after: np.ndarray) -> Figure:
             f"Histogram of log κ. Median {number(_median(clean))} clean, {number(_median(after))} "
             "adversarial.",
             "Samples that are right when clean, before and after the attack. Where the two heaps "
-            "part, flatness gives adversarial examples away; a detector's threshold would lie "
-            "between them, and none was calibrated for this run.",
+            "part, flatness gives adversarial examples away; a detector's thresholds lie "
+            f"between them, and {threshold}.",
         ),
         Axis("log κ"),
         [Heap("clean", "clean", clean), Heap("adversarial", "fell", after)],

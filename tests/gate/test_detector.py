@@ -1,0 +1,183 @@
+"""Thresholds for a detector: which end of an interval decides, and what is no pass."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import detectors
+
+import flatguard
+from flatguard.detection import SharpnessDetector
+from flatguard.detection.flagged import Kinds, load_detection
+from flatguard.errors import DetectorError, UsageError
+from flatguard.gate.cache import RunCache
+from flatguard.gate.config import Thresholds, config_of
+from flatguard.gate.gate import Judged, pass_through
+from flatguard.gate.outcome import Outcome, exit_code, labels, outcomes
+from flatguard.masking.checks import CHECK_NAMES
+from flatguard.masking.statistics import interval
+from flatguard.masking.verdict import verdict_of
+from flatguard.runs.store import Run, load_run
+
+
+@pytest.fixture(scope="module")
+def fitted(digits_files: Path) -> SharpnessDetector:
+    return detectors.detector(digits_files, alpha=0.3, side="high")
+
+
+@pytest.fixture(scope="module")
+def file(fitted: SharpnessDetector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("detectors") / "d.json"
+    fitted.save(found, adaptive=detectors.ADAPTIVE)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(digits_files: Path, file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return detectors.evaluate(digits_files, out, detector=file)
+
+
+def held(run: Run, **thresholds: Any) -> Outcome:
+    """The last outcome, of the one threshold for a detector that is set."""
+    asked = Thresholds(**thresholds)
+    found = outcomes(run, verdict_of(run), asked)
+    assert [outcome.label for outcome in found] == labels(asked)
+    return found[-1]
+
+
+def kinds(run: Run) -> Kinds:
+    found = load_detection(run)
+    assert found is not None
+    return found.kinds
+
+
+def test_the_lower_end_of_what_is_detected_decides(run: Run) -> None:
+    found = kinds(run).successful
+    low, share = found.interval[0], found.share
+    assert share is not None
+    limits = (low, (low + share) / 2, (share + 1) / 2)
+    open_, near, far = (held(run, min_detected=x) for x in limits)
+    assert (open_.name, open_.status) == ("min_detected", "passed")
+    assert "evades it on 97.0% (95% interval" in open_.headline
+    assert (near.status, far.status) == ("failed", "failed")
+    assert near.headline.endswith("too few samples to be sure")
+    assert not far.headline.endswith("sure")
+    assert "evades it on 97.0%" in near.text
+    assert f"{found.flagged} of {found.samples} successful adversarial examples" in near.text
+    assert exit_code([near]) == 1
+
+
+def test_the_upper_end_of_false_positives_decides(run: Run) -> None:
+    found = kinds(run).clean
+    high, share = found.interval[1], found.share
+    assert share is not None
+    open_, near, far = (
+        held(run, max_false_positives=x) for x in (high, (high + share) / 2, share - 0.05)
+    )
+    assert (open_.name, open_.status) == ("max_false_positives", "passed")
+    assert (near.status, far.status) == ("failed", "failed")
+    assert near.headline.endswith("too few images to be sure")
+    assert not far.headline.endswith("sure")
+    assert f"{found.flagged} of {found.samples} clean images" in near.text
+
+
+def test_where_nothing_fell_nothing_passes(digits_files: Path, file: Path) -> None:
+    tiny = detectors.evaluate(digits_files, "run", eps=1e-6, detector=file, n_examples=40)
+    assert kinds(tiny).successful.samples == 0
+    found = held(tiny, min_detected=0.0)
+    assert found.status == "undecided"
+    assert "nothing fell to torchattacks:PGD, so there was nothing to detect" in found.headline
+    assert exit_code([found]) == 3
+    assert held(tiny, min_detected=0.0, allow=("detection",)).status == "allowed"
+
+
+def test_a_run_that_no_detector_flagged_is_undecided(digits_files: Path) -> None:
+    bare = detectors.evaluate(digits_files, "run", n_examples=40)
+    for name in ("min_detected", "max_false_positives"):
+        found = held(bare, **{name: 0.5}, allow=("detection",))
+        assert found.status == "undecided"
+        assert "no detector was asked" in found.headline
+        assert "audit run --detector FILE" in found.text
+
+
+def test_false_positives_on_calibration_images_prove_nothing(
+    digits_files: Path, run: Run, tmp_path: Path
+) -> None:
+    same = SharpnessDetector(detectors.target(digits_files)).fit(detectors.attacked()[0])
+    same.save("same.json")
+    shutil.copytree(run.path, tmp_path / "copy")
+    copy = load_run(tmp_path / "copy")
+    flatguard.audit(copy, detector="same.json")
+    assert kinds(copy).clean.interval[1] < 0.1
+    found = held(copy, max_false_positives=0.1, allow=("detection",))
+    assert found.status == "undecided"
+    assert "have the score of a calibration image" in found.headline
+
+
+def test_an_unfinished_run_passes_nothing(digits_files: Path, file: Path) -> None:
+    part = detectors.evaluate(
+        digits_files, "run", detector=file, batch_size=50, max_forwards=50 * 20 + 10
+    )
+    assert not part.complete
+    assert held(part, min_detected=0.0).status == "undecided"
+    assert held(part, max_false_positives=0.99).status == "undecided"
+
+
+def test_a_sample_without_kappa_is_flagged_and_not_detected(digits_files: Path) -> None:
+    run = detectors.touched(digits_files, "run")
+    found = kinds(run).successful
+    assert found.unmeasured > 3
+    between = (found.interval[0] + interval(found.recognised, found.samples)[0]) / 2
+    assert held(run, min_detected=between).status == "failed"
+
+
+Gate = Callable[..., Judged]
+
+
+@pytest.fixture
+def gate(digits_files: Path, tmp_path: Path) -> Gate:
+    cache = RunCache(tmp_path / "cache", "one session")
+
+    def through(thresholds: dict[str, Any], **keys: Any) -> Judged:
+        asked = {
+            "model": str(digits_files / "digits.safetensors"), "arch": detectors.ARCH,
+            "dataset": str(digits_files / "digits.npz"), "attack": "torchattacks:PGD",
+            "attack_args": detectors.PGD, "eps": 0.1, "checks": "none",
+            "gate": {"allow": ["inconclusive", *CHECK_NAMES], **thresholds},
+        }  # fmt: skip
+        return pass_through(config_of(asked | keys), cache)
+
+    return through
+
+
+def test_a_kept_run_is_flagged_anew_by_another_detector(
+    gate: Gate, file: Path, digits_files: Path
+) -> None:
+    first = gate({"min_detected": 0.3, "max_false_positives": 0.5}, detector=file)
+    assert (first.cached, first.shut) == (False, ())
+    detectors.detector(digits_files, alpha=0.05).save("other.json")
+    second = gate({"min_detected": 0.3, "max_false_positives": 0.5}, detector="other.json")
+    assert second.cached
+    assert [outcome.label for outcome in second.shut] == ["threshold[min_detected]"]
+    assert gate({"min_detected": 0.3}, detector=file).shut == ()
+
+
+def test_a_wrong_detector_is_no_error_of_the_runs(
+    gate: Gate, file: Path, digits_files: Path
+) -> None:
+    """The next in the session attacks, and does not get the error of another one's detector."""
+    scaled = SharpnessDetector(detectors.target(digits_files, 10.0)).fit(detectors.calibration())
+    scaled.save("scaled.json")
+    for detector in ("scaled.json", "nowhere.json"):
+        with pytest.raises(DetectorError):
+            gate({"min_detected": 0.3}, detector=detector)
+    assert not gate({"min_detected": 0.3}, detector=file).cached
+
+
+@pytest.mark.parametrize("name", ["min_detected", "max_false_positives"])
+def test_thresholds_for_a_detector_need_one(gate: Gate, name: str) -> None:
+    with pytest.raises(UsageError, match=rf"gate\.{name} needs a detector: add a key `detector`"):
+        gate({name: 0.5})
