@@ -335,7 +335,7 @@ def audit(
             loaded = _opened(run, model, data).job
             others = _surrogates(surrogates, level, loaded)
             probe(loaded, run, level, others, observer or Silent())
-    verdict = _derive(run, tolerance, _seconds(run))
+    verdict = _derive(run, tolerance, _seconds(run), opened)
     _draw(run, observer or Silent())
     run.place.push()
     return verdict
