@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
 OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
-.PHONY: install adv-lib demo test browser test-browser lint bench bench-detect bench-faults s3 zoo docs-attacks docs-schema docs example sample-report fuzz audit constraints clean
+.PHONY: install adv-lib demo test browser test-browser lint bench bench-detect bench-faults bench-scale s3 zoo docs-attacks docs-schema docs example sample-report fuzz audit constraints clean
 
 install: $(VENV)/.installed
 
@@ -89,6 +89,10 @@ s3: .venv-s3/.installed
 # 200 kills at random moments; about ten minutes. FAULTS="--kills 20" is shorter.
 bench-faults: install
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.faults $(FAULTS)
+
+# Wants two idle cores.
+bench-scale: install
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.scale $(SCALE)
 
 docs-attacks: install
 	FLATGUARD_WRITE_DOCS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/contract

@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-import flatguard
+from flatguard.evaluation import evaluate, resume
 from flatguard.runs.store import committed
 
 PASSING = ("timing.json", "manifest.json")
@@ -76,9 +77,9 @@ def measure(folder: Path, kills: int, seed: int) -> Tally:
 
     def work(out: Path) -> None:
         if (out / "evidence").is_dir():
-            flatguard.resume(out, model=net, data=data)
+            resume(out, model=net, data=data)
         else:
-            flatguard.evaluate(
+            evaluate(
                 net, "apgd-ce", data=data, norm="Linf", eps=0.1, batch_size=8, threads=1,
                 attack_args={"n_iter": 5}, out=out,
             )  # fmt: skip
@@ -120,6 +121,8 @@ def in_child(work: Callable[[], None], seconds: float | None = None) -> bool:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             work()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     if seconds is not None:

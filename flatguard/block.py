@@ -23,6 +23,7 @@ from flatguard.errors import (
     BudgetSpent,
     DataError,
     ModelError,
+    OutOfMemory,
     RunFolderError,
     UsageError,
     one_line,
@@ -98,7 +99,8 @@ def attack_block(
     """Attack one block and commit it.
 
     A sample on which the model raises, or gives no finite logits when clean, is found by halving
-    the block. It is marked as failed, and the block is attacked again without it.
+    the block. It is marked as failed, and the block is attacked again without it. Where all samples
+    of a block fail, it is not the samples.
 
     Args:
         bench: the job and its run.
@@ -111,7 +113,8 @@ def attack_block(
         The samples that failed.
 
     Raises:
-        ModelError, AttackError: too many samples failed; what was recorded is kept as a failure.
+        ModelError, AttackError: too many samples failed, or all; what was recorded is kept as a
+            failure.
         BudgetSpent: likewise, the allowance is spent.
         DataError: the data set serves other images now than when the run was planned.
         RunFolderError: the folder cannot be written.
@@ -137,13 +140,13 @@ def _attacked(
             rows = np.array([i for i in range(len(batch)) if i not in failed])
             trial = _Trial(bench.job, plan, batch, rows, observer, allowance, bench.layers)
             try:
-                with _kept_if_it_fails(trial, writer, final=max_failures <= len(failed)):
+                with _kept_if_it_fails(trial, writer, max_failures - len(failed)):
                     done = trial.run(writer.append)
                 break
             except (AttackError, ModelError) as error:
-                if max_failures <= len(failed):
-                    raise
                 left = max_failures - len(failed)
+                if left <= 0 or isinstance(error, OutOfMemory):
+                    raise
                 culprits = _culprits(trial, error, left)
                 if not culprits or len(culprits) > left or len(culprits) == len(rows):
                     _keep(trial, writer, error)
@@ -341,12 +344,13 @@ def _numbered(rows: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
 
 
 @contextmanager
-def _kept_if_it_fails(trial: _Trial, writer: BlockWriter, final: bool) -> Iterator[None]:
+def _kept_if_it_fails(trial: _Trial, writer: BlockWriter, left: int) -> Iterator[None]:
     """What was recorded stays on disk if an attack raises for good, or a person interrupts it."""
     try:
         yield
     except BaseException as error:
-        if final or not isinstance(error, (AttackError, ModelError)):
+        final = left <= 0 or not isinstance(error, (AttackError, ModelError))
+        if final or isinstance(error, OutOfMemory):
             _keep(trial, writer, error)
         raise
 

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from flatguard import job
 from flatguard.allowance import NO_LIMITS, Allowance, Limits
 from flatguard.block import Bench, asked_layers
-from flatguard.errors import RunFolderError, UsageError, one_line
+from flatguard.detection.flagged import Detection, Opened, flag, load_detection, write_detection
+from flatguard.detection.kept import KeptDetector
+from flatguard.errors import OutOfMemory, RunFolderError, UsageError, one_line
 from flatguard.executors import Executor, InProcess, computing_with
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
@@ -54,6 +56,7 @@ def evaluate(
     max_failures: int | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
+    detector: str | Path | KeptDetector | None = None,
     observer: Observer | None = None,
     command: Sequence[str] = (),
     **fields: Any,
@@ -79,6 +82,8 @@ def evaluate(
             `Processes(4)` or `Ray("auto")`.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
+        detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
+            has what it flags. Another model's is refused before the attack.
         observer: is told of the progress; None is silent.
         command: what the manifest says was typed.
         **fields: the remaining fields of `RunSpec`, such as `eps="8/255"`, `attack_args`,
@@ -101,6 +106,7 @@ def evaluate(
     observer, executor = observer or Silent(), executor or InProcess()
     _check_executor(executor, allowance)
     part = None if shard is None else Shard.parse(shard)
+    opened = None if detector is None else Opened.of(detector)
     target = _target(model)
     dataset = _dataset(data)
     spec = _spec(model, attack, data, fields)
@@ -109,20 +115,43 @@ def evaluate(
     writing.check_new(place)
     with computing_with(spec.threads or executor.threads):
         resolved = job.resolve(spec, target, dataset)
+        if opened is not None:
+            opened.kept.check_target(resolved.target)
         others = _surrogates(surrogates, level, resolved)
-        layers = asked_layers(resolved)
         _introduce(resolved, observer)
         asked = Asked(command, checks, _names(surrogates), tolerance, max_failures)
-        run = plan(resolved, place, asked, observer, allowance)
-        bench = Bench(resolved, run, layers)
-        try:
-            run = fill(bench, executor, observer, allowance, part)
-        except BaseException:
-            writing.drop_if_nothing_was_recorded(run)
-            raise
+        while True:
+            layers = asked_layers(resolved)
+            run = plan(resolved, place, asked, observer, allowance)
+            bench = Bench(resolved, run, layers)
+            try:
+                run = fill(bench, executor, observer, allowance, part)
+                break
+            except BaseException as error:
+                smaller = _halved(resolved, run, error)
+                if smaller is None:
+                    writing.drop_if_nothing_was_recorded(run)
+                    raise
+                observer.said(
+                    f"batches of {resolved.block_size} do not fit the device's memory; this is "
+                    f"another run, with batches of {smaller.batch_size}"
+                )
+                run.place.drop()
+                resolved = job.resolve(smaller, target, dataset)
         if part is not None:
             return run
-        return _finished(resolved, run, others, observer, allowance, began)
+        return _finished(resolved, run, others, observer, allowance, began, opened)
+
+
+def _halved(resolved: job.Job, run: store.Run, error: BaseException) -> RunSpec | None:
+    """The spec with half the batch, where memory ran out before anything was committed.
+
+    Attacks draw their random starts for a whole batch, so that smaller ones are another run.
+    """
+    begun = bool(store.load_run(run.place).blocks)
+    if begun or resolved.block_size == 1 or not isinstance(error, OutOfMemory):
+        return None
+    return resolved.spec.model_copy(update={"batch_size": resolved.block_size // 2})
 
 
 def resume(
@@ -132,6 +161,7 @@ def resume(
     data: tuple[Tensor, Tensor] | None = None,
     surrogates: Sequence[str | Target] | None = None,
     max_failures: int | None = None,
+    detector: str | Path | KeptDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
     allow_code: bool = False,
@@ -147,6 +177,8 @@ def resume(
         data: the run's images and labels, where they came from Python.
         surrogates: those of the run, where they came from Python.
         max_failures: in place of the run's own.
+        detector: as for `evaluate`; what it flags is no evidence, and is not in the folder before
+            the run has ended.
         executor: who attacks; it may be another than before.
         shard: as for `evaluate`.
         allow_code: run the code that the run's spec names, such as its architecture.
@@ -164,6 +196,9 @@ def resume(
         found.spec.refuse_code(str(found.place))
     found.verify()
     same_software(found)
+    opened = None if detector is None else Opened.of(detector)
+    if opened is not None:
+        opened.kept.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
     allowance = Allowance(manifest.limits, spent=_spent(found))
     _check_executor(executor, allowance)
@@ -178,7 +213,7 @@ def resume(
         found = fill(bench, executor, observer, allowance, part, max_failures)
         if part is not None:
             return found
-        return _finished(bench.job, found, others, observer, allowance, began)
+        return _finished(bench.job, found, others, observer, allowance, began, opened)
 
 
 def _finished(
@@ -188,12 +223,13 @@ def _finished(
     observer: Observer,
     allowance: Allowance,
     began: float,
+    opened: Opened | None,
 ) -> store.Run:
     """Probe what was attacked, judge it, and draw the report."""
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
         probe(resolved, run, checks, others, observer, allowance)
-    _derive(run, run.manifest.tolerance, time.perf_counter() - began)
+    _derive(run, run.manifest.tolerance, time.perf_counter() - began, opened)
     _draw(run, observer)
     run.place.push()
     return run
@@ -267,6 +303,7 @@ def audit(
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
     tolerance: float = TOLERANCE,
+    detector: str | Path | KeptDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     allow_code: bool = False,
@@ -280,6 +317,8 @@ def audit(
             loads the model for it.
         surrogates: models whose adversarial examples are shown to this one, by name.
         tolerance: the overestimate that is let pass, as a share of all samples.
+        detector: a fitted detector, or its file, that flags the samples in place of an earlier one;
+            None keeps what was flagged before.
         model: the run's model, where it came from Python.
         data: the run's images and labels, where they came from Python.
         allow_code: run the code that the run's spec names, such as its architecture: the folder
@@ -288,12 +327,16 @@ def audit(
 
     Raises:
         RunFolderError: no such run, or it is damaged.
+        DetectorError: no such detector, or it was fitted on another model.
         UsageError: the model or the data are not those of the run.
         UntrustedCodeError: probes need code that the run's spec names.
     """
     level = _level(checks, tolerance)
+    opened = None if detector is None else Opened.of(detector)
     run = run if isinstance(run, store.Run) else store.load_run(run)
     run.verify()
+    if opened is not None:
+        opened.kept.check_run(run.manifest.target)
     if checks != "none":
         if not run.complete:
             raise UsageError(f"{run.place} is incomplete; probes need all of its blocks")
@@ -303,7 +346,7 @@ def audit(
             loaded = _opened(run, model, data).job
             others = _surrogates(surrogates, level, loaded)
             probe(loaded, run, level, others, observer or Silent())
-    verdict = _derive(run, tolerance, _seconds(run))
+    verdict = _derive(run, tolerance, _seconds(run), opened)
     _draw(run, observer or Silent())
     run.place.push()
     return verdict
@@ -317,11 +360,16 @@ def _seconds(run: store.Run) -> float:
         return run.seconds("attack")
 
 
-def _derive(run: store.Run, tolerance: float, seconds: float) -> Verdict:
+def _derive(
+    run: store.Run, tolerance: float, seconds: float, opened: Opened | None = None
+) -> Verdict:
     """Judge the evidence, and write what is derived from it beside it."""
     verdict = judge(Evidence.of(run), tolerance)
+    detection = load_detection(run) if opened is None else flag(run, opened)
     store.write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
-    summary = summarise(run, verdict, seconds)
+    if detection is not None:
+        write_detection(run, detection)
+    summary = summarise(run, verdict, seconds, detection)
     store.write_text(run.path / store.SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
     run.__dict__.pop("summary", None)
     return verdict
@@ -370,7 +418,9 @@ def _opened(
     return bench
 
 
-def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any]:
+def summarise(
+    run: store.Run, verdict: Verdict, seconds: float, detection: Detection | None = None
+) -> dict[str, Any]:
     """The numbers that `--json` prints, from the evidence alone but for `seconds`."""
     spec, samples = run.spec, run.samples
     n, robust = len(samples), int(samples["robust"].sum())
@@ -399,6 +449,7 @@ def summarise(run: store.Run, verdict: Verdict, seconds: float) -> dict[str, Any
         "next": verdict.next,
         "median_log_kappa_clean": _finite(samples["clean_log_kappa"].median()),
         "median_log_kappa_adversarial": _finite(samples["adv_log_kappa"].median()),
+        "detection": None if detection is None else detection.model_dump(mode="json"),
         "outside_budget": int((~samples["admissible"]).sum()) - failed,
         "failed": failed,
         "sample_forwards": sum(block.sample_forwards for block in run.blocks),

@@ -99,18 +99,21 @@ class Parcel:
 
     Attributes:
         folder: the run's, or its address.
+        identity: the run's; another may lie in the same folder later.
         origin: the model and data that came from Python, and have no name to load them by.
         here: the folder that relative names start from.
     """
 
     folder: str
+    identity: str
     origin: Origin
     here: str
 
     @classmethod
     def of(cls, bench: Bench) -> Parcel:
         """The parcel of a run."""
-        return cls(str(bench.run.place), bench.job.origin, str(Path.cwd()))
+        run = bench.run
+        return cls(str(run.place), run.manifest.identity, bench.job.origin, str(Path.cwd()))
 
 
 def attack_parcel(
@@ -118,17 +121,18 @@ def attack_parcel(
 ) -> tuple[SampleFailure, ...]:
     """Load a run, which this process does once, and attack one of its blocks."""
     global _opened
-    if _opened is None or _opened[0] != parcel.folder:
+    wanted = (parcel.folder, parcel.identity)
+    if _opened is None or (str(_opened.run.place), _opened.run.manifest.identity) != wanted:
         if Path(parcel.here).is_dir():
             os.chdir(parcel.here)
-        run = load_run(parcel.folder)
+        run = load_run(parcel.folder, blocks=False)
         torch.set_num_threads(run.manifest.device["threads"])
-        _opened = (parcel.folder, Bench.open(run, parcel.origin))
+        _opened = Bench.open(run, parcel.origin)
     spent = Allowance(NO_LIMITS)
-    return _unless_committed(_opened[1], plan, max_failures, observer or Silent(), spent)
+    return _unless_committed(_opened, plan, max_failures, observer or Silent(), spent)
 
 
-_opened: tuple[str, Bench] | None = None
+_opened: Bench | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import nn
 import flatguard
 from flatguard.errors import AttackError, FlatguardError, ModelError, RunFolderError
 from flatguard.executors import Processes
+from flatguard.observer import Silent
 from flatguard.runs import store, writing
 
 Images = tuple[torch.Tensor, torch.Tensor]
@@ -235,6 +236,7 @@ import sys
 from pathlib import Path
 import torch, flatguard
 from flatguard.executors import Processes
+from flatguard.observer import Silent
 from test_faults import Dies, PGD
 if __name__ == "__main__":
     out = Path(sys.argv[1])
@@ -270,3 +272,36 @@ def test_a_model_that_cannot_be_sent(tiny_data: Images, tmp_path: Path) -> None:
         flatguard.evaluate(
             Local().eval(), **PGD, data=tiny_data, executor=Processes(2), out=tmp_path / "run"
         )
+
+
+class Large(nn.Module):
+    """Needs more memory than there is for more than four images at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = tiny()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 4 and x.requires_grad:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        return self.net(x)
+
+
+def test_out_of_memory_is_another_run_that_says_so(tiny_data: Images, tmp_path: Path) -> None:
+    class Listener(Silent):
+        lines: list[str] = []
+
+        def said(self, line: str) -> None:
+            self.lines.append(line)
+
+    run = flatguard.evaluate(
+        Large().eval(), **PGD, data=tiny_data, batch_size=12, out=tmp_path / "run",
+        observer=Listener(), checks="none",
+    )  # fmt: skip
+    assert run.spec.batch_size == 3
+    assert sum("another run, with batches of" in line for line in Listener.lines) == 2
+    smaller = flatguard.evaluate(
+        Large().eval(), **PGD, data=tiny_data, batch_size=3, out=tmp_path / "three", checks="none"
+    )
+    assert evidence_files(run.path) == evidence_files(smaller.path)

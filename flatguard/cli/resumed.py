@@ -8,8 +8,8 @@ from flatguard.errors import UsageError
 from flatguard.runs.store import Run
 
 STILL_GIVEN = {
-    "resume", "workers", "executor", "address", "shard", "max_failures", "allow_code",
-    "as_json", "quiet",
+    "resume", "detector", "workers", "executor", "address", "shard", "max_failures",
+    "allow_code", "as_json", "quiet",
 }  # fmt: skip
 
 

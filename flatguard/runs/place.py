@@ -30,8 +30,8 @@ class Place(Protocol):
 
     path: Path
 
-    def pull(self) -> None:
-        """Fetch what others have committed."""
+    def pull(self, blocks: bool = True) -> None:
+        """Fetch the manifest, and what others have committed."""
 
     def push(self) -> None:
         """Show others what is new here."""
@@ -49,7 +49,7 @@ class Folder:
     def __init__(self, path: Path):
         self.path = path
 
-    def pull(self) -> None:
+    def pull(self, blocks: bool = True) -> None:
         """Nothing to do."""
 
     def push(self) -> None:
@@ -82,14 +82,14 @@ class Address:
         with self._reaching():
             self._files, self._root = _connected(self._address)
 
-    def pull(self) -> None:
+    def pull(self, blocks: bool = True) -> None:
         """Fetch the manifest, whole blocks and probes, and failures; what is here stays."""
         with self._reaching():
             self._files.invalidate_cache()
-            names = self._names()
-            if MANIFEST not in names:
+            if not self._files.exists(f"{self._root}/{MANIFEST}"):
                 return
             self._fetch(MANIFEST, self.path / MANIFEST)
+            names = self._names() if blocks else []
             folders = defaultdict(list)
             for name in names:
                 folders[str(PurePosixPath(name).parent)].append(name)

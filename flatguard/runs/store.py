@@ -356,14 +356,18 @@ class Run:
         return f"Run({str(self.place)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"
 
 
-def load_run(location: str | Path | Place) -> Run:
+def load_run(location: str | Path | Place, *, blocks: bool = True) -> Run:
     """Open a run folder, by its path or by an address such as `s3://bucket/run`.
+
+    Args:
+        location: of the folder.
+        blocks: fetch what was committed at an address; the manifest comes in any case.
 
     Raises:
         RunFolderError: no run folder, damaged, or written by a newer flatguard.
     """
     place = open_place(location) if isinstance(location, (str, Path)) else location
-    place.pull()
+    place.pull(blocks)
     file = place.path / EVIDENCE / MANIFEST
     if not (is_plain_folder(file.parent) and is_plain_file(file)):
         raise RunFolderError(f"{place} is no run folder: it has no {EVIDENCE}/{MANIFEST}")
