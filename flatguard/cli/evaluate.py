@@ -249,8 +249,7 @@ def command(
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
         if resume is not None:
-            given = {"detector": detector, "allow_code": allow_code}
-            run = take_up(resume, observer=watcher, **given, **how)
+            run = take_up(resume, detector=detector, allow_code=allow_code, observer=watcher, **how)
         else:
             run = evaluate(**chosen.fields, **how, out=out, observer=watcher, command=sys.argv)
     if shard is not None:
