@@ -49,7 +49,7 @@ def test_what_is_missing_is_done_and_nothing_twice(asked: dict[str, Any], tmp_pa
     ):
         left = without(whole.path, tmp_path / str(number), *missing)
         before = {f: f.stat().st_mtime_ns for f in left.glob("evidence/*/*/*")}
-        again = flatguard.resume(left)
+        again = flatguard.resume(left, allow_code=True)
         assert evidence_files(again.path) == wanted
         assert all(f.stat().st_mtime_ns == stamp for f, stamp in before.items())
         assert again.summary["verdict"] == whole.summary["verdict"]
@@ -65,7 +65,7 @@ def test_workers_and_shards_give_the_same_bytes(asked: dict[str, Any], tmp_path:
     assert not (parts[0].path / "verdict.json").exists()
     merged = flatguard.merge(parts, tmp_path / "merged")
     assert merged.complete
-    assert evidence_files(flatguard.resume(merged).path) == wanted
+    assert evidence_files(flatguard.resume(merged, allow_code=True).path) == wanted
 
 
 def test_shards_of_other_runs_are_refused(asked: dict[str, Any], tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_shards_of_other_runs_are_refused(asked: dict[str, Any], tmp_path: Path)
         flatguard.merge([one, other], tmp_path / "merged")
     shutil.move(str(store.committed(other.path)[1]), one.path / "evidence" / "blocks")
     with pytest.raises(RunFolderError, match="belongs to another run"):
-        flatguard.resume(one.path)
+        flatguard.resume(one.path, allow_code=True)
     assert not (tmp_path / "merged").exists()
 
 
@@ -85,19 +85,19 @@ def test_changes_since_are_refused(asked: dict[str, Any], tmp_path: Path) -> Non
     kept = Path(asked["model"]).read_bytes()
     save_file(tiny().state_dict(), asked["model"])
     with pytest.raises(UsageError, match="has other weights now"):
-        flatguard.resume(run)
+        flatguard.resume(run, allow_code=True)
     Path(asked["model"]).write_bytes(kept)
     images, labels = torch.load(asked["data"], weights_only=True)
     torch.save((images.flip(0), labels), asked["data"])
     with pytest.raises(UsageError, match="serves other images now"):
-        flatguard.resume(run)
+        flatguard.resume(run, allow_code=True)
     torch.save((images, labels), asked["data"])
     manifest = json.loads((run.path / "evidence" / "manifest.json").read_text())
     del manifest["seal"]
     manifest["versions"]["torch"] = "1.0"
     (run.path / "evidence" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UsageError, match=r"was begun with torch 1\.0, and here is"):
-        flatguard.resume(run.path)
+        flatguard.resume(run.path, allow_code=True)
 
 
 def test_a_model_from_python_has_to_be_given_again(
@@ -109,7 +109,7 @@ def test_a_model_from_python_has_to_be_given_again(
         out=tmp_path / "run",
     )  # fmt: skip
     with pytest.raises(UsageError, match="its model came from Python"):
-        flatguard.resume(run)
+        flatguard.resume(run, allow_code=True)
     with pytest.raises(UsageError, match="its data came from Python"):
         flatguard.resume(run, model=model)
     assert flatguard.resume(run, model=model, data=tiny_data).complete
@@ -123,7 +123,7 @@ def test_somebody_elses_block_comes_last_and_the_dead_are_swept(
     (run.path / writing.STAGING / f"00000.{host}.999999999").mkdir(parents=True)
     (run.path / writing.STAGING / "00000.elsewhere.1").mkdir()
     assert writing.being_attacked(run.path, 0)
-    done = flatguard.resume(run)
+    done = flatguard.resume(run, allow_code=True)
     order = sorted(
         done.blocks, key=lambda b: store.committed(run.path)[b.plan.index].stat().st_ctime_ns
     )

@@ -86,7 +86,7 @@ def test_a_run_at_s3_is_the_run_on_a_disk(
     assert str(part.place) == f"{bucket}/run"
     with pytest.raises(RunFolderError, match="s3://runs/run exists already"):
         flatguard.evaluate(**asked, out=f"{bucket}/run")
-    done = flatguard.resume(f"{bucket}/run", executor=Processes(1))
+    done = flatguard.resume(f"{bucket}/run", executor=Processes(1), allow_code=True)
     assert evidence_files(done.path) == wanted
     assert done.summary["run"] == f"{bucket}/run"
     again = flatguard.load_run(f"{bucket}/run")
