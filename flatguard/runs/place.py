@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -48,6 +48,7 @@ class Folder:
 
     def __init__(self, path: Path):
         self.path = path
+        self._had_parent = path.parent.exists()
 
     def pull(self, blocks: bool = True) -> None:
         """Nothing to do."""
@@ -60,8 +61,11 @@ class Folder:
         return any((self.path / "evidence" / "blocks").glob(f"{index:05d}*"))
 
     def drop(self) -> None:
-        """Remove the folder."""
+        """Remove the folder, and the one above it if that was not there before and is empty."""
         shutil.rmtree(self.path, ignore_errors=True)
+        if not self._had_parent:
+            with suppress(OSError):
+                self.path.parent.rmdir()
 
     def __str__(self) -> str:
         return str(self.path)
