@@ -142,7 +142,7 @@ class SampleFailure(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sample: int
+    sample: Number
     error: str
 
 
@@ -178,4 +178,4 @@ class BlockFailure(BaseModel):
     rows_unassigned: Number
     first_nonfinite: Number | None
     segments: tuple[Segment, ...]
-    files: dict[str, str] = {}
+    files: dict[FileName, str] = {}

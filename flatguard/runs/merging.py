@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flatguard.errors import RunFolderError, UsageError
+from flatguard.runs.facts import BlockFacts
 from flatguard.runs.place import open_place
-from flatguard.runs.store import BLOCKS, EVIDENCE, Run, committed, load_run
+from flatguard.runs.store import BLOCKS, EVIDENCE, TIMING, Run, committed, load_run
+from flatguard.runs.untrusted import check_file
 from flatguard.runs.writing import create, give_name, staged, unstage
 
 
@@ -35,9 +37,10 @@ def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
         run.verify()
     merged = create(place, first.manifest)
     for run in runs:
-        for index, folder in committed(run.path).items():
-            if index not in committed(merged.path):
-                _copy(folder, merged.path)
+        places = committed(run.path)
+        for block in run.blocks:
+            if block.plan.index not in committed(merged.path):
+                _copy(places[block.plan.index], block, merged.path)
     place.push()
     return load_run(place)
 
@@ -58,10 +61,14 @@ def _same_run(first: Run, other: Run) -> None:
     raise UsageError(f"{first.place} and {other.place} are no shards of one run: {what}")
 
 
-def _copy(folder: Path, run: Path) -> None:
-    copy = staged(run, folder.name.partition("-")[0])
+def _copy(folder: Path, block: BlockFacts, run: Path) -> None:
+    """Copy the files that a block names, and no other that lies there."""
+    copy = staged(run, f"{block.plan.index:05d}")
     try:
-        shutil.copytree(folder, copy)
+        copy.mkdir(parents=True)
+        for name in (*block.files, "block.json", TIMING):
+            check_file(folder / name)
+            shutil.copyfile(folder / name, copy / name, follow_symlinks=False)
         give_name(copy, run / EVIDENCE / BLOCKS / folder.name)
     except OSError as error:
         raise RunFolderError(f"cannot write {run}: {error}") from error

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from flatguard.errors import RunFolderError, one_line
+from flatguard.runs.untrusted import copy_bounded
 
 MARKERS = ("block.json", "probe.json", "failure.json")
 """The file of a folder that makes it count; its name stands in the order of writing."""
@@ -58,7 +59,8 @@ class Folder:
 
     def has_block(self, index: int) -> bool:
         """Whether it is committed."""
-        return any((self.path / "evidence" / "blocks").glob(f"{index:05d}*"))
+        blocks = self.path / "evidence" / "blocks"
+        return (blocks / f"{index:05d}").exists() or any(blocks.glob(f"{index:05d}-*"))
 
     def drop(self) -> None:
         """Remove the folder, and the one above it if that was not there before and is empty."""
@@ -161,9 +163,9 @@ class Address:
         if file.is_file() and name.startswith("evidence/"):
             return
         file.parent.mkdir(parents=True, exist_ok=True)
-        content: bytes = self._files.cat_file(f"{self._root}/{name}")
-        file.write_bytes(content)
-        self._pushed[name] = content if PurePosixPath(name).suffix == ".json" else b""
+        with self._files.open(f"{self._root}/{name}", "rb") as remote:
+            copy_bounded(remote, file, f"{self}/{name}")
+        self._pushed[name] = file.read_bytes() if file.suffix == ".json" else b""
 
     def _is_new(self, file: Path) -> bool:
         return self._pushed.get(self._name(file)) != file.read_bytes()
@@ -216,6 +218,15 @@ def _connected(address: str) -> tuple[Any, str]:
 
 
 def open_place(location: str | Path) -> Place:
-    """The place of a run folder; nothing is read yet."""
+    """The place of a run folder; nothing is read yet.
+
+    An address of this disk is a folder, so that its links and pipes are seen for what they are.
+    """
     text = str(location)
-    return Address(text) if isinstance(location, str) and "://" in text else Folder(Path(text))
+    if not isinstance(location, str) or "://" not in text:
+        return Folder(Path(text))
+    if text.startswith(("file://", "local://")):
+        import fsspec
+
+        return Folder(Path(fsspec.core.url_to_fs(text)[1]))
+    return Address(text)

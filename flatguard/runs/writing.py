@@ -45,6 +45,7 @@ from flatguard.runs.store import (
     sync,
     write_text,
 )
+from flatguard.runs.untrusted import is_plain_folder
 
 STAGING = ".staging"
 
@@ -106,7 +107,8 @@ def sweep(run: Path) -> None:
     """Remove what processes of this machine left that are no more, and failures made good."""
     for index in committed(run):
         _forget_failure(run, index)
-    _sweep(run / STAGING, f"*.{_host()}.*")
+    if is_plain_folder(run / STAGING):
+        _sweep(run / STAGING, f"*.{_host()}.*")
     _drop_if_empty(run / STAGING)
 
 
@@ -194,6 +196,7 @@ class BlockWriter:
         earlier = staged(self._run, f"{self._index:05d}-earlier")
         with self._writing():
             self._close()
+            is_plain_folder(kept.parent)
             whole = failure.model_copy(update={"files": checksums(self._folder)})
             write_text(self._folder / "failure.json", sealed(whole))
             kept.parent.mkdir(exist_ok=True)
@@ -216,7 +219,12 @@ class BlockWriter:
 
 
 def staged(run: Path, name: str) -> Path:
-    """Where this process writes what will have that name."""
+    """Where this process writes what will have that name.
+
+    Raises:
+        RunFolderError: the staging folder is a link, which would lead elsewhere.
+    """
+    is_plain_folder(run / STAGING)
     return run / STAGING / f"{name}.{_host()}.{os.getpid()}"
 
 
@@ -246,8 +254,10 @@ def give_name(folder: Path, final: Path) -> None:
 
 
 def _forget_failure(run: Path, index: int) -> None:
-    shutil.rmtree(run / EVIDENCE / FAILED / f"{index:05d}", ignore_errors=True)
-    _drop_if_empty(run / EVIDENCE / FAILED)
+    failed = run / EVIDENCE / FAILED
+    if is_plain_folder(failed):
+        shutil.rmtree(failed / f"{index:05d}", ignore_errors=True)
+        _drop_if_empty(failed)
 
 
 def _host() -> str:

@@ -16,8 +16,12 @@ from support.architectures import tiny
 from support.evidence_files import evidence_files
 
 import flatguard
+from benchmarks.fuzz.loaders import TINY
+from benchmarks.synthetic import make_run
 from flatguard.errors import AttackError, RunFolderError
 from flatguard.executors import Processes
+from flatguard.runs import untrusted
+from flatguard.runs.place import open_place
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCH = f"{ROOT / 'tests' / 'support' / 'architectures.py'}:tiny"
@@ -145,3 +149,39 @@ def test_an_address_without_its_package(asked: dict[str, Any]) -> None:
         flatguard.evaluate(**asked, out="gs://bucket/run")
     with pytest.raises(RunFolderError, match="nonsense"):
         flatguard.evaluate(**asked, out="nonsense://bucket/run")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "blocks/00000-0/samples.parquet"])
+def test_what_comes_from_a_store_is_bounded(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more is fetched than a run folder's file may be, whatever the store has."""
+    import fsspec
+
+    monkeypatch.setattr(untrusted, "LARGEST_FILE", 2 * untrusted.MEBIBYTE)
+    files, root = fsspec.filesystem("memory"), f"/{tmp_path.name}/big/evidence"
+    files.pipe_file(f"{root}/manifest.json", b"{}")
+    files.pipe_file(f"{root}/blocks/00000-0/block.json", b"{}")
+    files.pipe_file(f"{root}/{name}", bytes(40 << 20))
+    with pytest.raises(RunFolderError, match=rf"{name} is damaged: expected at most \d+ MiB, got"):
+        flatguard.load_run(f"memory:/{root.removesuffix('/evidence')}")
+
+
+def test_an_address_of_this_disk_is_a_folder(tmp_path: Path) -> None:
+    """So that a link in it is refused, not fetched."""
+    make_run(tmp_path / "run", TINY)
+    address = f"file://{tmp_path}/run"
+    assert flatguard.load_run(address).complete
+    manifest = tmp_path / "run/evidence/manifest.json"
+    manifest.rename(tmp_path / "elsewhere")
+    manifest.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunFolderError, match="is a link"):
+        flatguard.load_run(address)
+
+
+def test_a_long_number_is_no_short_one(tmp_path: Path) -> None:
+    """Block 100000 says nothing about block 10000."""
+    (tmp_path / "evidence/blocks/100000-0123456789ab").mkdir(parents=True)
+    place = open_place(tmp_path)
+    assert place.has_block(100000)
+    assert not place.has_block(10000)
