@@ -18,14 +18,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 import flatguard
-from flatguard.detection import SharpnessDetector
+from flatguard import job
+from flatguard.detection.fitting import Fit, fit_detector
+from flatguard.observer import Silent
 from flatguard.reporting.document import ReportDocument
 from flatguard.reporting.draw import draw_report
-from flatguard.targets import load_target, prepare
-from flatguard.targets.datasets import load_dataset
+from flatguard.runs.spec import make_spec
+from flatguard.targets.datasets import Dataset, Subset, load_dataset
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "reports" / "sample"
@@ -33,6 +33,9 @@ IMAGES = ROOT / "docs" / "images"
 SCHEMA = ROOT / "docs" / "report.schema.json"
 IMAGES_OF = "cifar10_test_first1000.npz"
 SCALE = 100.0
+KNOWING = 16
+"""Images on which the detector itself is attacked."""
+
 ARGUMENTS = {"steps": 10, "alpha": 2 / 255, "random_start": False}
 COMMAND = (
     "flatguard", "evaluate", "--model", "demo", "--attack", "torchattacks:PGD",
@@ -94,16 +97,23 @@ def evaluate(path: Path) -> Path:
     ).path
 
 
-def calibration() -> Tensor:
-    """Clean images for the detector."""
+def calibration() -> Dataset:
+    """Clean images for the detector; the first 20 are the demo's own."""
     real = os.environ.get("FLATGUARD_REAL") or sys.exit("name the real images in FLATGUARD_REAL")
-    return load_dataset(str(Path(real) / IMAGES_OF)).block(0, 1000).images
+    whole = load_dataset(str(Path(real) / IMAGES_OF))
+    return Subset(whole, range(20, len(whole)), f"{IMAGES_OF} but its first 20")
 
 
-def add_detector(run: Path, images: Tensor, file: Path) -> None:
-    """Flag the run's samples with a detector for the same logits."""
-    target = prepare(load_target("demo"), images[:8], logit_scale=SCALE)
-    SharpnessDetector(target).fit(images).save(file)
+def add_detector(run: Path, images: Dataset, file: Path) -> None:
+    """Flag the run's samples with a detector for the same logits, attacked knowingly itself."""
+    spec = make_spec(
+        model="demo", attack="torchattacks:PGD", eps="8/255", logit_scale=SCALE,
+        n_examples=len(images),
+    )  # fmt: skip
+    whole = job.resolve(spec, dataset=images)
+    subject = job.Subject(whole.spec, whole.target, whole.dataset, whole.device)
+    found = fit_detector(subject, Fit(), whole, KNOWING, Silent())
+    found.detector.save(file, data=found.data, adaptive=found.adaptive)
     flatguard.audit(run, detector=file)
 
 

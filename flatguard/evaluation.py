@@ -203,7 +203,7 @@ def resume(
     allowance = Allowance(manifest.limits, spent=_spent(found))
     _check_executor(executor, allowance)
     level = _level(manifest.checks, manifest.tolerance)
-    with computing_with(manifest.device["threads"]):
+    with computing_with(manifest.device.get("threads", torch.get_num_threads())):
         bench = _opened(found, model, data)
         named = manifest.surrogates if surrogates is None else surrogates
         others = _surrogates(named, level, bench.job)
@@ -343,7 +343,7 @@ def audit(
         if model is None and not allow_code:
             run.spec.refuse_code(str(run.place))
         with computing_with(run.manifest.device.get("threads", torch.get_num_threads())):
-            loaded = _opened(run, model, data).job
+            loaded = loaded_again(run, model, data)
             others = _surrogates(surrogates, level, loaded)
             probe(loaded, run, level, others, observer or Silent())
     verdict = _derive(run, tolerance, _seconds(run), opened)
@@ -405,6 +405,19 @@ def _surrogates(named: Sequence[str | Target], checks: Checks, resolved: job.Job
     for surrogate in found:
         surrogate.model.to(resolved.device)
     return [s for s in found if s.weights_sha256 != resolved.target.weights_sha256]
+
+
+def loaded_again(
+    run: store.Run,
+    model: nn.Module | Target | None = None,
+    data: tuple[Tensor, Tensor] | None = None,
+) -> job.Job:
+    """What a run was made of, loaded again.
+
+    Raises:
+        UsageError: its weights or its images are others now, or came from Python and are not given.
+    """
+    return _opened(run, model, data).job
 
 
 def _opened(

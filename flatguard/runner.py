@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
 from flatguard.allowance import Allowance
-from flatguard.block import Bench
+from flatguard.block import Bench, asked_layers
 from flatguard.errors import BudgetSpent, FlatguardError, ModelError, UsageError
-from flatguard.executors import Executor
+from flatguard.executors import Executor, InProcess
 from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.runs import store, writing
 from flatguard.runs.facts import BlockPlan, DataFacts, Manifest, SampleFailure, TargetFacts
-from flatguard.runs.place import Place
+from flatguard.runs.place import Place, open_place
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import DataHash, blocks, check_labels
 
@@ -127,6 +128,22 @@ def fill(
             error.args = (f"{error}; {kept}",)
         raise
     return store.load_run(place)
+
+
+def run(
+    job: Job, out: Path, command: Sequence[str], observer: Observer, allowance: Allowance
+) -> store.Run:
+    """A job in a new run folder, attacked in this process and not judged.
+
+    Raises:
+        RunFolderError, DataError: from `plan`.
+        ModelError, AttackError, BudgetSpent: from `fill`; none of the samples may fail.
+    """
+    layers = asked_layers(job)
+    begun = plan(
+        job, open_place(out), Asked(command=tuple(command), max_failures=0), observer, allowance
+    )
+    return fill(Bench(job, begun, layers), InProcess(), observer, allowance)
 
 
 @dataclass

@@ -23,9 +23,11 @@ from flatguard.cli import (
     detect,
     doctor,
     evaluate,
+    geometry,
     merge,
     models,
     report,
+    reproduce,
 )
 from flatguard.errors import FlatguardError
 from flatguard.offline import keep_offline
@@ -48,6 +50,8 @@ app.command("audit")(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
 app.add_typer(baseline.app, name="baseline")
+app.command("reproduce")(reproduce.command)
+app.add_typer(geometry.app, name="geometry")
 app.add_typer(detect.app, name="detect")
 app.command("configs")(configs.command)
 app.command("doctor")(doctor.command)

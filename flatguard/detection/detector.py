@@ -234,7 +234,8 @@ def _images(given: Images) -> Tensor:
             "expected floating-point images (n, channels, height, width) in [0, 1], got "
             f"{tuple(images.shape)} of {str(images.dtype).removeprefix('torch.')}"
         )
-    if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
+    low, high = images.aminmax() if images.numel() else (0.0, 1.0)  # a NaN is both
+    if not (low >= 0 and high <= 1):
         raise DataError(
             "expected images in [0, 1], got values outside or NaN; divide by 255, and leave the "
             "normalisation to the model"

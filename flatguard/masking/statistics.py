@@ -1,9 +1,10 @@
-"""Exact statistics of counts."""
+"""Exact statistics of counts, and intervals of medians and rank correlations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 CONFIDENCE_LEVEL = 0.95
 
@@ -41,3 +42,47 @@ def rank_biserial(first: Sequence[float], second: Sequence[float]) -> float | No
         return None
     u = mannwhitneyu(one, other, alternative="two-sided").statistic
     return float(2.0 * u / (len(one) * len(other)) - 1.0)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation of n pairs, with its 95% interval."""
+
+    rho: float
+    interval: tuple[float, float]
+    n: int
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Correlation | None:
+    r"""Spearman's ρ of the pairs in which both are finite; ties share their rank.
+
+    The interval is that of Bonett & Wright (2000): $\tanh(\mathrm{artanh}\,\rho \pm 1.96
+    \sqrt{(1 + \rho^2/2) / (n - 3)})$. None below five pairs, or where either never changes.
+    """
+    from scipy.stats import norm, spearmanr
+
+    pairs = [
+        (a, b) for a, b in zip(first, second, strict=True) if math.isfinite(a) and math.isfinite(b)
+    ]
+    n = len(pairs)
+    if n < 5 or any(len({pair[i] for pair in pairs}) == 1 for i in (0, 1)):
+        return None
+    rho = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+    middle = math.atanh(min(max(rho, -1.0 + 1e-12), 1.0 - 1e-12))
+    half = float(norm.ppf(0.5 + CONFIDENCE_LEVEL / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    return Correlation(rho, (math.tanh(middle - half), math.tanh(middle + half)), n)
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The exact interval of a median, from order statistics; None below six finite values.
+
+    At least 95%: its ends are the values whose ranks a binomial (n, 1/2) leaves outside.
+    """
+    from scipy.stats import binom
+
+    ordered = sorted(value for value in values if not math.isnan(value))
+    n = len(ordered)
+    if n < 6:
+        return None
+    rank = int(binom.ppf((1 - CONFIDENCE_LEVEL) / 2, n, 0.5))
+    return ordered[rank - 1], ordered[n - rank]

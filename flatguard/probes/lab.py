@@ -107,7 +107,7 @@ class Lab:
     """
 
     def __init__(self, job: Job, run: Run, observer: Observer, allowance: Allowance | None = None):
-        self.job, self.run, self._observer = job, run, observer
+        self.job, self.run, self.observer = job, run, observer
         self.target = job.target
         self.model: nn.Module = job.target.model
         self.device = job.device
@@ -206,7 +206,7 @@ class Lab:
 
     def said_done(self, samples: int) -> None:
         """That many samples of the present probe are done."""
-        self._observer.advanced(samples)
+        self.observer.advanced(samples)
 
     def spread(self, numbers: np.ndarray, count: int) -> np.ndarray:
         """At most `count` of these numbers, evenly over all of them."""

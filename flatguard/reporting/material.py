@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from flatguard.detection.flagged import Detection, load_detection
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
+from flatguard.masking.basins import Basins, basins_of
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.verdict import VERDICT, Verdict, verdict_of
 from flatguard.reporting.paths import Paths, read_paths
@@ -88,6 +89,11 @@ class Material:
     def paths(self) -> Paths:
         """Loss and log κ along the attack, for every sample."""
         return read_paths(self.run)
+
+    @cached_property
+    def basins(self) -> Basins:
+        """Basins and the uncanny valley along the attack."""
+        return basins_of(self.run)
 
     @cached_property
     def detection(self) -> Detection | None:

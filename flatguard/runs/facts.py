@@ -17,6 +17,8 @@ FORMAT_VERSION = 3
 by their content. What lacks them is read."""
 
 
+MOST_THREADS = 4096
+
 Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 """Counted: no larger than a float holds."""
 
@@ -110,6 +112,9 @@ class Manifest(BaseModel):
         self.spec.budget()
         if not isinstance(self.device.get("type"), str):
             raise ValueError("its device has no type")
+        threads = self.device.get("threads", 1)
+        if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+            raise ValueError("its device has no such number of threads")
         start = 0
         for index, plan in enumerate(self.blocks):
             if (plan.index, plan.start) != (index, start) or plan.stop <= start:

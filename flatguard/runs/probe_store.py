@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, FiniteFloat, field_validator
 from torch import Tensor
 
 from flatguard.errors import RunFolderError
@@ -50,6 +50,10 @@ COLUMNS = {
     "sweep": {"sample", "sight", "eps", "fell"},
     "scales": {"sample", "factor", "log_kappa", "fell", "fell_to_best"},
     "drops": {"sample", "point", "candidate", "drop"},
+    "weight_losses": {
+        "sample", "case", "index", "clean_loss", "clean_wrong", "robust_loss", "robust_wrong",
+    },
+    "landscape": {"sample", "direction", "t", "clean_loss", "robust_loss"},
     "gradients": {
         "sample", "point", "loss_state", "loss_norm", "margin_state", "margin_norm", "predicted",
         "measured", "moves",
@@ -58,9 +62,27 @@ COLUMNS = {
 """What a table must have; others need only `sample`."""
 
 
+OWN: Literal["test"] = "test"
+"""The part of the data that a run's own samples are."""
+
+
+class _Ascent(BaseModel):
+    steps: Number
+    restarts: Number
+
+
+class _Around(BaseModel):
+    xi: FiniteFloat
+    worst_xi: FiniteFloat
+
+
 class _KnownFacts(BaseModel):
     """Facts that checks and reports read; a probe may have others."""
 
+    kind: str = ""
+    part: Literal["test", "training", "held-out"] = OWN
+    ascent: _Ascent | None = None
+    around: _Around | None = None
     reason: str = ""
     queries: Number = 0
     steps: Number = 0
@@ -140,7 +162,9 @@ def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
             if file.suffix == ".parquet":
                 wanted = COLUMNS.get(file.stem, {"sample"})
                 table = check_columns(file, run.room.read(file), wanted)
-                tables[file.stem] = check_known(file, table, set(run.samples["sample"]))
+                if facts.facts.get("part", OWN) == OWN:  # others are about other data
+                    check_known(file, table, set(run.samples["sample"]))
+                tables[file.stem] = table
     return tables
 
 

@@ -30,7 +30,7 @@ LAYER_COLUMNS = (
     "repeats",
 )  # fmt: skip
 WORDS = (
-    "layer", "point", "method", "attempt", "family", "candidate", "sight", "loss_state",
+    "layer", "point", "method", "attempt", "family", "candidate", "sight", "case", "loss_state",
     "margin_state",
 )  # fmt: skip
 """Columns of words; all others are of numbers or truths."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flatguard.errors import ModelError
 from flatguard.geometry.precision import wide
 from flatguard.geometry.sharpness import log_weight_norm_squared
 
@@ -97,6 +98,32 @@ def as_matrix(x: Tensor) -> Tensor | None:
     if x.ndim > 2 and x[0, 0].numel() == 1:
         return x.flatten(1)
     return None
+
+
+@contextmanager
+def inputs_of(head: Head, attached: bool = False) -> Iterator[list[Tensor]]:
+    """While it is open, every pass adds the features φ that the head took, `(n, d)`.
+
+    Args:
+        head: proven.
+        attached: whether they keep their graph, and with it the pass's memory.
+
+    Raises:
+        ModelError: in a pass where the head does not work on one vector a sample.
+    """
+    seen: list[Tensor] = []
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        features = as_matrix(inputs[0]) if inputs else None
+        if features is None:
+            raise ModelError(f"the head {head.name} did not work on one vector a sample")
+        seen.append(features if attached else features.detach())
+
+    handle = head.module.register_forward_hook(hook)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def fit_scale(logits: Tensor, head_output: Tensor) -> tuple[float, float]:

@@ -241,6 +241,7 @@ MANIFESTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "backwards": (lambda m: m["blocks"][0].update(stop=0), "block 0 does not follow"),
     "no classes": (lambda m: m["target"].update(num_classes=0), "target.num_classes"),
     "a device of nothing": (lambda m: m.update(device={}), "its device has no type"),
+    "a million threads": (lambda m: m["device"].update(threads=10**6), "number of threads"),
     "an endless number": (lambda m: m["blocks"][0].update(seed=10**300), "blocks.0.seed"),
     "a path for a norm": (lambda m: m["spec"].update(norm="../x"), "spec.norm"),
 }

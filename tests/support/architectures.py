@@ -49,6 +49,10 @@ def resnet20() -> nn.Module:
     return CifarResNet(3)
 
 
+def resnet56() -> nn.Module:
+    return CifarResNet(9)
+
+
 def cnn(first: int, second: int, flat: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, first, 4, 2, 1), nn.ReLU(), nn.Conv2d(first, second, 4, 2, 1), nn.ReLU(),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
+from flatguard.geometry.basin import LOSS_TOLERANCE, Bools, basins
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.finding import Finding, not_run
 from flatguard.masking.statistics import interval
+from flatguard.runs.visited import distance_column, visited_of
 
 NAME = "basin"
 SOURCE = "Walter et al. 2026, Definitions 4 to 6"
-LOSS_TOLERANCE = 0.01
-"""ε of Definition 5: a path whose loss never rises by more than this stayed in its basin."""
-
 MOST = 0.5
 
 
@@ -21,12 +19,10 @@ def check_basin(evidence: Evidence, tolerance: float) -> Finding:
     """Warns where most survivors' paths never left the loss tolerance: the attack did not move."""
     if not evidence.reported:
         return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
-    highest = _highest_losses(evidence)
-    if not len(highest):
+    left = _left(evidence)
+    if not len(left):
         return not_run(NAME, SOURCE, "no row of the attack belongs to a survivor for certain")
-    clean = evidence.samples.set_index("sample")["clean_loss"]
-    rise = highest - clean.reindex(highest.index)
-    inside = rise <= LOSS_TOLERANCE
+    inside = ~left
     share = float(inside.mean())
     return Finding(
         check=NAME,
@@ -47,16 +43,17 @@ def check_basin(evidence: Evidence, tolerance: float) -> Finding:
     )
 
 
-def _highest_losses(evidence: Evidence) -> pd.Series:
-    """The highest loss along each survivor's path, by sample."""
-    parts = [pd.Series(dtype="float32")]
+def _left(evidence: Evidence) -> Bools:
+    """Whether each survivor's path left its basin."""
+    column, parts = distance_column(evidence.norm), [np.empty(0, bool)]
     for table in evidence.trajectory:
         rows = table[table["sample"].notna() & ~table["bookkeeping"] & np.isfinite(table["loss"])]
-        rows = rows[rows["sample"].isin(evidence.reported)]
+        rows = rows[rows["sample"].isin(evidence.reported)].sort_values(
+            ["sample", "call"], kind="stable"
+        )
         if len(rows):
-            parts.append(rows["loss"].groupby(rows["sample"].astype("int64")).max())
-    highest: pd.Series = pd.concat(parts[1:] or parts)
-    return highest
+            parts.append(basins(visited_of(rows, evidence.samples, column), LOSS_TOLERANCE).left)
+    return np.concatenate(parts)
 
 
 def _drift(evidence: Evidence) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flatguard.masking.checks.basin import LOSS_TOLERANCE
+from flatguard.geometry.basin import LOSS_TOLERANCE
 from flatguard.reporting.charts import Axis, Rule, Words
 from flatguard.reporting.counts import Heap, histogram
 from flatguard.reporting.figure import Figure

@@ -1,0 +1,128 @@
+"""`flatguard geometry basin`: what a run's attack leaves loss-change robust."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flatguard.cli.evaluate import Json
+from flatguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from flatguard.masking.basins import Basins
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    epsilon: Annotated[
+        float, typer.Option(help="The loss may rise by so much: ε of Definition 5.")
+    ] = 0.01,
+    delta: Annotated[
+        str | None, typer.Option(help="The distance δ, such as 2/255; by default the run's radius.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how wide the basins are, and which samples the attack leaves (δ, ε)-robust.
+
+    An attack refutes robustness and never proves it: "left robust" is the absence of a refutation.
+    Only samples that are right when clean count.
+    """
+    from flatguard.geometry.budget import parse_eps
+    from flatguard.masking.basins import basins_of
+    from flatguard.runs.store import load_run
+
+    if not 0 <= epsilon < float("inf"):
+        raise UsageError(f"--epsilon: expected a number of at least 0, got {epsilon:g}")
+    opened = load_run(run)
+    opened.verify()
+    try:
+        radius = opened.spec.budget().eps if delta is None else parse_eps(delta)
+    except ValueError as error:
+        raise UsageError(f"--delta: {str(error).removeprefix('eps: ')}") from error
+    if radius is None:
+        raise UsageError("--delta is needed: this run's attack has no radius")
+    facts = _facts(basins_of(opened, epsilon), radius)
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        _show(facts)
+
+
+def _facts(found: Basins, delta: float) -> dict[str, Any]:
+    from flatguard.masking.statistics import interval
+
+    refuted, n = found.refuted(delta), len(found.table)
+    robust = n - len(refuted)
+    rho = found.width_and_kappa
+    return {
+        "samples": n,
+        "epsilon": found.epsilon,
+        "delta": delta,
+        "distance": found.distance,
+        "left_robust": robust / n if n else None,
+        "interval": list(interval(robust, n)),
+        "refuted_samples": refuted,
+        "epsilon_star": found.epsilon_star,
+        "left_their_basin": int(found.table["left"].sum()),
+        "width_quartiles": list(found.width_quartiles),
+        "rank_correlation": None if rho is None else rho.rho,
+        "rank_correlation_interval": None if rho is None else list(rho.interval),
+        "flatter_than_clean": list(found.flatter),
+        "peak_at_flip": list(found.peak_at_flip),
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    n, norm = facts["samples"], {"linf": "ℓ∞", "l2": "ℓ2"}[facts["distance"]]
+    if not n:
+        typer.echo("not measured: no recorded call belongs to a sample that was right when clean")
+        return
+    low, high = facts["interval"]
+    rows = [
+        (
+            f"left ({facts['delta']:.4g}, {facts['epsilon']:g})-robust",
+            f"{facts['left_robust']:.1%} of {n} (95% {low:.1%} to {high:.1%}), in {norm}",
+        ),
+        ("robust over all of them", _over_the_set(facts["refuted_samples"])),
+        ("left their basin", f"{facts['left_their_basin']} of {n}"),
+        ("width, quartiles", ", ".join(map(_width, facts["width_quartiles"]))),
+        ("ε_* over visited flips", _said(facts["epsilon_star"])),
+        ("ρ of width and log κ", _with_interval(facts)),
+        (
+            "flatter than clean",
+            "{} of {} adversarial examples".format(*facts["flatter_than_clean"]),
+        ),
+        ("κ peaks at the flip", "{} of {}, within a step".format(*facts["peak_at_flip"])),
+    ]
+    width = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        typer.echo(f"{name:<{width}}{value}")
+
+
+def _over_the_set(refuted: list[int]) -> str:
+    """Definition 6: a set is robust if each of its samples is."""
+    if not refuted:
+        return "not refuted by this attack"
+    return f"refuted, first at sample {min(refuted)}"
+
+
+def _of(counts: list[int]) -> str:
+    return f"{counts[0]} of {counts[1]}"
+
+
+def _width(value: float | None) -> str:
+    return "never left" if value is None else f"{value:.4g}"
+
+
+def _said(value: float | None) -> str:
+    return "nothing flipped" if value is None else f"{value:.4g}"
+
+
+def _with_interval(facts: dict[str, Any]) -> str:
+    if facts["rank_correlation"] is None:
+        return "not measured"
+    low, high = facts["rank_correlation_interval"]
+    return f"{facts['rank_correlation']:.2f} (95% {low:.2f} to {high:.2f})"

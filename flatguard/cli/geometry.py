@@ -1,0 +1,16 @@
+"""`flatguard geometry`: measurements of the two papers, one command a file."""
+
+from __future__ import annotations
+
+import typer
+
+from flatguard.cli import basin, landscape, robust_flatness
+
+app = typer.Typer(
+    help="Measure what the two papers measure, on your own model or run.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.command("basin")(basin.command)
+app.command("landscape")(landscape.command)
+app.command("robust-flatness")(robust_flatness.command)

@@ -1,0 +1,77 @@
+"""`flatguard geometry landscape`: the loss of a run's model along directions of its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flatguard.cli.evaluate import AllowCode, Json, Quiet
+from flatguard.errors import UsageError
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    directions: Annotated[int, typer.Option(min=1, help="Random ones.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Of PGD, at every point.")] = 7,
+    restarts: Annotated[int, typer.Option(min=1, help="Of PGD, at every point.")] = 1,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Robust and clean loss along random filter-normalised directions, as Figure 4 of Stutz et al.
+
+    The attack is run anew at each of ten points a direction. The losses are kept in the run's
+    folder, and its report shows them in the Geometry section.
+    """
+    from flatguard.cli.progress import Watcher
+    from flatguard.evaluation import audit, loaded_again
+    from flatguard.probes.lab import Lab
+    from flatguard.probes.robust_loss import Ascent
+    from flatguard.probes.search import SEARCHED
+    from flatguard.probes.weight_evidence import add_landscape
+    from flatguard.runs.probe_store import load_probes, load_tables
+    from flatguard.runs.store import load_run
+
+    opened = load_run(run)
+    opened.verify()
+    budget = opened.spec.budget()
+    if not opened.complete:
+        raise UsageError(f"{run} is incomplete; a landscape needs all of its blocks")
+    if budget.eps is None or budget.norm not in SEARCHED:
+        raise UsageError(f"robust losses are searched in {', '.join(SEARCHED)}, not {budget.norm}")
+    if not allow_code:
+        opened.spec.refuse_code(str(run))
+    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+        lab = Lab(loaded_again(opened), opened, watcher)
+        name = add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
+        audit(opened, observer=watcher)
+    rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        typer.echo(
+            f"t = {row['t']:5.2f}   robust loss {row['robust_loss']:8.3f} "
+            f"({row['lowest']:.3f} to {row['highest']:.3f})   clean {row['clean_loss']:.3f}"
+        )
+
+
+def _rows(table: Any) -> list[dict[str, float]]:
+    """The mean over directions at each t, and the lowest and highest direction."""
+    means = table.groupby(["t", "direction"])[["robust_loss", "clean_loss"]].mean()
+    return [
+        {
+            "t": float(t),
+            "robust_loss": float(part["robust_loss"].mean()),
+            "lowest": float(part["robust_loss"].min()),
+            "highest": float(part["robust_loss"].max()),
+            "clean_loss": float(part["clean_loss"].mean()),
+        }
+        for t, part in means.groupby(level="t")
+    ]

@@ -1,0 +1,134 @@
+"""`flatguard reproduce`: a figure, table or statement of a paper, on the user's own model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flatguard.cli import evaluate
+from flatguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from flatguard.studies.reproduce import Result
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="As for evaluate; repeated where a study compares models."),
+]
+COLOURS = {"agrees": "green", "differs": "yellow", "refuted": "red", "not-measured": "dim"}
+
+
+def command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Such as walter-fig13 or stutz-table1.")
+    ] = None,
+    model: Models = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(help="Runs of `geometry robust-flatness`, or a folder of them; repeated."),
+    ] = None,
+    dataset: evaluate.DatasetName = None,
+    data_dir: evaluate.DataDir = Path("data"),
+    n_examples: Annotated[
+        int | None, typer.Option(help="The first so many; by default the study's own number.")
+    ] = None,
+    threat_model: evaluate.ThreatModel = None,
+    model_dir: evaluate.ModelDir = Path("models"),
+    arch: evaluate.Arch = None,
+    mean: evaluate.Mean = None,
+    std: evaluate.Std = None,
+    head: evaluate.HeadName = None,
+    allow_code: evaluate.AllowCode = False,
+    batch_size: evaluate.BatchSize = None,
+    device: evaluate.Device = None,
+    seed: evaluate.Seed = 0,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="Name every figure and table, with its status.")
+    ] = False,
+    as_json: evaluate.Json = False,
+    quiet: evaluate.Quiet = False,
+) -> None:
+    """Put a claim of a paper to the test: its number, ours, the interval and the verdict.
+
+    Verdicts: agrees; differs, on this model and data; refuted, where the statement is false as
+    printed, with the counterexample; not-measured, with the reason. The exit code is 0 whatever
+    they are: a claim that fails is a result.
+    """
+    if show_list:
+        _list(as_json)
+        return
+    if name is None:
+        raise UsageError("expected a study's name; `flatguard reproduce --list` names them all")
+    from flatguard.cli.progress import Watcher
+    from flatguard.studies.reproduce import reproduce, reproduce_from_runs
+
+    if runs and model:
+        raise UsageError("--runs were measured already: name them or --model, not both")
+    # What a user's model or architecture prints must not stand before the one JSON object.
+    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+        if runs:
+            result = reproduce_from_runs(name, runs, observer=watcher)
+        else:
+            result = reproduce(
+                name,
+                model or [],
+                data=dataset,
+                observer=watcher,
+                n_examples=n_examples,
+                data_dir=data_dir,
+                threat_model=threat_model,
+                model_dir=model_dir,
+                arch=arch,
+                mean=evaluate.numbers("--mean", mean),
+                std=evaluate.numbers("--std", std),
+                head=head,
+                allow_code=allow_code,
+                batch_size=batch_size,
+                device=device,
+                seed=seed,
+            )
+    if as_json:
+        typer.echo(result.model_dump_json())
+    else:
+        _show(result)
+
+
+def _list(as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from flatguard.studies import STUDIES
+
+    if as_json:
+        keys = ("name", "paper", "reference", "claim", "number", "status", "why", "models")
+        rows = [{key: getattr(study, key) for key in keys} for study in STUDIES]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("name", "where", "status", "claim"):
+        table.add_column(title)
+    for study in STUDIES:
+        why = f" ({study.why})" if study.why else ""
+        table.add_row(study.name, study.reference, study.status, study.claim + why)
+    Console(soft_wrap=True).print(table)
+
+
+def _show(result: Result) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(soft_wrap=True, highlight=False)
+    console.print()
+    for claim in result.claims:
+        console.print(Text(f"{claim.verdict:<13}", style=COLOURS[claim.verdict]) + claim.claim)
+        console.print(f"{'':13}paper: {claim.paper}; here: {claim.said()}", markup=False)
+        if claim.note:
+            console.print(f"{'':13}{claim.note}", markup=False)
+    for note in result.notes:
+        console.print(note, markup=False)

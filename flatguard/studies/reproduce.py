@@ -1,0 +1,260 @@
+"""`reproduce()`: one study on the user's own model, and everything its result rests on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from flatguard.errors import RunFolderError, UsageError
+from flatguard.evaluation import resolve
+from flatguard.job import Job
+from flatguard.observer import Observer, Silent
+from flatguard.runner import versions
+from flatguard.runs.store import EVIDENCE, Run, load_run
+from flatguard.studies import find_study
+from flatguard.studies.claim import Claim
+from flatguard.studies.study import Outcome, Study, Subject
+from flatguard.targets.target import Target
+
+RESULT_FORMAT = 1
+
+
+class ModelFacts(BaseModel):
+    """A model that a study was run on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str
+    weights_sha256: str
+
+
+class Shown(BaseModel):
+    """The samples of a study, and the attack on them.
+
+    Attributes:
+        protocol: the attack, in words.
+        data, sha256, samples: the data set, the hash of what was served, and how many.
+        seed: of every random choice.
+        device: where it ran.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: str
+    data: str
+    sha256: str
+    samples: int
+    seed: int
+    device: str
+
+
+class Result(BaseModel):
+    """A study's claims, and everything that they rest on: what `--json` prints.
+
+    Attributes:
+        format: of this object; rises when a field changes its meaning.
+        study, paper, reference, claim: the study's.
+        claims: each with its verdict.
+        figures: the numbers behind the paper's panels.
+        notes: on the method that all claims share.
+        models: in the order in which they were given; none for a calculation.
+        shown: what was shown to them, and how they were attacked; None for a calculation.
+        versions: of flatguard and everything that may change a number.
+        created, seconds: when, and how long.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = RESULT_FORMAT
+    study: str
+    paper: str
+    reference: str
+    claim: str
+    claims: tuple[Claim, ...]
+    figures: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    models: tuple[ModelFacts, ...]
+    shown: Shown | None
+    versions: dict[str, str]
+    created: str
+    seconds: float
+
+
+def reproduce(
+    name: str,
+    models: Sequence[str | nn.Module | Target],
+    *,
+    data: tuple[Tensor, Tensor] | str | None = None,
+    observer: Observer | None = None,
+    n_examples: int | None = None,
+    **fields: Any,
+) -> Result:
+    """Run one study of a paper.
+
+    Args:
+        name: as `flatguard reproduce --list` has it.
+        models: names, paths, modules or Targets: one, or as many as the study compares.
+        data: a pair of images in [0, 1] and labels, or a data set's name; None means the
+            model's own.
+        observer: is told of the progress; None is silent.
+        n_examples: the first so many; None means the study's own number, or all if fewer.
+        **fields: the remaining fields of `RunSpec`, such as `arch`, `mean`, `std`, `device`,
+            `seed`, `batch_size`.
+
+    Raises:
+        UsageError: no such study, or there is nothing to run, or the number of models does not fit.
+        FlatguardError: whatever the model, the data or the attack raises, in one line.
+    """
+    study = find_study(name)
+    check_models(study, len(models))
+    subject = _subject(study, models, data, observer or Silent(), n_examples, fields)
+    about = f"; {study.protocol}; {subject.count} samples" if subject.jobs else ""
+    subject.observer.said(f"{study.name}: {study.reference}{about}")
+    began = time.perf_counter()
+    assert study.run is not None, "check_models refuses what cannot be run"
+    outcome = study.run(subject)
+    facts = tuple(_facts(job) for job in subject.jobs)
+    shown = _shown(study, subject) if subject.jobs else None
+    return _result(study, outcome, facts, shown, began)
+
+
+def reproduce_from_runs(
+    name: str, folders: Sequence[str | Path], *, observer: Observer | None = None
+) -> Result:
+    """One study over checkpoints that were measured already; no model is loaded.
+
+    Args:
+        name: of a study that takes runs.
+        folders: runs, or folders of runs, as `flatguard geometry robust-flatness` leaves them.
+        observer: is told of the progress; None is silent.
+
+    Raises:
+        UsageError: no such study, or it takes no runs, or they cannot be compared.
+        RunFolderError: a folder holds no run, or one without what the study needs.
+    """
+    study, observer = find_study(name), observer or Silent()
+    if study.run is None or study.models != "runs":
+        raise UsageError(f"{study.name} takes no --runs; it looks at a --model")
+    runs = tuple(load_run(path) for folder in folders for path in _run_folders(Path(folder)))
+    alike = {(str(run.spec.budget()), run.spec.attack, run.manifest.data.sha256) for run in runs}
+    if len(alike) > 1:
+        raise UsageError(f"{study.name}: these runs differ in budget, attack or data; name others")
+    began, first = time.perf_counter(), runs[0]
+    observer.said(f"{study.name}: {study.reference}; {len(runs)} runs")
+    outcome = study.run(Subject((), len(first.samples), observer, runs))
+    shown = Shown(
+        protocol=f"{first.spec.attack} within {first.spec.budget()}",
+        data=first.manifest.data.name,
+        sha256=first.manifest.data.sha256,
+        samples=len(first.samples),
+        seed=first.spec.seed,
+        device=first.spec.device or "",
+    )
+    return _result(study, outcome, tuple(_facts_of_run(run) for run in runs), shown, began)
+
+
+def _result(
+    study: Study,
+    outcome: Outcome,
+    models: tuple[ModelFacts, ...],
+    shown: Shown | None,
+    began: float,
+) -> Result:
+    return Result(
+        study=study.name,
+        paper=study.paper,
+        reference=study.reference,
+        claim=study.claim,
+        claims=outcome.claims,
+        figures=outcome.figures,
+        notes=outcome.notes,
+        models=models,
+        shown=shown,
+        versions=versions(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    """The folder itself if it is a run, else the runs in it."""
+    if (folder / EVIDENCE).is_dir() or not folder.is_dir():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{EVIDENCE}"))
+    if not found:
+        raise RunFolderError(f"{folder} holds no runs")
+    return found
+
+
+def check_models(study: Study, given: int) -> None:
+    """Refuse a study that cannot be run, or a number of models that it does not take."""
+    if study.run is None:
+        raise UsageError(f"{study.name} cannot be run ({study.status}): {study.why}")
+    wanted = {
+        "one": "one --model",
+        "many": "at least one --model",
+        "none": "no --model",
+        "runs": "--runs FOLDER, or at least one --model",
+    }
+    fits = {"one": given == 1, "none": given == 0}
+    if not fits.get(study.models, given >= 1):
+        raise UsageError(f"{study.name}: expected {wanted[study.models]}, got {given}")
+
+
+def _subject(
+    study: Study,
+    models: Sequence[str | nn.Module | Target],
+    data: tuple[Tensor, Tensor] | str | None,
+    observer: Observer,
+    n_examples: int | None,
+    fields: dict[str, Any],
+) -> Subject:
+    protocol = study.protocol
+    jobs = tuple(
+        resolve(
+            model,
+            protocol.attack,
+            data=data,
+            norm=protocol.norm,
+            eps=protocol.eps,
+            attack_args=protocol.args,
+            n_examples=n_examples,
+            **fields,
+        )
+        for model in models
+    )
+    if not jobs:
+        return Subject((), 0, observer)
+    count = jobs[0].count if n_examples else min(study.samples, jobs[0].count)
+    return Subject(jobs, count, observer)
+
+
+def _shown(study: Study, subject: Subject) -> Shown:
+    job = subject.job
+    return Shown(
+        protocol=str(study.protocol),
+        data=job.dataset.name,
+        sha256=subject.data_sha256(),
+        samples=subject.count,
+        seed=job.spec.seed,
+        device=str(job.device),
+    )
+
+
+def _facts(job: Job) -> ModelFacts:
+    target = job.target
+    return ModelFacts(name=target.name, source=target.source, weights_sha256=target.weights_sha256)
+
+
+def _facts_of_run(run: Run) -> ModelFacts:
+    target = run.manifest.target
+    return ModelFacts(
+        name=run.path.name, source=target.source, weights_sha256=target.weights_sha256
+    )

@@ -1,0 +1,102 @@
+"""What the paper's bounds are made of near each image: r and Δ measured, L estimated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from flatguard.geometry.bounds import (
+    NOT_A_CERTIFICATE,
+    HeadBound,
+    PrintedBound,
+    logit_gradient_norm,
+)
+from flatguard.probes.lipschitz import POINTS, POWER_STEPS, local_lipschitz
+from flatguard.studies.study import Subject
+from flatguard.studies.walter.path import Path, walk
+from flatguard.targets.datasets import Batch
+from flatguard.targets.head import Head
+
+SHRUNK = 1e-4
+"""φ is multiplied by this and W divided: the same classifier, the same κ, another printed bound.
+
+A larger L, or images rescaled to ‖x‖ ≤ 1 as the paper assumes, only asks for a smaller factor."""
+
+METHOD = (
+    f"r is ‖φ(x)‖ of each sample; L is the largest singular value of ∂φ/∂x at {POINTS} points of "
+    f"the segment to the attack's end, by {POWER_STEPS} steps of power iteration each: a lower "
+    "bound.",
+    f"Bounds and radii are {NOT_A_CERTIFICATE}.",
+)
+"""What every study that uses these numbers says."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """What the bounds are made of, for n samples that are right when clean.
+
+    Attributes:
+        path: of the attack.
+        head: of the model.
+        batch: the clean images, on the device.
+        lipschitz: `(n,)`, L near each sample.
+        log_kappa: `(n,)`, at the clean image.
+    """
+
+    path: Path
+    head: Head
+    batch: Batch
+    lipschitz: Tensor
+    log_kappa: Tensor
+
+    @property
+    def radius(self) -> Tensor:
+        """r = ‖φ(x)‖, `(n,)`."""
+        norm: Tensor = self.path.features[0].double().norm(dim=1)
+        return norm
+
+    @property
+    def moved(self) -> Tensor:
+        """Δ = ‖φ(ξ) - φ(x)‖ / ‖φ(x)‖, `(m, n)`."""
+        return self.path.moved() / self.radius
+
+    @property
+    def slope(self) -> Tensor:
+        """‖w‖ ‖∇_w ℓ‖ at the clean image, `(n,)`: Equation 5's first coefficient."""
+        gradient = logit_gradient_norm(self.path.logits[0], self.path.labels) * self.radius
+        norm = math.exp(0.5 * self.head.log_weight_norm_squared()) * self.head.scale
+        return norm * gradient
+
+    def printed(self, shrunk: float = 1.0) -> PrintedBound:
+        """Proposition 8's numbers, for φ times `shrunk` and W divided by it."""
+        return PrintedBound(
+            kappa=self.log_kappa.exp(),
+            lipschitz=self.lipschitz * shrunk,
+            radius=self.radius * shrunk,
+            classes=self.path.logits.shape[2],
+            features=self.path.features.shape[2],
+        )
+
+    def any_head(self) -> HeadBound:
+        """The bound that holds."""
+        weight = self.head.module.weight.detach().flatten(1).cpu()
+        return HeadBound.of(self.path.logits[0], self.path.labels, weight, self.head.scale)
+
+
+def look_locally(subject: Subject) -> Local:
+    """Attack the samples that are right when clean, and estimate L along each way."""
+    head, batch = subject.head(), subject.batch()
+    subject.observer.stage(f"attack {subject.job.attack.info.name}", 2 * len(batch))
+    walked = walk(subject, batch, head)
+    subject.observer.advanced(len(batch))
+    right = walked.path.right()
+    rows = right.to(batch.labels.device)
+    kept = Batch(batch.images[rows], batch.labels[rows])
+    lipschitz = local_lipschitz(
+        subject.model, head, kept.images, walked.ends[rows], subject.seed("power iteration")
+    )
+    subject.observer.advanced(len(batch))
+    path = walked.path[right]
+    return Local(path, head, kept, lipschitz.double().cpu(), path.log_kappa(head)[0])
