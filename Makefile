@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
 OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
-.PHONY: install adv-lib demo test browser test-browser lint bench bench-detect zoo robust-training reproduce docs-attacks docs-schema docs example sample-report fuzz audit constraints clean
+.PHONY: install adv-lib demo test browser test-browser lint bench bench-detect bench-faults bench-scale s3 zoo robust-training reproduce docs-attacks docs-schema docs example sample-report fuzz audit constraints clean
 
 install: $(VENV)/.installed
 
@@ -86,6 +86,23 @@ audit:
 	.venv-audit/bin/python -m pip install --disable-pip-version-check --quiet 'pip-audit>=2.7,<3'
 	.venv-audit/bin/python .ci/audit.py $(AUDIT)
 
+# A real S3 server for the tests of run folders at s3://; they skip without it. It wants a newer
+# requests than torchattacks allows, so it has an environment of its own.
+s3: .venv-s3/.installed
+
+.venv-s3/.installed:
+	$(PYTHON) -m venv --clear .venv-s3
+	.venv-s3/bin/python -m pip install --disable-pip-version-check --quiet 'moto[server]>=5,<6'
+	@touch $@
+
+# 200 kills at random moments; about ten minutes. FAULTS="--kills 20" is shorter.
+bench-faults: install
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.faults $(FAULTS)
+
+# Wants two idle cores.
+bench-scale: install
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.scale $(SCALE)
+
 docs-attacks: install
 	FLATGUARD_WRITE_DOCS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/contract
 
@@ -120,4 +137,4 @@ constraints:
 	mv .venv-uv/new.txt constraints.txt && rm -rf .venv-uv
 
 clean:
-	rm -rf $(VENV) .venv-docs .venv-audit site .hypothesis .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov
+	rm -rf $(VENV) .venv-docs .venv-audit .venv-s3 site .hypothesis .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov

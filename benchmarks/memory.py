@@ -22,7 +22,7 @@ from benchmarks.recorder import recorded
 from flatguard.attacks import build_attack
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.recording.recorder import Recorder
-from flatguard.runs.store import BlockWriter
+from flatguard.runs.writing import BlockWriter
 from flatguard.targets import make_target, prepare
 from flatguard.targets.datasets import Batch, load_dataset
 from flatguard.targets.demo import load

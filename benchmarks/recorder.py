@@ -24,7 +24,7 @@ from benchmarks.timing import interleaved
 from flatguard.attacks import build_attack
 from flatguard.attacks.attack import Attack
 from flatguard.geometry.budget import Budget
-from flatguard.runs.store import BlockWriter
+from flatguard.runs.writing import BlockWriter
 from flatguard.targets import Target
 from flatguard.targets.datasets import Batch, load_dataset
 

@@ -17,8 +17,9 @@ from flatguard.attacks.monitor import Segment
 from flatguard.recording.attribution import How
 from flatguard.recording.measure import COLUMNS
 from flatguard.recording.trajectory import CallRows, to_frame
-from flatguard.runs import store
+from flatguard.runs import store, writing
 from flatguard.runs.facts import BlockFacts, BlockPlan, DataFacts, Manifest, TargetFacts
+from flatguard.runs.place import open_place
 from flatguard.runs.probe_store import ProbeFacts, add_probe
 from flatguard.runs.spec import RunSpec
 from flatguard.targets.datasets import Batch, DataHash
@@ -57,11 +58,12 @@ def make_run(path: Path, size: Size, names: Names = Names(), seed: int = 0) -> s
         rng.integers(0, 256, (size.samples, 3, size.side, size.side), np.uint8)
     )
     labels = torch.from_numpy(rng.integers(0, len(names.classes), size.samples))
-    store.create(path, _manifest(size, names, pixels, labels))
+    manifest = _manifest(size, names, pixels, labels).identified()
+    writing.create(open_place(path), manifest)
     robust = rng.random(size.samples) < 1 / 3
     for start in range(0, size.samples, size.block):
         stop = min(start + size.block, size.samples)
-        _write_block(path, size, range(start, stop), pixels, labels, robust, rng)
+        _write_block(path, size, manifest.identity, range(start, stop), pixels, labels, robust, rng)
     run = store.load_run(path)
     _add_probes(run, names, rng)
     return run
@@ -97,7 +99,7 @@ def _manifest(size: Size, names: Names, pixels: torch.Tensor, labels: torch.Tens
 
 
 def _write_block(
-    path: Path, size: Size, numbers: range, pixels: torch.Tensor, labels: torch.Tensor,
+    path: Path, size: Size, run: str, numbers: range, pixels: torch.Tensor, labels: torch.Tensor,
     robust: np.ndarray, rng: np.random.Generator,
 ) -> None:  # fmt: skip
     n, part = len(numbers), slice(numbers.start, numbers.stop)
@@ -106,7 +108,7 @@ def _write_block(
     plan = BlockPlan(index=index, start=numbers.start, stop=numbers.stop, seed=index)
     first = _values(0.0, alive, label, rng)
     last = first
-    with store.BlockWriter(path, plan.index) as writer:
+    with writing.BlockWriter(path, plan.index) as writer:
         for call in range(size.steps):
             last = _values((call + 1) / size.steps, alive, label, rng)
             how = np.full(n, How.ORDER.value)
@@ -117,7 +119,7 @@ def _write_block(
         facts = BlockFacts(
             plan=plan, calls=size.steps, sample_forwards=n * size.steps,
             sample_backwards=n * size.steps, rows_unassigned=0, first_nonfinite=None,
-            segments=(Segment("PGD"),), warnings=(),
+            segments=(Segment("PGD"),), warnings=(), run=run,
         )  # fmt: skip
         table = _samples(numbers, label, alive, first, last)
         writer.commit(table, clean, (clean + noise).clamp(0, 1), facts, {"attack": 1.0})

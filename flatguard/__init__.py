@@ -13,9 +13,10 @@ from flatguard import compat
 
 if TYPE_CHECKING:
     from flatguard.errors import FlatguardError
-    from flatguard.evaluation import audit, evaluate
+    from flatguard.evaluation import audit, evaluate, resume
     from flatguard.masking.verdict import Verdict
     from flatguard.recording.recorder import Recorder
+    from flatguard.runs.merging import merge
     from flatguard.runs.store import Run, load_run
     from flatguard.targets import Target, load_target
 
@@ -31,6 +32,8 @@ __all__ = [
     "evaluate",
     "load_run",
     "load_target",
+    "merge",
+    "resume",
 ]
 
 _HOME = {
@@ -43,6 +46,8 @@ _HOME = {
     "evaluate": "flatguard.evaluation",
     "load_run": "flatguard.runs.store",
     "load_target": "flatguard.targets",
+    "merge": "flatguard.runs.merging",
+    "resume": "flatguard.evaluation",
 }
 
 compat.install_hook()

@@ -30,11 +30,12 @@ class Allowance:
 
     Args:
         limits: what may be spent.
+        spent: forward passes that were made before, by the same run.
     """
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, spent: int = 0):
         self.limits = limits
-        self._forwards, self._began = 0, time.monotonic()
+        self._forwards, self._began = spent, time.monotonic()
 
     def spend(self, forwards: int) -> None:
         """So many images go forward.

@@ -75,6 +75,10 @@ class AttackError(FlatguardError):
     """An attack is unknown, got wrong arguments, or failed on this model."""
 
 
+class OutOfMemory(AttackError):
+    """The device's memory does not hold what an attack needs for so many images at once."""
+
+
 class BudgetSpent(FlatguardError):
     """A run's budget of forwards or minutes ended before there was anything to judge."""
 

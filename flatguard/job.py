@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
-from flatguard.errors import AttackError, DataError, EnvironmentProblem, UsageError
+from flatguard.errors import AttackError, DataError, EnvironmentProblem, ModelError, UsageError
 from flatguard.geometry.budget import Norm
 from flatguard.randomness import seeded
 from flatguard.runs.spec import RunSpec, derive_seed
 from flatguard.targets import Target, load_target, prepare
 from flatguard.targets.datasets import DataHash, Dataset, blocks, load_dataset, uses_preprocessing
+from flatguard.targets.target import first_look
 
 DEFAULT_N_EXAMPLES = 1000
 LARGEST_BATCH = 128
@@ -21,6 +23,16 @@ BATCH_VALUES = 5_000_000
 """A batch holds about this many pixel values: 128 at CIFAR's size, 32 at ImageNet's."""
 
 FIRST_LOOK = 8
+FROM_PYTHON, DATA_FROM_PYTHON = "a module from Python", "images from Python"
+"""What stands for a source that has no name."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The model and the data that came from Python, and that no spec names."""
+
+    target: Target | None = None
+    dataset: Dataset | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Job:
     dataset: Dataset
     attack: Attack
     device: torch.device
+    origin: Origin = Origin()
 
     @property
     def count(self) -> int:
@@ -63,6 +76,7 @@ def resolve(
         target: instead of loading `spec.model`.
         dataset: instead of loading `spec.dataset`.
     """
+    origin = Origin(target, dataset)
     info = find_attack(spec.attack)
     check_args(info, spec.attack_args)
     if spec.norm is not None:
@@ -75,7 +89,7 @@ def resolve(
     attack = build_attack(
         info.name, resolved.budget(), _resolved(subject.target.num_classes), spec.attack_args
     )
-    return Job(resolved, subject.target, subject.dataset, attack, device)
+    return Job(resolved, subject.target, subject.dataset, attack, device, origin)
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,8 @@ def load_subject(
     first = dataset.block(0, min(count, FIRST_LOOK)).images.to(device)
     target.model.to(device)
     with seeded(derive_seed(spec.seed, 0, "first look"), device):
-        target = prepare(target, first, head=spec.head, logit_scale=spec.logit_scale)
+        seen = _seen(target, first)
+        target = prepare(target, seen, head=spec.head, logit_scale=spec.logit_scale)
     resolved = spec.model_copy(
         update={
             "dataset": data_name,
@@ -150,6 +165,24 @@ def _load_target(spec: RunSpec) -> Target:
         std=spec.std,
         allow_code=spec.allow_code,
     )
+
+
+def _seen(target: Target, images: Tensor) -> Tensor:
+    """The images that the model takes; all, where it takes none, for whoever says why."""
+    try:
+        first_look(target, images)
+    except ModelError:
+        taken = [image for image in images.split(1) if _is_taken(target, image)]
+        return torch.cat(taken or [images])
+    return images
+
+
+def _is_taken(target: Target, image: Tensor) -> bool:
+    try:
+        first_look(target, image)
+    except ModelError:
+        return False
+    return True
 
 
 def data_sha256(job: Job) -> str:

@@ -92,6 +92,13 @@ def test_the_example_is_a_valid_config() -> None:
     assert config.gate.min_robust_accuracy == 0.5
 
 
+def test_the_commands_of_the_scaling_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """In their order; without checks a run is inconclusive, and a shard is not judged."""
+    codes = [flatguard(command) for command in commands("scaling.md")]
+    assert codes == [3, 3, 0, 0, 0, 3]
+    assert "4 of 4 blocks are in reports/whole" in capsys.readouterr().out
+
+
 def test_the_commands_of_detection(
     digits_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

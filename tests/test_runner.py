@@ -10,10 +10,10 @@ from support.architectures import tiny
 from torch import nn
 
 import flatguard
+from flatguard.block import within
 from flatguard.errors import AttackError, DataError, FlatguardError, ModelError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.job import resolve
-from flatguard.runner import within
 from flatguard.runs.spec import make_spec
 from flatguard.targets import Defaults, make_target
 from flatguard.targets.datasets import ArrayDataset

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from benchmarks.fuzz.forging import block_folder, seal, sign
 from benchmarks.synthetic import Size, make_run
 from flatguard.evaluation import audit
 from flatguard.gate import baseline
@@ -123,21 +124,42 @@ def _description(folder: Path) -> Harness:
         return Harness((entries[described], archive.read(described)), load)
 
 
-def _in_run(place: str, read: Callable[[Path], object]) -> Callable[[Path], Harness]:
+def _in_run(
+    find: Callable[[Path], Path], read: Callable[[Path], object]
+) -> Callable[[Path], Harness]:
     """A file of a run folder whose other files are whole."""
 
     def ready(folder: Path) -> Harness:
         path = folder / "run"
         audit(make_run(path, TINY))
-        file = path / place
-        return Harness((file.read_bytes(),), lambda data: read(_beside(path, file, data)))
+
+        def load(data: bytes) -> object:
+            _sealed(_written(find(path), data))
+            return read(path)
+
+        return Harness((find(path).read_bytes(),), load)
 
     return ready
 
 
-def _beside(path: Path, file: Path, data: bytes) -> Path:
-    _written(file, data)
-    return path
+def _at(place: str) -> Callable[[Path], Path]:
+    return lambda run: run / place
+
+
+def _in_block(name: str) -> Callable[[Path], Path]:
+    return lambda run: block_folder(run) / name
+
+
+def _sealed(file: Path) -> None:
+    """What can bear a seal gets the right one; what cannot is read as it is."""
+    if file.name not in ("manifest.json", "block.json", "probe.json"):
+        return
+    try:
+        content = json.loads(file.read_bytes())
+        if isinstance(content, dict):
+            seal(file, content)
+    except (ValueError, RecursionError):
+        pass
 
 
 def _opened(path: Path) -> object:
@@ -167,9 +189,7 @@ def _judged(folder: Path) -> Harness:
 
     path = folder / "run"
     audit(make_run(path, TINY))
-    block = path / "evidence" / "blocks" / "00000"
-    wholes = {name: (block / name).read_bytes() for name in ("samples.parquet", "block.json")}
-    table = pq.read_table(io.BytesIO(wholes["samples.parquet"]))
+    table = pq.read_table(io.BytesIO((block_folder(path) / "samples.parquet").read_bytes()))
     values = [0, 1, -1, 2**31 - 1, 1e308, float("nan"), float("inf"), 0.5, True, False, None, "a"]
 
     def load(data: bytes) -> object:
@@ -183,21 +203,13 @@ def _judged(folder: Path) -> Harness:
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                 continue
             changed = changed.set_column(index, changed.schema.names[index], array)
-        pq.write_table(changed, block / "samples.parquet")
-        _sign(block)
+        pq.write_table(changed, block_folder(path) / "samples.parquet")
+        sign(block_folder(path))
         verdict = audit(path)
         draw_report(load_run(path))
         return verdict
 
     return Harness((b"\x00\x00\x00", b"\x0a\x01\x05\x0b\x01\x06"), load)
-
-
-def _sign(block: Path) -> None:
-    from flatguard.runs.store import sha256
-
-    facts = json.loads((block / "block.json").read_text("utf-8"))
-    facts["files"]["samples.parquet"] = sha256(block / "samples.parquet")
-    (block / "block.json").write_text(json.dumps(facts), "utf-8")
 
 
 def _baseline(folder: Path) -> Harness:
@@ -258,20 +270,19 @@ def _written(file: Path, data: bytes) -> Path:
     return file
 
 
-BLOCK = "evidence/blocks/00000"
 LOADERS = (
     Loader("config", 20_000, _config),
     Loader("checkpoint-torch", 16_000, _checkpoint(".pt", _torch_files)),
     Loader("checkpoint-pickle", 20_000, _description),
     Loader("checkpoint-safetensors", 14_000, _checkpoint(".safetensors", _safetensors)),
-    Loader("run-manifest", 10_000, _in_run("evidence/manifest.json", _opened)),
-    Loader("run-block", 4_000, _in_run(f"{BLOCK}/block.json", _opened)),
-    Loader("run-samples", 2_000, _in_run(f"{BLOCK}/samples.parquet", _tables)),
-    Loader("run-trajectory", 500, _in_run(f"{BLOCK}/trajectory.parquet", _tables)),
-    Loader("run-images", 5_000, _in_run(f"{BLOCK}/adversarial.safetensors", _images)),
-    Loader("run-probe", 5_000, _in_run("evidence/probes/twins/probe.json", _probe_facts)),
-    Loader("run-summary", 400, _in_run("summary.json", lambda p: draw_report(load_run(p)))),
-    Loader("run-verdict", 400, _in_run("verdict.json", lambda p: draw_report(load_run(p)))),
+    Loader("run-manifest", 10_000, _in_run(_at("evidence/manifest.json"), _opened)),
+    Loader("run-block", 4_000, _in_run(_in_block("block.json"), _opened)),
+    Loader("run-samples", 2_000, _in_run(_in_block("samples.parquet"), _tables)),
+    Loader("run-trajectory", 500, _in_run(_in_block("trajectory.parquet"), _tables)),
+    Loader("run-images", 5_000, _in_run(_in_block("adversarial.safetensors"), _images)),
+    Loader("run-probe", 5_000, _in_run(_at("evidence/probes/twins/probe.json"), _probe_facts)),
+    Loader("run-summary", 400, _in_run(_at("summary.json"), lambda p: draw_report(load_run(p)))),
+    Loader("run-verdict", 400, _in_run(_at("verdict.json"), lambda p: draw_report(load_run(p)))),
     Loader("run-judged", 60, _judged),
     Loader("baseline", 2_000, _baseline),
     Loader("data-npz", 5_000, _archive),

@@ -24,6 +24,7 @@ from flatguard.cli import (
     doctor,
     evaluate,
     geometry,
+    merge,
     models,
     report,
     reproduce,
@@ -44,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("evaluate")(evaluate.command)
+app.command("merge")(merge.command)
 app.command("audit")(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)

@@ -11,8 +11,8 @@ from flatguard.cli.evaluate import Json
 
 
 def command(
-    first: Annotated[Path, typer.Argument(metavar="A", help="A run folder.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another, over the same samples.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="A run folder.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another, over the same samples.")],
     html: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -221,7 +221,7 @@ def evaluate(
             raise DataError(f"{error} ({parts} were asked for)") from error
         radii = eps or [str(whole.spec.eps)]
         wanted = [Wanted(name, radius) for radius in radii for name in attack]
-        path = out or trial_folder(spec)
+        path = trial_folder(spec) if out is None else Path(out)
         trial = run_trial(whole, wanted, sizes, path, sys.argv, watcher)
     if as_json:
         first = {k: v.model_dump() for k, v in trial.attacks[0].detectors.items()}

@@ -63,7 +63,10 @@ LogitScale = Annotated[
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Run the code that files hold or name.")
 ]
-Out = Annotated[Path | None, typer.Option(help="The run folder; by default a new one in reports/.")]
+Out = Annotated[
+    str | None,
+    typer.Option(help="The run folder, or s3://bucket/run; by default a new one in reports/."),
+]
 BatchSize = Annotated[
     int | None, typer.Option(help="Samples attacked together; part of the run's identity.")
 ]
@@ -108,6 +111,26 @@ Layers = Annotated[
     typer.Option(help="Also estimate the sharpness of the last so many layers before the head."),
 ]
 LayerSamples = Annotated[int, typer.Option(help="For the first so many samples.")]
+MaxFailures = Annotated[
+    int | None,
+    typer.Option(help="Samples on which the model may fail; by default one in a hundred."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Of each worker; by default as torch has it, or a share of the cores."),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Attack in so many processes; the result is the same.")
+]
+ExecutorName = Annotated[str, typer.Option("--executor", help="processes, or ray for a cluster.")]
+Address = Annotated[str | None, typer.Option(help="Of the Ray cluster; auto finds it.")]
+ShardText = Annotated[
+    str | None, typer.Option(metavar="I/N", help="Attack only the I-th of N parts; then merge.")
+]
+Resume = Annotated[
+    str | None,
+    typer.Option(metavar="RUN", help="Do what this run lacks; everything else is in its folder."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
 ]
@@ -148,6 +171,13 @@ def command(
     loss: Loss = None,
     layers: Layers = None,
     layer_samples: LayerSamples = 4,
+    max_failures: MaxFailures = None,
+    threads: Threads = None,
+    workers: Workers = None,
+    executor: ExecutorName = "processes",
+    address: Address = None,
+    shard: ShardText = None,
+    resume: Resume = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -160,12 +190,16 @@ def command(
     Exit code 0: it may be believed; 1: masked, or overestimated beyond the tolerance; 3:
     inconclusive. Where the config has thresholds, they decide; with --json they are under `gate`.
     Where a budget is spent before the first block of samples, there is no run: stdout stays empty,
-    stderr says so in one line, and the exit code is 3.
+    stderr says so in one line, and the exit code is 3. A shard is not judged: exit code 0.
     """
     from flatguard.attacks import parse_args
-    from flatguard.cli.gated import conclude, configured, gate_facts
+    from flatguard.cli.gated import Chosen, conclude, configured, gate_facts
     from flatguard.cli.progress import Watcher
+    from flatguard.cli.resumed import check_alone, say_shard
     from flatguard.evaluation import evaluate
+    from flatguard.evaluation import resume as take_up
+    from flatguard.executors import choose
+    from flatguard.gate.config import Config
     from flatguard.masking.verdict import verdict_of
 
     fields: dict[str, Any] = {
@@ -199,13 +233,29 @@ def command(
         "losses": tuple(loss or ()),
         "layers": layers,
         "layer_samples": layer_samples,
+        "threads": threads,
     }
-    chosen = configured(ctx, config, fields)
+    how: dict[str, Any] = {
+        "max_failures": max_failures,
+        "executor": choose(executor, workers, address),
+        "shard": shard,
+    }
+    if resume is not None:
+        check_alone(ctx)
+        chosen = Chosen(resume, {}, Config())
+    else:
+        chosen = configured(ctx, config, fields)
     # What a user's model or architecture prints must not stand before the one JSON object.
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
-        run = evaluate(**chosen.fields, out=out, observer=watcher, command=sys.argv)
-        verdict = verdict_of(run)
+        if resume is not None:
+            run = take_up(resume, detector=detector, allow_code=allow_code, observer=watcher, **how)
+        else:
+            run = evaluate(**chosen.fields, **how, out=out, observer=watcher, command=sys.argv)
+    if shard is not None:
+        say_shard(run, shard)
+        raise typer.Exit(0)
+    verdict = verdict_of(run)
     if as_json:
         typer.echo(json.dumps({**run.summary, **gate_facts(run, verdict, chosen)}))
     else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.")],
 ) -> None:
     """Draw report.html, report.json, report.junit.xml and report.md in each run's folder."""
     from flatguard.reporting.draw import draw_report

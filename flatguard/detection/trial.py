@@ -19,6 +19,7 @@ from torch import Tensor
 from flatguard import runner
 from flatguard.allowance import NO_LIMITS, Allowance
 from flatguard.attacks import build_attack, find_attack
+from flatguard.block import Bench, asked_layers
 from flatguard.detection.adaptive import Effort, adaptive_attack
 from flatguard.detection.baselines import BASELINES, Fitting
 from flatguard.detection.compared import Group, compare, share_of, worst_case
@@ -28,6 +29,7 @@ from flatguard.detection.results import Adaptive, AdaptiveResult, AttackResult, 
 from flatguard.detection.scores import LOG_KAPPA, head_of
 from flatguard.detection.thresholds import conformal
 from flatguard.errors import AttackError, DataError, UsageError
+from flatguard.executors import InProcess
 from flatguard.geometry.budget import parse_eps
 from flatguard.job import Job, data_sha256
 from flatguard.observer import Observer
@@ -35,6 +37,7 @@ from flatguard.probes.search import project, random_step
 from flatguard.randomness import seeded
 from flatguard.runs import store
 from flatguard.runs.naming import default_folder
+from flatguard.runs.place import open_place
 from flatguard.runs.spec import RunSpec, derive_seed
 from flatguard.targets.datasets import Batch, Dataset, Subset
 
@@ -181,23 +184,24 @@ def draw(dataset: Dataset, sizes: Sizes, seed: int) -> Parts:
 
 
 def _attacked(own: Job, out: Path, command: Sequence[str], observer: Observer) -> store.Run:
-    """The run of one attack; an earlier one of the same spec and images is taken as it is."""
+    """The run of one attack; an earlier one of the same spec and images is gone on with."""
     what = f"{own.spec.attack} within {own.attack.budget}"
     name = f"{own.spec.attack}-{own.spec.eps}".replace("/", "_").replace(":", "-")
-    path = out / RUNS / name
-    if not path.exists():
+    path, allowance = out / RUNS / name, Allowance(NO_LIMITS)
+    if path.exists():
+        run = store.load_run(path)
+        run.verify()
+        if run.manifest.spec != own.spec or run.manifest.data.sha256 != data_sha256(own):
+            raise UsageError(
+                f"{path} holds a run of something else; remove it or name another folder with --out"
+            )
+        observer.said(f"{what}: taken from {path}")
+    else:
         observer.said(f"{what} on {own.count} images")
-        return runner.run(own, path, command, observer, Allowance(NO_LIMITS))
-    run = store.load_run(path)
-    run.verify()
-    same = run.manifest.spec == own.spec and run.manifest.data.sha256 == data_sha256(own)
-    if not (run.complete and same):
-        raise UsageError(
-            f"{path} holds an incomplete run, or one of something else; remove it or name another "
-            "folder with --out"
-        )
-    observer.said(f"{what}: taken from {path}")
-    return run
+        asked = runner.Asked(command, max_failures=0)
+        run = runner.plan(own, open_place(path), asked, observer, allowance)
+    bench = Bench(own, run, asked_layers(own))
+    return run if run.complete else runner.fill(bench, InProcess(), observer, allowance)
 
 
 def _job_of(job: Job, one: Wanted, attacked: Dataset) -> Job:

@@ -27,6 +27,8 @@ def unlike(job: Job, run: Run) -> str | None:
     for block in run.blocks:
         if shown >= SAMPLES:
             break
+        if block.failures:
+            continue  # the model raises on one of its samples
         plan = block.plan
         batch = job.dataset.block(plan.start, plan.stop)
         for which, images, seed in (

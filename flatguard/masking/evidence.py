@@ -6,7 +6,7 @@ depends on either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -34,6 +34,17 @@ class ProbeEvidence:
 
 
 @dataclass(frozen=True)
+class Trajectory:
+    """A run's trajectory, a block at a time."""
+
+    run: Run
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        for block in self.run.blocks:
+            yield self.run.trajectory_of(block)
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that a verdict rests on.
 
@@ -44,7 +55,8 @@ class Evidence:
         attack: the audited attack's name.
         attack_args: every argument that it had.
         samples: a row per sample, as `Run.samples`.
-        trajectory: a row per sample and model call, as `Run.trajectory`.
+        trajectory: a row per sample and model call, as `Run.trajectory`, in pieces that hold all
+            rows of their samples. It is read anew each time: memory may not hold all of it.
         probes: by name.
         complete: whether every planned block was attacked.
         stopped: what a budget of forwards or minutes ended, in words; None if none ended anything.
@@ -56,7 +68,7 @@ class Evidence:
     attack: str
     attack_args: Mapping[str, Any]
     samples: pd.DataFrame
-    trajectory: pd.DataFrame
+    trajectory: Iterable[pd.DataFrame]
     probes: Mapping[str, ProbeEvidence]
     complete: bool = True
     stopped: str | None = None
@@ -64,7 +76,7 @@ class Evidence:
     @classmethod
     def of(cls, run: Run) -> Evidence:
         """The evidence in a run folder."""
-        return replace(cls.of_samples(run), trajectory=run.trajectory)
+        return replace(cls.of_samples(run), trajectory=Trajectory(run))
 
     @classmethod
     def of_samples(cls, run: Run) -> Evidence:
@@ -83,7 +95,7 @@ class Evidence:
             attack=run.spec.attack,
             attack_args=run.manifest.attack_args,
             samples=run.samples,
-            trajectory=pd.DataFrame(),
+            trajectory=(),
             probes=probes,
             complete=run.complete,
             stopped=_stopped(run, probes),

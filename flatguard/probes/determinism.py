@@ -22,7 +22,7 @@ def look_twice(lab: Lab) -> Found:
     Cost: `DRAWS` forward passes over at most `LOOKED_AT` images; `CONFIRM_DRAWS` over all
     survivors where the target is randomised.
     """
-    numbers = lab.samples["sample"].to_numpy()
+    numbers = lab.samples.loc[~lab.samples["failed"], "sample"].to_numpy()
     frames = []
     with lab.seeded("determinism"):
         for rows in lab.rows(lab.spread(numbers, LOOKED_AT)):

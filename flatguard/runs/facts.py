@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,9 +12,12 @@ from flatguard.allowance import NO_LIMITS, Limits
 from flatguard.attacks.monitor import Segment
 from flatguard.runs.spec import RunSpec
 
-FORMAT_VERSION = 2
-"""2 added the clean images of a block and the names of the classes; what lacks them is read."""
+FORMAT_VERSION = 3
+"""2 added the clean images of a block and the names of the classes; 3 seals and the names of blocks
+by their content. What lacks them is read."""
 
+
+MOST_THREADS = 4096
 
 Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 """Counted: no larger than a float holds."""
@@ -49,7 +54,16 @@ class TargetFacts(BaseModel):
 
 
 class DataFacts(BaseModel):
-    """What it was attacked on; `classes` are their names in the labels' order, where known."""
+    """What it was attacked on.
+
+    Attributes:
+        name: as it is shown.
+        size: of the whole data set.
+        sha256: of the images and labels that are evaluated, as `DataHash` has it.
+        image_shape: of one image.
+        classes: their names in the labels' order, where known.
+        blocks: the same hash for each block alone, so that a worker reads no more than its own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,18 +72,31 @@ class DataFacts(BaseModel):
     sha256: str
     image_shape: tuple[Number, ...]
     classes: tuple[str, ...] | None = None
+    blocks: tuple[str, ...] = ()
 
 
 class Manifest(BaseModel):
-    """Everything that is known before the attack begins."""
+    """Everything that is known before the attack begins.
+
+    Attributes:
+        identity: SHA-256 of what decides the evidence: all but `PASSING`. Every block and probe
+            bears it, and runs that share it are shards of one.
+        checks: what is spent on the verdict, with `surrogates` and `tolerance`.
+        max_failures: samples on which the model may fail before the run ends.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int = FORMAT_VERSION
     created: str
     command: tuple[str, ...]
+    identity: str = ""
     spec: RunSpec
+    checks: str = "none"
+    surrogates: tuple[str, ...] = ()
+    tolerance: float = 0.05
     limits: Limits = NO_LIMITS
+    max_failures: int = 0
     attack_args: dict[str, Any]
     target: TargetFacts
     data: DataFacts
@@ -85,6 +112,9 @@ class Manifest(BaseModel):
         self.spec.budget()
         if not isinstance(self.device.get("type"), str):
             raise ValueError("its device has no type")
+        threads = self.device.get("threads", 1)
+        if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+            raise ValueError("its device has no such number of threads")
         start = 0
         for index, plan in enumerate(self.blocks):
             if (plan.index, plan.start) != (index, start) or plan.stop <= start:
@@ -94,9 +124,35 @@ class Manifest(BaseModel):
             raise ValueError("it has no blocks")
         return self
 
+    def identified(self) -> Manifest:
+        """The same with its identity."""
+        decisive = self.model_dump(mode="json", exclude=PASSING)
+        return self.model_copy(update={"identity": digest(decisive)})
+
+
+PASSING = {
+    "created", "command", "identity", "checks", "surrogates", "tolerance", "limits", "max_failures",
+}  # fmt: skip
+"""Fields of a manifest that no block's bytes depend on."""
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain JSON, its keys sorted."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class SampleFailure(BaseModel):
+    """A sample that the model could not be measured on, and what it raised."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sample: Number
+    error: str
+
 
 class BlockFacts(BaseModel):
-    """What one block's attack did."""
+    """What one block's attack did; `run` is the identity of the run that it belongs to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -108,6 +164,8 @@ class BlockFacts(BaseModel):
     first_nonfinite: Number | None
     segments: tuple[Segment, ...]
     warnings: tuple[str, ...]
+    failures: tuple[SampleFailure, ...] = ()
+    run: str = ""
     files: dict[FileName, str] = {}
 
 
@@ -125,3 +183,4 @@ class BlockFailure(BaseModel):
     rows_unassigned: Number
     first_nonfinite: Number | None
     segments: tuple[Segment, ...]
+    files: dict[FileName, str] = {}

@@ -11,7 +11,6 @@ A probe is written under a temporary name and renamed when it is whole; what is 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -24,13 +23,24 @@ from torch import Tensor
 from flatguard.errors import RunFolderError
 from flatguard.runs.facts import FileName, Number
 from flatguard.runs.schema import check_columns, check_known
-from flatguard.runs.store import EVIDENCE, Run, parse, reading, sha256, write_text
+from flatguard.runs.store import (
+    EVIDENCE,
+    MANIFEST,
+    TIMING,
+    Run,
+    parse,
+    reading,
+    sealed,
+    sha256,
+    write_text,
+)
 from flatguard.runs.untrusted import (
     check_file,
     is_plain_file,
     is_plain_folder,
     read_tensors,
 )
+from flatguard.runs.writing import checksums, give_name, staged, unstage
 
 FOOLED = "fooled.safetensors"
 COLUMNS = {
@@ -90,7 +100,7 @@ class ProbeFacts(BaseModel):
         facts: its own, in numbers and words.
         sample_forwards: rows that it sent forward through the target, its twins and surrogates.
         seed: of its random choices.
-        run_sha256: of the manifest of the run that it belongs to.
+        run_sha256: identity of the run that it belongs to; before format 3, of its manifest's file.
         files: SHA-256 of its files.
     """
 
@@ -133,7 +143,7 @@ def load_probes(run: Run) -> dict[str, ProbeFacts]:
 
 
 def _identity(run: Run) -> str:
-    return sha256(run.path / EVIDENCE / "manifest.json")
+    return run.manifest.identity or sha256(run.path / EVIDENCE / MANIFEST)
 
 
 def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
@@ -190,25 +200,24 @@ def add_probe(
     """
     final = _folder(run, facts.name)
     is_plain_folder(final.parent)
-    folder = final.with_name(f".{final.name}.{os.getpid()}")
+    folder = staged(run.path, facts.name)
     try:
         folder.mkdir(parents=True)
         for name, table in tables.items():
             table.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
         if fooled:
             _save_fooled(folder / FOOLED, fooled)
-        files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
-        whole = facts.model_copy(update={"files": files, "run_sha256": _identity(run)})
-        write_text(folder / "probe.json", whole.model_dump_json(indent=2))
-        write_text(folder / "timing.json", json.dumps({"probe": seconds}, indent=2))
+        about = {"files": checksums(folder), "run_sha256": _identity(run)}
+        write_text(folder / "probe.json", sealed(facts.model_copy(update=about)))
+        write_text(folder / TIMING, json.dumps({"probe": seconds}, indent=2))
         if final.exists() and not parse(ProbeFacts, final / "probe.json").ran:
             shutil.rmtree(final)  # it could not run then
-        if not final.exists():  # somebody else may have run the same probe meanwhile
-            folder.rename(final)
+        give_name(folder, final)  # if somebody else has run the same probe meanwhile, theirs stays
     except OSError as error:
         raise RunFolderError(f"cannot write probe {final}: {error}") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        unstage(folder)
+    run.place.push()
 
 
 def _save_fooled(file: Path, fooled: dict[int, Tensor]) -> None:

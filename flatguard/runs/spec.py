@@ -69,6 +69,7 @@ class Settings(BaseModel):
     eps: EpsText | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
     device: str | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     gradients: bool = False
     losses: LossNames = ()

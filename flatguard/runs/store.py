@@ -3,7 +3,7 @@
     RUN/
       evidence/
         manifest.json              the resolved spec, versions, hashes, the list of blocks
-        blocks/00000/
+        blocks/00000-1a2b3c4d5e6f/ named after its content; formats before 3 have no such ending
           block.json               counts, seed, warnings, SHA-256 of the block's files
           timing.json              seconds; outside the checksums
           samples.parquet          a row per sample: clean, adversarial, robust
@@ -19,9 +19,10 @@
       detection.json               derived, too: which kinds of samples a detector flags, its
                                    thresholds and SHA-256; see `detection.flagged.Detection`
 
-The manifest is written before the first block and never again. A block is written under a
-temporary name and renamed when it is whole, so it is there completely or not at all. A run
-is complete when every block of the manifest's list is there.
+The manifest is written before the first block and never again. `writing` gives a block its name
+when it is whole, so it is there completely or not at all. A run is complete when every block of
+the manifest's list is there. The JSON files of the evidence bear a seal, the SHA-256 of their own
+content, and the checksums of the files beside them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,7 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -39,18 +39,19 @@ from typing import Any
 
 import pandas as pd
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from flatguard.errors import RunFolderError, one_line
 from flatguard.recording.trajectory import BOOKKEEPING, to_frame, with_names
-from flatguard.runs.facts import FORMAT_VERSION, BlockFailure
+from flatguard.runs.facts import FORMAT_VERSION, BlockFailure, digest
 from flatguard.runs.facts import BlockFacts as BlockFacts
 from flatguard.runs.facts import BlockPlan as BlockPlan
 from flatguard.runs.facts import DataFacts as DataFacts
 from flatguard.runs.facts import Manifest as Manifest
 from flatguard.runs.facts import TargetFacts as TargetFacts
-from flatguard.runs.images import as_bytes, as_floats, load_images, save_images
+from flatguard.runs.images import as_floats, load_images
+from flatguard.runs.place import Place, open_place
 from flatguard.runs.schema import (
     LAYER_COLUMNS,
     check_columns,
@@ -66,138 +67,14 @@ from flatguard.runs.untrusted import (
     read_text,
 )
 
-EVIDENCE, SUMMARY = "evidence", "summary.json"
+EVIDENCE, MANIFEST, SUMMARY = "evidence", "manifest.json", "summary.json"
+TIMING = "timing.json"
 BLOCKS, FAILED = "blocks", "failed"
 SAMPLES, TRAJECTORY = "samples.parquet", "trajectory.parquet"
 LAYERS = "layers.parquet"
 ADVERSARIAL, CLEAN = "adversarial.safetensors", "clean.safetensors"
 PLACE = ("sample", "call", "segment")
 """The columns that say where a row of a trajectory belongs."""
-
-
-def check_new(path: Path) -> None:
-    """Refuse a run folder that exists or cannot be made; writes nothing that stays.
-
-    Raises:
-        RunFolderError: with what to do.
-    """
-    if path.exists():
-        raise RunFolderError(f"{path} exists already; name another folder with --out")
-    parent = path.parent
-    while not parent.exists():
-        parent = parent.parent
-    try:
-        with tempfile.TemporaryDirectory(dir=parent, prefix=".flatguard-"):
-            pass
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write to {parent}: {error.strerror}; name another folder with --out"
-        ) from error
-
-
-def create(path: Path, manifest: Manifest) -> None:
-    """Make the run folder with its manifest; from here on the spec is fixed."""
-    check_new(path)
-    try:
-        (path / EVIDENCE / BLOCKS).mkdir(parents=True)
-        write_text(path / EVIDENCE / "manifest.json", manifest.model_dump_json(indent=2))
-    except OSError as error:
-        raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
-
-
-def keep_recorded(path: Path) -> bool:
-    """Whether a run that did not end holds anything; if it does not, the folder goes."""
-    run = load_run(path)
-    if run.blocks or run.failures:
-        return True
-    shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        path.parent.rmdir()  # only if that leaves it empty
-    return False
-
-
-class BlockWriter:
-    """Writes one block under a temporary name, and nothing stays but what is renamed.
-
-    `commit` does so for a whole block, `keep_failure` for one whose attack raised. The trajectory
-    goes to disk in row groups while the attack runs.
-    """
-
-    def __init__(self, run: Path, index: int):
-        self._final = run / EVIDENCE / BLOCKS / f"{index:05d}"
-        self._folder = self._final.with_name(f".{self._final.name}.{os.getpid()}")
-        self._parquet: Any = None
-
-    def __enter__(self) -> BlockWriter:
-        try:
-            self._folder.mkdir()
-        except OSError as error:
-            raise RunFolderError(f"cannot write block {self._final}: {error}") from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def append(self, rows: pd.DataFrame) -> None:
-        """Write the next row group of the trajectory."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        table = pa.Table.from_pandas(rows, preserve_index=False)
-        try:
-            if self._parquet is None:
-                self._parquet = pq.ParquetWriter(
-                    self._folder / TRAJECTORY, table.schema, compression="zstd"
-                )
-            self._parquet.write_table(table.cast(self._parquet.schema))
-        except OSError as error:
-            raise RunFolderError(f"cannot write block {self._final}: {error}") from error
-
-    def commit(
-        self,
-        samples: pd.DataFrame,
-        clean: Tensor,
-        adversarial: Tensor,
-        facts: BlockFacts,
-        seconds: dict[str, float],
-        layers: pd.DataFrame | None = None,
-    ) -> None:
-        """Write what is left and give the block its name: from here on it counts."""
-        self._close()
-        try:
-            samples.to_parquet(self._folder / SAMPLES, compression="zstd", index=False)
-            if layers is not None:
-                layers.to_parquet(self._folder / LAYERS, compression="zstd", index=False)
-            save_images(self._folder / ADVERSARIAL, adversarial.float())
-            save_images(self._folder / CLEAN, as_bytes(clean))
-            files = {file.name: sha256(file) for file in sorted(self._folder.iterdir())}
-            whole = facts.model_copy(update={"files": files})
-            write_text(self._folder / "block.json", whole.model_dump_json(indent=2))
-            write_text(self._folder / "timing.json", json.dumps(seconds, indent=2))
-            self._folder.rename(self._final)
-        except OSError as error:
-            raise RunFolderError(f"cannot write block {self._final}: {error}") from error
-
-    def keep_failure(self, failure: BlockFailure) -> None:
-        """Keep what was streamed before the attack raised, in place of an earlier failure."""
-        kept = self._final.parents[1] / FAILED / self._final.name
-        earlier = kept.with_name(self._folder.name)
-        try:
-            self._close()
-            write_text(self._folder / "failure.json", failure.model_dump_json(indent=2))
-            kept.parent.mkdir(exist_ok=True)
-            if kept.exists():
-                kept.rename(earlier)
-            self._folder.rename(kept)
-        except OSError as error:
-            raise RunFolderError(f"cannot write {kept}: {error}") from error
-        shutil.rmtree(earlier, ignore_errors=True)
-
-    def _close(self) -> None:
-        if self._parquet is not None:
-            self._parquet.close()
-            self._parquet = None
 
 
 def write_text(file: Path, text: str) -> None:
@@ -210,8 +87,37 @@ def write_text(file: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
+        sync(file.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder's list of names is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sealed(facts: BaseModel) -> str:
+    """As JSON with the SHA-256 of its content."""
+    content = json.loads(facts.model_dump_json())
+    return json.dumps({**content, "seal": digest(content)}, indent=2)
+
+
+def committed(run: Path) -> dict[int, Path]:
+    """The folders of the committed blocks, by number.
+
+    Where a block was committed twice, by devices that do not agree, the first name counts.
+    """
+    folder = run / EVIDENCE / BLOCKS
+    found: dict[int, Path] = {}
+    for place in sorted(folder.iterdir()) if is_plain_folder(folder) else []:
+        if re.fullmatch(r"[0-9]{5,9}(-[0-9a-f]{12})?", place.name) and is_plain_folder(place):
+            found.setdefault(int(place.name.partition("-")[0]), place)
+    return found
 
 
 def sha256(file: Path) -> str:
@@ -227,13 +133,15 @@ class Run:
     """A run folder, read only.
 
     Attributes:
-        path: the folder.
+        path: the folder; of a run at an address, its mirror.
         manifest: what was asked for, resolved, with versions and hashes.
+        place: where it lies.
         room: what its tables may take in memory.
     """
 
-    def __init__(self, path: Path, manifest: Manifest):
-        self.path, self.manifest, self.room = path, manifest, Room()
+    def __init__(self, place: Place, manifest: Manifest):
+        self.path, self.manifest, self.place = place.path, manifest, place
+        self.room = Room()
 
     @property
     def spec(self) -> RunSpec:
@@ -245,20 +153,34 @@ class Run:
         """The committed blocks, in order."""
         found = []
         for plan in self.manifest.blocks:
-            folder = self._folder(plan.index)
-            if is_plain_folder(folder):
-                facts: BlockFacts = parse(BlockFacts, folder / "block.json")
-                if facts.plan != plan or not {SAMPLES, ADVERSARIAL} <= set(facts.files):
-                    raise RunFolderError(f"{folder}/block.json is not of this run's block")
-                found.append(facts)
+            folder = self._places.get(plan.index)
+            if folder is not None:
+                found.append(self._block(folder, plan))
         return found
 
     @cached_property
+    def _places(self) -> dict[int, Path]:
+        return committed(self.path)
+
+    def _block(self, folder: Path, plan: BlockPlan) -> BlockFacts:
+        file = folder / "block.json"
+        facts: BlockFacts = parse(BlockFacts, file)
+        ending = folder.name.partition("-")[2]
+        if ending and not _seal(file).startswith(ending):
+            raise RunFolderError(f"{file} is damaged: its checksum does not match")
+        if not {SAMPLES, ADVERSARIAL} <= set(facts.files):
+            raise RunFolderError(f"{file} is damaged: it has no checksum of its samples")
+        if facts.plan != plan or facts.run != self.manifest.identity:
+            raise RunFolderError(f"{file} belongs to another run")
+        return facts
+
+    @cached_property
     def failures(self) -> list[BlockFailure]:
-        """The blocks whose attack raised after its first model call, in order."""
+        """The blocks whose attack raised after its first model call, and was not made good."""
         if not is_plain_folder(self.path / EVIDENCE / FAILED):
             return []
-        folders = [self._folder(plan.index, FAILED) for plan in self.manifest.blocks]
+        left = [plan.index for plan in self.manifest.blocks if plan.index not in self._places]
+        folders = [self.path / EVIDENCE / FAILED / f"{index:05d}" for index in left]
         return [parse(BlockFailure, f / "failure.json") for f in folders if is_plain_folder(f)]
 
     @property
@@ -269,18 +191,26 @@ class Run:
     @cached_property
     def samples(self) -> pd.DataFrame:
         """A row per sample, in data set order: clean and adversarial measurements."""
-        return pd.concat(self._tables(SAMPLES), ignore_index=True)
+        table = pd.concat(self._tables(SAMPLES), ignore_index=True)
+        return table if "failed" in table else table.assign(failed=False)
 
     @cached_property
     def trajectory(self) -> pd.DataFrame:
         """A row per sample and model call; the columns are those of `Recorder.trajectory`."""
-        named = [
-            with_names(rows, block.segments)
-            for rows, block in zip(self._tables(TRAJECTORY), self.blocks, strict=True)
-        ]
-        table = pd.concat(named, ignore_index=True)
+        if not self.blocks:
+            raise RunFolderError(f"{self.path} has no finished block yet")
+        table = pd.concat([self.trajectory_of(block) for block in self.blocks], ignore_index=True)
         table["part"] = table["part"].astype("category")  # blocks may know different parts
         return table
+
+    def trajectory_of(self, block: BlockFacts) -> pd.DataFrame:
+        """The rows of one block."""
+        if TRAJECTORY not in block.files:
+            return with_names(self._no_rows(), block.segments)  # the attack never called the model
+        file = self._folder(block.plan.index) / TRAJECTORY
+        with reading(file):
+            rows = check_trajectory(file, self.room.read(file), block.plan)
+        return with_names(rows, block.segments)
 
     def paths(self, *columns: str) -> Iterator[pd.DataFrame]:
         """The attack's own calls, block by block, with a few measured columns only.
@@ -309,7 +239,8 @@ class Run:
         if failure is None:
             failed = [f.plan.index for f in self.failures]
             raise RunFolderError(f"{self.path}: block {block} did not fail; failed blocks {failed}")
-        file = self._folder(block, FAILED) / TRAJECTORY
+        file = self.path / EVIDENCE / FAILED / f"{block:05d}" / TRAJECTORY
+        self._compare(file.parent, failure.files)
         if not is_plain_file(file):
             return with_names(self._no_rows(), failure.segments)
         with reading(file):
@@ -380,7 +311,7 @@ class Run:
         """The seconds that a stage took, over all blocks."""
         total = 0.0
         for block in self.blocks:
-            file = self._folder(block.plan.index) / "timing.json"
+            file = self._folder(block.plan.index) / TIMING
             with reading(file):
                 total += float(json.loads(read_text(file))[stage])
         return total
@@ -392,16 +323,19 @@ class Run:
             RunFolderError: names the first file that is not what was written.
         """
         for block in self.blocks:
-            for name, expected in block.files.items():
-                file = self._folder(block.plan.index) / name
-                with reading(file):
-                    check_file(file)
-                    found = sha256(file)
-                if found != expected:
-                    raise RunFolderError(f"{file} is damaged: its checksum does not match")
+            self._compare(self._folder(block.plan.index), block.files)
 
-    def _folder(self, index: int, kind: str = BLOCKS) -> Path:
-        return self.path / EVIDENCE / kind / f"{index:05d}"
+    @staticmethod
+    def _compare(folder: Path, files: dict[str, str]) -> None:
+        for name, expected in files.items():
+            with reading(folder / name):
+                check_file(folder / name)
+                found = sha256(folder / name)
+            if found != expected:
+                raise RunFolderError(f"{folder / name} is damaged: its checksum does not match")
+
+    def _folder(self, index: int) -> Path:
+        return self._places[index]
 
     def _no_rows(self) -> pd.DataFrame:
         return to_frame([], losses=self.spec.losses)
@@ -410,9 +344,6 @@ class Run:
         parts = []
         for block in self.blocks:
             file = self._folder(block.plan.index) / name
-            if name == TRAJECTORY and TRAJECTORY not in block.files:
-                parts.append(self._no_rows())  # the attack never called the model
-                continue
             with reading(file):
                 table = self.room.read(file)
                 check = check_samples if name == SAMPLES else check_trajectory
@@ -422,38 +353,58 @@ class Run:
         return parts
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"
+        return f"Run({str(self.place)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"
 
 
-def load_run(path: str | Path) -> Run:
-    """Open a run folder.
+def load_run(location: str | Path | Place, *, blocks: bool = True) -> Run:
+    """Open a run folder, by its path or by an address such as `s3://bucket/run`.
+
+    Args:
+        location: of the folder.
+        blocks: fetch what was committed at an address; the manifest comes in any case.
 
     Raises:
         RunFolderError: no run folder, damaged, or written by a newer flatguard.
     """
-    file = Path(path) / EVIDENCE / "manifest.json"
+    place = open_place(location) if isinstance(location, (str, Path)) else location
+    place.pull(blocks)
+    file = place.path / EVIDENCE / MANIFEST
     if not (is_plain_folder(file.parent) and is_plain_file(file)):
-        raise RunFolderError(f"{path} is no run folder: it has no {EVIDENCE}/manifest.json")
-    is_plain_folder(file.parent / BLOCKS)
+        raise RunFolderError(f"{place} is no run folder: it has no {EVIDENCE}/{MANIFEST}")
     with reading(file):
         version = json.loads(read_text(file)).get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RunFolderError(
-            f"{path} has format {version}, this flatguard reads up to {FORMAT_VERSION}; "
+            f"{place} has format {version}, this flatguard reads up to {FORMAT_VERSION}; "
             "upgrade flatguard"
         )
-    return Run(Path(path), parse(Manifest, file))
+    return Run(place, parse(Manifest, file))
 
 
 def parse(kind: Any, file: Path) -> Any:
     """A JSON file as this kind of pydantic model, or one line that says what is damaged."""
     with reading(file):
         try:
-            return kind.model_validate_json(read_text(file))
+            return kind.model_validate_json(_unsealed(file))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise RunFolderError(f"{file} is damaged: {where or first['msg']}") from error
+
+
+def _unsealed(file: Path) -> str:
+    """The file's JSON without its seal, which must be right; older formats have none."""
+    text = read_text(file)
+    content = json.loads(text)
+    if not isinstance(content, dict) or "seal" not in content:
+        return text
+    if content.pop("seal") != digest(content):
+        raise RunFolderError(f"{file} is damaged: its checksum does not match")
+    return json.dumps(content)
+
+
+def _seal(file: Path) -> str:
+    return str(json.loads(read_text(file)).get("seal"))
 
 
 @contextlib.contextmanager

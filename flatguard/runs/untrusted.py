@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 from torch import Tensor
@@ -80,6 +80,24 @@ def check_file(file: Path, most: int = LARGEST_FILE) -> int:
         )
     # A file with holes says that it is larger than it is.
     return min(found.st_size, 512 * getattr(found, "st_blocks", found.st_size))
+
+
+def copy_bounded(source: BinaryIO, file: Path, name: str) -> None:
+    """Write a file that is not on this disk yet, piece by piece, and no more than a run's may be.
+
+    Raises:
+        RunFolderError: it is larger; `name` is what it is called there.
+    """
+    most = LARGEST_TEXT if file.suffix == ".json" else LARGEST_FILE
+    left = most
+    with file.open("wb") as stream:
+        while piece := source.read(MEBIBYTE):
+            left -= len(piece)
+            if left < 0:
+                raise RunFolderError(
+                    f"{name} is damaged: expected at most {most // MEBIBYTE:,} MiB, got more"
+                )
+            stream.write(piece)
 
 
 def read_text(file: Path) -> str:

@@ -128,7 +128,7 @@ def test_a_share_of_nothing_is_none() -> None:
     assert share_of(np.array([True, False])).share == 0.5
 
 
-def test_an_unfinished_or_other_run_is_not_taken(tmp_path: Path, digits_files: Path) -> None:
+def test_another_run_is_not_taken(tmp_path: Path, digits_files: Path) -> None:
     """The folder of one radius, under the name of another."""
     from support import detection
 
@@ -146,5 +146,5 @@ def test_an_unfinished_or_other_run_is_not_taken(tmp_path: Path, digits_files: P
     )  # fmt: skip
     spec = make_spec(model="digits", attack="torchattacks:FGSM", eps="0.3")
     whole = job.resolve(spec, detection.target(), ArrayDataset(*data, "digits"))
-    with pytest.raises(UsageError, match="holds an incomplete run, or one of something else"):
+    with pytest.raises(UsageError, match="holds a run of something else"):
         run_trial(whole, [Wanted("torchattacks:FGSM", "0.3")], SIZES, tmp_path / "t", (), Silent())

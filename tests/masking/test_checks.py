@@ -182,24 +182,25 @@ def test_accuracy_against_radius(curve: list[float], sign: str | None) -> None:
 
 def test_a_success_that_was_lost() -> None:
     found = judged_by({"budget": ()})
-    at = (found.trajectory["sample"] == 3) & (found.trajectory["call"] == 1)
-    found.trajectory.loc[at, "margin"] = -1.0
+    (table,) = found.trajectory
+    table.loc[(table["sample"] == 3) & (table["call"] == 1), "margin"] = -1.0
     finding = check_more_budget(found, TOLERANCE)
     assert (finding.status, finding.data["lost_successes"]) == ("warn", 1)
 
 
 def test_a_loss_that_still_rises() -> None:
     rows = pd.DataFrame({"sample": 0, "call": range(20), "bookkeeping": False})
-    assert still_rising(rows.assign(loss=range(20))) == pytest.approx(5 / 19)
+    assert still_rising([rows.assign(loss=range(20))]) == pytest.approx(5 / 19)
     flat = [min(i, 10) for i in range(20)]
-    assert still_rising(rows.assign(loss=flat)) == 0.0
-    assert still_rising(rows.head(5).assign(loss=1.0)) is None
+    assert still_rising([rows.assign(loss=flat)]) == 0.0
+    assert still_rising([rows.head(5).assign(loss=1.0)]) is None
 
 
 def test_basin() -> None:
     found = judged_by()
     assert status(check_basin, found) == "pass"
-    found.trajectory["loss"] = 0.1
+    (table,) = found.trajectory
+    table["loss"] = 0.1
     finding = check_basin(found, TOLERANCE)
     assert (finding.status, finding.value, finding.samples) == ("warn", 1.0, 60)
 

@@ -180,7 +180,7 @@ def _changed(found: Evidence, change) -> Evidence:  # type: ignore[no-untyped-de
         name: ProbeEvidence(p.facts, {key: change(table) for key, table in p.tables.items()})
         for name, p in found.probes.items()
     }
-    samples, trajectory = change(found.samples), change(found.trajectory)
+    samples, trajectory = change(found.samples), [change(table) for table in found.trajectory]
     return replace(found, samples=samples, trajectory=trajectory, probes=probes)
 
 

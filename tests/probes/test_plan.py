@@ -1,6 +1,5 @@
 """Probes on real runs: what they store, that nothing is run twice, and what cannot run."""
 
-import json
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -20,6 +19,7 @@ from flatguard.observer import Silent
 from flatguard.probes.lab import Lab
 from flatguard.probes.plan import estimate, probe
 from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
+from flatguard.runs.store import committed, sealed
 
 Images = tuple[Tensor, Tensor]
 WEAK = "foolbox:LinfAdditiveUniformNoiseAttack"
@@ -188,16 +188,15 @@ def test_probes_of_another_run_are_refused(net: nn.Module, data: Images) -> None
 def test_evidence_names_no_file_elsewhere(name: str, net: nn.Module, data: Images) -> None:
     lab = probed(net, data)
     file = lab.run.path / "evidence" / "probes" / "twins" / "probe.json"
-    facts = json.loads(file.read_text())
-    facts["files"][name] = "0" * 64
-    file.write_text(json.dumps(facts))
+    facts = load_probes(lab.run)["twins"]
+    file.write_text(sealed(facts.model_copy(update={"files": {**facts.files, name: "0" * 64}})))
     with pytest.raises(RunFolderError, match="not its own"):
         flatguard.audit(lab.run.path)
 
 
 def test_the_audited_number_cannot_be_changed(net: nn.Module, data: Images) -> None:
     lab = probed(net, data)
-    file = lab.run.path / "evidence" / "blocks" / "00000" / "samples.parquet"
+    file = committed(lab.run.path)[0] / "samples.parquet"
     table = pd.read_parquet(file)
     table["robust"] = False
     table.to_parquet(file)

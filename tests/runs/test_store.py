@@ -1,6 +1,7 @@
 """The run folder: whole blocks, checksums, versions, and clear refusals."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from support.architectures import tiny
 import flatguard
 from flatguard.errors import RunFolderError
 from flatguard.recording.trajectory import to_frame
-from flatguard.runs import store
+from flatguard.runs import store, writing
 from flatguard.runs.facts import BlockFailure
 from flatguard.runs.images import as_bytes, as_floats
+from flatguard.runs.place import open_place
 
 
 @pytest.fixture
@@ -37,7 +39,9 @@ def test_the_layout_is_as_documented(run: store.Run) -> None:
         "adversarial.safetensors", "block.json", "clean.safetensors", "samples.parquet",
         "timing.json", "trajectory.parquet",
     ]  # fmt: skip
-    blocks = [f"evidence/blocks/{i:05d}/{name}" for i in range(3) for name in names]
+    folders = store.committed(run.path)
+    blocks = [f"evidence/blocks/{folders[i].name}/{name}" for i in range(3) for name in names]
+    assert all(re.fullmatch(r"0000\d-[0-9a-f]{12}", folders[i].name) for i in range(3))
     assert [name for name in files if not name.startswith("evidence/probes/")] == [
         *blocks, "evidence/manifest.json", "report.html", "report.json", "report.junit.xml",
         "report.md", "summary.json", "verdict.json",
@@ -61,7 +65,7 @@ def test_what_is_loaded_is_what_was_kept(run: store.Run) -> None:
 
 def test_the_manifest_repeats_the_run(run: store.Run) -> None:
     manifest = json.loads((run.path / "evidence" / "manifest.json").read_text())
-    assert manifest["format_version"] == 2
+    assert manifest["format_version"] == 3
     assert manifest["spec"]["eps"] == "8/255"
     assert manifest["spec"]["batch_size"] == 5
     assert manifest["attack_args"]["steps"] == 3
@@ -82,17 +86,42 @@ def test_the_clean_images_are_kept_bit_for_bit(
     assert torch.equal(as_floats(eight_bit), eight_bit.float() / 255.0)
 
 
-def test_a_run_of_format_1_has_no_clean_images(run: store.Run) -> None:
+def make_old(run: store.Run, version: int) -> store.Run:
+    """The run as flatguard wrote it in format 1 or 2: no seals, no names by content."""
     manifest = run.path / "evidence" / "manifest.json"
     content = json.loads(manifest.read_text())
-    del content["data"]["classes"]
-    manifest.write_text(json.dumps(content | {"format_version": 1}))
-    for block in (run.path / "evidence" / "blocks").iterdir():
-        (block / "clean.safetensors").unlink()
+    for name in ("seal", "identity", "checks", "surrogates", "tolerance", "max_failures"):
+        del content[name]
+    del content["data"]["blocks"]
+    for index, block in store.committed(run.path).items():
         facts = json.loads((block / "block.json").read_text())
-        del facts["files"]["clean.safetensors"]
+        for name in ("seal", "run", "failures"):
+            del facts[name]
+        if version == 1:
+            content["data"].pop("classes", None)
+            (block / "clean.safetensors").unlink()
+            del facts["files"]["clean.safetensors"]
         (block / "block.json").write_text(json.dumps(facts))
-    old = flatguard.load_run(run.path)
+        block.rename(block.with_name(f"{index:05d}"))
+    manifest.write_text(json.dumps(content | {"format_version": version}))
+    for probe in (run.path / "evidence" / "probes").glob("*/probe.json"):
+        facts = json.loads(probe.read_text())
+        del facts["seal"]
+        facts["run_sha256"] = store.sha256(manifest)
+        probe.write_text(json.dumps(facts))
+    return flatguard.load_run(run.path)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_of_an_older_format_is_read(run: store.Run, version: int) -> None:
+    before = flatguard.audit(run)
+    old = make_old(run, version)
+    assert old.complete
+    assert flatguard.audit(old).model_dump() == before.model_dump()
+
+
+def test_a_run_of_format_1_has_no_clean_images(run: store.Run) -> None:
+    old = make_old(run, 1)
     old.verify()
     assert old.clean(0) is None
     assert old.manifest.data.classes is None
@@ -110,7 +139,7 @@ def test_paths_are_the_attack_alone(run: store.Run) -> None:
 
 
 def test_a_missing_block_is_an_incomplete_run(run: store.Run) -> None:
-    folder = run.path / "evidence" / "blocks" / "00001"
+    folder = store.committed(run.path)[1]
     folder.rename(run.path / "elsewhere")
     again = flatguard.load_run(run.path)
     assert not again.complete
@@ -119,7 +148,7 @@ def test_a_missing_block_is_an_incomplete_run(run: store.Run) -> None:
 
 @pytest.mark.parametrize("name", ["trajectory.parquet", "adversarial.safetensors"])
 def test_flipped_bytes_are_found(run: store.Run, name: str) -> None:
-    file = run.path / "evidence" / "blocks" / "00002" / name
+    file = store.committed(run.path)[2] / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
     file.write_bytes(content)
@@ -133,7 +162,7 @@ def test_truncated_files_are_one_line(run: store.Run) -> None:
         "adversarial.safetensors": lambda r: r.adversarial(0),
         "block.json": lambda r: r.blocks,
     }.items():
-        file = run.path / "evidence" / "blocks" / "00000" / name
+        file = store.committed(run.path)[0] / name
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(RunFolderError, match="is damaged") as caught:
@@ -145,8 +174,8 @@ def test_truncated_files_are_one_line(run: store.Run) -> None:
 def test_a_newer_format_is_refused(run: store.Run) -> None:
     file = run.path / "evidence" / "manifest.json"
     manifest = json.loads(file.read_text())
-    file.write_text(json.dumps(manifest | {"format_version": 3, "unheard_of": 1}))
-    with pytest.raises(RunFolderError, match="has format 3, this flatguard reads up to 2"):
+    file.write_text(json.dumps(manifest | {"format_version": 4, "unheard_of": 1}))
+    with pytest.raises(RunFolderError, match="has format 4, this flatguard reads up to 3"):
         flatguard.load_run(run.path)
 
 
@@ -162,49 +191,50 @@ def test_what_is_no_run_folder(tmp_path: Path) -> None:
 def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(RunFolderError, match="exists already; name another folder with --out"):
-        store.check_new(tmp_path / "mine")
+        writing.check_new(open_place(tmp_path / "mine"))
 
 
 def test_a_folder_without_permission() -> None:
     if not Path("/proc/self").exists():
         pytest.skip("needs Linux's /proc, where nobody may write, not even root")
     with pytest.raises(RunFolderError, match="cannot write to /proc"):
-        store.check_new(Path("/proc/run"))
+        writing.check_new(open_place(Path("/proc/run")))
 
 
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match=r"cannot write to .*; name another folder with --out"):
-        store.check_new(tmp_path / "file" / "run")
+        writing.check_new(open_place(tmp_path / "file" / "run"))
 
 
 def facts(run: store.Run) -> store.BlockFacts:
     return run.blocks[0].model_copy(update={"files": {}})
 
 
-def test_a_block_that_cannot_be_written_leaves_nothing(
+def test_whoever_comes_second_with_a_block_changes_nothing(
     run: store.Run, tiny_data: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     before = sorted(run.path.rglob("*"))
-    with store.BlockWriter(run.path, 0) as writer:  # block 0 is there already
+    with writing.BlockWriter(run.path, 0) as writer:  # block 0 is there already
         writer.append(pd.DataFrame({"b": [1]}))
-        with pytest.raises(RunFolderError, match="cannot write block"):
-            writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], tiny_data[0], facts(run), {})
+        writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], tiny_data[0], facts(run), {})
     assert sorted(run.path.rglob("*")) == before
     run.verify()
 
 
 def test_a_block_that_is_not_committed_leaves_nothing(run: store.Run) -> None:
     before = sorted(run.path.rglob("*"))
-    with store.BlockWriter(run.path, 7) as writer:
+    with writing.BlockWriter(run.path, 7) as writer:
         writer.append(pd.DataFrame({"b": [1]}))  # and then the attack fails
     assert sorted(run.path.rglob("*")) == before
 
 
 def test_a_failed_block_replaces_an_earlier_failure(run: store.Run) -> None:
-    whole = facts(run).model_dump(exclude={"warnings", "files"})
+    whole = facts(run).model_dump(exclude={"warnings", "files", "failures", "run"})
+    (run.path / "aside").mkdir()
+    store.committed(run.path)[1].rename(run.path / "aside" / "00001")
     for calls in (4, 2):
-        with store.BlockWriter(run.path, 1) as writer:
+        with writing.BlockWriter(run.path, 1) as writer:
             writer.append(to_frame([]).assign(call=[]))
             failure = BlockFailure(**whole | {"calls": calls}, error="out of luck")
             writer.keep_failure(failure.model_copy(update={"plan": run.manifest.blocks[1]}))
@@ -221,10 +251,10 @@ def test_a_failed_block_replaces_an_earlier_failure(run: store.Run) -> None:
 def test_the_trajectory_arrives_in_row_groups(run: store.Run, tiny_data: Any) -> None:
     import pyarrow.parquet as pq
 
-    with store.BlockWriter(run.path, 3) as writer:
+    with writing.BlockWriter(run.path, 3) as writer:
         for call in range(4):
             writer.append(pd.DataFrame({"call": [call] * 5}))
         writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], tiny_data[0], facts(run), {})
-    file = run.path / "evidence" / "blocks" / "00003" / "trajectory.parquet"
+    file = store.committed(run.path)[3] / "trajectory.parquet"
     assert pq.ParquetFile(file).num_row_groups == 4
     assert pd.read_parquet(file)["call"].tolist() == [c for c in range(4) for _ in range(5)]

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from safetensors.torch import save_file
 from support.reports import SMALL
 
 import flatguard
-from benchmarks.fuzz.loaders import TINY, _sign
+from benchmarks.fuzz.forging import block_folder, forge, sign
+from benchmarks.fuzz.loaders import TINY
 from benchmarks.synthetic import make_run
 from flatguard.cli.app import main
 from flatguard.errors import RunFolderError, UntrustedCodeError
 from flatguard.reporting.draw import draw_report
-from flatguard.runs import untrusted
+from flatguard.runs import untrusted, writing
+from flatguard.runs.facts import BlockFailure
 from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
 from flatguard.runs.store import Run, load_run, sha256
 
-BLOCK = Path("run/evidence/blocks/00000")
+RUN = Path("run")
 MANIFEST = Path("run/evidence/manifest.json")
 
 
@@ -37,10 +40,9 @@ def run() -> Run:
     return made
 
 
-def change(file: Path, edit: Callable[[Any], object]) -> None:
-    content = json.loads(file.read_text("utf-8"))
-    edit(content)
-    file.write_text(json.dumps(content), "utf-8")
+@pytest.fixture
+def block(run: Run) -> Path:
+    return block_folder(RUN)
 
 
 def refused(expected: str) -> None:
@@ -58,43 +60,109 @@ def test_the_small_run_is_fine(run: Run) -> None:
     assert draw_report(load_run("run")).html.is_file()
 
 
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "blocks/{0}/block.json", "probes/twins/probe.json"]
+)
+def test_an_edit_without_a_new_seal_is_damage(run: Run, name: str) -> None:
+    file = RUN / "evidence" / name.format(block_folder(RUN).name)
+    content = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({**content, "more": 1}), "utf-8")
+    refused(f"{file.name} is damaged: its checksum does not match")
+
+
+def test_a_block_under_the_name_of_another(block: Path) -> None:
+    """Of two folders the first name counts, and is held to it."""
+    shutil.copytree(block, block.with_name(f"00000-{'0' * 12}"))
+    refused(r"00000-0{12}/block\.json is damaged: its checksum does not match")
+
+
+@pytest.mark.parametrize("name", ["00000-{}", "00000-../..", "0", "00000-00000000000G", ".00000"])
+def test_names_that_no_block_has(block: Path, name: str) -> None:
+    """They count for nothing."""
+    renamed = block.with_name(name.replace("/", "-"))
+    block.rename(renamed)
+    assert [facts.plan.index for facts in load_run("run").blocks] == [1]
+    block.symlink_to(renamed)
+    refused("is a link")
+
+
+@pytest.mark.parametrize("name", [".staging", "evidence/failed"])
+def test_nothing_is_written_or_removed_through_a_link(block: Path, name: str) -> None:
+    """Not by what stages blocks and probes, nor by what sweeps up after the dead."""
+    outside, gone = Path("elsewhere"), 2**22 + 1  # above every process number
+    kept = [outside / f"00000.{writing._host()}.{gone}", outside / "00000"]
+    for folder in kept:
+        folder.mkdir(parents=True)
+    (RUN / name).symlink_to(outside.resolve())
+    facts = load_run("run").blocks[0]
+    failure = BlockFailure(
+        error="", files={}, **facts.model_dump(exclude={"warnings", "failures", "run", "files"})
+    )
+
+    def fail() -> None:
+        with writing.BlockWriter(RUN, 0) as writer:
+            writer.keep_failure(failure)
+
+    for work in (lambda: writing.sweep(RUN), fail):
+        with pytest.raises(RunFolderError, match="is a link; a run folder holds plain files"):
+            work()
+    assert sorted(outside.iterdir()) == sorted(kept)
+
+
+def test_a_shard_gives_away_nothing_that_it_does_not_name(block: Path) -> None:
+    """A link beside a block's files is not followed, and a block beside the plan is not copied."""
+    Path("secret").write_text("precious")
+    (block / "more").symlink_to(Path("secret").resolve())
+    shutil.copytree(block, block.with_name("00007"), symlinks=True)
+    merged = flatguard.merge(["run"], "merged")
+    assert merged.complete
+    assert "precious" not in {file.read_text("latin1") for file in merged.path.rglob("*/*.*")}
+    assert not list(merged.path.rglob("more"))
+    assert not (merged.path / "evidence/blocks/00007").exists()
+    (block / "timing.json").unlink()
+    (block / "timing.json").symlink_to(Path("secret").resolve())
+    with pytest.raises(RunFolderError, match=r"timing\.json is a link"):
+        flatguard.merge(["run"], "another")
+
+
 @pytest.mark.parametrize("name", ["../../../secret", "/etc/passwd", "a/b", "..", "", "a\n"])
-def test_a_checksum_of_a_file_elsewhere(run: Run, name: str) -> None:
-    change(BLOCK / "block.json", lambda facts: facts["files"].update({name: "0" * 64}))
+def test_a_checksum_of_a_file_elsewhere(block: Path, name: str) -> None:
+    forge(block / "block.json", lambda facts: facts["files"].update({name: "0" * 64}))
     refused(r"block\.json is damaged: files")
 
 
 def test_a_probe_that_is_elsewhere(run: Run) -> None:
     file = Path("run/evidence/probes/twins/probe.json")
-    change(file, lambda facts: facts.update(name="../../../elsewhere"))
+    forge(file, lambda facts: facts.update(name="../../../elsewhere"))
     refused(r"probe\.json is damaged: name")
 
 
 @pytest.mark.parametrize(
     "place",
     [
-        "evidence", "evidence/blocks", "evidence/blocks/00000", "evidence/blocks/00000/block.json",
-        "evidence/blocks/00000/samples.parquet", "evidence/probes", "evidence/probes/twins",
+        "evidence", "evidence/blocks", "evidence/blocks/{0}", "evidence/blocks/{0}/block.json",
+        "evidence/blocks/{0}/samples.parquet", "evidence/probes", "evidence/probes/twins",
         "evidence/probes/twins/attempts.parquet", "evidence/manifest.json",
-        "evidence/blocks/00001/adversarial.safetensors",
+        "evidence/blocks/{1}/adversarial.safetensors",
     ],
 )  # fmt: skip
 def test_links_are_not_followed(run: Run, place: str) -> None:
     """Not even to the very same content."""
-    inside, outside = Path("run") / place, Path("elsewhere")
+    names = [block_folder(RUN, index).name for index in (0, 1)]
+    inside, outside = RUN / place.format(*names), Path("elsewhere")
     inside.rename(outside)
     inside.symlink_to(outside.resolve())
     refused(r"is a link; a run folder holds plain files")
 
 
-def test_a_pipe_keeps_nobody_waiting(run: Run) -> None:
+def test_a_pipe_keeps_nobody_waiting(block: Path) -> None:
     for name in ("block.json", "samples.parquet"):
-        whole = (BLOCK / name).read_bytes()
-        (BLOCK / name).unlink()
-        os.mkfifo(BLOCK / name)
+        whole = (block / name).read_bytes()
+        (block / name).unlink()
+        os.mkfifo(block / name)
         refused(r"is no plain file")
-        (BLOCK / name).unlink()
-        (BLOCK / name).write_bytes(whole)
+        (block / name).unlink()
+        (block / name).write_bytes(whole)
 
 
 def test_a_link_where_a_file_will_be_written(run: Run) -> None:
@@ -109,9 +177,9 @@ def test_a_link_where_a_file_will_be_written(run: Run) -> None:
     assert not Path("run/report.html").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "blocks/00000/block.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "blocks/{0}/block.json"])
 def test_a_file_of_a_gigabyte_of_nothing(run: Run, name: str) -> None:
-    with (Path("run/evidence") / name).open("r+b") as stream:
+    with (RUN / "evidence" / name.format(block_folder(RUN).name)).open("r+b") as stream:
         stream.truncate(1 << 30)
     refused("expected at most 32 MiB, got 1,024.0 MiB")
 
@@ -125,11 +193,11 @@ def bomb(file: Path, rows: int, columns: dict[str, Any]) -> None:
             writer.write_table(table, row_group_size=len(table))
 
 
-def test_a_table_that_unpacks_to_gigabytes(run: Run) -> None:
+def test_a_table_that_unpacks_to_gigabytes(block: Path) -> None:
     """1.5 GiB in less than 1 MB are refused from their footer, before a row is read."""
-    bomb(BLOCK / "samples.parquet", 200_000_000, {"sample": 1})
-    _sign(BLOCK)
-    assert (BLOCK / "samples.parquet").stat().st_size < 1_000_000
+    bomb(block / "samples.parquet", 200_000_000, {"sample": 1})
+    block = sign(block)
+    assert (block / "samples.parquet").stat().st_size < 1_000_000
     refused("it would unpack to more than 1,526 MiB")
 
 
@@ -173,6 +241,7 @@ MANIFESTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "backwards": (lambda m: m["blocks"][0].update(stop=0), "block 0 does not follow"),
     "no classes": (lambda m: m["target"].update(num_classes=0), "target.num_classes"),
     "a device of nothing": (lambda m: m.update(device={}), "its device has no type"),
+    "a million threads": (lambda m: m["device"].update(threads=10**6), "number of threads"),
     "an endless number": (lambda m: m["blocks"][0].update(seed=10**300), "blocks.0.seed"),
     "a path for a norm": (lambda m: m["spec"].update(norm="../x"), "spec.norm"),
 }
@@ -181,21 +250,23 @@ MANIFESTS: dict[str, tuple[Callable[[Any], object], str]] = {
 @pytest.mark.parametrize("case", MANIFESTS)
 def test_manifests_that_no_run_has(case: str, run: Run) -> None:
     edit, expected = MANIFESTS[case]
-    change(MANIFEST, edit)
+    forge(MANIFEST, edit)
     refused(f"manifest.json is damaged: .*{expected}")
 
 
-BLOCKS: dict[str, Callable[[Any], object]] = {
-    "another plan": lambda facts: facts["plan"].update(start=2, stop=4, index=1),
-    "no checksum of its samples": lambda facts: facts["files"].pop("samples.parquet"),
-    "no checksums": lambda facts: facts.update(files={}),
+BLOCKS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "another plan": (lambda facts: facts["plan"].update(seed=7), "belongs to another run"),
+    "another run": (lambda facts: facts.update(run="0" * 64), "belongs to another run"),
+    "no checksum": (lambda facts: facts["files"].pop("samples.parquet"), "has no checksum of its"),
+    "no checksums": (lambda facts: facts.update(files={}), "has no checksum of its samples"),
 }
 
 
 @pytest.mark.parametrize("case", BLOCKS)
-def test_blocks_of_another_run(case: str, run: Run) -> None:
-    change(BLOCK / "block.json", BLOCKS[case])
-    refused("is not of this run's block")
+def test_blocks_of_another_run(case: str, block: Path) -> None:
+    edit, expected = BLOCKS[case]
+    forge(block / "block.json", edit)
+    refused(f"block.json .*{expected}")
 
 
 TABLES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
@@ -211,16 +282,16 @@ TABLES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_tables_of_something_else(case: str, run: Run) -> None:
+def test_tables_of_something_else(case: str, block: Path) -> None:
     edit, expected = TABLES[case]
-    file = BLOCK / "samples.parquet"
+    file = block / "samples.parquet"
     edit(pd.read_parquet(file)).to_parquet(file, index=False)
-    _sign(BLOCK)
+    sign(block)
     refused(f"samples.parquet is damaged: {expected}")
 
 
-def test_a_trajectory_of_something_else(run: Run) -> None:
-    file = BLOCK / "trajectory.parquet"
+def test_a_trajectory_of_something_else(block: Path) -> None:
+    file = block / "trajectory.parquet"
     whole = pd.read_parquet(file)
     for changed in (whole.assign(sample=99), whole.assign(assigned_by=9), whole[["sample"]]):
         changed.to_parquet(file, index=False)
@@ -231,8 +302,8 @@ def test_a_trajectory_of_something_else(run: Run) -> None:
 @pytest.mark.parametrize(
     "images", [torch.zeros(2, 3, 9, 4), torch.zeros(5), torch.zeros(2, 3, 4, 4).bfloat16()]
 )
-def test_images_of_something_else(run: Run, images: torch.Tensor) -> None:
-    save_file({"adversarial": images}, BLOCK / "adversarial.safetensors")
+def test_images_of_something_else(block: Path, images: torch.Tensor) -> None:
+    save_file({"adversarial": images}, block / "adversarial.safetensors")
     with pytest.raises(RunFolderError, match=r"adversarial\.safetensors is damaged"):
         load_run("run").adversarial_sha256()
 
@@ -244,7 +315,7 @@ def test_a_probe_about_other_samples(run: Run) -> None:
     save_file({"sample": torch.tensor([99]), "images": torch.zeros(1, 3, 4, 4)}, folder / "f")
     (folder / "f").rename(folder / "fooled.safetensors")
     digest = sha256(folder / "repeated.parquet")
-    change(folder / "probe.json", lambda facts: facts["files"].update({"repeated.parquet": digest}))
+    forge(folder / "probe.json", lambda facts: facts["files"].update({"repeated.parquet": digest}))
     opened = load_run("run")
     with pytest.raises(RunFolderError, match="a sample that the run does not have"):
         load_tables(opened, load_probes(opened)["determinism"])
@@ -255,7 +326,7 @@ def test_a_probe_about_other_samples(run: Run) -> None:
 @pytest.mark.parametrize("facts", [{"queries": "many"}, {"met": [1]}, {"refused": 3}])
 def test_facts_of_the_wrong_kind(run: Run, facts: dict[str, object]) -> None:
     file = Path("run/evidence/probes/twins/probe.json")
-    change(file, lambda content: content["facts"].update(facts))
+    forge(file, lambda content: content["facts"].update(facts))
     refused("probe.json is damaged: facts")
 
 
@@ -264,7 +335,8 @@ def test_facts_of_the_wrong_kind(run: Run, facts: dict[str, object]) -> None:
 )
 def test_a_summary_of_the_wrong_kind(run: Run, edit: dict[str, object]) -> None:
     """It is derived: a report refuses it, judging writes it anew."""
-    change(Path("run/summary.json"), lambda summary: summary.update(edit))
+    file = RUN / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **edit}), "utf-8")
     with pytest.raises(RunFolderError, match="flatguard audit run writes it anew"):
         draw_report(load_run("run"))
     flatguard.audit("run")
@@ -275,9 +347,7 @@ def test_a_summary_of_the_wrong_kind(run: Run, edit: dict[str, object]) -> None:
 def test_a_run_folder_runs_no_code(run: Run, spec: dict[str, object]) -> None:
     """Probes load the model that the folder names; what runs code waits for a word."""
     Path("evil.py").write_text("open('victim', 'w')\n")
-    change(MANIFEST, lambda manifest: manifest["spec"].update(spec))
-    for probe in Path("run/evidence/probes").iterdir():
-        change(probe / "probe.json", lambda facts: facts.update(run_sha256=sha256(MANIFEST)))
+    forge(MANIFEST, lambda manifest: manifest["spec"].update(spec))
     with pytest.raises(UntrustedCodeError, match=r"names code that would run here \(.*allow-code"):
         flatguard.audit("run", checks="fast")
     assert not Path("victim").exists()
@@ -290,12 +360,12 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e"
 def test_a_terminal_is_shown_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
     """Names, warnings and errors of a run folder are printed with what they hide made visible."""
     make_run(Path("run"), SMALL)
-    change(BLOCK / "block.json", lambda facts: facts.update(warnings=[HOSTILE]))
+    forge(block_folder(RUN) / "block.json", lambda facts: facts.update(warnings=[HOSTILE]))
     with pytest.raises(SystemExit):
         main(["audit", "run"])
     shown = capsys.readouterr()
     assert "warning: torchattacks:PGD: \\u001b]0;owned\\u0007\\u001b[2J\\u202e" in shown.out
-    change(MANIFEST, lambda manifest: manifest.update({HOSTILE: 1}))
+    forge(MANIFEST, lambda manifest: manifest.update({HOSTILE: 1}))
     with pytest.raises(SystemExit, match="2"):
         main(["audit", "run"])
     told = capsys.readouterr()

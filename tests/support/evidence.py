@@ -100,7 +100,7 @@ def evidence(
     ]  # fmt: skip
     return Evidence(
         num_classes=num_classes, eps=8 / 255, norm="Linf", attack="torchattacks:PGD",
-        attack_args={"steps": steps}, samples=samples, trajectory=pd.concat(calls),
+        attack_args={"steps": steps}, samples=samples, trajectory=[pd.concat(calls)],
         probes=dict(probes or {}),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flatguard.geometry.basin import LOSS_TOLERANCE, basins
+from flatguard.geometry.basin import LOSS_TOLERANCE, Bools, basins
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.finding import Finding, not_run
 from flatguard.masking.statistics import interval
@@ -17,17 +17,12 @@ MOST = 0.5
 
 def check_basin(evidence: Evidence, tolerance: float) -> Finding:
     """Warns where most survivors' paths never left the loss tolerance: the attack did not move."""
-    table = evidence.trajectory
-    rows = table[table["sample"].notna() & ~table["bookkeeping"] & np.isfinite(table["loss"])]
-    rows = rows[rows["sample"].isin(evidence.reported)].sort_values(
-        ["sample", "call"], kind="stable"
-    )
     if not evidence.reported:
         return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
-    if not len(rows):
+    left = _left(evidence)
+    if not len(left):
         return not_run(NAME, SOURCE, "no row of the attack belongs to a survivor for certain")
-    column = distance_column(evidence.norm)
-    inside = ~basins(visited_of(rows, evidence.samples, column), LOSS_TOLERANCE).left
+    inside = ~left
     share = float(inside.mean())
     return Finding(
         check=NAME,
@@ -46,6 +41,19 @@ def check_basin(evidence: Evidence, tolerance: float) -> Finding:
         else None,
         data={"drift": _drift(evidence)},
     )
+
+
+def _left(evidence: Evidence) -> Bools:
+    """Whether each survivor's path left its basin."""
+    column, parts = distance_column(evidence.norm), [np.empty(0, bool)]
+    for table in evidence.trajectory:
+        rows = table[table["sample"].notna() & ~table["bookkeeping"] & np.isfinite(table["loss"])]
+        rows = rows[rows["sample"].isin(evidence.reported)].sort_values(
+            ["sample", "call"], kind="stable"
+        )
+        if len(rows):
+            parts.append(basins(visited_of(rows, evidence.samples, column), LOSS_TOLERANCE).left)
+    return np.concatenate(parts)
 
 
 def _drift(evidence: Evidence) -> dict[str, float | None]:

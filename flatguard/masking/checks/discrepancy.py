@@ -83,7 +83,7 @@ def _sharpness_and_survival(evidence: Evidence, fell: set[int]) -> float | None:
 
 def _paths(evidence: Evidence, fell: set[int]) -> list[dict[str, Any]]:
     """Counts of survived × fell to a twin × what the audited path did to log κ."""
-    crossed = crossed_ridge(evidence.trajectory)
+    crossed = {n: path for table in evidence.trajectory for n, path in crossed_ridge(table).items()}
     samples = evidence.samples[evidence.samples["clean_correct"]]
     rows = pd.DataFrame(
         {

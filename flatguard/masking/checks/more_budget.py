@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,9 @@ DIPS = 0.05
 RISING = 0.05
 """The loss is still rising if its median grows by this share over the last quarter of the path."""
 
+FOLLOWED = 2000
+"""The median is over at most so many samples, evenly spread: memory must not grow with more."""
+
 
 def check_more_budget(evidence: Evidence, tolerance: float) -> Finding:
     """Fails where a longer search finds more than the tolerance beyond all shorter ones.
@@ -31,7 +35,7 @@ def check_more_budget(evidence: Evidence, tolerance: float) -> Finding:
     radius, where the loss was still rising, or a success along the path was lost at its end.
     """
     lost = lost_successes(evidence)
-    rising = still_rising(evidence.trajectory)
+    rising = still_rising(evidence.trajectory, every=max(1, -(-evidence.n // FOLLOWED)))
     curve = accuracy_against_radius(evidence)
     ran = evidence.tried("budget")
     if not ran and not lost and not curve:
@@ -95,29 +99,41 @@ def accuracy_against_radius(evidence: Evidence) -> dict[tuple[str, float], float
 
 def lost_successes(evidence: Evidence) -> set[int]:
     """Survivors that a recorded call within the budget classified wrong."""
-    table = evidence.trajectory
-    rows = table[table["sample"].notna() & np.isfinite(table["margin"].to_numpy())]
-    rows = rows[rows["margin"] < 0]
     column = {"Linf": "linf", "L2": "l2"}.get(evidence.norm or "")
     if evidence.eps is None or column is None:
         return set()
-    inside = rows[column] <= evidence.eps * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
-    return set(rows.loc[inside, "sample"].astype(int)) & evidence.reported
+    reach, lost = evidence.eps * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK, set[int]()
+    for table in evidence.trajectory:
+        rows = table[table["sample"].notna() & np.isfinite(table["margin"].to_numpy())]
+        rows = rows[(rows["margin"] < 0) & (rows[column] <= reach)]
+        lost |= set(rows["sample"].astype(int))
+    return lost & evidence.reported
 
 
-def still_rising(trajectory: pd.DataFrame) -> float | None:
-    """By what share the median loss over survivors' paths grew in the last quarter of the calls.
+def still_rising(trajectory: Iterable[pd.DataFrame], every: int = 1) -> float | None:
+    """By what share the median loss over the paths grew in the last quarter of the calls.
 
     None where paths are too short to tell.
+
+    Args:
+        trajectory: in pieces.
+        every: follow so few of the samples: those whose number it divides.
     """
-    rows = trajectory[trajectory["sample"].notna() & ~trajectory["bookkeeping"]]
-    rows = rows[np.isfinite(rows["loss"])].sort_values("call", kind="stable")
-    if not len(rows):
-        return None
-    order = rows.groupby(rows["sample"].astype("int64")).cumcount()
-    median = rows["loss"].groupby(order).median()
+    parts = [_loss_by_step(table, every) for table in trajectory]
+    losses = pd.concat(parts) if parts else pd.Series(dtype="float64")
+    median = losses.groupby(level=0).median()
     if len(median) < 8:
         return None
     at = int(0.75 * (len(median) - 1))
     rise = float(median.iloc[-1] - median.iloc[at])
     return rise / max(float(median.max() - median.min()), 1e-12)
+
+
+def _loss_by_step(table: pd.DataFrame, every: int) -> pd.Series:
+    """Finite losses of every so many samples, by the number of the sample's own call."""
+    rows = table[table["sample"].notna() & ~table["bookkeeping"] & np.isfinite(table["loss"])]
+    number = rows["sample"].astype("int64")
+    rows = rows[number % every == 0].sort_values("call", kind="stable")
+    step = rows.groupby(rows["sample"].astype("int64")).cumcount()
+    losses: pd.Series = pd.Series(rows["loss"].to_numpy(), index=step.to_numpy())
+    return losses

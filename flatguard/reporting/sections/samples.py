@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -155,14 +155,18 @@ def _case(material: Material, row: pd.Series, images: _Images) -> Case:
         sample=sample,
         fate=row["fate"],
         label=material.class_name(int(row["label"])),
-        clean_prediction=material.class_name(int(row["clean_prediction"])),
-        prediction=material.class_name(int(row["adv_prediction"])),
+        clean_prediction=_predicted(material, row["clean_prediction"]),
+        prediction=_predicted(material, row["adv_prediction"]),
         distance=_distance(material, row),
         facts=_facts(row),
         fell_to=_fell_to(material, sample),
         pictures=images.of(sample),
         paths=_paths(material, sample),
     )
+
+
+def _predicted(material: Material, number: Any) -> str:
+    return "not measured" if pd.isna(number) else material.class_name(int(number))
 
 
 def _distance(material: Material, row: pd.Series) -> str:

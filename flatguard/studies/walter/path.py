@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flatguard.block import within
 from flatguard.errors import AttackError
 from flatguard.geometry.basin import Visited
 from flatguard.geometry.decision import cross_entropy
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
-from flatguard.runner import within
 from flatguard.studies.study import Subject
 from flatguard.targets.datasets import Batch
 from flatguard.targets.head import Head, inputs_of

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flatguard.block import within
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.masking.statistics import interval, mcnemar, rank_correlation
 from flatguard.probes.scales import rise_of_log_kappa
-from flatguard.runner import within
 from flatguard.studies.claim import Claim, agrees_if, not_measured
 from flatguard.studies.study import Outcome, Subject
 from flatguard.targets import prepare

@@ -1,0 +1,24 @@
+"""`flatguard merge`: the shards of one run as one run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def command(
+    shards: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders of shards.")],
+    out: Annotated[str, typer.Option(help="The new run folder.")],
+) -> None:
+    """Put the shards of one run together; `flatguard evaluate --resume` then checks and judges it.
+
+    Exit code 0: every block is there; 3: some are missing.
+    """
+    from flatguard.runs.merging import merge
+
+    run = merge(shards, out)
+    done, planned = len(run.blocks), len(run.manifest.blocks)
+    typer.echo(f"{done} of {planned} blocks are in {out}")
+    typer.echo(f"next: flatguard evaluate --resume {out}")
+    raise typer.Exit(0 if run.complete else 3)

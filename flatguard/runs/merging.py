@@ -1,0 +1,76 @@
+"""Shards of one run, put together: their blocks are copied, and nothing is read as another's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from flatguard.errors import RunFolderError, UsageError
+from flatguard.runs.facts import BlockFacts
+from flatguard.runs.place import open_place
+from flatguard.runs.store import BLOCKS, EVIDENCE, TIMING, Run, committed, load_run
+from flatguard.runs.untrusted import check_file
+from flatguard.runs.writing import create, give_name, staged, unstage
+
+
+def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
+    """A new run folder with the blocks of all shards; a block that several have is taken once.
+
+    The shards stay as they are. What still lacks, blocks and probes, `flatguard.resume` does.
+
+    Args:
+        shards: runs of the same spec, weights, data and versions, or their folders.
+        out: the new run folder.
+
+    Raises:
+        UsageError: the shards are not of one run; names what differs.
+        RunFolderError: one is damaged, or the folder exists or cannot be written.
+    """
+    runs = [shard if isinstance(shard, Run) else load_run(shard) for shard in shards]
+    if not runs:
+        raise UsageError("expected run folders to merge, got none")
+    first, place = runs[0], open_place(out)
+    for other in runs[1:]:
+        _same_run(first, other)
+    for run in runs:
+        run.verify()
+    merged = create(place, first.manifest)
+    for run in runs:
+        places = committed(run.path)
+        for block in run.blocks:
+            if block.plan.index not in committed(merged.path):
+                _copy(places[block.plan.index], block, merged.path)
+    place.push()
+    return load_run(place)
+
+
+def _same_run(first: Run, other: Run) -> None:
+    if first.manifest.identity == other.manifest.identity != "":
+        return
+    one, two = (run.manifest.model_dump(mode="json") for run in (first, other))
+    ours = ("spec", "target", "data", "attack_args", "versions", "device", "blocks")
+    parts = [name for name in ours if one[name] != two[name]]
+    differ = [
+        f"{part}.{name}"
+        for part in parts
+        for name in sorted({*one[part], *two[part]} if isinstance(one[part], dict) else ())
+        if one[part].get(name) != two[part].get(name)
+    ]
+    what = ", ".join((differ or parts)[:3]) or "a format before 3"
+    raise UsageError(f"{first.place} and {other.place} are no shards of one run: {what}")
+
+
+def _copy(folder: Path, block: BlockFacts, run: Path) -> None:
+    """Copy the files that a block names, and no other that lies there."""
+    copy = staged(run, f"{block.plan.index:05d}")
+    try:
+        copy.mkdir(parents=True)
+        for name in (*block.files, "block.json", TIMING):
+            check_file(folder / name)
+            shutil.copyfile(folder / name, copy / name, follow_symlinks=False)
+        give_name(copy, run / EVIDENCE / BLOCKS / folder.name)
+    except OSError as error:
+        raise RunFolderError(f"cannot write {run}: {error}") from error
+    finally:
+        unstage(copy)

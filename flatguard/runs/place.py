@@ -1,0 +1,232 @@
+"""Where a run folder lies: on a disk, or at an address that fsspec knows, such as s3://bucket/run.
+
+A run at an address is worked on in a folder of this process, its mirror. `push` uploads what is
+new: of a block or a probe the file with its checksums comes last, and without it nothing counts.
+`pull` fetches what others have committed. A block's name is its content, so that two who upload
+the same one write the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from flatguard.errors import RunFolderError, one_line
+from flatguard.runs.untrusted import copy_bounded
+
+MARKERS = ("block.json", "probe.json", "failure.json")
+"""The file of a folder that makes it count; its name stands in the order of writing."""
+
+MANIFEST = "evidence/manifest.json"
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+class Place(Protocol):
+    """Where a run folder lies; `path` is where its files are read and written."""
+
+    path: Path
+
+    def pull(self, blocks: bool = True) -> None:
+        """Fetch the manifest, and what others have committed."""
+
+    def push(self) -> None:
+        """Show others what is new here."""
+
+    def has_block(self, index: int) -> bool:
+        """Whether somebody, somewhere, has committed a block."""
+
+    def drop(self) -> None:
+        """Remove the run."""
+
+
+class Folder:
+    """A run folder on a disk, which all who see it share already."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._had_parent = path.parent.exists()
+
+    def pull(self, blocks: bool = True) -> None:
+        """Nothing to do."""
+
+    def push(self) -> None:
+        """Nothing to do."""
+
+    def has_block(self, index: int) -> bool:
+        """Whether it is committed."""
+        blocks = self.path / "evidence" / "blocks"
+        return (blocks / f"{index:05d}").exists() or any(blocks.glob(f"{index:05d}-*"))
+
+    def drop(self) -> None:
+        """Remove the folder, and the one above it if that was not there before and is empty."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if not self._had_parent:
+            with suppress(OSError):
+                self.path.parent.rmdir()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class Address:
+    """A run folder at an address, with a mirror that is gone when the process ends.
+
+    Raises:
+        RunFolderError: the address cannot be reached, or needs an extra.
+    """
+
+    def __init__(self, address: str):
+        self._address = address.rstrip("/")
+        self._kept = tempfile.TemporaryDirectory(prefix="flatguard-", ignore_cleanup_errors=True)
+        self.path = Path(self._kept.name) / PurePosixPath(self._address).name
+        self._pushed: dict[str, bytes] = {}
+        with self._reaching():
+            self._files, self._root = _connected(self._address)
+
+    def pull(self, blocks: bool = True) -> None:
+        """Fetch the manifest, whole blocks and probes, and failures; what is here stays."""
+        with self._reaching():
+            self._files.invalidate_cache()
+            if not self._files.exists(f"{self._root}/{MANIFEST}"):
+                return
+            self._fetch(MANIFEST, self.path / MANIFEST)
+            names = self._names() if blocks else []
+            folders = defaultdict(list)
+            for name in names:
+                folders[str(PurePosixPath(name).parent)].append(name)
+            for folder, files in folders.items():
+                if any(PurePosixPath(file).name in MARKERS for file in files):
+                    self._fetch_folder(folder, files)
+            for name in folders.get(".", []):
+                self._fetch(name, self.path / name)
+
+    def push(self) -> None:
+        """Upload new folders of the evidence, and what is derived from it."""
+        with self._reaching():
+            self._send(self.path / MANIFEST)
+            for marker in sorted(self.path.glob("evidence/*/*/*.json")):
+                if marker.name in MARKERS and self._is_new(marker):
+                    for file in sorted(marker.parent.iterdir()):
+                        if file != marker:
+                            self._send(file)
+                    self._send(marker)
+                    self._forget_failure(marker)
+            for file in sorted(self.path.iterdir()):
+                if file.is_file():
+                    self._send(file)
+
+    def has_block(self, index: int) -> bool:
+        """Whether it is committed at the address."""
+        with self._reaching():
+            self._files.invalidate_cache()
+            return bool(self._files.glob(f"{self._root}/evidence/blocks/{index:05d}-*/block.json"))
+
+    def drop(self) -> None:
+        """Remove it there and here."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with self._reaching():
+            self._files.rm(self._root, recursive=True)
+
+    def _names(self) -> list[str]:
+        names = [
+            str(PurePosixPath(name).relative_to(self._root))
+            for name in self._files.find(self._root)
+        ]
+        strange = [name for name in names if ".." in PurePosixPath(name).parts]
+        if strange:
+            raise RunFolderError(f"{self} names files outside of itself: {strange[0]}")
+        return names
+
+    def _fetch_folder(self, folder: str, files: list[str]) -> None:
+        final = self.path / folder
+        if final.exists():
+            return
+        coming = self.path / ".staging" / folder.replace("/", "-")
+        shutil.rmtree(coming, ignore_errors=True)
+        for name in files:
+            self._fetch(name, coming / PurePosixPath(name).name)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        coming.rename(final)
+        self._drop_staging()
+
+    def _drop_staging(self) -> None:
+        staging = self.path / ".staging"
+        if staging.is_dir() and not any(staging.iterdir()):
+            staging.rmdir()
+
+    def _fetch(self, name: str, file: Path) -> None:
+        if file.is_file() and name.startswith("evidence/"):
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with self._files.open(f"{self._root}/{name}", "rb") as remote:
+            copy_bounded(remote, file, f"{self}/{name}")
+        self._pushed[name] = file.read_bytes() if file.suffix == ".json" else b""
+
+    def _is_new(self, file: Path) -> bool:
+        return self._pushed.get(self._name(file)) != file.read_bytes()
+
+    def _send(self, file: Path) -> None:
+        content = file.read_bytes()
+        if file.suffix == ".json" and self._pushed.get(self._name(file)) == content:
+            return
+        self._files.pipe_file(f"{self._root}/{self._name(file)}", content)
+        self._pushed[self._name(file)] = content if file.suffix == ".json" else b""
+
+    def _forget_failure(self, marker: Path) -> None:
+        """A block that is committed has not failed."""
+        if marker.name == "block.json":
+            failed = f"{self._root}/evidence/failed/{marker.parent.name.partition('-')[0]}"
+            if self._files.exists(failed):
+                self._files.rm(failed, recursive=True)
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.path).as_posix()
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except RunFolderError:
+            raise
+        except Exception as error:  # every store raises its own
+            raise RunFolderError(
+                f"{self._address} cannot be reached: {type(error).__name__}: {one_line(error)}"
+            ) from error
+
+    def __str__(self) -> str:
+        return self._address
+
+
+def _connected(address: str) -> tuple[Any, str]:
+    import fsspec
+
+    protocol = address.partition("://")[0]
+    try:
+        files, root = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        extra = EXTRAS.get(protocol)
+        how = f"pip install 'flatguard[{extra}]'" if extra else one_line(error)
+        raise RunFolderError(f"{address} needs another package: {how}") from error
+    except ValueError as error:
+        raise RunFolderError(f"{address}: {one_line(error)}") from error
+    return files, str(root)
+
+
+def open_place(location: str | Path) -> Place:
+    """The place of a run folder; nothing is read yet.
+
+    An address of this disk is a folder, so that its links and pipes are seen for what they are.
+    """
+    text = str(location)
+    if not isinstance(location, str) or "://" not in text:
+        return Folder(Path(text))
+    if text.startswith(("file://", "local://")):
+        import fsspec
+
+        return Folder(Path(fsspec.core.url_to_fs(text)[1]))
+    return Address(text)
