@@ -126,7 +126,7 @@ def attack_parcel(
         if Path(parcel.here).is_dir():
             os.chdir(parcel.here)
         run = load_run(parcel.folder, blocks=False)
-        torch.set_num_threads(run.manifest.device["threads"])
+        torch.set_num_threads(run.manifest.device.get("threads", torch.get_num_threads()))
         _opened = Bench.open(run, parcel.origin)
     spent = Allowance(NO_LIMITS)
     return _unless_committed(_opened, plan, max_failures, observer or Silent(), spent)
@@ -290,7 +290,7 @@ class Ray:
         slots = ray.cluster_resources()
         observer.said(f"Ray: {slots.get('CPU', 0):.0f} CPUs, {slots.get('GPU', 0):.0f} GPUs")
         task = ray.remote(
-            num_cpus=bench.run.manifest.device["threads"],
+            num_cpus=bench.run.manifest.device.get("threads", 1),
             num_gpus=1 if on_gpu else 0,
             max_retries=DEATHS,
         )(attack_parcel)

@@ -60,7 +60,7 @@ def test_checks_that_were_not_paid_for_are_not_run_and_can_be_run_later(
     findings = {finding.check: finding for finding in verdict.findings}
     assert findings["discrepancy"].status == "not-run"
     assert "budget: the budget of 4,500 forwards" in findings["discrepancy"].summary
-    assert audit(run, checks="fast").verdict == "consistent"
+    assert audit(run, checks="fast", allow_code=True).verdict == "consistent"
 
 
 def test_a_budget_that_ends_in_a_check_of_no_weight_is_no_pass_either(digits_files: Path) -> None:

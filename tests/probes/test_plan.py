@@ -190,7 +190,7 @@ def test_evidence_names_no_file_elsewhere(name: str, net: nn.Module, data: Image
     file = lab.run.path / "evidence" / "probes" / "twins" / "probe.json"
     facts = load_probes(lab.run)["twins"]
     file.write_text(sealed(facts.model_copy(update={"files": {**facts.files, name: "0" * 64}})))
-    with pytest.raises(RunFolderError, match="not its own"):
+    with pytest.raises(RunFolderError, match=r"is damaged: files\."):
         flatguard.audit(lab.run.path)
 
 
