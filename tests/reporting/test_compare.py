@@ -14,7 +14,7 @@ import flatguard
 from flatguard.errors import UsageError
 from flatguard.reporting.compare import _paired, compare_runs
 from flatguard.reporting.compare_page import compare_page
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.store import Run, committed, load_run
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_other_data_are_refused(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_incomplete_run_is_refused(run: Run, fresh: Run) -> None:
-    shutil.rmtree(fresh.path / "evidence" / "blocks" / "00002")
+    shutil.rmtree(committed(fresh.path)[2])
     with pytest.raises(UsageError, match="incomplete, 2 of 3 blocks"):
         compare_runs(run, load_run(fresh.path))
 

@@ -25,7 +25,7 @@ from flatguard.reporting.sections import SECTIONS
 from flatguard.reporting.sections.samples import worst
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.text import visible
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.store import Run, committed, load_run
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "docs" / "report.schema.json"
@@ -130,7 +130,7 @@ def test_it_is_drawn_again_from_the_folder_alone(fresh: Run, tmp_path: Path) -> 
 
 def test_a_damaged_run_is_refused_and_its_old_report_stays(fresh: Run) -> None:
     old = report_of(fresh).html.read_bytes()
-    file = fresh.path / "evidence" / "blocks" / "00001" / "clean.safetensors"
+    file = committed(fresh.path)[1] / "clean.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 0xFF
     file.write_bytes(content)
