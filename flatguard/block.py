@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,8 +100,8 @@ def attack_block(
     """Attack one block and commit it.
 
     A sample on which the model raises, or gives no finite logits when clean, is found by halving
-    the block. It is marked as failed, and the block is attacked again without it. Where all samples
-    of a block fail, it is not the samples.
+    the block. It is marked as failed, and the block is attacked again without it. Where all of
+    several samples fail, it is not the samples.
 
     Args:
         bench: the job and its run.
@@ -137,8 +138,11 @@ def _attacked(
     failed: dict[int, str] = {}
     with BlockWriter(bench.run.path, plan.index) as writer:
         while True:
-            rows = np.array([i for i in range(len(batch)) if i not in failed])
+            rows = np.array([i for i in range(len(batch)) if i not in failed], np.int64)
             trial = _Trial(bench.job, plan, batch, rows, observer, allowance, bench.layers)
+            if not len(rows):
+                done = trial.nothing()
+                break
             try:
                 with _kept_if_it_fails(trial, writer, max_failures - len(failed)):
                     done = trial.run(writer.append)
@@ -148,7 +152,8 @@ def _attacked(
                 if left <= 0 or isinstance(error, OutOfMemory):
                     raise
                 culprits = _culprits(trial, error, left)
-                if not culprits or len(culprits) > left or len(culprits) == len(rows):
+                all_of_several = len(culprits) == len(rows) > 1
+                if not culprits or len(culprits) > left or all_of_several:
                     _keep(trial, writer, error)
                     raise
                 failed |= culprits
@@ -230,7 +235,7 @@ class _Trial:
             order=job.attack.info.order,
             gradients=job.spec.gradients,
             waypoints=way if len(way) else None,
-            on_call=self._called,
+            on_call=partial(_called, self.observer, self.allowance),
             sink=lambda rows: sink(_numbered(rows, numbers)),
         )
         images, labels = part.images.to(job.device), part.labels.to(job.device)
@@ -240,7 +245,8 @@ class _Trial:
         recorder.flush()
         attacked = time.perf_counter()
         adversarial = perturbed.images.cpu()
-        samples = _samples(job, plan, part, numbers, adversarial, clean)
+        after = measured(job, part, adversarial, derive_seed(job.spec.seed, plan.index, "check"))
+        samples = _samples(job, part, numbers, adversarial, clean, after)
         checked = time.perf_counter()
         seconds = {
             "clean": attacking - began, "attack": attacked - attacking, "check": checked - attacked,
@@ -261,6 +267,17 @@ class _Trial:
         )
         return _Done(samples, adversarial, facts, seconds, table)
 
+    def nothing(self) -> _Done:
+        """What came of it where every row failed before."""
+        nobody = _recorder(self.job, self.batch).trajectory()[_measured_columns(self.job)]
+        part = Batch(self.batch.images[:0], self.batch.labels[:0])
+        samples = _samples(self.job, part, self.rows, part.images, nobody, nobody)
+        facts = BlockFacts(
+            plan=self.plan, calls=0, sample_forwards=0, sample_backwards=0, rows_unassigned=0,
+            first_nonfinite=None, segments=(), warnings=(),
+        )  # fmt: skip
+        return _Done(samples, part.images, facts, {"clean": 0.0, "attack": 0.0, "check": 0.0}, None)
+
     def _clean_look(self, part: Batch) -> pd.DataFrame:
         job = self.job
         seed = derive_seed(job.spec.seed, self.plan.index, "clean")
@@ -273,10 +290,6 @@ class _Trial:
                 f"images, the first of them sample {first}"
             )
         return clean
-
-    def _called(self, rows: int) -> None:
-        self.observer.called(rows)
-        self.allowance.spend(rows)
 
     def _layer_table(
         self, batch: Batch, adversarial: Tensor, way: Waypoints, numbers: np.ndarray
@@ -294,6 +307,12 @@ class _Trial:
             measure_points(job.target.model, head, self.layers, points, seed + 100 * index, table)
             self.observer.advanced(1)
         return table.frame()
+
+
+def _called(observer: Observer, allowance: Allowance, rows: int) -> None:
+    """No method of a trial: it and its recorder would hold each other, and the images, for long."""
+    observer.called(rows)
+    allowance.spend(rows)
 
 
 def _culprits(trial: _Trial, error: Exception, most: int) -> dict[int, str]:
@@ -322,9 +341,12 @@ def measured(job: Job, batch: Batch, images: Tensor, seed: int) -> pd.DataFrame:
     where = f"on {len(images)} images at once"
     with recorder, torch.no_grad(), seeded(seed, job.device), model_errors(job.target.name, where):
         job.target.model(images.to(job.device))
-    others = [column for name in job.spec.losses for column in loss_columns(name)]
-    found: pd.DataFrame = recorder.trajectory()[[*COLUMNS, *others]]
+    found: pd.DataFrame = recorder.trajectory()[_measured_columns(job)]
     return found
+
+
+def _measured_columns(job: Job) -> list[str]:
+    return [*COLUMNS, *(column for name in job.spec.losses for column in loss_columns(name))]
 
 
 def _recorder(job: Job, batch: Batch, **how: Any) -> Recorder:
@@ -379,14 +401,13 @@ def _keep(trial: _Trial, writer: BlockWriter, error: BaseException) -> None:
 
 def _samples(
     job: Job,
-    plan: BlockPlan,
     batch: Batch,
     numbers: np.ndarray,
     adversarial: Tensor,
     clean: pd.DataFrame,
+    after: pd.DataFrame,
 ) -> pd.DataFrame:
-    """A row per sample; what is robust is measured here, never taken from the attack."""
-    after = measured(job, batch, adversarial, derive_seed(job.spec.seed, plan.index, "check"))
+    """A row per sample; what is robust is decided here, never taken from the attack."""
     table = pd.DataFrame({"sample": numbers, "label": batch.labels.numpy()})
     for name in after.columns:
         if name not in ("linf", "l2"):

@@ -1,10 +1,12 @@
 """What breaks while a run is made or read: nothing committed is lost or read as something else."""
 
+import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,26 @@ def test_a_sample_that_the_model_raises_on_is_counted_and_the_rest_goes_on(
                for w in run.summary["warnings"])  # fmt: skip
     assert (run.path / "report.html").is_file()
     assert flatguard.audit(run).robust_accuracy == samples["robust"].mean()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_a_block_of_one_sample_may_fail_too(
+    batch_size: int, glaring: Images, tmp_path: Path
+) -> None:
+    """At seven a block, samples 7 to 7 are the second of them."""
+    model, data = Raises().eval(), (glaring[0][:8], glaring[1][:8])
+    run = flatguard.evaluate(
+        model, **PGD, data=data, batch_size=batch_size, max_failures=2, out=tmp_path / "run"
+    )
+    samples = run.samples
+    assert samples.loc[samples["failed"], "sample"].tolist() == [3, 7]
+    assert samples["robust"].dtype == bool
+    assert torch.equal(run.adversarial(len(run.blocks) - 1)[-1], glaring[0][7])
+    assert run.summary["failed"] == 2
+    with pytest.raises(FlatguardError, match="cannot see"):
+        flatguard.evaluate(
+            model, **PGD, data=data, batch_size=batch_size, max_failures=1, out=tmp_path / "one"
+        )
 
 
 def test_what_is_left_is_attacked_as_if_the_others_were_not_there(
@@ -172,6 +194,30 @@ def test_a_truncated_table_is_found_before_anything_is_attacked(run: store.Run) 
         flatguard.resume(run.path, allow_code=True)
 
 
+def test_a_clock_that_jumps_changes_nothing(
+    tiny_data: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After every block it goes to 1970 or to 2100, and all files get dates of then."""
+    asked = {**PGD, "data": tiny_data, "batch_size": 3, "max_minutes": 5, "checks": "fast"}
+    torch.manual_seed(0)
+    model, folder = tiny().eval(), tmp_path / "jumps"
+    wanted = flatguard.evaluate(model, **asked, out=tmp_path / "steady")
+    moments = itertools.cycle([0.0, 4_102_444_800.0])
+
+    class Jumps(Silent):
+        def advanced(self, samples: int) -> None:
+            now = next(moments)
+            monkeypatch.setattr(time, "time", lambda: now)
+            for file in folder.rglob("*"):
+                os.utime(file, (now, now))
+
+    flatguard.evaluate(model, **asked, shard="2/2", out=folder, observer=Jumps())
+    assert time.time() in (0.0, 4_102_444_800.0)
+    again = flatguard.resume(folder, model=model, data=tiny_data, observer=Jumps())
+    assert evidence_files(again.path) == evidence_files(wanted.path)
+    assert again.summary["verdict"] == wanted.summary["verdict"]
+
+
 def in_a_child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True,
@@ -233,6 +279,7 @@ class Dies(nn.Module):
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     code = """
 import sys
+import time
 from pathlib import Path
 import torch, flatguard
 from flatguard.executors import Processes

@@ -1,5 +1,6 @@
 """Resolving a spec, and runs whose numbers are known."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from flatguard.block import within
 from flatguard.errors import AttackError, DataError, FlatguardError, ModelError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.job import resolve
+from flatguard.recording.recorder import Recorder
 from flatguard.runs.spec import make_spec
 from flatguard.targets import Defaults, make_target
 from flatguard.targets.datasets import ArrayDataset
@@ -347,3 +349,22 @@ def test_the_same_spec_gives_the_same_bits_and_another_seed_does_not(tiny_data: 
         )
         digests.append(run.summary["adversarial_sha256"])
     assert digests[0] == digests[1] != digests[2]
+
+
+def recorders() -> set[int]:
+    return {id(found) for found in gc.get_objects() if type(found) is Recorder}
+
+
+def test_a_block_is_forgotten_when_it_is_done(tmp_path: Path) -> None:
+    """Without the collector of cycles, which may wait for many blocks."""
+    gc.collect()
+    before = recorders()  # failed tests keep theirs
+    gc.disable()
+    try:
+        flatguard.evaluate(
+            tiny().eval(), "torchattacks:PGD", data=(torch.rand(4, 3, 8, 8), torch.arange(4)),
+            eps="1/255", batch_size=2, checks="none", out=tmp_path / "run",
+        )  # fmt: skip
+        assert recorders() <= before
+    finally:
+        gc.enable()

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order
+from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order, passed_on
 from flatguard.errors import AttackError, FlatguardError, OutOfMemory, did_you_mean, one_line
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 from flatguard.randomness import seeded
@@ -112,9 +112,10 @@ class Attack(ABC):
             _trace_kept(),
             _quiet() as warnings,
             monitor.attack(),
+            passed_on(monitor) as watching,
         ):
             try:
-                result = self._run(model, images.clone(), labels.clone(), seed, monitor)
+                result = self._run(model, images.clone(), labels.clone(), seed, watching)
             except FlatguardError:
                 raise
             except ModuleNotFoundError as error:

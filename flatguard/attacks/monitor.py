@@ -6,8 +6,8 @@ wrappers call through with the same arguments and draw no random number.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -74,6 +74,33 @@ class Nobody:
     def segment(self, segment: Segment, batch: Tensor | None) -> AbstractContextManager[None]:
         """Nothing."""
         return nullcontext()
+
+
+class _Passing:
+    """Passes on what is told, to whoever is there."""
+
+    def __init__(self, monitor: Monitor):
+        self.monitor = monitor
+
+    def attack(self) -> AbstractContextManager[None]:
+        return self.monitor.attack()
+
+    def segment(self, segment: Segment, batch: Tensor | None) -> AbstractContextManager[None]:
+        return self.monitor.segment(segment, batch)
+
+
+@contextmanager
+def passed_on(monitor: Monitor) -> Iterator[Monitor]:
+    """A monitor that lets go of this one in the end.
+
+    A library's object whose methods are wrapped holds itself, and whoever watches it, until the
+    garbage collector comes by; a recorder and its images must not wait for that.
+    """
+    passing = _Passing(monitor)
+    try:
+        yield passing
+    finally:
+        passing.monitor = Nobody()
 
 
 def watch(monitor: Monitor, owner: Any, method: str, describe: Callable[[int], Segment]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
 
@@ -85,10 +87,9 @@ class Material:
         """What fell to what, without the trajectory."""
         return Evidence.of_samples(self.run)
 
-    @cached_property
-    def paths(self) -> Paths:
-        """Loss and log κ along the attack, for every sample."""
-        return read_paths(self.run)
+    def paths(self, samples: Sequence[int] | np.ndarray) -> Paths:
+        """Loss and log κ along the attack, for these samples."""
+        return read_paths(self.run, np.asarray(samples))
 
     @cached_property
     def basins(self) -> Basins:

@@ -1,6 +1,7 @@
 """Loss and log κ along the attack: quantiles over samples for each step, and single paths.
 
-Tables of many million rows are read block by block, three columns of them.
+Tables of many million rows are read block by block, three columns and the samples that are asked
+for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ MOST_STEPS = 160
 
 @dataclass(frozen=True)
 class Paths:
-    """All rows of the attack's own calls, by sample and step, as columns of equal length.
+    """The attack's own calls on some samples, by sample and step, as columns of equal length.
 
     Attributes:
         sample: number in the data set; sorted.
@@ -52,10 +53,11 @@ class Bands:
     count: np.ndarray
 
 
-def read_paths(run: Run) -> Paths:
-    """The attack's own calls of all blocks; nothing where the attack never called the model."""
+def read_paths(run: Run, samples: np.ndarray) -> Paths:
+    """The attack's own calls on these samples, of all blocks; nothing where it made none."""
     empty = pd.DataFrame({"sample": [], "loss": [], "log_kappa": []})
-    parts = [_part(rows) for rows in run.paths("loss", "log_kappa")] or [_part(empty)]
+    tables = run.paths("loss", "log_kappa")
+    parts = [_part(rows[np.isin(rows["sample"], samples)]) for rows in tables] or [_part(empty)]
     return Paths(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 

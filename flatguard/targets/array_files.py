@@ -52,8 +52,27 @@ def load_npy_pair(name: str) -> Dataset:
     arrays = []
     for part in parts:
         with reading(part):
-            arrays.append(np.load(part, mmap_mode="r", allow_pickle=False))
+            arrays.append(_Mapped(part))
     return ArrayDataset(arrays[0], arrays[1], parts[0].name)
+
+
+class _Mapped:
+    """A `.npy` that is mapped anew for every slice, so that nothing read stays in memory."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.shape, self.ndim = self._opened().shape, self._opened().ndim
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        with reading(self._path):
+            return np.array(self._opened()[part])
+
+    def _opened(self) -> np.ndarray:
+        found: np.ndarray = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        return found
 
 
 def load_pt(path: Path) -> Dataset:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.architectures import tiny
+from support.evidence_files import evidence_files
 
 import flatguard
 from flatguard.cli.app import main
@@ -322,6 +323,44 @@ def test_an_interrupted_run_exits_with_130() -> None:
         run = flatguard.load_run("run")
         assert not run.complete
         assert len(run.failed_trajectory(0)) == run.failures[0].sample_forwards
+
+
+def all_gone(group: int, seconds: float = 20) -> bool:
+    """Whether the processes of a group end soon; Python's resource tracker is a little late."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_interrupted_workers_leave_nothing_behind_and_the_run_goes_on(cli) -> None:
+    """Ctrl-C of a terminal, which every process of the run gets at once."""
+    asked = ["evaluate", "--model", "demo", "--attack", "torchattacks:PGD", "--attack-arg"]
+    asked += ["steps=10", "--batch-size", "2", "--threads", "1", "--checks", "none"]
+    command = [sys.executable, "-m", "flatguard", *asked, "--workers", "2", "--out", "run"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(Path("run").glob("evidence/blocks/0*")):
+        assert time.monotonic() < deadline, "no block was done"
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("flatguard: interrupted; what was recorded is kept\n")
+    assert "Traceback" not in err
+    assert all_gone(process.pid)
+    done = len(flatguard.load_run("run").blocks)
+    assert 1 <= done < 10
+    assert not list(Path("run").glob(".staging/*"))
+    again = cli("evaluate", "--resume", "run", "--workers", "2")
+    assert f"{done} of 10 blocks were done before" in again.out
+    cli(*asked, "--out", "whole")
+    assert evidence_files(Path("run")) == evidence_files(Path("whole"))
 
 
 def test_a_verdict_judged_again_from_the_folder(cli, files: Path) -> None:

@@ -88,3 +88,27 @@ def test_an_incomplete_run_says_so(tiny_data: tuple[Tensor, Tensor]) -> None:
     draw_report(run)
     assert "incomplete" in report_of(run).html.read_text("utf-8")
     assert json.loads(report_of(run).json.read_text("utf-8"))["complete"] is False
+
+
+def test_of_many_samples_some_are_followed(
+    tiny_data: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flatguard.reporting.sections.along_attack.FOLLOWED", 3)
+    torch.manual_seed(0)
+    model = tiny().eval()
+    with torch.no_grad():
+        labels = model(tiny_data[0]).argmax(1)
+    how = {"eps": "1/255", "attack_args": {"steps": 4}, "checks": "none"}
+    run = small((tiny_data[0], labels), "torchattacks:PGD", model, **how)
+    survived = run.samples.loc[run.samples["robust"], "sample"].to_numpy()
+    assert len(survived) > 6
+    found = section(run, "along-the-attack")
+    step = -(-len(survived) // 3)
+    kept = len(survived[::step])
+    told = f"Of {len(survived)} that survived, {kept} are followed, evenly chosen."
+    assert told in report_of(run).html.read_text("utf-8")
+    bands = found["data"]["loss"]["survived"]  # type: ignore[index]
+    assert set(bands["samples"]) == {kept}
+    rows = run.trajectory[run.trajectory["sample"].isin(survived[::step])]
+    first = rows.groupby("sample").head(1)["loss"]
+    assert bands["median"][0] == first.quantile(0.5, interpolation="nearest")

@@ -15,7 +15,7 @@ def table(run: Run) -> pd.DataFrame:
 
 
 def test_every_row_has_its_step(run: Run, table: pd.DataFrame) -> None:
-    paths = read_paths(run)
+    paths = read_paths(run, np.arange(len(run.samples)))
     assert paths.sample.tolist() == table["sample"].tolist()
     assert paths.step.tolist() == table["step"].tolist()
     assert paths.loss.tolist() == table["loss"].tolist()
@@ -24,7 +24,7 @@ def test_every_row_has_its_step(run: Run, table: pd.DataFrame) -> None:
 @pytest.mark.parametrize("column", ["loss", "log_kappa"])
 def test_bands_are_quantiles(run: Run, table: pd.DataFrame, column: str) -> None:
     chosen = np.arange(0, 60, 3)
-    found = bands(read_paths(run), column, chosen)
+    found = bands(read_paths(run, chosen), column, chosen)
     grouped = table[table["sample"].isin(chosen)].groupby("step")[column]
     for row, level in zip(found.values, LEVELS, strict=True):
         wanted = grouped.quantile(level, interpolation="nearest")
@@ -34,9 +34,10 @@ def test_bands_are_quantiles(run: Run, table: pd.DataFrame, column: str) -> None
 
 def test_one_path_is_a_samples_own(run: Run, table: pd.DataFrame) -> None:
     wanted = table[table["sample"] == 31]
-    found = read_paths(run).of(31)
-    assert found.log_kappa.tolist() == wanted["log_kappa"].tolist()
-    assert len(read_paths(run).of(1000)) == 0
+    found = read_paths(run, np.array([7, 31]))
+    assert found.of(31).log_kappa.tolist() == wanted["log_kappa"].tolist()
+    assert set(found.sample) == {7, 31}
+    assert len(found.of(1000)) == 0
 
 
 def test_long_attacks_are_thinned_to_their_ends() -> None:

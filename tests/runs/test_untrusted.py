@@ -131,6 +131,28 @@ def test_a_checksum_of_a_file_elsewhere(block: Path, name: str) -> None:
     refused(r"block\.json is damaged: files")
 
 
+@pytest.mark.parametrize("sample", [-1, 1 << 60, 0.5, None])
+def test_a_failure_of_no_sample(block: Path, sample: object) -> None:
+    failure = {"sample": sample, "error": ""}
+    forge(block / "block.json", lambda facts: facts.update(failures=[failure]))
+    refused(r"block\.json is damaged: failures")
+
+
+@pytest.mark.parametrize("name", ["../../../secret", "/etc/passwd", "a/b", ".."])
+def test_a_failed_block_that_names_a_file_elsewhere(block: Path, name: str) -> None:
+    facts = load_run("run").blocks[0]
+    failure = BlockFailure(
+        error="", files={}, **facts.model_dump(exclude={"warnings", "failures", "run", "files"})
+    )
+    with writing.BlockWriter(RUN, 0) as writer:
+        writer.keep_failure(failure)
+    (file,) = RUN.glob("evidence/failed/00000/*.json")
+    forge(file, lambda told: told["files"].update({name: "0" * 64}))
+    block.rename(Path("away"))  # a failure that was made good since is not read
+    with pytest.raises(RunFolderError, match=r"\.json is damaged: files"):
+        _ = load_run("run").failures
+
+
 def test_a_probe_that_is_elsewhere(run: Run) -> None:
     file = Path("run/evidence/probes/twins/probe.json")
     forge(file, lambda facts: facts.update(name="../../../elsewhere"))

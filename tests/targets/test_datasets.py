@@ -117,6 +117,14 @@ def test_npy_files_are_not_read_as_a_whole(tmp_path: Path) -> None:
     assert dataset.block(5, 7).images.shape == (2, 3, 64, 64)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+def test_what_was_read_of_a_npy_file_is_not_kept_in_memory(tmp_path: Path) -> None:
+    dataset = load_dataset(npy_pair(tmp_path))
+    first = dataset.block(0, 4)
+    assert "x.npy" not in Path("/proc/self/maps").read_text()
+    assert torch.equal(dataset.block(0, 4).images, first.images)
+
+
 def test_the_hash_does_not_depend_on_the_blocks() -> None:
     dataset = ArrayDataset(PIXELS, LABELS, "d")
     digests = set()

@@ -15,6 +15,8 @@ from flatguard.reporting.text import counted, number
 
 STEP = Axis("step of the attack on a sample")
 QUANTILES = "Lines are medians, dark bands hold half of the samples, light bands 90% of them."
+FOLLOWED = 5_000
+"""Of more samples than these in a group, so many are followed, evenly: memory stays what it is."""
 
 
 def groups(material: Material) -> list[tuple[str, Tone, np.ndarray]]:
@@ -30,13 +32,15 @@ def groups(material: Material) -> list[tuple[str, Tone, np.ndarray]]:
 
 
 def _draw(material: Material) -> Drawn | NotMeasured:
-    if not len(material.paths):
+    followed = {name: _thinned(samples) for name, _, samples in groups(material)}
+    if not followed:
+        return NotMeasured("no sample was right when clean, so there was nothing to attack")
+    paths = material.paths(np.concatenate(list(followed.values())))
+    if not len(paths):
         return NotMeasured("no call of the attack could be given to a sample for certain")
     found: dict[str, dict[str, Bands]] = {}
     for column in ("loss", "log_kappa"):
-        measured = {
-            name: bands(material.paths, column, samples) for name, _, samples in groups(material)
-        }
+        measured = {name: bands(paths, column, samples) for name, samples in followed.items()}
         found[column] = {name: band for name, band in measured.items() if len(band.step)}
     figures = []
     if found["loss"]:
@@ -44,13 +48,22 @@ def _draw(material: Material) -> Drawn | NotMeasured:
     if found["log_kappa"]:
         figures.append(_sharpness(material, found["log_kappa"]))
     if not figures:
-        return NotMeasured("no sample was right when clean, so there was nothing to attack")
-    missing = "" if found["log_kappa"] else f"κ was not measured: {_why(material)}."
+        return NotMeasured("loss and log κ were finite at no call of the attack")
+    words = [] if found["log_kappa"] else [f"κ was not measured: {_why(material)}."]
+    words += [
+        f"Of {len(samples):,} that {name}, {len(followed[name]):,} are followed, evenly chosen."
+        for name, _, samples in groups(material)
+        if len(followed[name]) < len(samples)
+    ]
     data = {
         column: {name: _data(band) for name, band in measured.items()}
         for column, measured in found.items()
     }
-    return Drawn(tuple(figures), intro=missing, data=data)
+    return Drawn(tuple(figures), intro=" ".join(words), data=data)
+
+
+def _thinned(samples: np.ndarray) -> np.ndarray:
+    return samples[:: -(-len(samples) // FOLLOWED)]
 
 
 def _why(material: Material) -> str:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from flatguard.reporting.charts import Axis, Series, Words, line_chart
 from flatguard.reporting.figure import Figure, Tone
 from flatguard.reporting.material import Material
-from flatguard.reporting.paths import MOST_STEPS
+from flatguard.reporting.paths import MOST_STEPS, Paths
 from flatguard.reporting.pictures import Picture, difference, picture
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.sections.twins import attempt_name
@@ -67,8 +68,9 @@ class Case:
 
 def _draw(material: Material) -> Drawn | NotMeasured:
     chosen = worst(material)
-    images = _Images(material, [int(number_of) for number_of in chosen["sample"]])
-    cases = [_case(material, row, images) for _, row in chosen.iterrows()]
+    numbers = [int(number_of) for number_of in chosen["sample"]]
+    images, paths = _Images(material, numbers), material.paths(numbers)
+    cases = [_case(material, row, images, paths) for _, row in chosen.iterrows()]
     counts = {fate: sum(case.fate == fate for case in cases) for fate in FATES}
     intro = (
         f"{counted(len(cases), 'sample')} of {len(material.samples):,}, the worst cases first. "
@@ -107,12 +109,18 @@ def worst(material: Material) -> pd.DataFrame:
 
 
 class _Images:
-    """The images of the chosen samples, read block by block."""
+    """The images of the chosen samples, read block by block.
+
+    They go to tensors that are there before: small copies between large buffers would keep the
+    allocator from giving a block's memory to the next one.
+    """
 
     def __init__(self, material: Material, chosen: list[int]):
         run, wanted = material.run, set(chosen)
-        self.clean: dict[int, Tensor] = {}
-        self.adversarial: dict[int, Tensor] = {}
+        self._row = {sample: row for row, sample in enumerate(chosen)}
+        shape = (len(chosen), *run.manifest.data.image_shape)
+        self._clean, self._adversarial = torch.zeros(shape), torch.zeros(shape)
+        self._has_clean: set[int] = set()
         for block in run.blocks:
             numbers = range(block.plan.start, block.plan.stop)
             here = [(i, sample) for i, sample in enumerate(numbers) if sample in wanted]
@@ -120,20 +128,23 @@ class _Images:
                 continue
             clean, adversarial = run.clean(block.plan.index), run.adversarial(block.plan.index)
             for index, sample in here:
-                self.adversarial[sample] = adversarial[index].clone()
+                self._adversarial[self._row[sample]] = adversarial[index]
                 if clean is not None:
-                    self.clean[sample] = clean[index].clone()
+                    self._clean[self._row[sample]] = clean[index]
+                    self._has_clean.add(sample)
         self.fooled: dict[int, Tensor] = {}
         for probe in material.evidence.probes:
             for sample, image in load_fooled(run, probe).items():
                 if sample in wanted:
                     self.fooled.setdefault(sample, image)
-        self.complete = len(self.clean) == len(self.adversarial)
+        self.complete = len(self._has_clean) == len(chosen)
 
     def of(self, sample: int) -> tuple[Picture, ...]:
         """Clean, adversarial and magnified difference, as far as they were kept."""
         what, found = f"sample {sample}", []
-        clean, attacked = self.clean.get(sample), self.adversarial[sample]
+        row = self._row[sample]
+        clean = self._clean[row] if sample in self._has_clean else None
+        attacked = self._adversarial[row]
         fooling = self.fooled.get(sample)
         if clean is not None:
             found.append(picture(clean, "clean", f"{what}, clean"))
@@ -149,7 +160,7 @@ class _Images:
         return tuple(found)
 
 
-def _case(material: Material, row: pd.Series, images: _Images) -> Case:
+def _case(material: Material, row: pd.Series, images: _Images, paths: Paths) -> Case:
     sample = int(row["sample"])
     return Case(
         sample=sample,
@@ -161,7 +172,7 @@ def _case(material: Material, row: pd.Series, images: _Images) -> Case:
         facts=_facts(row),
         fell_to=_fell_to(material, sample),
         pictures=images.of(sample),
-        paths=_paths(material, sample),
+        paths=_paths(paths.of(sample), sample),
     )
 
 
@@ -194,8 +205,7 @@ def _fell_to(material: Material, sample: int) -> tuple[str, ...]:
     return tuple(attempt_name(str(name)) for name in fell.unique())
 
 
-def _paths(material: Material, sample: int) -> tuple[Figure, ...]:
-    path = material.paths.of(sample)
+def _paths(path: Paths, sample: int) -> tuple[Figure, ...]:
     found = []
     for column, name in (("loss", "loss"), ("log_kappa", "log κ")):
         values = getattr(path, column)
