@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.architectures import tiny
+from support.architectures import Large, tiny
 from support.evidence_files import evidence_files
 from torch import nn
 
 import flatguard
 from flatguard.errors import AttackError, FlatguardError, ModelError, RunFolderError
-from flatguard.executors import Processes
+from flatguard.executors import Executor, InProcess, Processes
 from flatguard.observer import Silent
 from flatguard.runs import store, writing
 
@@ -227,7 +227,7 @@ def in_a_child(code: str, *arguments: object) -> subprocess.CompletedProcess[str
 
 FULL_DISK = """
 import resource, sys, torch, flatguard
-from support.architectures import tiny
+from support.architectures import Large, tiny
 # As on a full disk, writing a file beyond this size fails; Python ignores SIGXFSZ.
 resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 torch.manual_seed(0)
@@ -282,7 +282,7 @@ import sys
 import time
 from pathlib import Path
 import torch, flatguard
-from flatguard.executors import Processes
+from flatguard.executors import Executor, InProcess, Processes
 from flatguard.observer import Silent
 from test_faults import Dies, PGD
 if __name__ == "__main__":
@@ -321,33 +321,25 @@ def test_a_model_that_cannot_be_sent(tiny_data: Images, tmp_path: Path) -> None:
         )
 
 
-class Large(nn.Module):
-    """Needs more memory than there is for more than four images at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = tiny()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if len(x) > 4 and x.requires_grad:
-            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
-        return self.net(x)
-
-
-def test_out_of_memory_is_another_run_that_says_so(tiny_data: Images, tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", [InProcess(), Processes(2)])
+def test_out_of_memory_is_another_run_that_says_so(
+    executor: Executor, tiny_data: Images, tmp_path: Path
+) -> None:
     class Listener(Silent):
-        lines: list[str] = []
+        def __init__(self) -> None:
+            self.lines: list[str] = []
 
         def said(self, line: str) -> None:
             self.lines.append(line)
 
+    listener = Listener()
+
     run = flatguard.evaluate(
         Large().eval(), **PGD, data=tiny_data, batch_size=12, out=tmp_path / "run",
-        observer=Listener(), checks="none",
+        observer=listener, checks="none", executor=executor,
     )  # fmt: skip
     assert run.spec.batch_size == 3
-    assert sum("another run, with batches of" in line for line in Listener.lines) == 2
+    assert sum("another run, with batches of" in line for line in listener.lines) == 2
     smaller = flatguard.evaluate(
         Large().eval(), **PGD, data=tiny_data, batch_size=3, out=tmp_path / "three", checks="none"
     )

@@ -17,11 +17,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from flatguard.errors import RunFolderError, one_line
+from flatguard.runs.owners import ending, sweep_dead
 from flatguard.runs.untrusted import copy_bounded
 
 MARKERS = ("block.json", "probe.json", "failure.json")
 """The file of a folder that makes it count; its name stands in the order of writing."""
 
+MIRROR = "flatguard-mirror-"
 MANIFEST = "evidence/manifest.json"
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -76,13 +78,18 @@ class Folder:
 class Address:
     """A run folder at an address, with a mirror that is gone when the process ends.
 
+    Where the process is killed, the next one on this host removes the mirror.
+
     Raises:
         RunFolderError: the address cannot be reached, or needs an extra.
     """
 
     def __init__(self, address: str):
         self._address = address.rstrip("/")
-        self._kept = tempfile.TemporaryDirectory(prefix="flatguard-", ignore_cleanup_errors=True)
+        sweep_dead(Path(tempfile.gettempdir()), MIRROR)
+        self._kept = tempfile.TemporaryDirectory(
+            prefix=MIRROR, suffix=ending(), ignore_cleanup_errors=True
+        )
         self.path = Path(self._kept.name) / PurePosixPath(self._address).name
         self._pushed: dict[str, bytes] = {}
         with self._reaching():

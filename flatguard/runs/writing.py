@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from torch import Tensor
 from flatguard.errors import RunFolderError
 from flatguard.runs.facts import BlockFacts, BlockFailure, Manifest
 from flatguard.runs.images import as_bytes, save_images
+from flatguard.runs.owners import ending, sweep_dead
 from flatguard.runs.place import Place
 from flatguard.runs.store import (
     ADVERSARIAL,
@@ -76,8 +75,8 @@ def create(place: Place, manifest: Manifest) -> Run:
     """Make the run folder, at once with its manifest; from here on the spec is fixed."""
     check_new(place)
     path = place.path
-    _sweep(path.parent, f".{path.name}.{_host()}.*")
-    begun = path.with_name(f".{path.name}.{_host()}.{os.getpid()}")
+    sweep_dead(path.parent, f".{path.name}")
+    begun = path.with_name(f".{path.name}{ending()}")
     try:
         (begun / EVIDENCE / BLOCKS).mkdir(parents=True)
         write_text(begun / EVIDENCE / MANIFEST, sealed(manifest))
@@ -108,15 +107,8 @@ def sweep(run: Path) -> None:
     for index in committed(run):
         _forget_failure(run, index)
     if is_plain_folder(run / STAGING):
-        _sweep(run / STAGING, f"*.{_host()}.*")
+        sweep_dead(run / STAGING)
     _drop_if_empty(run / STAGING)
-
-
-def _sweep(place: Path, pattern: str) -> None:
-    for folder in place.glob(pattern):
-        process = folder.name.rpartition(".")[2]
-        if process.isdecimal() and not _is_alive(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 class BlockWriter:
@@ -225,7 +217,7 @@ def staged(run: Path, name: str) -> Path:
         RunFolderError: the staging folder is a link, which would lead elsewhere.
     """
     is_plain_folder(run / STAGING)
-    return run / STAGING / f"{name}.{_host()}.{os.getpid()}"
+    return run / STAGING / f"{name}{ending()}"
 
 
 def unstage(folder: Path) -> None:
@@ -258,20 +250,6 @@ def _forget_failure(run: Path, index: int) -> None:
     if is_plain_folder(failed):
         shutil.rmtree(failed / f"{index:05d}", ignore_errors=True)
         _drop_if_empty(failed)
-
-
-def _host() -> str:
-    return socket.gethostname().replace(".", "-")
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _drop_if_empty(folder: Path) -> None:

@@ -26,6 +26,7 @@ from flatguard.errors import RunFolderError, UntrustedCodeError
 from flatguard.reporting.draw import draw_report
 from flatguard.runs import untrusted, writing
 from flatguard.runs.facts import BlockFailure
+from flatguard.runs.owners import ending
 from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
 from flatguard.runs.store import Run, load_run, sha256
 
@@ -90,7 +91,7 @@ def test_names_that_no_block_has(block: Path, name: str) -> None:
 def test_nothing_is_written_or_removed_through_a_link(block: Path, name: str) -> None:
     """Not by what stages blocks and probes, nor by what sweeps up after the dead."""
     outside, gone = Path("elsewhere"), 2**22 + 1  # above every process number
-    kept = [outside / f"00000.{writing._host()}.{gone}", outside / "00000"]
+    kept = [outside / f"00000{ending().rpartition('.')[0]}.{gone}", outside / "00000"]
     for folder in kept:
         folder.mkdir(parents=True)
     (RUN / name).symlink_to(outside.resolve())

@@ -75,3 +75,17 @@ def needs_an_argument(width: int) -> nn.Module:
 
 def not_a_module() -> int:
     return 3
+
+
+class Large(nn.Module):
+    """Needs more memory than there is for more than four images at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = tiny()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 4 and x.requires_grad:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        return self.net(x)
