@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatguard.block import within
+from flatguard.geometry.budget import within
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.masking.statistics import interval, mcnemar, rank_correlation
 from flatguard.probes.scales import rise_of_log_kappa
