@@ -28,8 +28,9 @@ def command(
     The attack is run anew at each of ten points a direction. The losses are kept in the run's
     folder, and its report shows them in the Geometry section.
     """
+    from flatguard.arguments import reopened
     from flatguard.cli.progress import Watcher
-    from flatguard.evaluation import audit, loaded_again
+    from flatguard.evaluation import audit
     from flatguard.probes.lab import Lab
     from flatguard.probes.robust_loss import Ascent
     from flatguard.probes.search import SEARCHED
@@ -48,7 +49,7 @@ def command(
         opened.spec.refuse_code(str(run))
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
-        lab = Lab(loaded_again(opened), opened, watcher)
+        lab = Lab(reopened(opened).job, opened, watcher)
         name = add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
         audit(opened, observer=watcher)
     rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])
