@@ -55,8 +55,12 @@ class Watcher:
 
     def said(self, line: str) -> None:
         """Print a line."""
-        if self._lines is not None:
-            self._lines.print(visible(line), markup=False)
+        if self._lines is None:
+            return
+        on_bar = self._lines.is_terminal and not self._progress.disable
+        # Two consoles on one terminal would write into each other's lines.
+        console = self._progress.console if on_bar else self._lines
+        console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
         """Start a new bar; without `calls_each` it pulses until the first samples are done."""

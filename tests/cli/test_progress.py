@@ -1,6 +1,10 @@
 """The progress bar on a terminal, and its silence elsewhere."""
 
+import contextlib
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -49,3 +53,33 @@ def test_nothing_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
         made.stage("attack", total=20, calls_each=10)
         made.advanced(20)
     assert capsys.readouterr().err == ""
+
+
+LINES = """
+from flatguard.cli.progress import Watcher
+with Watcher() as watcher:
+    watcher.stage("check one", 2)
+    watcher.advanced(1)
+    watcher.said("a line")
+    watcher.advanced(1)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_lines_and_bar_share_a_terminal() -> None:
+    """The bar is erased before a line is printed, and drawn again below it."""
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    subprocess.run(
+        [sys.executable, "-c", LINES], stdout=theirs, stderr=theirs, check=True, env=environment
+    )
+    os.close(theirs)
+    written = b""
+    with contextlib.suppress(OSError):  # a terminal that nobody holds any more has no end
+        while piece := os.read(ours, 4096):
+            written += piece
+    os.close(ours)
+    before, _, after = written.decode().partition("a line")
+    assert "check one" in before
+    assert before.endswith("\x1b[2K")
+    assert after.startswith("\r\n")
