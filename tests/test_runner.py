@@ -11,9 +11,7 @@ from support.architectures import tiny
 from torch import nn
 
 import flatguard
-from flatguard.block import within
 from flatguard.errors import AttackError, DataError, FlatguardError, ModelError, UsageError
-from flatguard.geometry.budget import Budget
 from flatguard.job import resolve
 from flatguard.recording.recorder import Recorder
 from flatguard.runs.spec import make_spec
@@ -73,18 +71,6 @@ def test_a_default_radius_belongs_to_its_norm() -> None:
 def test_a_corruption_entry_names_both() -> None:
     with pytest.raises(UsageError, match="name both with --norm and --eps"):
         job("torchattacks:PGD", Defaults(dataset="cifar10"), norm="Linf")
-
-
-def test_admissible() -> None:
-    clean = torch.full((5, 1, 2, 2), 0.5)
-    images = clean.clone()
-    images[1] += 0.1
-    images[2] += 0.1001
-    images[3, 0, 0, 0] = float("nan")
-    clean[4], images[4] = 0.95, 1.01
-    assert within(images, clean, Budget("Linf", 0.1)).tolist() == [True, True, False, False, False]
-    everywhere = within(images, clean, Budget("none", None)).tolist()
-    assert everywhere == [True, True, True, False, False]
 
 
 class Half(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -40,12 +39,12 @@ def show(run: Run, verdict: Verdict) -> None:
             console.print(visible(line), markup=False)
     for warning in summary["warnings"]:
         console.print(visible(f"warning: {warning}"), markup=False)
-    _show_verdict(console, verdict, run.path)
+    _show_verdict(console, verdict, run)
     page = report_of(run).html
     console.print(visible(f"\n{page if page.is_file() else run.path}"), markup=False)
 
 
-def _show_verdict(console: Console, verdict: Verdict, run: Path) -> None:
+def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
     console.print()
     width = max(len(finding.check) for finding in verdict.findings) + 2
     for finding in verdict.findings:
@@ -64,7 +63,7 @@ def _show_verdict(console: Console, verdict: Verdict, run: Path) -> None:
         f"(95% interval {low:.1%} to {high:.1%})"
     )
     for step in verdict.next[:3]:
-        console.print(visible(f"next: {advice(step, run)}"), markup=False)
+        console.print(visible(f"next: {advice(step, run.place)}"), markup=False)
 
 
 def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from typing import Annotated
 
 import typer
 
-from flatguard.cli.evaluate import (
+from flatguard.cli.options import (
     AllowCode,
     Checks,
     Detector,
@@ -38,13 +36,12 @@ def command(
     Exit code 0: the number may be believed; 1: masked, or overestimated beyond the tolerance;
     3: inconclusive.
     """
-    from flatguard.cli.progress import Watcher
+    from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
     from flatguard.runs.store import load_run
 
     opened = load_run(run)
-    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-    with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+    with watching(quiet, as_json) as watcher:
         verdict = audit(
             opened, checks=checks, surrogates=surrogate or (), tolerance=tolerance,
             detector=detector, allow_code=allow_code, observer=watcher,

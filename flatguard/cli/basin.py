@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flatguard.cli.evaluate import Json
+from flatguard.cli.options import Json
 from flatguard.errors import UsageError
 
 if TYPE_CHECKING:

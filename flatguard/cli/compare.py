@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flatguard.cli.evaluate import Json
+from flatguard.cli.options import Json
 
 
 def command(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flatguard.cli import evaluate as options
+from flatguard.cli import options
 from flatguard.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -86,14 +85,14 @@ def fit(
     the detector is attacked by someone who knows it, within --eps, and the file keeps the result.
     """
     from flatguard import job
-    from flatguard.cli.progress import Watcher
+    from flatguard.cli.progress import watching
     from flatguard.detection.fitting import Fit, fit_detector
 
     if stump and attack is None:
         raise UsageError("--stump learns from adversarial examples: name an --attack and --eps")
     spec = _spec(locals(), attack or NO_ATTACK)
     how = Fit(alpha, _side(side), per_class, delta, "stump" if stump else "conformal")
-    with _aside(as_json), Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+    with watching(quiet, as_json) as watcher:
         if stump or adaptive:
             whole = job.resolve(spec)
             subject = job.Subject(whole.spec, whole.target, whole.dataset, whole.device)
@@ -141,13 +140,13 @@ def score(
     """Flag images: one forward pass each. To flag a run, use `flatguard evaluate --detector`."""
     from flatguard import job
     from flatguard.cli.detected import show_scores, write_scores
-    from flatguard.cli.progress import Watcher
+    from flatguard.cli.progress import watching
     from flatguard.detection.scoring import score_images
 
     spec = _spec(locals(), NO_ATTACK)
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out: expected a .csv or .parquet file, got {out}")
-    with _aside(as_json), Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+    with watching(quiet, as_json) as watcher:
         subject = job.load_subject(spec)
         table = score_images(subject, detector, watcher)
     if out is not None:
@@ -206,14 +205,14 @@ def evaluate(
     """
     from flatguard import job
     from flatguard.cli.detected import show_trial
-    from flatguard.cli.progress import Watcher
+    from flatguard.cli.progress import watching
     from flatguard.detection.results import DetectorResult
     from flatguard.detection.trial import Sizes, Wanted, run_trial, trial_folder
 
     sizes = Sizes(n_examples, n_fit, n_calibration, adaptive)
     given = {**locals(), "eps": eps[0] if eps else None, "n_examples": sizes.total}
     spec = _spec(given, attack[0], known_only=True)
-    with _aside(as_json), Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+    with watching(quiet, as_json) as watcher:
         try:
             whole = job.resolve(spec)
         except DataError as error:
@@ -242,26 +241,17 @@ def _spec(given: dict[str, Any], attack: str, known_only: bool = False) -> RunSp
         attack: its name.
         known_only: leave out arguments that this attack does not know; another may.
     """
-    from flatguard.attacks import find_attack, parse_args
-    from flatguard.runs.spec import Settings, make_spec
+    from flatguard.attacks import find_attack
+    from flatguard.runs.spec import make_spec
 
-    args = parse_args(given.get("attack_arg") or [])
+    fields = options.settings(given) | {"dataset": given["dataset"]}
+    args = fields.pop("attack_args", {})
     if known_only:
-        kept = {k: v for k, v in args.items() if k in find_attack(attack).parameters}
-    else:
-        kept = args
-    fields = {name: given[name] for name in Settings.model_fields if name in given}
-    fields |= {"mean": options.numbers("--mean", given["mean"])}
-    fields |= {"std": options.numbers("--std", given["std"])}
-    return make_spec(**{**fields, "model": given["model"], "attack": attack, "attack_args": kept})
+        args = {k: v for k, v in args.items() if k in find_attack(attack).parameters}
+    return make_spec(**fields, model=given["model"], attack=attack, attack_args=args)
 
 
 def _side(text: str) -> Any:
     from flatguard.detection.conformal import Rate
 
     return Rate(0.5, text).side  # type: ignore[arg-type]  # refuses what is no side
-
-
-def _aside(as_json: bool) -> contextlib.AbstractContextManager[Any]:
-    """What a user's model prints must not stand before the one JSON object."""
-    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()

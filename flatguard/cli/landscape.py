@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli.evaluate import AllowCode, Json, Quiet
+from flatguard.cli.options import AllowCode, Json, Quiet
 from flatguard.errors import UsageError
 
 
@@ -28,8 +26,9 @@ def command(
     The attack is run anew at each of ten points a direction. The losses are kept in the run's
     folder, and its report shows them in the Geometry section.
     """
-    from flatguard.cli.progress import Watcher
-    from flatguard.evaluation import audit, loaded_again
+    from flatguard.arguments import reopened
+    from flatguard.cli.progress import watching
+    from flatguard.evaluation import audit
     from flatguard.probes.lab import Lab
     from flatguard.probes.robust_loss import Ascent
     from flatguard.probes.search import SEARCHED
@@ -46,9 +45,8 @@ def command(
         raise UsageError(f"robust losses are searched in {', '.join(SEARCHED)}, not {budget.norm}")
     if not allow_code:
         opened.spec.refuse_code(str(run))
-    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-    with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
-        lab = Lab(loaded_again(opened), opened, watcher)
+    with watching(quiet, as_json) as watcher:
+        lab = Lab(reopened(opened).job, opened, watcher)
         name = add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
         audit(opened, observer=watcher)
     rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])

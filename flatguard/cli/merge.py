@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -15,10 +16,12 @@ def command(
 
     Exit code 0: every block is there; 3: some are missing.
     """
+    from flatguard.masking.finding import CONSENT, names_code
     from flatguard.runs.merging import merge
 
     run = merge(shards, out)
     done, planned = len(run.blocks), len(run.manifest.blocks)
     typer.echo(f"{done} of {planned} blocks are in {out}")
-    typer.echo(f"next: flatguard evaluate --resume {out}")
+    consent = CONSENT if names_code(run.spec) else ""
+    typer.echo(f"next: flatguard evaluate --resume {shlex.quote(out)}{consent}")
     raise typer.Exit(0 if run.complete else 3)

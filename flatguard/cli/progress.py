@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -92,3 +94,14 @@ class Watcher:
         self._progress.update(
             self._task, total=None if pulsing else total, completed=done, detail=detail
         )
+
+
+@contextlib.contextmanager
+def watching(quiet: bool, as_json: bool) -> Iterator[Watcher]:
+    """A watcher of a command's work; under --json all but the one object goes to stderr.
+
+    Also what a user's model or architecture prints must not stand before that object.
+    """
+    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+        yield watcher

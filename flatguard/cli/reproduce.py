@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatguard.cli import evaluate
+from flatguard.cli import options
 from flatguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,26 +30,26 @@ def command(
         list[Path] | None,
         typer.Option(help="Runs of `geometry robust-flatness`, or a folder of them; repeated."),
     ] = None,
-    dataset: evaluate.DatasetName = None,
-    data_dir: evaluate.DataDir = Path("data"),
+    dataset: options.DatasetName = None,
+    data_dir: options.DataDir = Path("data"),
     n_examples: Annotated[
         int | None, typer.Option(help="The first so many; by default the study's own number.")
     ] = None,
-    threat_model: evaluate.ThreatModel = None,
-    model_dir: evaluate.ModelDir = Path("models"),
-    arch: evaluate.Arch = None,
-    mean: evaluate.Mean = None,
-    std: evaluate.Std = None,
-    head: evaluate.HeadName = None,
-    allow_code: evaluate.AllowCode = False,
-    batch_size: evaluate.BatchSize = None,
-    device: evaluate.Device = None,
-    seed: evaluate.Seed = 0,
+    threat_model: options.ThreatModel = None,
+    model_dir: options.ModelDir = Path("models"),
+    arch: options.Arch = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    head: options.HeadName = None,
+    allow_code: options.AllowCode = False,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
     show_list: Annotated[
         bool, typer.Option("--list", help="Name every figure and table, with its status.")
     ] = False,
-    as_json: evaluate.Json = False,
-    quiet: evaluate.Quiet = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Put a claim of a paper to the test: its number, ours, the interval and the verdict.
 
@@ -64,35 +62,17 @@ def command(
         return
     if name is None:
         raise UsageError("expected a study's name; `flatguard reproduce --list` names them all")
-    from flatguard.cli.progress import Watcher
+    from flatguard.cli.progress import watching
     from flatguard.studies.reproduce import reproduce, reproduce_from_runs
 
     if runs and model:
         raise UsageError("--runs were measured already: name them or --model, not both")
-    # What a user's model or architecture prints must not stand before the one JSON object.
-    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-    with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+    with watching(quiet, as_json) as watcher:
         if runs:
             result = reproduce_from_runs(name, runs, observer=watcher)
         else:
-            result = reproduce(
-                name,
-                model or [],
-                data=dataset,
-                observer=watcher,
-                n_examples=n_examples,
-                data_dir=data_dir,
-                threat_model=threat_model,
-                model_dir=model_dir,
-                arch=arch,
-                mean=evaluate.numbers("--mean", mean),
-                std=evaluate.numbers("--std", std),
-                head=head,
-                allow_code=allow_code,
-                batch_size=batch_size,
-                device=device,
-                seed=seed,
-            )
+            asked = options.settings(locals())
+            result = reproduce(name, model or [], data=dataset, observer=watcher, **asked)
     if as_json:
         typer.echo(result.model_dump_json())
     else:

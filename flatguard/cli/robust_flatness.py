@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatguard.cli import evaluate
+from flatguard.cli import options
 
 if TYPE_CHECKING:
     from flatguard.studies.stutz.checkpoint import Checkpoint
@@ -26,23 +25,23 @@ Models = Annotated[
 def command(
     models: Models,
     out: Annotated[Path, typer.Option(help="Where the runs are kept; a stopped one goes on.")],
-    arch: evaluate.Arch = None,
-    mean: evaluate.Mean = None,
-    std: evaluate.Std = None,
-    allow_code: evaluate.AllowCode = False,
-    dataset: evaluate.DatasetName = None,
-    data_dir: evaluate.DataDir = Path("data"),
+    arch: options.Arch = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    allow_code: options.AllowCode = False,
+    dataset: options.DatasetName = None,
+    data_dir: options.DataDir = Path("data"),
     training: Annotated[
         str | None, typer.Option(help="Training samples, for the gap and Figure 7.")
     ] = None,
     held_out: Annotated[
         str | None, typer.Option(help="Samples that choose the epoch to stop at.")
     ] = None,
-    n_examples: evaluate.Count = None,
+    n_examples: options.Count = None,
     attack: Annotated[str, typer.Option(help="For the robust error.")] = "standard",
-    attack_arg: evaluate.AttackArg = None,
-    norm: evaluate.Norm = None,
-    eps: evaluate.Eps = None,
+    attack_arg: options.AttackArg = None,
+    norm: options.Norm = None,
+    eps: options.Eps = None,
     xi: Annotated[float, typer.Option(help="Relative radius of the average case.")] = 0.5,
     directions: Annotated[int, typer.Option(min=1, help="Random perturbed models.")] = 10,
     worst_xi: Annotated[float, typer.Option(help="Relative radius of the worst case.")] = 0.003,
@@ -51,11 +50,11 @@ def command(
     ] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Of PGD, for robust losses.")] = 20,
     restarts: Annotated[int, typer.Option(min=1, help="Of PGD, for robust losses.")] = 10,
-    batch_size: evaluate.BatchSize = None,
-    device: evaluate.Device = None,
-    seed: evaluate.Seed = 0,
-    as_json: evaluate.Json = False,
-    quiet: evaluate.Quiet = False,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Robust loss, its flatness in weight space, robust error, train/test gap, early stopping.
 
@@ -63,8 +62,7 @@ def command(
     every perturbed model as a probe. `flatguard reproduce stutz-fig1 --runs OUT` and its siblings
     read them; `flatguard audit RUN --checks fast` says whether a robust error can be believed.
     """
-    from flatguard.attacks import parse_args
-    from flatguard.cli.progress import Watcher
+    from flatguard.cli.progress import watching
     from flatguard.evaluation import resolve
     from flatguard.probes.weight_flatness import Neighbourhood
     from flatguard.runs.store import write_text
@@ -79,27 +77,11 @@ def command(
     ]
     around = Neighbourhood(xi, directions, worst_xi, worst_restarts=worst_restarts)
     plan = Plan(checked(around), steps, restarts, *parts)
-    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    asked = options.settings(locals())
     checkpoints = []
-    with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:
+    with watching(quiet, as_json) as watcher:
         for number, model in enumerate(models, start=1):
-            job = resolve(
-                model,
-                attack,
-                data=dataset,
-                arch=arch,
-                mean=evaluate.numbers("--mean", mean),
-                std=evaluate.numbers("--std", std),
-                allow_code=allow_code,
-                data_dir=data_dir,
-                n_examples=n_examples,
-                attack_args=parse_args(attack_arg or []),
-                norm=norm,
-                eps=eps,
-                batch_size=batch_size,
-                device=device,
-                seed=seed,
-            )
+            job = resolve(model, attack, data=dataset, **asked)
             watcher.said(f"[{number}/{len(models)}] {model}")
             run = measured(job, out, plan, watcher, sys.argv)
             checkpoints.append(checkpoint_of(run))

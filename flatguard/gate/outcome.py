@@ -114,7 +114,7 @@ class _Facts:
             "measured": measured,
             "threshold": threshold,
             "evidence": self.verdict.sentence,
-            "next": advice(next_step or self.verdict.next[0], self.run.path),
+            "next": advice(next_step or self.verdict.next[0], self.run.place),
             "report": str(report_of(self.run)),
         }
         return tuple(f"{name:<{WIDTH}}{line}" for name, line in lines.items())

@@ -75,6 +75,13 @@ def _size(difference: Tensor, norm: Norm) -> Tensor:
     return size
 
 
+def within(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
+    """Which images are admissible: finite, in the box [0, 1], and within the budget."""
+    flat = images.flatten(1)
+    in_box = ((flat >= 0) & (flat <= 1)).all(dim=1)
+    return in_box & budget.contains(distance(images, clean, budget.norm))
+
+
 class Distances:
     """How far rows are from the images that they are said to come from.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from flatguard.masking.finding import names_code
 from flatguard.runs.probe_store import load_probes, load_tables
 from flatguard.runs.store import Run
 
@@ -60,6 +61,7 @@ class Evidence:
         probes: by name.
         complete: whether every planned block was attacked.
         stopped: what a budget of forwards or minutes ended, in words; None if none ended anything.
+        names_code: whether the target is loaded by code that the run's spec names.
     """
 
     num_classes: int
@@ -72,6 +74,7 @@ class Evidence:
     probes: Mapping[str, ProbeEvidence]
     complete: bool = True
     stopped: str | None = None
+    names_code: bool = False
 
     @classmethod
     def of(cls, run: Run) -> Evidence:
@@ -99,6 +102,7 @@ class Evidence:
             probes=probes,
             complete=run.complete,
             stopped=_stopped(run, probes),
+            names_code=names_code(run.spec),
         )
 
     @property

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
+
+from flatguard.runs.place import Place
+from flatguard.runs.spec import Settings
 
 Status = Literal["pass", "warn", "fail", "not-run"]
 
@@ -54,6 +58,8 @@ class Finding(BaseModel):
 
 
 MORE_CHECKS = "flatguard audit RUN --checks fast"
+PROBING = re.compile(r"flatguard audit RUN --checks \w+")
+CONSENT = " --allow-code"
 
 
 def not_run(check: str, source: str, why: str, how: str = MORE_CHECKS) -> Finding:
@@ -61,6 +67,16 @@ def not_run(check: str, source: str, why: str, how: str = MORE_CHECKS) -> Findin
     return Finding(check=check, status="not-run", summary=why, source=source, next=how)
 
 
-def advice(step: str, run: Path) -> str:
-    """A step as it is typed for this run: the folder's path in place of RUN."""
+def names_code(spec: Settings) -> bool:
+    """Whether a run's model is loaded by code that its spec names; see `Settings.refuse_code`."""
+    return bool(spec.arch or spec.allow_code)
+
+
+def consenting(step: str, needed: bool) -> str:
+    """A step that is not refused where the run's spec names code: probes load its model."""
+    return PROBING.sub(rf"\g<0>{CONSENT}", step) if needed else step
+
+
+def advice(step: str, run: Place | Path) -> str:
+    """A step as it is typed for this run: its folder or address in place of RUN."""
     return step.replace("audit RUN", f"audit {shlex.quote(str(run))}")

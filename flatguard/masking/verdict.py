@@ -11,7 +11,7 @@ from flatguard.errors import RunFolderError
 from flatguard.masking.checks import CORE, run_checks
 from flatguard.masking.checks.gradient_truth import USEFUL, truth_of
 from flatguard.masking.evidence import Evidence
-from flatguard.masking.finding import Finding
+from flatguard.masking.finding import Finding, consenting
 from flatguard.masking.mechanism import Mechanism, mechanism_of
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.runs.store import Run, parse
@@ -95,7 +95,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         evidence: of a run.
         tolerance: the overestimate that is let pass, as a share of all samples.
     """
-    findings = run_checks(evidence, tolerance)
+    findings = [_consented(f, evidence.names_code) for f in run_checks(evidence, tolerance)]
     n, reported, fallen = evidence.n, len(evidence.reported), len(evidence.fallen)
     corrected = reported - fallen
     too_high = fallen / n > tolerance
@@ -114,6 +114,12 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         findings=tuple(findings),
         next=_next(word, mechanism, findings, evidence),
     )
+
+
+def _consented(finding: Finding, names_code: bool) -> Finding:
+    if finding.next is None:
+        return finding
+    return finding.model_copy(update={"next": consenting(finding.next, names_code)})
 
 
 def _word(

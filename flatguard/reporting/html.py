@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 from markupsafe import Markup
 
+from flatguard.masking.finding import consenting, names_code
 from flatguard.masking.verdict import Verdict, Word
 from flatguard.reporting.charts import dot
 from flatguard.reporting.findings import cards, not_run
@@ -91,12 +92,14 @@ class Headline:
 def draw_sections(material: Material, sections: Sequence[Section]) -> Drawing:
     """Let every section draw; what has nothing to show is listed."""
     pieces, missing = [], []
+    needed = names_code(material.run.spec)
     for section in sections:
         found = section.draw(material)
-        if isinstance(found, NotMeasured):
-            missing.append(Missing(section, found))
-        else:
-            pieces.append(Piece(section, found))
+        if isinstance(found, Drawn):
+            pieces.append(Piece(section, replace(found, intro=consenting(found.intro, needed))))
+            continue
+        how = None if found.how is None else consenting(found.how, needed)
+        missing.append(Missing(section, replace(found, how=how)))
     return Drawing(tuple(pieces), tuple(missing))
 
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from flatguard.masking.statistics import interval
+
 Verdict = Literal["agrees", "differs", "refuted", "not-measured"]
 
 
@@ -67,3 +69,24 @@ def agrees_if(holds: bool) -> Verdict:
 def not_measured(name: str, claim: str, paper: str, rule: str, why: str) -> Claim:
     """A claim that could not be put to the test here: it is neither right nor wrong."""
     return Claim(name=name, claim=claim, paper=paper, rule=rule, verdict="not-measured", note=why)
+
+
+def share(held: int, n: int, **told: Any) -> Claim:
+    """A claim whose number is a share, with its exact interval; without samples it has none.
+
+    Args:
+        held: of how many samples it is true.
+        n: of all these.
+        **told: the other fields of `Claim`.
+    """
+    return _share(held / n if n else None, held, n, told)
+
+
+def unbroken(broken: int, n: int, **told: Any) -> Claim:
+    """A claim that `broken` of n samples break: its number is the share of the others."""
+    return _share(1 - broken / n if n else None, n - broken, n, told)
+
+
+def _share(ours: float | None, held: int, n: int, told: dict[str, Any]) -> Claim:
+    bounds = interval(held, n) if n else None
+    return Claim(ours=ours, interval=bounds, samples=n, is_share=True, **told)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -388,6 +389,41 @@ def test_the_missing_probes_are_run(cli, files: Path) -> None:
     assert json.loads(fast.out)["check_forwards"] > 0
     assert json.loads(fast.out)["verdict"] != "inconclusive"
     assert fast.code == EXIT_CODES[json.loads(fast.out)["verdict"]]
+
+
+def advised(result: Result) -> list[list[str]]:
+    """The commands that an answer says to run next, as a shell takes them apart."""
+    start = "next: flatguard "
+    lines = [line for line in result.out.splitlines() if line.startswith(start)]
+    return [shlex.split(line.removeprefix(start)) for line in lines]
+
+
+def test_advised_probes_run_where_the_spec_names_code(cli, files: Path) -> None:
+    bare = cli(*CHECKPOINT, *PGD, "--checks", "none", "--out", "a run")
+    fast, *_ = advised(bare)
+    assert fast == ["audit", "a run", "--checks", "fast", "--allow-code"]
+    for name in ("report.html", "report.json", "report.junit.xml", "report.md", "summary.json"):
+        text = Path("a run", name).read_text(encoding="utf-8").replace("\\", "")
+        assert "audit RUN --checks fast" in text
+        assert text.count("audit RUN --checks") == text.count(" --allow-code"), name
+    done = cli(*fast)
+    assert done.code in JUDGED
+    assert "price of checks" in done.out
+    assert advised(done) == [["audit", "a run", "--checks", "standard", "--allow-code"]]
+
+
+def test_advice_without_code_asks_for_no_consent(cli) -> None:
+    bare = cli("evaluate", "--model", "demo", *PGD, "--n-examples", "4", "--checks", "none")
+    assert advised(bare)
+    assert all("--allow-code" not in words for words in advised(bare))
+
+
+def test_merged_shards_are_judged_as_advised(cli, files: Path) -> None:
+    for number in (1, 2):
+        cli(*CHECKPOINT, *PGD, "--batch-size", "6", "--out", str(number), "--shard", f"{number}/2")
+    merged = cli("merge", "1", "2", "--out", "both of them")
+    assert merged.code == 0
+    assert cli(*advised(merged)[0]).code in JUDGED
 
 
 def test_a_surrogate_by_name(cli, files: Path) -> None:

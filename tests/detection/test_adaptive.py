@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from support import detection
+from support import digits_target
 
 from flatguard.detection import SharpnessDetector
 from flatguard.detection.adaptive import Effort, Evaded, adaptive_attack
@@ -18,11 +18,11 @@ EPS = 0.3
 
 @pytest.fixture(scope="module")
 def fitted(digits_net: Target) -> SharpnessDetector:
-    return SharpnessDetector(digits_net, alpha=0.05).fit(detection.images(400, 300))
+    return SharpnessDetector(digits_net, alpha=0.05).fit(digits_target.images(400, 300))
 
 
 def rights(target: Target) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = detection.images(60), detection.labels(60)
+    images, labels = digits_target.images(60), digits_target.labels(60)
     with torch.no_grad():
         right = target.model(images).argmax(dim=1) == labels
     return images[right], labels[right]
@@ -58,7 +58,7 @@ def test_it_evades_more_than_an_attack_that_does_not_know(
     digits_net: Target,
 ) -> None:
     """Of a detector so strict that half of the clean images are flagged."""
-    fitted = SharpnessDetector(digits_net, alpha=0.5).fit(detection.images(400, 300))
+    fitted = SharpnessDetector(digits_net, alpha=0.5).fit(digits_target.images(400, 300))
     images, labels = rights(digits_net)
     blind = torchattacks.PGD(digits_net.model, eps=EPS, alpha=EPS / 4, steps=40)(images, labels)
     seen = fitted.classify(blind)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from support import detection
+from support import digits_target
 
 from flatguard.detection.baselines import BASELINES, Baseline, Fitting
 from flatguard.detection.baselines.feature_squeezing import (
@@ -23,7 +23,7 @@ from flatguard.targets import Target
 
 
 def fitting() -> Fitting:
-    images, labels = detection.images(120), detection.labels(120)
+    images, labels = digits_target.images(120), digits_target.labels(120)
     noisy = (images + 0.05 * torch.randn(images.shape)).clamp(0, 1)
     return Fitting(images, labels, noisy, (images[:60] + 0.2).clamp(0, 1))
 
@@ -34,7 +34,7 @@ def test_each_scores_every_image_and_again_the_same(
 ) -> None:
     baseline = kind(digits_net, 32, 5)
     baseline.fit(fitting())
-    images = detection.images(50, 200)
+    images = digits_target.images(50, 200)
     scores = baseline.score(images)
     assert scores.shape == (50,)
     assert torch.isfinite(scores).all()
@@ -97,10 +97,12 @@ def test_mahalanobis_is_the_dense_formula(digits_net: Target) -> None:
     baseline.fit(given)
     with torch.no_grad():
         own = look(digits_net, given.images).features.double()
-        new = look(digits_net, detection.images(10, 300)).features.double()
+        new = look(digits_net, digits_target.images(10, 300)).features.double()
     means = torch.stack([own[given.labels == c].mean(dim=0) for c in range(10)])
     centred = own - means[given.labels]
     precision = torch.linalg.inv(centred.T @ centred + 1e-6 * torch.eye(own.shape[1]).double())
     apart = new[:, None] - means
     truth = 0.5 * torch.einsum("ncd,de,nce->nc", apart, precision, apart).amin(dim=1)
-    torch.testing.assert_close(baseline.score(detection.images(10, 300)), truth, rtol=5e-2, atol=0)
+    torch.testing.assert_close(
+        baseline.score(digits_target.images(10, 300)), truth, rtol=5e-2, atol=0
+    )

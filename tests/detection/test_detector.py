@@ -9,7 +9,7 @@ import torch
 import torchattacks
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from support import detection
+from support import digits_target
 
 from flatguard.detection import SharpnessDetector
 from flatguard.detection.thresholds import ALL
@@ -20,7 +20,7 @@ from flatguard.targets.target import make_target
 
 @pytest.fixture(scope="module")
 def fitted(digits_net: Target) -> SharpnessDetector:
-    return SharpnessDetector(digits_net, alpha=0.05).fit(detection.images(300))
+    return SharpnessDetector(digits_net, alpha=0.05).fit(digits_target.images(300))
 
 
 def test_it_is_an_estimator(digits_net: Target, fitted: SharpnessDetector) -> None:
@@ -28,14 +28,14 @@ def test_it_is_an_estimator(digits_net: Target, fitted: SharpnessDetector) -> No
     assert copy.get_params() == fitted.get_params()
     assert copy.target is digits_net  # a model is not copied for every fold
     with pytest.raises(NotFittedError):
-        copy.predict(detection.images(2))
+        copy.predict(digits_target.images(2))
     assert set(copy.get_params()) == {
         "target", "alpha", "side", "per_class", "delta", "calibration", "batch_size", "seed",
     }  # fmt: skip
 
 
 def test_its_answers_agree(fitted: SharpnessDetector) -> None:
-    images = torch.cat([detection.images(200, 300), torch.rand(50, 1, 8, 8)])
+    images = torch.cat([digits_target.images(200, 300), torch.rand(50, 1, 8, 8)])
     predicted, distance = fitted.predict(images), fitted.decision_function(images)
     assert set(predicted) == {1, -1}
     np.testing.assert_array_equal(predicted == 1, distance >= 0)
@@ -50,24 +50,24 @@ def test_its_answers_agree(fitted: SharpnessDetector) -> None:
 def test_it_looks_once(fitted: SharpnessDetector, digits_net: Target) -> None:
     calls: list[int] = []
     handle = digits_net.model.register_forward_hook(lambda *_: calls.append(1))
-    fitted.classify(detection.images(40))
+    fitted.classify(digits_target.images(40))
     handle.remove()
     assert calls == [1]
 
 
 def test_per_class_thresholds_name_what_is_missing(digits_net: Target) -> None:
     per_class = SharpnessDetector(digits_net, alpha=0.2, per_class=True)
-    per_class.fit(detection.images(797))
+    per_class.fit(digits_target.images(797))
     assert set(per_class.thresholds_.bounds) == set(range(10))
-    flagged = per_class.predict(detection.images(797)) == -1
+    flagged = per_class.predict(digits_target.images(797)) == -1
     assert 0.05 < flagged.mean() < 0.2
     strict = SharpnessDetector(digits_net, alpha=0.01, per_class=True)
     with pytest.raises(UsageError, match=r"predicted as class \d are too few .*: 199 are needed"):
-        strict.fit(detection.images(797))
+        strict.fit(digits_target.images(797))
 
 
 def test_a_stump_learns_from_adversarial_examples(digits_net: Target) -> None:
-    images, labels = detection.images(300), detection.labels(300)
+    images, labels = digits_target.images(300), digits_target.labels(300)
     with torch.no_grad():
         right = digits_net.model(images).argmax(dim=1) == labels
     attack = torchattacks.PGD(digits_net.model, eps=0.4, alpha=0.1, steps=20)
@@ -89,7 +89,7 @@ def test_a_stump_learns_from_adversarial_examples(digits_net: Target) -> None:
 
 def test_a_stump_needs_both_kinds(digits_net: Target) -> None:
     with pytest.raises(UsageError, match="needs clean and adversarial images"):
-        SharpnessDetector(digits_net, calibration="stump").fit(detection.images(30))
+        SharpnessDetector(digits_net, calibration="stump").fit(digits_target.images(30))
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_wrong_images_are_refused(
 
 def test_labels_are_1_and_minus_1(digits_net: Target) -> None:
     with pytest.raises(DataError, match="expected a 1"):
-        SharpnessDetector(digits_net).fit(detection.images(40), y=np.zeros(40))
+        SharpnessDetector(digits_net).fit(digits_target.images(40), y=np.zeros(40))
 
 
 def test_too_few_images_say_how_many(digits_net: Target) -> None:
     with pytest.raises(UsageError, match=r"20 calibration images are too few .*39 are needed"):
-        SharpnessDetector(digits_net, alpha=0.05).fit(detection.images(20))
+        SharpnessDetector(digits_net, alpha=0.05).fit(digits_target.images(20))
 
 
 class TestFile:
@@ -124,7 +124,7 @@ class TestFile:
     ) -> None:
         fitted.save(tmp_path / "sub" / "d.json")
         again = SharpnessDetector.load(tmp_path / "sub" / "d.json", digits_net)
-        images = torch.cat([detection.images(100, 300), torch.rand(50, 1, 8, 8)])
+        images = torch.cat([digits_target.images(100, 300), torch.rand(50, 1, 8, 8)])
         np.testing.assert_array_equal(again.predict(images), fitted.predict(images))
         np.testing.assert_array_equal(again.score_samples(images), fitted.score_samples(images))
         assert again.get_params() == fitted.get_params()
@@ -134,7 +134,7 @@ class TestFile:
         torch.manual_seed(3)
         from support.digits import digits_net as build
 
-        other = prepare(make_target(build().eval(), "other", "here"), detection.images(4))
+        other = prepare(make_target(build().eval(), "other", "here"), digits_target.images(4))
         with pytest.raises(DetectorError, match=r"fitted on digits \(weights .*, not on other"):
             SharpnessDetector.load(tmp_path / "d.json", other)
 
@@ -142,7 +142,7 @@ class TestFile:
         self, fitted: SharpnessDetector, digits_net: Target, tmp_path: Path
     ) -> None:
         fitted.save(tmp_path / "d.json")
-        surer = prepare(digits_net, detection.images(4), logit_scale=3.0)
+        surer = prepare(digits_net, digits_target.images(4), logit_scale=3.0)
         with pytest.raises(DetectorError, match="another --logit-scale or --head"):
             SharpnessDetector.load(tmp_path / "d.json", surer)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_ood.detector import EnergyBased, Entropy, MaxSoftmax
-from support import detection as digits_target
+from support import digits_target
 
 from flatguard.detection.scores import (
     ONE_PASS,

@@ -130,7 +130,7 @@ def test_a_share_of_nothing_is_none() -> None:
 
 def test_another_run_is_not_taken(tmp_path: Path, digits_files: Path) -> None:
     """The folder of one radius, under the name of another."""
-    from support import detection
+    from support import digits_target
 
     import flatguard
     from flatguard import job
@@ -138,13 +138,13 @@ def test_another_run_is_not_taken(tmp_path: Path, digits_files: Path) -> None:
     from flatguard.observer import Silent
     from flatguard.runs.spec import make_spec
 
-    data = detection.images(400), detection.labels(400)
-    target = detection.target()
+    data = digits_target.images(400), digits_target.labels(400)
+    target = digits_target.target()
     flatguard.evaluate(
         target, "torchattacks:FGSM", data=(data[0][:20], data[1][:20]), eps=0.1, checks="none",
         out=tmp_path / "t" / "runs" / "torchattacks-FGSM-0.3",
     )  # fmt: skip
     spec = make_spec(model="digits", attack="torchattacks:FGSM", eps="0.3")
-    whole = job.resolve(spec, detection.target(), ArrayDataset(*data, "digits"))
+    whole = job.resolve(spec, digits_target.target(), ArrayDataset(*data, "digits"))
     with pytest.raises(UsageError, match="holds a run of something else"):
         run_trial(whole, [Wanted("torchattacks:FGSM", "0.3")], SIZES, tmp_path / "t", (), Silent())

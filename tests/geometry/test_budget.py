@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatguard.geometry.budget import Budget, Distances, distance, parse_eps, pretty_eps
+from flatguard.geometry.budget import Budget, Distances, distance, parse_eps, pretty_eps, within
 
 
 @given(numerator=st.integers(1, 255))
@@ -79,3 +79,15 @@ def test_nan_is_never_inside(norm: str) -> None:
     broken[0, 0, 0, 0] = math.nan
     assert not Budget(norm, 10.0).contains(distance(broken, x, norm)).any()
     assert not Budget("none", None).contains(distance(broken, x, "none")).any()
+
+
+def test_admissible() -> None:
+    clean = torch.full((5, 1, 2, 2), 0.5)
+    images = clean.clone()
+    images[1] += 0.1
+    images[2] += 0.1001
+    images[3, 0, 0, 0] = float("nan")
+    clean[4], images[4] = 0.95, 1.01
+    assert within(images, clean, Budget("Linf", 0.1)).tolist() == [True, True, False, False, False]
+    everywhere = within(images, clean, Budget("none", None)).tolist()
+    assert everywhere == [True, True, True, False, False]

@@ -182,7 +182,7 @@ def test_not_run_unless_allowed_by_name(inner: Inner) -> None:
         "release.yaml: the check black-box did not run, so it has not passed: Square was not "
         "asked: its probe was not run",
         "  threshold  it must run, unless `allow` names it: allow: ?black-box?",
-        "  next       flatguard audit * --checks standard",
+        "  next       flatguard audit * --checks standard --allow-code",
     ])  # fmt: skip
 
 

@@ -53,23 +53,19 @@ def correlated(
     """A claim that two things rise together across checkpoints."""
     if found is None:
         return not_measured(name, claim, paper, POSITIVE, FEW)
-    return Claim(
-        name=name,
-        claim=claim,
-        paper=paper,
-        ours=found.rho,
-        interval=found.interval,
-        samples=found.n,
-        rule=POSITIVE,
-        verdict=agrees_if(found.interval[0] > 0),
-        note=f"ρ over {found.runs} training runs; n counts checkpoints. {note}".strip(),
-    )
+    counted = f"ρ over {found.runs} training runs; n counts checkpoints."
+    value = Mean(found.rho, found.interval, found.n)
+    return _above_zero(name, claim, paper, value, f"{counted} {note}")
 
 
 def positive(name: str, claim: str, paper: str, found: Mean | None, note: str = "") -> Claim:
     """A claim that something is above 0 on the average over training runs."""
     if found is None:
         return not_measured(name, claim, paper, POSITIVE, FEW)
+    return _above_zero(name, claim, paper, found, f"n counts training runs. {note}")
+
+
+def _above_zero(name: str, claim: str, paper: str, found: Mean, note: str) -> Claim:
     return Claim(
         name=name,
         claim=claim,
@@ -79,7 +75,7 @@ def positive(name: str, claim: str, paper: str, found: Mean | None, note: str = 
         samples=found.n,
         rule=POSITIVE,
         verdict=agrees_if(found.interval[0] > 0),
-        note=f"n counts training runs. {note}".strip(),
+        note=note.strip(),
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from flatguard.geometry.basin import LOSS_TOLERANCE, Basins, basins
 from flatguard.masking.statistics import interval, median_interval, rank_correlation
-from flatguard.studies.claim import Claim, agrees_if, not_measured
+from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Protocol, Subject
 from flatguard.studies.walter.path import Path, walk_all
 
@@ -66,14 +66,12 @@ def _robust_accuracy(path: Path) -> Claim:
     left = int((path.right() & ~(path.wrong()[-1] & path.inside)).sum())
     clean = int(path.right().sum())
     fall = (clean - left) / n
-    return Claim(
+    return share(
+        left,
+        n,
         name="robust-accuracy",
         claim="The attack is weak: nearly all that is right stays right.",
         paper="90.33% robust accuracy",
-        ours=left / n,
-        interval=interval(left, n),
-        samples=n,
-        is_share=True,
         rule="the attack takes at most 5% of all samples from the clean accuracy",
         verdict=agrees_if(fall <= 0.05),
         note=f"Clean accuracy {clean / n:.1%}; another network than the paper's.",
@@ -106,15 +104,13 @@ def _take_off(path: Path) -> Claim:
     rule = "in more than half of the paths it is later, by the whole interval"
     if not n:
         return not_measured("take-off", TAKE_OFF_CLAIM, "no number", rule, "no loss rose")
-    low, high = interval(later, n)
-    return Claim(
+    low, _ = interval(later, n)
+    return share(
+        later,
+        n,
         name="take-off",
         claim=TAKE_OFF_CLAIM,
         paper="no number: at s = 0.5 from the first step, at s = 50 nearly the end",
-        ours=later / n,
-        interval=(low, high),
-        samples=n,
-        is_share=True,
         rule=rule,
         verdict=agrees_if(low > 0.5),
         note=f"Share of paths whose normalised loss passes {TAKE_OFF_SHARE:.0%} of its range later "

@@ -15,8 +15,7 @@ from flatguard.geometry.basin import (
     robust_within,
 )
 from flatguard.geometry.decision import cross_entropy
-from flatguard.masking.statistics import interval
-from flatguard.studies.claim import Claim, agrees_if, not_measured
+from flatguard.studies.claim import Claim, agrees_if, not_measured, share, unbroken
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.path import Path, walk_all
 
@@ -46,15 +45,13 @@ def _flips_rise(visited: Visited) -> Claim:
     before, after = cross_entropy(p.log(), torch.tensor([0, 0])).tolist()
     n = int(visited.wrong.sum())
     fell = int((visited.rise[visited.wrong] <= 0).sum())
-    return Claim(
+    return unbroken(
+        fell,
+        n,
         name="flips-rise",
         claim="A point whose prediction flipped has a larger loss than the clean image (first "
         "half of Lemma 10).",
         paper="always",
-        ours=1 - fell / n if n else None,
-        interval=interval(n - fell, n) if n else None,
-        samples=n,
-        is_share=True,
         rule="no choice of probabilities breaks it",
         verdict="refuted" if after < before else "agrees",
         note=f"Counterexample with three classes: {RIGHT_THEN_WRONG[0]} is right with loss "
@@ -68,15 +65,13 @@ def _wrong_above_log_k(path: Path) -> Claim:
     log_k = rise_that_flips(path.logits.shape[2])
     loss = path.loss()[path.wrong()]
     low, n = int((loss < log_k).sum()), len(loss)
-    return Claim(
+    return unbroken(
+        low,
+        n,
         name="premise",
         claim="A wrong prediction has a cross-entropy of at least log k (the premise of the "
         "second half).",
         paper="always",
-        ours=1 - low / n if n else None,
-        interval=interval(n - low, n) if n else None,
-        samples=n,
-        is_share=True,
         rule="no wrong prediction breaks it",
         verdict="refuted" if low else "agrees",
         note=f"{low} of {n} visited wrong predictions have a loss below log k = {log_k:.3f}, the "
@@ -95,14 +90,12 @@ def _large_rises_flip(path: Path, visited: Visited) -> Claim:
     rule = "every such point is wrong"
     if not n:
         return not_measured(name, claim, "always", rule, "no visited point rose so far")
-    return Claim(
+    return share(
+        flipped,
+        n,
         name=name,
         claim=claim,
         paper="always",
-        ours=flipped / n,
-        interval=interval(flipped, n),
-        samples=n,
-        is_share=True,
         rule=rule,
         verdict=agrees_if(flipped == n),
         note="It needs no premise: p_y < 1/k leaves more for another class.",
@@ -119,14 +112,12 @@ def _least_rise(path: Path) -> Claim:
         return not_measured(name, claim, "not stated", rule, "nothing flipped")
     held, n = int((slack >= -1e-6).sum()), len(slack)
     sure = int((least > 0).sum())
-    return Claim(
+    return share(
+        held,
+        n,
         name=name,
         claim=claim,
         paper="not stated",
-        ours=held / n,
-        interval=interval(held, n),
-        samples=n,
-        is_share=True,
         rule=rule,
         verdict=agrees_if(held == n),
         note=f"{sure} of {len(least)} clean images have more than 50% confidence, so that every "

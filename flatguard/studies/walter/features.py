@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatguard.masking.statistics import interval
-from flatguard.studies.claim import Claim, agrees_if
+from flatguard.studies.claim import Claim, agrees_if, share
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.local import METHOD, Local, look_locally
 
@@ -21,14 +20,12 @@ def lemma7_of(subject: Subject) -> Outcome:
     held, n = int(inside.all(dim=0).sum()), len(local.lipschitz)
     ratio = (bound[-1] / local.moved[-1]).median()
     claims = (
-        Claim(
+        share(
+            held,
+            n,
             name="moved",
             claim="The features move by at most Δ = L δ / r.",
             paper="always, for the Lipschitz constant L",
-            ours=held / n,
-            interval=interval(held, n),
-            samples=n,
-            is_share=True,
             rule="it holds along the whole path for at least 95% of the samples",
             verdict=agrees_if(held >= 0.95 * n),
             note=f"Median Δ at the end {float(local.moved[-1].median()):.2g}; the bound "

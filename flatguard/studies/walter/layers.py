@@ -17,7 +17,7 @@ from flatguard import runner
 from flatguard.allowance import NO_LIMITS, Allowance
 from flatguard.masking.statistics import interval, rank_correlation
 from flatguard.recording.layers import METHOD
-from flatguard.studies.claim import Claim, agrees_if, not_measured
+from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Subject
 
 LAYERS = 4
@@ -76,14 +76,12 @@ def _majority(name: str, claim: str, holds: list[bool]) -> Claim:
     if low <= 0.5 <= high:
         why = f"{count} of {n} (95% {low:.0%} to {high:.0%}): too few samples to tell"
         return not_measured(name, claim, "no number", RULE, why)
-    return Claim(
+    return share(
+        count,
+        n,
         name=name,
         claim=claim,
         paper="no number",
-        ours=count / n,
-        interval=(low, high),
-        samples=n,
-        is_share=True,
         rule=RULE,
         verdict=agrees_if(low > 0.5),
     )
@@ -119,15 +117,13 @@ def _largest(table: pd.DataFrame) -> Claim:
     filled = table.assign(call=table["call"].fillna(-1))
     top = filled.loc[filled.groupby(keys)["kappa"].idxmax(), "depth"]
     count, n = int((top == 0).sum()), len(top)
-    return Claim(
+    return share(
+        count,
+        n,
         name="largest-at-head",
         claim='"Any sharpness measure based on the Hessian attains its maximum" at the last layer '
         "(Section 4).",
         paper="always",
-        ours=count / n,
-        interval=interval(count, n),
-        samples=n,
-        is_share=True,
         rule="the head has the largest κ of the measured layers at every point",
         verdict="agrees" if count == n else "refuted",
         note="Share of points at which it does, by estimates. A layer's κ also has the size of its "

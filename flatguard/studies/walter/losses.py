@@ -12,7 +12,7 @@ from torch import Tensor
 from flatguard.geometry.named_losses import NamedLoss, parse_loss
 from flatguard.masking.statistics import interval
 from flatguard.probes.scales import rise_of_log_kappa
-from flatguard.studies.claim import Claim, agrees_if, not_measured
+from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.path import Path, walk_all
 
@@ -54,14 +54,12 @@ def _kappa_vanishes(path: Path) -> Claim:
     gap = gaps[:, 0] - gaps[:, 1]
     slope = (fall - rise_of_log_kappa(logits, ALPHAS[-2])) / (ALPHAS[-1] - ALPHAS[-2])
     close = float((slope / -gap).median())
-    return Claim(
+    return share(
+        fell,
+        n,
         name="kappa",
         claim="κ, which has the curvature as a factor, vanishes as the logits are scaled up.",
         paper="the limit is 0",
-        ours=fell / n,
-        interval=interval(fell, n),
-        samples=n,
-        is_share=True,
         rule=f"log κ is lower by {COLLAPSED:g} at α = {ALPHAS[-1]:g} for at least 95%",
         verdict=agrees_if(fell >= 0.95 * n),
         note=f"Samples that are right when clean. From α = 100 on, log κ falls by {close:.3f} "
@@ -86,14 +84,12 @@ def _collapses(path: Path, name: str) -> Claim:
     fell, n = int((fall < -COLLAPSED).sum()), len(fall)
     covered = loss.kind != "kl"
     medians = ", ".join(f"{float(trace.median()):.3g}" for trace in traces)
-    return Claim(
+    return share(
+        fell,
+        n,
         name=f"{name}-collapses",
         claim=f"As p_y goes to 1, the Hessian of {_called(name)} goes to 0.",
         paper="the limit is 0" if covered else "assumption (A) fails: the lemma says nothing",
-        ours=fell / n,
-        interval=interval(fell, n),
-        samples=n,
-        is_share=True,
         rule=f"log |tr H| is lower by {COLLAPSED:g} at α = {ALPHAS[-1]:g} for at least 95%",
         verdict=agrees_if(fell >= 0.95 * n),
         note=f"Samples that are right, logits times α; median log |tr H| at α = 1, 10, 100, 1000: "
@@ -118,15 +114,13 @@ def _valley(path: Path, name: str) -> Claim:
         _log_trace(loss, fooled.logits[i], fooled.labels, fooled.features[i]) for i in (0, -1)
     )
     lower = int((end < clean).sum())
-    low, high = interval(lower, n)
-    return Claim(
+    low, _ = interval(lower, n)
+    return share(
+        lower,
+        n,
         name=f"{name}-valley",
         claim=claim,
         paper="the same holds",
-        ours=lower / n,
-        interval=(low, high),
-        samples=n,
-        is_share=True,
         rule=rule,
         verdict=agrees_if(low > 0.5),
         note=f"Share of fooled samples; median log |tr H| {float(clean.median()):.2f} clean, "

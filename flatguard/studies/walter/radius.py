@@ -13,8 +13,8 @@ from torch import Tensor
 from flatguard.geometry.basin import LOSS_TOLERANCE
 from flatguard.geometry.bounds import PrintedBound, largest_step
 from flatguard.geometry.decision import cross_entropy
-from flatguard.masking.statistics import interval, rank_correlation
-from flatguard.studies.claim import Claim, agrees_if, not_measured
+from flatguard.masking.statistics import rank_correlation
+from flatguard.studies.claim import Claim, agrees_if, not_measured, share, unbroken
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.local import METHOD, SHRUNK, Local, look_locally
 from flatguard.targets.datasets import Batch
@@ -100,14 +100,12 @@ def _attacked(subject: Subject, local: Local, radius: Tensor, epsilon: float) ->
     rise = _worst_rise(subject, local.batch, radius)
     broken, n = int((rise > epsilon).sum()), len(rise)
     shares = [float(v) for v in torch.quantile(radius, torch.tensor([0.25, 0.5, 0.75]).double())]
-    return Claim(
+    return unbroken(
+        broken,
+        n,
         name="attacked",
         claim="Within the printed δ no attack raises the loss by more than ε.",
         paper="always, at a minimum",
-        ours=1 - broken / n,
-        interval=interval(n - broken, n),
-        samples=n,
-        is_share=True,
         rule=f"{SEARCH_STEPS} steps of gradient ascent inside the ball break no sample",
         verdict=agrees_if(broken == 0),
         note=f"ε = {epsilon:g}; {broken} of {n} are broken. Quartiles of δ (ℓ2): "
@@ -119,14 +117,12 @@ def _attacked(subject: Subject, local: Local, radius: Tensor, epsilon: float) ->
 def _attacked_shrunk(subject: Subject, local: Local, radius: Tensor, epsilon: float) -> Claim:
     rise = _worst_rise(subject, local.batch, radius)
     broken, n = int((rise > epsilon).sum()), len(rise)
-    return Claim(
+    return unbroken(
+        broken,
+        n,
         name="attacked-reparametrised",
         claim="Within the printed δ no attack raises the loss by more than ε, for every model.",
         paper="always",
-        ours=1 - broken / n,
-        interval=interval(n - broken, n),
-        samples=n,
-        is_share=True,
         rule="no reparametrisation of one model breaks it",
         verdict="refuted" if broken else "agrees",
         note=f"Counterexample: φ times {SHRUNK:g}, W times {1 / SHRUNK:g}, the same classifier: "
@@ -191,14 +187,12 @@ def _feature_radius(local: Local, epsilon: float) -> Claim:
     count, n = int((~broken).sum()), len(broken)
     left = outside.isfinite()
     ratio = float((allowed / outside)[left].median())
-    return Claim(
+    return share(
+        count,
+        n,
         name="feature-radius",
         claim="Within the distance d that the bound for any head allows, the loss stays within ε.",
         paper="not in the paper",
-        ours=count / n,
-        interval=interval(count, n),
-        samples=n,
-        is_share=True,
         rule="no visited point breaks it",
         verdict=agrees_if(count == n),
         note=f"d in feature space is measured, so this says nothing about inputs that were not "

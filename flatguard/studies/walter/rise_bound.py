@@ -10,8 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flatguard.masking.statistics import interval
-from flatguard.studies.claim import Claim, agrees_if
+from flatguard.studies.claim import Claim, agrees_if, share, unbroken
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.local import METHOD, SHRUNK, Local, look_locally
 
@@ -44,14 +43,12 @@ def _bounded(name: str, claim: str, paper: str, rise: Tensor, bound: Tensor) -> 
     held = rise <= bound * (1 + 1e-6) + 1e-9
     count, n = int(held.all(dim=0).sum()), rise.shape[1]
     ratio = float((bound[-1] / rise[-1].clamp_min(1e-300)).median())
-    return Claim(
+    return share(
+        count,
+        n,
         name=name,
         claim=claim,
         paper=paper,
-        ours=count / n,
-        interval=interval(count, n),
-        samples=n,
-        is_share=True,
         rule="it holds along the whole path of every sample",
         verdict=agrees_if(count == n),
         note=f"At the end the median bound is {ratio:.2g} times the rise.",
@@ -62,14 +59,12 @@ def _reparametrised(rise: Tensor, bound: Tensor) -> Claim:
     """The same classifier with φ shrunk and W enlarged: nothing changes but the printed bound."""
     broken = (rise > bound * (1 + 1e-6) + 1e-9).any(dim=0)
     count, n = int(broken.sum()), len(broken)
-    return Claim(
+    return unbroken(
+        count,
+        n,
         name="reparametrised",
         claim="Equation 5 with the printed remainder bounds the rise for every model.",
         paper="always",
-        ours=1 - count / n,
-        interval=interval(n - count, n),
-        samples=n,
-        is_share=True,
         rule="no reparametrisation of one model breaks it",
         verdict="refuted" if count else "agrees",
         note=f"Counterexample: φ times {SHRUNK:g} and W times {1 / SHRUNK:g} is the same "

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatguard.block import within
+from flatguard.geometry.budget import within
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.masking.statistics import interval, mcnemar, rank_correlation
 from flatguard.probes.scales import rise_of_log_kappa
-from flatguard.studies.claim import Claim, agrees_if, not_measured
+from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Subject
 from flatguard.targets import prepare
 from flatguard.targets.datasets import Batch
@@ -104,15 +104,13 @@ def _shown(model: torch.nn.Module, batch: Batch, examples: Tensor) -> Tensor:
 
 def _accuracy(found: Sweep, index: int, paper: str, rule: str, below: float) -> Claim:
     left = int(found.left[index].sum())
-    low, high = interval(left, found.n)
-    return Claim(
+    low, _ = interval(left, found.n)
+    return share(
+        left,
+        found.n,
         name=f"robust-accuracy-s{SCALES[index]:g}",
         claim="The network as it is has no robustness.",
         paper=paper,
-        ours=left / found.n,
-        interval=(low, high),
-        samples=found.n,
-        is_share=True,
         rule=rule,
         verdict=agrees_if(low < below),
     )
@@ -121,14 +119,12 @@ def _accuracy(found: Sweep, index: int, paper: str, rule: str, below: float) -> 
 def _recovers(found: Sweep) -> Claim:
     left, right = int(found.left[-1].sum()), int(found.right.sum())
     p = mcnemar(right - left, 0)
-    return Claim(
+    return share(
+        left,
+        found.n,
         name="robust-accuracy-s100",
         claim="At s = 100 the reported robust accuracy recovers the clean accuracy.",
         paper="93%, the clean accuracy",
-        ours=left / found.n,
-        interval=interval(left, found.n),
-        samples=found.n,
-        is_share=True,
         rule="it is within 5 points of this model's clean accuracy",
         verdict=agrees_if(right - left <= 0.05 * found.n),
         note=f"Clean accuracy {right / found.n:.1%}; by s: "
@@ -167,14 +163,12 @@ def _flattens(found: Sweep) -> Claim:
     medians = found.log_kappa.median(dim=1).values
     change = found.log_kappa[-1] - found.log_kappa[0]
     fell = int((change < 0).sum())
-    return Claim(
+    return share(
+        fell,
+        found.n,
         name="kappa-falls",
         claim="Scaling up flattens: κ on clean images falls.",
         paper="no number",
-        ours=fell / found.n,
-        interval=interval(fell, found.n),
-        samples=found.n,
-        is_share=True,
         rule="κ is lower at s = 100 than at s = 1 for more than half, by the whole interval",
         verdict=agrees_if(interval(fell, found.n)[0] > 0.5),
         note="Median log κ by s: "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flatguard.masking.statistics import interval, median_interval
-from flatguard.studies.claim import Claim, agrees_if, not_measured
+from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Protocol, Subject
 from flatguard.studies.walter.path import Path, walk_all
 
@@ -103,15 +103,13 @@ def _loss_rises(path: Path) -> Claim:
 
 def _majority(name: str, claim: str, holds: Tensor, note: str) -> Claim:
     count, n = int(holds.sum()), len(holds)
-    low, high = interval(count, n)
-    return Claim(
+    low, _ = interval(count, n)
+    return share(
+        count,
+        n,
         name=name,
         claim=claim,
         paper="no number",
-        ours=count / n,
-        interval=(low, high),
-        samples=n,
-        is_share=True,
         rule="it holds for more than half, by the whole interval",
         verdict=agrees_if(low > 0.5),
         note=note,
