@@ -103,10 +103,11 @@ def attack_block(
         RunFolderError: the folder cannot be written.
     """
     batch = _served(bench, plan)
-    try:
-        return _attacked(bench, plan, batch, max_failures, observer, allowance)
-    finally:
-        bench.run.place.push()
+    with bench.run.place.working_on(plan.index):
+        try:
+            return _attacked(bench, plan, batch, max_failures, observer, allowance)
+        finally:
+            bench.run.place.push()
 
 
 def _attacked(

@@ -30,7 +30,6 @@ from flatguard.job import Origin
 from flatguard.observer import Observer, Silent
 from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.store import load_run
-from flatguard.runs.writing import being_attacked
 
 DEATHS = 3
 """A run ends when so many workers died one after the other and no block was finished."""
@@ -82,7 +81,7 @@ class InProcess:
         """Blocks that nobody is at come first; those that somebody is at, last and backwards."""
         left = list(work.plans)
         while left:
-            free = (p for p in left if not being_attacked(work.bench.run.path, p.index))
+            free = (p for p in left if not work.bench.run.place.is_begun(p.index))
             plan = next(free, left[-1])
             left.remove(plan)
             done = _unless_committed(

@@ -122,7 +122,7 @@ def test_somebody_elses_block_comes_last_and_the_dead_are_swept(
     host = writing.staged(run.path, "00000").name.split(".")[1]
     (run.path / writing.STAGING / f"00000.{host}.999999999").mkdir(parents=True)
     (run.path / writing.STAGING / "00000.elsewhere.1").mkdir()
-    assert writing.being_attacked(run.path, 0)
+    assert run.place.is_begun(0)
     done = flatguard.resume(run, allow_code=True)
     order = sorted(
         done.blocks, key=lambda b: store.committed(run.path)[b.plan.index].stat().st_ctime_ns

@@ -26,6 +26,7 @@ from flatguard.reporting.text import number, percent
 
 WIDTH, HEIGHT = 460.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 60.0, 10.0, 12.0, 42.0
+CHARACTER = 7.0  # about the width of one of a tick's label
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,9 @@ class Plot:
             self.parts.append(text(LEFT - 6, self.y(value) + 4, label, "tick end"))
         for value, label in x.marks(self.x):
             self.parts.append(line(self.x(value), bottom, self.x(value), bottom + 4, "axis"))
-            self.parts.append(text(self.x(value), bottom + 16, label, "tick middle"))
+            over_the_edge = self.x(value) + len(label) * CHARACTER / 2 > WIDTH
+            place, anchor = (WIDTH, "end") if over_the_edge else (self.x(value), "middle")
+            self.parts.append(text(place, bottom + 16, label, f"tick {anchor}"))
         self.parts.append(line(LEFT, bottom, WIDTH - RIGHT, bottom, "axis"))
         middle = (LEFT + WIDTH - RIGHT) / 2, (TOP + bottom) / 2
         self.parts.append(text(middle[0], HEIGHT - 6, x.name, "label middle"))

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from flatguard.runs.untrusted import copy_bounded
 MARKERS = ("block.json", "probe.json", "failure.json")
 """The file of a folder that makes it count; its name stands in the order of writing."""
 
-MIRROR = "flatguard-mirror-"
+MIRROR, STAGING = "flatguard-mirror-", ".staging"
 MANIFEST = "evidence/manifest.json"
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -41,6 +41,12 @@ class Place(Protocol):
 
     def has_block(self, index: int) -> bool:
         """Whether somebody, somewhere, has committed a block."""
+
+    def working_on(self, index: int) -> AbstractContextManager[None]:
+        """While this process is at a block, others may see it; a hint, and no lock."""
+
+    def is_begun(self, index: int) -> bool:
+        """Whether somebody seems to be at a block."""
 
     def drop(self) -> None:
         """Remove the run."""
@@ -63,6 +69,14 @@ class Folder:
         """Whether it is committed."""
         blocks = self.path / "evidence" / "blocks"
         return (blocks / f"{index:05d}").exists() or any(blocks.glob(f"{index:05d}-*"))
+
+    def working_on(self, index: int) -> AbstractContextManager[None]:
+        """Nothing to do: what is staged for a block is there for all to see."""
+        return nullcontext()
+
+    def is_begun(self, index: int) -> bool:
+        """Whether something is staged for it."""
+        return any((self.path / STAGING).glob(f"{index:05d}.*"))
 
     def drop(self) -> None:
         """Remove the folder, and the one above it if that was not there before and is empty."""
@@ -133,6 +147,24 @@ class Address:
             self._files.invalidate_cache()
             return bool(self._files.glob(f"{self._root}/evidence/blocks/{index:05d}-*/block.json"))
 
+    @contextmanager
+    def working_on(self, index: int) -> Iterator[None]:
+        """A file of no length stands at the address, which a killed process leaves there."""
+        mark = f"{self._root}/{STAGING}/{index:05d}{ending()}"
+        with self._reaching():
+            self._files.pipe_file(mark, b"")
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # it is only a hint
+                self._files.rm_file(mark)
+
+    def is_begun(self, index: int) -> bool:
+        """Whether such a file stands there."""
+        with self._reaching():
+            self._files.invalidate_cache()
+            return bool(self._files.glob(f"{self._root}/{STAGING}/{index:05d}.*"))
+
     def drop(self) -> None:
         """Remove it there and here."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -153,7 +185,7 @@ class Address:
         final = self.path / folder
         if final.exists():
             return
-        coming = self.path / ".staging" / folder.replace("/", "-")
+        coming = self.path / STAGING / folder.replace("/", "-")
         shutil.rmtree(coming, ignore_errors=True)
         for name in files:
             self._fetch(name, coming / PurePosixPath(name).name)
@@ -162,7 +194,7 @@ class Address:
         self._drop_staging()
 
     def _drop_staging(self) -> None:
-        staging = self.path / ".staging"
+        staging = self.path / STAGING
         if staging.is_dir() and not any(staging.iterdir()):
             staging.rmdir()
 

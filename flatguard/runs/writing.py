@@ -24,7 +24,7 @@ from flatguard.errors import RunFolderError
 from flatguard.runs.facts import BlockFacts, BlockFailure, Manifest
 from flatguard.runs.images import as_bytes, save_images
 from flatguard.runs.owners import ending, sweep_dead
-from flatguard.runs.place import Place
+from flatguard.runs.place import STAGING, Place
 from flatguard.runs.store import (
     ADVERSARIAL,
     BLOCKS,
@@ -45,8 +45,6 @@ from flatguard.runs.store import (
     write_text,
 )
 from flatguard.runs.untrusted import is_plain_folder
-
-STAGING = ".staging"
 
 
 def check_new(place: Place) -> None:
@@ -95,11 +93,6 @@ def drop_if_nothing_was_recorded(run: Run) -> None:
     left = load_run(run.place)
     if not left.blocks and not left.failures and not (run.path / STAGING).exists():
         run.place.drop()
-
-
-def being_attacked(run: Path, index: int) -> bool:
-    """Whether somebody seems to be at this block."""
-    return any((run / STAGING).glob(f"{index:05d}.*"))
 
 
 def sweep(run: Path) -> None:

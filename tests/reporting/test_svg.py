@@ -70,3 +70,16 @@ def test_a_matrix_tells_tried_from_not_tried() -> None:
 )
 def test_a_tick_fits_its_margin(value: float, label: str) -> None:
     assert tick_label(value) == label.replace("−", MINUS)
+
+
+@given(st.floats(1e-4, 1e6))
+def test_no_tick_on_the_right_is_cut_off(end: float) -> None:
+    chart = line_chart(WORDS, Axis("x"), Axis("y"), [Series("a", "ink", [0.0, end], [0.0, 1.0])])
+    drawn = ElementTree.fromstring(str(chart.picture))
+    width = float(drawn.attrib["viewBox"].split()[2])
+    labels = [t for t in drawn.iter() if t.tag.endswith("text") and "tick" in t.attrib["class"]]
+    assert len(labels) > 3
+    for label in labels:
+        assert label.text is not None
+        right = {"end": 0.0, "middle": 0.5}[label.attrib["class"].split()[-1]]
+        assert float(label.attrib["x"]) + right * 6.6 * len(label.text) <= width

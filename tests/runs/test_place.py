@@ -20,6 +20,7 @@ from benchmarks.fuzz.loaders import TINY
 from benchmarks.synthetic import make_run
 from flatguard.errors import AttackError, RunFolderError
 from flatguard.executors import Processes
+from flatguard.observer import Silent
 from flatguard.runs import untrusted
 from flatguard.runs.place import open_place
 
@@ -100,6 +101,33 @@ def test_a_run_at_s3_is_the_run_on_a_disk(
     assert (again.path / "report.html").is_file()
     merged = flatguard.merge([f"{bucket}/run"], f"{bucket}/merged")
     assert merged.complete
+
+
+def test_somebody_elses_block_comes_last_at_an_address_too(
+    bucket: str, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    import s3fs
+
+    files, marks = s3fs.S3FileSystem(), "runs/shared/.staging"
+    run = flatguard.evaluate(**asked, out=f"{bucket}/shared", shard="3/3")
+    assert files.glob(f"{marks}/*") == []  # it took its own mark away
+    files.pipe_file(f"{marks}/00000.elsewhere.1", b"")
+    other = open_place(f"{bucket}/shared")
+    with run.place.working_on(1):
+        assert [other.is_begun(index) for index in range(3)] == [True, True, False]
+    assert [other.is_begun(index) for index in range(3)] == [True, False, False]
+    order = [2]  # of the first part
+
+    class Follows(Silent):
+        def advanced(self, samples: int) -> None:
+            done = {index for index in range(3) if other.has_block(index)}
+            order.extend(sorted(done - set(order)))
+
+    done = flatguard.resume(run, allow_code=True, observer=Follows())
+    assert order == [2, 1, 0]
+    assert files.glob(f"{marks}/*") == [f"{marks}/00000.elsewhere.1"]  # nobody knows if it lives
+    wanted = flatguard.evaluate(**asked, out=tmp_path / "disk")
+    assert evidence_files(done.path) == evidence_files(wanted.path)
 
 
 def test_a_bucket_that_does_not_exist_is_one_line(bucket: str, asked: dict[str, Any]) -> None:
