@@ -37,23 +37,36 @@ DEATHS = 3
 Finished = Callable[[BlockPlan, Sequence[SampleFailure]], None]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What an executor is to do, and whom it tells.
+
+    Attributes:
+        bench: the job and its run.
+        plans: the blocks that are to be attacked and committed.
+        max_failures: so many samples of a block may fail.
+        finished: is called after each block, and may raise.
+        observer: is told of the progress.
+        allowance: what may be spent, where this process is the only one.
+    """
+
+    bench: Bench
+    plans: Sequence[BlockPlan]
+    max_failures: int
+    finished: Finished
+    observer: Observer
+    allowance: Allowance
+
+
 class Executor(Protocol):
-    """Attacks blocks, in any order."""
+    """Attacks the blocks of a run."""
 
     @property
     def threads(self) -> int:
         """How many a worker computes with where nobody asks for a number."""
 
-    def attack(
-        self,
-        bench: Bench,
-        plans: Sequence[BlockPlan],
-        max_failures: int,
-        finished: Finished,
-        observer: Observer,
-        allowance: Allowance,
-    ) -> None:
-        """Attack and commit these blocks; `finished` is called after each, and may raise."""
+    def attack(self, work: Work) -> None:
+        """Attack and commit the blocks, in any order."""
 
 
 class InProcess:
@@ -64,23 +77,17 @@ class InProcess:
         """As torch has it."""
         return torch.get_num_threads()
 
-    def attack(
-        self,
-        bench: Bench,
-        plans: Sequence[BlockPlan],
-        max_failures: int,
-        finished: Finished,
-        observer: Observer,
-        allowance: Allowance,
-    ) -> None:
+    def attack(self, work: Work) -> None:
         """Blocks that nobody is at come first; those that somebody is at, last and backwards."""
-        left = list(plans)
+        left = list(work.plans)
         while left:
-            free = (p for p in left if not bench.run.place.is_begun(p.index))
+            free = (p for p in left if not work.bench.run.place.is_begun(p.index))
             plan = next(free, left[-1])
             left.remove(plan)
-            done = _unless_committed(bench, plan, max_failures, observer, allowance)
-            finished(plan, done)
+            done = _unless_committed(
+                work.bench, plan, work.max_failures, work.observer, work.allowance
+            )
+            work.finished(plan, done)
 
 
 def _unless_committed(
@@ -145,21 +152,13 @@ class Processes:
         """An equal share of the cores for each worker."""
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
 
-    def attack(
-        self,
-        bench: Bench,
-        plans: Sequence[BlockPlan],
-        max_failures: int,
-        finished: Finished,
-        observer: Observer,
-        allowance: Allowance,
-    ) -> None:
+    def attack(self, work: Work) -> None:
         """Where a worker dies, new ones take up what is left."""
-        left, deaths = {plan.index: plan for plan in plans}, 0
+        left, deaths = {plan.index: plan for plan in work.plans}, 0
         while left:
             before = len(left)
             try:
-                self._attack_in_pool(bench, left, max_failures, finished)
+                self._attack_in_pool(work, left)
             except BrokenProcessPool as error:
                 deaths = 1 if len(left) < before else deaths + 1
                 if deaths >= DEATHS:
@@ -167,27 +166,25 @@ class Processes:
                         f"workers died {DEATHS} times and finished no block; is the memory "
                         f"enough for {self.workers} of them?"
                     ) from error
-                observer.said("a worker died; what it had not finished is attacked again")
+                work.observer.said("a worker died; what it had not finished is attacked again")
 
-    def _attack_in_pool(
-        self, bench: Bench, left: dict[int, BlockPlan], max_failures: int, finished: Finished
-    ) -> None:
+    def _attack_in_pool(self, work: Work, left: dict[int, BlockPlan]) -> None:
         spawn = multiprocessing.get_context("spawn")
         stop = spawn.Event()
         workers = min(self.workers, len(left))
         with futures.ProcessPoolExecutor(
-            workers, spawn, _begin_worker, (Parcel.of(bench), stop)
+            workers, spawn, _begin_worker, (Parcel.of(work.bench), stop)
         ) as pool:
             try:
                 with _sendable():
                     waiting = {
-                        pool.submit(_attack_in_worker, plan, max_failures): plan
+                        pool.submit(_attack_in_worker, plan, work.max_failures): plan
                         for plan in left.values()
                     }
                 for future in futures.as_completed(waiting):
                     failures = future.result()
                     plan = left.pop(waiting[future].index)
-                    finished(plan, failures)
+                    work.finished(plan, failures)
             except BaseException as error:
                 if not isinstance(error, Exception):
                     stop.set()
@@ -256,38 +253,23 @@ class Ray:
         """One a CPU slot."""
         return 1
 
-    def attack(
-        self,
-        bench: Bench,
-        plans: Sequence[BlockPlan],
-        max_failures: int,
-        finished: Finished,
-        observer: Observer,
-        allowance: Allowance,
-    ) -> None:
+    def attack(self, work: Work) -> None:
         """Where a worker or its node dies, Ray gives its block to another."""
         ray = _ray()
         started = not ray.is_initialized()
         if started:
             ray.init(address=self.address, log_to_driver=False, logging_level="error")
         try:
-            self._attack_on(ray, bench, plans, max_failures, finished, observer)
+            self._attack_on(ray, work)
         finally:
             if started:
                 ray.shutdown()
 
-    def _attack_on(
-        self,
-        ray: Any,
-        bench: Bench,
-        plans: Sequence[BlockPlan],
-        max_failures: int,
-        finished: Finished,
-        observer: Observer,
-    ) -> None:
+    def _attack_on(self, ray: Any, work: Work) -> None:
+        bench = work.bench
         on_gpu = bench.job.device.type == "cuda"
         slots = ray.cluster_resources()
-        observer.said(f"Ray: {slots.get('CPU', 0):.0f} CPUs, {slots.get('GPU', 0):.0f} GPUs")
+        work.observer.said(f"Ray: {slots.get('CPU', 0):.0f} CPUs, {slots.get('GPU', 0):.0f} GPUs")
         task = ray.remote(
             num_cpus=bench.run.manifest.device.get("threads", 1),
             num_gpus=1 if on_gpu else 0,
@@ -295,12 +277,12 @@ class Ray:
         )(attack_parcel)
         with _sendable():
             parcel = ray.put(Parcel.of(bench))
-        waiting = {task.remote(parcel, plan, max_failures): plan for plan in plans}
+        waiting = {task.remote(parcel, plan, work.max_failures): plan for plan in work.plans}
         try:
             while waiting:
                 (done, *_), _ = ray.wait(list(waiting), num_returns=1)
                 plan = waiting.pop(done)
-                finished(plan, self._result(ray, done))
+                work.finished(plan, self._result(ray, done))
         except BaseException:
             for reference in waiting:
                 ray.cancel(reference, force=True)

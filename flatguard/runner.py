@@ -14,7 +14,7 @@ import torch
 from flatguard.allowance import Allowance
 from flatguard.block import Bench, asked_layers
 from flatguard.errors import BudgetSpent, FlatguardError, ModelError, UsageError
-from flatguard.executors import Executor, InProcess
+from flatguard.executors import Executor, InProcess, Work
 from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.runs import store, writing
@@ -115,7 +115,7 @@ def fill(
     try:
         tally.count([failure for block in run.blocks for failure in block.failures])
         tally.begin()
-        executor.attack(bench, missing, limit, tally.finished, observer, allowance)
+        executor.attack(Work(bench, missing, limit, tally.finished, observer, allowance))
     except BaseException as error:
         left = store.load_run(place)
         if isinstance(error, BudgetSpent):
