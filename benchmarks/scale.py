@@ -31,7 +31,7 @@ from torch import nn
 import flatguard
 from flatguard.allowance import NO_LIMITS, Allowance
 from flatguard.block import Bench
-from flatguard.executors import Executor, InProcess, Processes, Ray, computing_with
+from flatguard.executors import Executor, InProcess, Processes, Ray, Work, computing_with
 from flatguard.job import Origin, data_sha256
 from flatguard.observer import Silent
 from flatguard.runs.facts import BlockPlan, SampleFailure
@@ -119,7 +119,7 @@ def attack(bench: Bench, executor: Executor, finished: Callable[[], object] = la
         finished()
 
     plans = bench.run.manifest.blocks
-    executor.attack(bench, plans, 0, done, Silent(), Allowance(NO_LIMITS))
+    executor.attack(Work(bench, plans, 0, done, Silent(), Allowance(NO_LIMITS)))
 
 
 def bare(bench: Bench, count: int) -> None:

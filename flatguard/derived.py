@@ -49,7 +49,7 @@ def _draw(run: store.Run, observer: Observer) -> None:
     except Exception as error:
         observer.said(
             f"the report was not drawn: {one_line(error)}; the run is kept, draw it with "
-            f"flatguard report {run.path}"
+            f"flatguard report {run.place}"
         )
 
 

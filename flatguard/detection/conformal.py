@@ -144,11 +144,12 @@ def atypicality(scores: np.ndarray, calibration: np.ndarray, side: Side) -> np.n
         `(n,)` float64; larger is less like a clean image.
     """
     ordered = np.sort(calibration)
-    share = np.interp(scores, ordered, np.arange(1, len(ordered) + 1) / (len(ordered) + 1))
+    share = _share_below(scores, ordered)
     low, high = np.quantile(ordered, (0.25, 0.75))
     width = max(high - low, np.finfo(float).tiny)
-    under = np.clip(ordered[0] - scores, 0.0, None) / width
-    over = np.clip(scores - ordered[-1], 0.0, None) / width
+    with np.errstate(over="ignore"):  # infinitely far out, where all clean scores are the same
+        under = np.clip(ordered[0] - scores, 0.0, None) / width
+        over = np.clip(scores - ordered[-1], 0.0, None) / width
     if side == "low":
         found = 1.0 - share + under - over
     elif side == "high":
@@ -156,3 +157,17 @@ def atypicality(scores: np.ndarray, calibration: np.ndarray, side: Side) -> np.n
     else:
         found = 1.0 - 2.0 * np.minimum(share, 1.0 - share) + under + over
     return np.where(np.isnan(scores), math.inf, found)
+
+
+def _share_below(scores: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """The distribution of sorted values, i / (n + 1) at the i-th, linear between two of them.
+
+    As `np.interp` has it, whose slope is infinite between two values that are very near.
+    """
+    last = len(ordered) - 1
+    above = np.searchsorted(ordered, scores, side="right")
+    below = np.clip(above - 1, 0, last)
+    start, end = ordered[below], ordered[np.clip(above, 0, last)]
+    way = np.divide(scores - start, end - start, out=np.zeros(len(scores)), where=end > start)
+    found: np.ndarray = (below + 1 + np.clip(way, 0.0, 1.0)) / (len(ordered) + 1)
+    return found

@@ -97,6 +97,28 @@ def test_what_is_flagged_is_further_out_than_what_passes(
         assert out[flags].min() >= out[~flags].max() - 1e-9
 
 
+@given(
+    st.lists(st.integers(-20, 20), min_size=1, max_size=9),
+    st.lists(st.floats(-25, 25), min_size=1, max_size=9),
+)
+def test_between_clean_scores_the_distribution_is_linear(
+    clean: list[int], new: list[float]
+) -> None:
+    """As NumPy interpolates it."""
+    ordered, scores = np.unique(np.array(clean, float)), np.array(new)
+    shares = np.arange(1, len(ordered) + 1) / (len(ordered) + 1)
+    inside = (scores >= ordered[0]) & (scores <= ordered[-1])
+    found = atypicality(scores, ordered, "high")[inside]
+    assert found == pytest.approx(np.interp(scores[inside], ordered, shares), abs=1e-12)
+
+
+def test_clean_scores_that_are_nearly_equal_are_told_apart() -> None:
+    tiny = np.nextafter(0.0, 1.0)
+    clean = np.concatenate([np.linspace(-1, -0.1, 40), tiny * np.arange(5), np.linspace(1, 2, 40)])
+    found = atypicality(tiny * np.arange(5), clean, "high")
+    assert found == pytest.approx(np.arange(41, 46) / 86)
+
+
 def test_beyond_the_clean_range_further_is_further_out() -> None:
     clean = np.linspace(-1, 1, 41)
     out = atypicality(np.array([-30.0, -3.0, 0.0, 3.0, 30.0, math.nan]), clean, "two-sided")
