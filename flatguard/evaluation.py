@@ -5,8 +5,10 @@ What the command line, the pytest plugin and notebooks call.
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +31,7 @@ from flatguard.block import Bench, asked_layers
 from flatguard.derived import derive, seconds_of
 from flatguard.detection.flagged import Opened
 from flatguard.detection.kept import KeptDetector
-from flatguard.errors import OutOfMemory, UsageError
+from flatguard.errors import OutOfMemory, RunFolderError, UsageError
 from flatguard.executors import Executor, InProcess, computing_with
 from flatguard.masking.verdict import TOLERANCE, Verdict
 from flatguard.observer import Observer, Silent
@@ -114,7 +116,7 @@ def evaluate(
     began = time.perf_counter()
     place = open_place(out if out is not None else default_folder(spec))
     writing.check_new(place)
-    with computing_with(spec.threads or executor.threads):
+    with computing_with(spec.threads or executor.threads), _going_on_later(place, observer):
         resolved = job.resolve(spec, origin.target, origin.dataset)
         if opened is not None:
             opened.kept.check_target(resolved.target)
@@ -207,16 +209,19 @@ def resume(
     found = store.load_run(run.place if isinstance(run, store.Run) else run)
     if model is None and not allow_code:
         found.spec.refuse_code(str(found.place))
-    found.verify()
+    with _mendable():
+        found.verify()
+        spent = _spent(found)
     same_software(found)
     opened = None if detector is None else Opened.of(detector)
     if opened is not None:
         opened.kept.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
-    allowance = Allowance(manifest.limits, spent=_spent(found))
+    allowance = Allowance(manifest.limits, spent=spent)
     _check_executor(executor, allowance)
     level = level_of(manifest.checks, manifest.tolerance)
-    with computing_with(manifest.device.get("threads", torch.get_num_threads())):
+    threads = manifest.device.get("threads", torch.get_num_threads())
+    with computing_with(threads), _going_on_later(found.place, observer):
         bench = reopened(found, model, data)
         named = manifest.surrogates if surrogates is None else surrogates
         others = surrogates_of(named, level, bench.job)
@@ -252,6 +257,28 @@ def _introduce(resolved: job.Job, observer: Observer) -> None:
         observer.said(note)
     if resolved.target.head is None:
         observer.said(f"κ is not measured: {resolved.target.head_reason}")
+
+
+@contextmanager
+def _going_on_later(place: Place, observer: Observer) -> Iterator[None]:
+    """Says how to take up a run that a person interrupts, where there is one by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if place.path.is_dir():
+            observer.said(f"flatguard evaluate --resume {shlex.quote(str(place))} goes on")
+        raise
+
+
+@contextmanager
+def _mendable() -> Iterator[None]:
+    """Says what to do about a block or a probe that is damaged."""
+    try:
+        yield
+    except RunFolderError as error:
+        raise RunFolderError(
+            f"{error}; remove the folder that it is in, and --resume does that part again"
+        ) from error
 
 
 def _check_executor(executor: Executor, allowance: Allowance) -> None:

@@ -11,7 +11,9 @@ import concurrent.futures as futures
 import multiprocessing
 import os
 import pickle
+import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -31,6 +33,7 @@ from flatguard.observer import Observer, Silent
 from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.store import load_run
 
+ANSWER_SECONDS, CANCEL_SECONDS = 10.0, 60.0
 DEATHS = 3
 """A run ends when so many workers died one after the other and no block was finished."""
 
@@ -188,7 +191,10 @@ class Processes:
             except BaseException as error:
                 if not isinstance(error, Exception):
                     stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+                elif workers > 1 and not isinstance(error, BrokenProcessPool):
+                    work.observer.said("waiting for the blocks that other workers are at")
+                # Nobody may write to the run when this is over: its folder may be dropped.
+                pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
 
@@ -258,7 +264,7 @@ class Ray:
         ray = _ray()
         started = not ray.is_initialized()
         if started:
-            ray.init(address=self.address, log_to_driver=False, logging_level="error")
+            _connect(ray, self.address)
         try:
             self._attack_on(ray, work)
         finally:
@@ -286,6 +292,8 @@ class Ray:
         except BaseException:
             for reference in waiting:
                 ray.cancel(reference, force=True)
+            if waiting:  # as above: nobody may write to the run when this is over
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=CANCEL_SECONDS)
             raise
 
     @staticmethod
@@ -311,6 +319,20 @@ def _ray() -> Any:
     return ray
 
 
+def _connect(ray: Any, address: str | None) -> None:
+    """Join a cluster, or start one here; Ray itself would try a dead address for minutes."""
+    named = address or os.environ.get("RAY_ADDRESS", "")
+    try:
+        if place := re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d+)", named):
+            socket.create_connection((place[1], int(place[2])), timeout=ANSWER_SECONDS).close()
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        raise EnvironmentProblem(
+            f"no Ray cluster answers at {named or 'this machine'} ({one_line(error)}); start one "
+            "with ray start --head, or leave out --address"
+        ) from error
+
+
 def choose(name: str, workers: int | None, address: str | None) -> Executor:
     """The executor that the command line names.
 
@@ -325,6 +347,8 @@ def choose(name: str, workers: int | None, address: str | None) -> Executor:
         return Ray(address)
     if address is not None:
         raise UsageError("--address is for --executor ray")
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers: expected a number from 1 on, got {workers}")
     return InProcess() if workers in (None, 1) else Processes(workers)
 
 

@@ -110,12 +110,16 @@ def fill(
     here = {block.plan.index for block in run.blocks}
     missing = [p for p in bench.run.manifest.blocks if p.index not in here]
     missing = [p for p in missing if shard is None or shard.has(p.index)]
+    if shard is not None and not any(shard.has(p.index) for p in bench.run.manifest.blocks):
+        count = len(bench.run.manifest.blocks)
+        observer.said(f"part {shard.number} of {shard.count} is empty: the run has {count} blocks")
     limit = bench.run.manifest.max_failures if max_failures is None else max_failures
     tally = _Tally(bench, limit, observer, sum(p.stop - p.start for p in missing))
     try:
         tally.count([failure for block in run.blocks for failure in block.failures])
         tally.begin()
-        executor.attack(Work(bench, missing, limit, tally.finished, observer, allowance))
+        if missing:
+            executor.attack(Work(bench, missing, limit, tally.finished, observer, allowance))
     except BaseException as error:
         left = store.load_run(place)
         if isinstance(error, BudgetSpent):

@@ -1,5 +1,6 @@
 """A real Ray cluster of two nodes on this machine; one of them is killed in mid-run."""
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from support.architectures import tiny
 from support.evidence_files import evidence_files
 
 import flatguard
-from flatguard.errors import AttackError
+from flatguard.errors import AttackError, EnvironmentProblem
 from flatguard.executors import Ray
 from flatguard.observer import Silent
 
@@ -101,3 +102,22 @@ def test_what_a_worker_raises_is_one_line_here(cluster: Any, tmp_path: Path) -> 
             arch=f"{tmp_path / 'broken.py'}:broken", data=str(tmp_path / "data.pt"),
             executor=Ray(), out=tmp_path / "run",
         )  # fmt: skip
+
+
+def test_an_address_where_no_cluster_is(
+    tiny_data: tuple[torch.Tensor, torch.Tensor], tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    asked = {"data": tiny_data, "eps": "1/255", "checks": "none", "out": tmp_path / "run"}
+    model, began = tiny().eval(), time.monotonic()
+    for address in (nobody, f"ray://{nobody}", "127.0.0.1:99999"):
+        with pytest.raises(EnvironmentProblem, match=f"no Ray cluster answers at {address} ") as no:
+            flatguard.evaluate(model, "torchattacks:FGSM", executor=Ray(address), **asked)
+        assert "\n" not in str(no.value)
+        assert not (tmp_path / "run").exists()
+    assert time.monotonic() - began < 60
+    done = flatguard.evaluate(model, "torchattacks:FGSM", **asked)
+    again = flatguard.resume(done, model=model, data=tiny_data, executor=Ray(nobody))
+    assert again.complete  # with nothing left to attack, nobody is asked

@@ -13,7 +13,9 @@ from support.evidence_files import evidence_files
 
 import flatguard
 from flatguard.errors import FlatguardError, RunFolderError, UsageError
-from flatguard.executors import Processes
+from flatguard.executors import Processes, choose
+from flatguard.masking.finding import advice
+from flatguard.observer import Silent
 from flatguard.runs import store, writing
 
 ARCH = f"{Path(__file__).parent / 'support' / 'architectures.py'}:tiny"
@@ -66,6 +68,37 @@ def test_workers_and_shards_give_the_same_bytes(asked: dict[str, Any], tmp_path:
     merged = flatguard.merge(parts, tmp_path / "merged")
     assert merged.complete
     assert evidence_files(flatguard.resume(merged, allow_code=True).path) == wanted
+
+
+def test_a_part_that_is_judged_says_what_it_lacks(asked: dict[str, Any], tmp_path: Path) -> None:
+    part = flatguard.evaluate(**asked, out=tmp_path / "part", shard="1/3")
+    verdict = flatguard.audit(part)
+    assert verdict.verdict == "inconclusive"
+    assert "blocks are missing" in verdict.sentence
+    assert verdict.next[0] == "flatguard evaluate --resume RUN --allow-code"
+    assert advice(verdict.next[0], part.place) == (
+        f"flatguard evaluate --resume {tmp_path / 'part'} --allow-code"
+    )
+
+
+def test_more_parts_than_blocks(asked: dict[str, Any], tmp_path: Path) -> None:
+    class Listener(Silent):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def said(self, line: str) -> None:
+            self.lines.append(line)
+
+    listener = Listener()
+    part = flatguard.evaluate(**asked, out=tmp_path / "run", shard="4/4", observer=listener)
+    assert part.blocks == []
+    assert "part 4 of 4 is empty: the run has 3 blocks" in listener.lines
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_no_workers(workers: int) -> None:
+    with pytest.raises(UsageError, match=f"--workers: expected a number from 1 on, got {workers}"):
+        choose("processes", workers, None)
 
 
 def test_shards_of_other_runs_are_refused(asked: dict[str, Any], tmp_path: Path) -> None:

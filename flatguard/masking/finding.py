@@ -79,4 +79,5 @@ def consenting(step: str, needed: bool) -> str:
 
 def advice(step: str, run: Place | Path) -> str:
     """A step as it is typed for this run: its folder or address in place of RUN."""
-    return step.replace("audit RUN", f"audit {shlex.quote(str(run))}")
+    place = shlex.quote(str(run))
+    return step.replace("audit RUN", f"audit {place}").replace("--resume RUN", f"--resume {place}")

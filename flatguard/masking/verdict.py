@@ -11,7 +11,7 @@ from flatguard.errors import RunFolderError
 from flatguard.masking.checks import CORE, run_checks
 from flatguard.masking.checks.gradient_truth import USEFUL, truth_of
 from flatguard.masking.evidence import Evidence
-from flatguard.masking.finding import Finding, consenting
+from flatguard.masking.finding import CONSENT, Finding, consenting
 from flatguard.masking.mechanism import Mechanism, mechanism_of
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.runs.store import Run, parse
@@ -177,6 +177,8 @@ def _sentence(
         return f"vulnerable: {now} is no better than chance"
     if word == "inconclusive" and evidence.stopped is not None:
         return f"inconclusive: {evidence.stopped}, so {was} can neither be believed nor refuted"
+    if word == "inconclusive" and not evidence.complete:
+        return f"inconclusive: blocks are missing, so {was} of the others is no answer yet"
     if word == "inconclusive":
         return f"inconclusive: {was} can neither be believed nor refuted with what was run"
     if corrected / n <= 1.0 / evidence.num_classes:
@@ -196,6 +198,8 @@ def _next(
     if evidence.stopped is not None and not evidence.complete:
         return ("evaluate again with a larger budget, or fewer samples",)
     steps = []
+    if not evidence.complete:
+        steps.append(f"flatguard evaluate --resume RUN{CONSENT if evidence.names_code else ''}")
     if mechanism is not None:
         steps.append(MENDING[mechanism])
     elif word == "overestimated" and _gradients_failed(findings):

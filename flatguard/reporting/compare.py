@@ -145,7 +145,8 @@ def _refuse_unpaired(first: Run, second: Run) -> None:
         if not run.complete:
             done, planned = len(run.blocks), len(run.manifest.blocks)
             raise UsageError(
-                f"{run.path} is incomplete, {done} of {planned} blocks; evaluate it again"
+                f"{run.place} is incomplete, {done} of {planned} blocks; flatguard evaluate "
+                f"--resume {run.place} does the rest"
             )
 
 

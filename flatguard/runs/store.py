@@ -271,7 +271,10 @@ class Run:
         """The derived numbers, as `flatguard evaluate --json` prints them."""
         file = self.path / SUMMARY
         if not is_plain_file(file):
-            raise RunFolderError(f"{self.path} has no summary; the run did not end")
+            raise RunFolderError(
+                f"{self.place} has no summary, as the run did not end; flatguard evaluate --resume "
+                f"{self.place} goes on"
+            )
         with reading(file):
             summary = json.loads(read_text(file))
             if not isinstance(summary, dict):

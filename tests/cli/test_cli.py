@@ -343,15 +343,18 @@ def test_interrupted_workers_leave_nothing_behind_and_the_run_goes_on(cli) -> No
     asked = ["evaluate", "--model", "demo", "--attack", "torchattacks:PGD", "--attack-arg"]
     asked += ["steps=10", "--batch-size", "2", "--threads", "1", "--checks", "none"]
     command = [sys.executable, "-m", "flatguard", *asked, "--workers", "2", "--out", "run"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 120
     while not list(Path("run").glob("evidence/blocks/0*")):
         assert time.monotonic() < deadline, "no block was done"
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert out.endswith("flatguard evaluate --resume run goes on\n")
     assert err.endswith("flatguard: interrupted; what was recorded is kept\n")
     assert "Traceback" not in err
     assert all_gone(process.pid)
