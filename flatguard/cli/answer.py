@@ -11,7 +11,7 @@ from rich.text import Text
 
 from flatguard.detection.flagged import Detection, load_detection
 from flatguard.geometry.budget import Budget
-from flatguard.masking.finding import advice
+from flatguard.masking.finding import TRUST, advice, needs_trust
 from flatguard.masking.verdict import Verdict
 from flatguard.recording.layers import layer_median
 from flatguard.reporting.draw import report_of
@@ -64,6 +64,8 @@ def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
     )
     for step in verdict.next[:3]:
         console.print(visible(f"next: {advice(step, run.place)}"), markup=False)
+    if needs_trust(verdict.next[:3]):
+        console.print(TRUST, markup=False)
 
 
 def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ def command(
 
     Exit code 0: every block is there; 3: some are missing.
     """
-    from flatguard.masking.finding import CONSENT, names_code
+    from flatguard.masking.finding import CONSENT, TRUST, names_code
     from flatguard.runs.merging import merge
 
     run = merge(shards, out)
@@ -24,4 +24,6 @@ def command(
     typer.echo(f"{done} of {planned} blocks are in {out}")
     consent = CONSENT if names_code(run.spec) else ""
     typer.echo(f"next: flatguard evaluate --resume {shlex.quote(out)}{consent}")
+    if consent:
+        typer.echo(TRUST)
     raise typer.Exit(0 if run.complete else 3)

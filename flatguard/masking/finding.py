@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +61,10 @@ class Finding(BaseModel):
 MORE_CHECKS = "flatguard audit RUN --checks fast"
 PROBING = re.compile(r"flatguard audit RUN --checks \w+")
 CONSENT = " --allow-code"
+TRUST = (
+    "Allowing code runs what this run's spec names: leave that option out for a folder that you do "
+    "not trust."
+)
 
 
 def not_run(check: str, source: str, why: str, how: str = MORE_CHECKS) -> Finding:
@@ -75,6 +80,11 @@ def names_code(spec: Settings) -> bool:
 def consenting(step: str, needed: bool) -> str:
     """A step that is not refused where the run's spec names code: probes load its model."""
     return PROBING.sub(rf"\g<0>{CONSENT}", step) if needed else step
+
+
+def needs_trust(steps: Iterable[str]) -> bool:
+    """Whether one of them allows code; `TRUST` belongs beside it."""
+    return any(CONSENT in step for step in steps)
 
 
 def advice(step: str, run: Place | Path) -> str:

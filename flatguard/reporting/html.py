@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flatguard.masking.finding import consenting, names_code
+from flatguard.masking.finding import TRUST, consenting, names_code, needs_trust
 from flatguard.masking.verdict import Verdict, Word
 from flatguard.reporting.charts import dot
 from flatguard.reporting.findings import cards, not_run
@@ -119,6 +119,7 @@ def report_page(material: Material, drawing: Drawing) -> str:
         line=number_line(numbers),
         cards=cards(verdict),
         unrun=not_run(verdict),
+        trust=TRUST if needs_trust(verdict.next) else None,
         pieces=drawing.pieces,
         missing=drawing.missing,
         version=version("flatguard"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from flatguard.masking.finding import TRUST, needs_trust
 from flatguard.reporting.findings import WORDS, cards, measured
 from flatguard.reporting.html import headlines
 from flatguard.reporting.material import Material
@@ -40,6 +41,8 @@ def markdown(material: Material, title: str = "") -> str:
         )  # fmt: skip
         lines.append(f"| {' | '.join(plain(cell) for cell in cells)} |")
     lines += ["", *(f"- Next: {plain(step)}" for step in verdict.next)]
+    if needs_trust(verdict.next):
+        lines += ["", TRUST]
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from support.evidence_files import evidence_files
 
 import flatguard
 from flatguard.cli.app import main
+from flatguard.masking.finding import TRUST
 from flatguard.masking.verdict import EXIT_CODES
 
 ARCH = str(Path(__file__).parents[1] / "support" / "architectures.py")
@@ -409,6 +410,9 @@ def test_advised_probes_run_where_the_spec_names_code(cli, files: Path) -> None:
         text = Path("a run", name).read_text(encoding="utf-8").replace("\\", "")
         assert "audit RUN --checks fast" in text
         assert text.count("audit RUN --checks") == text.count(" --allow-code"), name
+    assert bare.out.count(TRUST) == 1
+    assert all(Path("a run", name).read_text("utf-8").replace("&#39;", "'").count(TRUST) == 1
+               for name in ("report.html", "report.md"))  # fmt: skip
     done = cli(*fast)
     assert done.code in JUDGED
     assert "price of checks" in done.out
@@ -419,6 +423,7 @@ def test_advice_without_code_asks_for_no_consent(cli) -> None:
     bare = cli("evaluate", "--model", "demo", *PGD, "--n-examples", "4", "--checks", "none")
     assert advised(bare)
     assert all("--allow-code" not in words for words in advised(bare))
+    assert TRUST not in bare.out
 
 
 def test_merged_shards_are_judged_as_advised(cli, files: Path) -> None:
