@@ -13,6 +13,7 @@ import pytest
 import torch
 from support.architectures import Large, tiny
 from support.evidence_files import evidence_files
+from support.observers import Listener
 from torch import nn
 
 import flatguard
@@ -325,13 +326,6 @@ def test_a_model_that_cannot_be_sent(tiny_data: Images, tmp_path: Path) -> None:
 def test_out_of_memory_is_another_run_that_says_so(
     executor: Executor, tiny_data: Images, tmp_path: Path
 ) -> None:
-    class Listener(Silent):
-        def __init__(self) -> None:
-            self.lines: list[str] = []
-
-        def said(self, line: str) -> None:
-            self.lines.append(line)
-
     listener = Listener()
 
     run = flatguard.evaluate(

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from support.architectures import tiny
 from support.evidence_files import evidence_files
+from support.observers import Listener
 
 import flatguard
 from flatguard.errors import FlatguardError, RunFolderError, UsageError
 from flatguard.executors import Processes, choose
 from flatguard.masking.finding import advice
-from flatguard.observer import Silent
 from flatguard.runs import store, writing
 
 ARCH = f"{Path(__file__).parent / 'support' / 'architectures.py'}:tiny"
@@ -82,13 +82,6 @@ def test_a_part_that_is_judged_says_what_it_lacks(asked: dict[str, Any], tmp_pat
 
 
 def test_more_parts_than_blocks(asked: dict[str, Any], tmp_path: Path) -> None:
-    class Listener(Silent):
-        def __init__(self) -> None:
-            self.lines: list[str] = []
-
-        def said(self, line: str) -> None:
-            self.lines.append(line)
-
     listener = Listener()
     part = flatguard.evaluate(**asked, out=tmp_path / "run", shard="4/4", observer=listener)
     assert part.blocks == []

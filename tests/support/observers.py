@@ -1,0 +1,14 @@
+"""Who watches a run in tests."""
+
+from flatguard.observer import Silent
+
+
+class Listener(Silent):
+    """Keeps the lines that a person would read."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def said(self, line: str) -> None:
+        """Keep it."""
+        self.lines.append(line)
