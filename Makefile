@@ -10,12 +10,12 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # need pkg_resources while they are built: older pips read the first variable, newer ones the second.
 OLD_SETUPTOOLS := PIP_CONSTRAINT=$(CURDIR)/build-constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/build-constraints.txt
 
-.PHONY: install adv-lib demo test browser test-browser lint bench bench-detect bench-faults bench-scale s3 zoo robust-training reproduce docs-attacks docs-schema docs example sample-report fuzz audit constraints clean
+.PHONY: install adv-lib demo test test-oldest test-newest test-beside browser test-browser lint bench bench-detect bench-faults bench-scale s3 zoo robust-training reproduce docs-attacks docs-schema docs example sample-report fuzz audit constraints clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("flatguard needs Python 3.10 or later; try: make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("flatguard needs Python 3.11 or later; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -30,6 +30,14 @@ demo: install
 
 test: install
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+
+# The same tests in other environments, which are kept outside the clone. TESTS="tests/smoke" takes
+# some. `oldest`: the lowest versions that pyproject.toml allows. `newest`: nothing pinned. `beside`:
+# with mlflow, open-clip, timm and transformers, through overrides.txt.
+TESTS ?= -n auto --dist worksteal
+
+test-oldest test-newest test-beside: test-%:
+	$(ONE_THREAD) $(PYTHON) .ci/environment.py $* -- python -m pytest -q $(TESTS)
 
 # Chromium comes from the distribution; Playwright and axe from the package index.
 browser: install
@@ -132,7 +140,7 @@ sample-report: browser
 constraints:
 	$(PYTHON) -m venv --clear .venv-uv && .venv-uv/bin/pip install --quiet uv
 	printf 'torch==2.13.0\ntorchvision==0.28.0\nmpmath<1.4\nsympy==1.14.0\n' > .venv-uv/pins.txt
-	(head -2 constraints.txt; .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.10 \
+	(head -2 constraints.txt; .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	  --extra dev --extra browser --extra fuzz pyproject.toml --no-header --no-annotate --constraint .venv-uv/pins.txt | grep -v '^flatguard') > .venv-uv/new.txt
 	mv .venv-uv/new.txt constraints.txt && rm -rf .venv-uv
 

@@ -1,6 +1,7 @@
 """flatguard: can this robust accuracy be believed?
 
-Importing this package imports no torch and mends the third-party stack (`flatguard.compat`).
+Importing this package imports no torch and makes other people's packages importable together
+(`flatguard.environment.compat`).
 The public names below are loaded when they are first used.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from flatguard import compat
+from flatguard.environment import compat
 
 if TYPE_CHECKING:
     from flatguard.errors import FlatguardError

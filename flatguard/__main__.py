@@ -1,5 +1,24 @@
-"""`python -m flatguard` is the `flatguard` command."""
+"""The `flatguard` command, also as `python -m flatguard`."""
 
-from flatguard.cli.app import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command line; where one of its own packages is missing or broken, say so."""
+    try:
+        from flatguard.cli.app import main as run
+    except Exception as error:  # a package that is too old or broken may raise anything
+        from flatguard.environment.requirements import explain
+
+        why = explain(error)
+        if why is None:
+            raise
+        print(f"flatguard: {why}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    run()
+
+
+if __name__ == "__main__":
+    main()

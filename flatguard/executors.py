@@ -27,6 +27,7 @@ import torch
 
 from flatguard.allowance import NO_LIMITS, Allowance
 from flatguard.block import Bench, attack_block
+from flatguard.environment.requirements import needed
 from flatguard.errors import EnvironmentProblem, UsageError, one_line
 from flatguard.job import Origin
 from flatguard.observer import Observer, Silent
@@ -310,12 +311,8 @@ class Ray:
 
 
 def _ray() -> Any:
-    try:
+    with needed("ray", "ray", "--executor ray"):
         import ray
-    except ModuleNotFoundError as error:
-        raise EnvironmentProblem(
-            "--executor ray needs Ray: pip install 'flatguard[ray]'"
-        ) from error
     return ray
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -190,7 +190,7 @@ def _manifest(job: Job, asked: Asked, observer: Observer, allowance: Allowance) 
     head = job.target.head
     default = int(FAILURES * job.count)
     return Manifest(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(asked.command),
         spec=job.spec,
         checks=asked.checks,

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,6 @@ import pytest
 from flatguard.gate import positions
 from flatguard.runs import untrusted
 from flatguard.targets import array_files, datasets, pickles
-
-if sys.version_info >= (3, 11):
-    import tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
 

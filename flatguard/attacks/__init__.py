@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from flatguard.attacks.attack import Attack, AttackInfo, Perturbed, check_args, parse_args
-from flatguard.errors import AttackError, nearest, one_line
+from flatguard.errors import AttackError, EnvironmentProblem, nearest, one_line
 from flatguard.geometry.budget import Budget
 
 __all__ = [
@@ -18,10 +18,11 @@ __all__ = [
     "build_attack",
     "check_args",
     "find_attack",
+    "libraries",
     "list_attacks",
     "parse_args",
+    "unavailable",
 ]
-
 
 ENTRY_POINTS = "flatguard.attacks"
 """The group in which another package names its adapters: `library = "module"`."""
@@ -61,8 +62,21 @@ def _library(name: str) -> str:
 
 
 def list_attacks() -> list[AttackInfo]:
-    """Every attack of every library, AutoAttack's first."""
-    return [info for library in libraries() for info in _adapter(library).infos().values()]
+    """Every attack of every library that is installed, AutoAttack's first."""
+    found: list[AttackInfo] = []
+    for library in libraries():
+        if unavailable(library) is None:
+            found += _adapter(library).infos().values()
+    return found
+
+
+def unavailable(library: str) -> str | None:
+    """Why the attacks of a library cannot be used here, or None if they can."""
+    try:
+        _adapter(library).infos()
+    except EnvironmentProblem as error:
+        return str(error)
+    return None
 
 
 def find_attack(name: str) -> AttackInfo:

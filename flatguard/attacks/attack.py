@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order, passed_on
+from flatguard.environment.requirements import install_command
 from flatguard.errors import AttackError, FlatguardError, OutOfMemory, did_you_mean, one_line
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 from flatguard.randomness import seeded
@@ -120,7 +121,7 @@ class Attack(ABC):
                 raise
             except ModuleNotFoundError as error:
                 extra = EXTRAS.get(error.name or "")
-                how = f"pip install 'flatguard[{extra}]'" if extra else f"pip install {error.name}"
+                how = install_command(f"flatguard[{extra}]" if extra else str(error.name))
                 raise AttackError(f"{self.info.name} needs {error.name}: {how}") from error
             except torch.OutOfMemoryError as error:
                 raise OutOfMemory(

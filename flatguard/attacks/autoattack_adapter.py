@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
 from flatguard.attacks.monitor import Monitor, Segment, watch
+from flatguard.environment.requirements import needed
 from flatguard.errors import AttackError
 from flatguard.geometry.budget import Budget, Norm
 
@@ -146,7 +147,8 @@ class _AutoAttackPart(Attack):
 def _autoattack(
     model: nn.Module, budget: Budget, name: str, seed: int, device: torch.device
 ) -> Any:
-    from pyautoattack import AutoAttack
+    with needed("pyautoattack", "all", "AutoAttack"):
+        from pyautoattack import AutoAttack
 
     part = name in COMPONENT
     return AutoAttack(

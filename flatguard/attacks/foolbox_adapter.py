@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
 from flatguard.attacks.monitor import Monitor, Order, Segment, watch_first_argument_model
+from flatguard.environment.requirements import needed
 from flatguard.geometry.budget import Budget, Norm
 
 PREFIX = "foolbox:"
@@ -26,8 +27,8 @@ TARGETED_ONLY = frozenset({"GenAttack"})
 @lru_cache
 def infos() -> dict[str, AttackInfo]:
     """Every concrete attack class, under each of its names."""
-    import foolbox
-
+    with needed("foolbox", "foolbox", "--attack foolbox:NAME"):
+        import foolbox
     classes = {
         name: cls
         for name, cls in vars(foolbox.attacks).items()

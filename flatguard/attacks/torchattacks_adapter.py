@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
 from flatguard.attacks.monitor import SINGLE_RUNS, Monitor, Order, Segment, watch, watch_individual
+from flatguard.environment.requirements import needed
 from flatguard.geometry.budget import Budget, Norm
 
 PREFIX = "torchattacks:"
@@ -38,11 +40,15 @@ SEQUENTIAL = frozenset({"SparseFool", "JSMA", "OnePixel", "Pixle"})
 @lru_cache
 def infos() -> dict[str, AttackInfo]:
     """Every class in torchattacks' `__all__`."""
-    import torchattacks
+    library = _torchattacks()
+    return {PREFIX + name: _info(name, getattr(library, name)) for name in library.__all__}
 
-    return {
-        PREFIX + name: _info(name, getattr(torchattacks, name)) for name in torchattacks.__all__
-    }
+
+def _torchattacks() -> ModuleType:
+    with needed("torchattacks", "torchattacks", "--attack torchattacks:NAME"):
+        import torchattacks
+    module: ModuleType = torchattacks
+    return module
 
 
 def _info(name: str, cls: Any) -> AttackInfo:
@@ -120,9 +126,7 @@ class _TorchAttack(Attack):
         return result
 
     def _class(self) -> Any:
-        import torchattacks
-
-        return getattr(torchattacks, self.info.name.removeprefix(PREFIX))
+        return getattr(_torchattacks(), self.info.name.removeprefix(PREFIX))
 
     def _arguments(self) -> dict[str, Any]:
         accepted = inspect.signature(self._class()).parameters

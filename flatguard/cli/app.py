@@ -99,14 +99,23 @@ def main(arguments: list[str] | None = None) -> None:
         code = INTERRUPTED if stop.code == INTERRUPTED else USAGE
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
-            traceback.print_exc()
-            typer.echo(
-                "flatguard: this is a fault of flatguard; please report the lines above", err=True
-            )
-            sys.exit(INTERNAL)
+            sys.exit(_unexpected(error))
         code = USAGE
         is_help = type(error).__name__ == "NoArgsIsHelpError"
         typer.echo(f"{'' if is_help else 'flatguard: '}{error.format_message()}", err=True)
     if code == INTERRUPTED:
         typer.echo("flatguard: interrupted; what was recorded is kept", err=True)
     sys.exit(code)
+
+
+def _unexpected(error: Exception) -> int:
+    """One line where a package is missing, too old or broken; else a traceback to report."""
+    from flatguard.environment.requirements import explain
+
+    why = explain(error)
+    if why is not None:
+        typer.echo(f"flatguard: {why}", err=True)
+        return USAGE
+    traceback.print_exception(error)
+    typer.echo("flatguard: this is a fault of flatguard; please report the lines above", err=True)
+    return INTERNAL

@@ -17,7 +17,7 @@ def command(
     from rich.console import Console
     from rich.table import Table
 
-    from flatguard.attacks import find_attack, list_attacks
+    from flatguard.attacks import find_attack, libraries, list_attacks, unavailable
 
     infos = [find_attack(name)] if name else list_attacks()
     if as_json:
@@ -44,7 +44,11 @@ def command(
         if info.norms == ("none",) and not info.needs:
             kind = "no budget"
         table.add_row(info.name, " ".join(info.norms), (arguments or "none") if name else kind)
-    Console(soft_wrap=not name).print(table)
+    console = Console(soft_wrap=not name)
+    console.print(table)
+    for library in () if name else libraries():
+        if why := unavailable(library):
+            console.print(f"\n{why}", markup=False)
 
 
 def _default(parameter: inspect.Parameter) -> str:

@@ -22,15 +22,20 @@ def command(
     from rich.console import Console
     from rich.table import Table
 
+    from flatguard.environment.requirements import version_of
+    from flatguard.errors import EnvironmentProblem
     from flatguard.targets import robustbench
 
     robustbench.check_choices(dataset, threat_model)
-    entries = [
-        entry
-        for entry in robustbench.entries(dataset, threat_model)
-        if search is None or search.lower() in entry.name.lower()
-    ]
-    rows = [_row(entry, model_dir) for entry in entries]
+    missing = ""
+    try:
+        entries = robustbench.entries(dataset, threat_model)
+    except EnvironmentProblem as error:
+        if dataset is not None or threat_model is not None or version_of("robustbench"):
+            raise
+        entries, missing = [], str(error)
+    wanted = "" if search is None else search.lower()
+    rows = [_row(entry, model_dir) for entry in entries if wanted in entry.name.lower()]
     if search in (None, "demo") and dataset is None and threat_model is None:
         demo = {"name": "demo", "dataset": "demo", "threat_model": "Linf", "norm": "Linf"}
         rows.insert(0, demo | {"eps": "8/255", "here": True})
@@ -48,6 +53,8 @@ def command(
         )  # fmt: skip
     console = Console(soft_wrap=True)
     console.print(table)
+    if missing:
+        console.print(f"\n{missing}", markup=False)
     console.print(
         "\nAlso: timm:NAME, torchvision:NAME, or the path of a .safetensors, .pt, .pth or .pt2."
     )

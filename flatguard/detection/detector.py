@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from flatguard.detection.conformal import Rate, Side
-from flatguard.detection.extra import detection_extra
 from flatguard.detection.kept import KeptDetector
 from flatguard.detection.scores import look
 from flatguard.detection.thresholds import Thresholds, conformal, from_stump
+from flatguard.environment.requirements import needed
 from flatguard.errors import DataError, UsageError
 from flatguard.targets.target import Target
 
-with detection_extra("SharpnessDetector"):
+with needed("scikit-learn", "detection", "SharpnessDetector"):
     from sklearn.base import BaseEstimator, OutlierMixin
     from sklearn.utils.validation import check_is_fitted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -137,7 +137,7 @@ class KeptDetector(Facts):
         """What is to be written of a fitted detector."""
         head, stump = head_of(target), found.stump
         return cls(
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
             model=target.name,
             weights_sha256=target.weights_sha256,
             head=head.name,

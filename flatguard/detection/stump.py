@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flatguard.detection.extra import detection_extra
+from flatguard.environment.requirements import needed
 from flatguard.errors import UsageError
 
 FOLDS = 5
@@ -51,7 +51,7 @@ def fit_stump(
     Raises:
         UsageError: fewer groups than folds.
     """
-    with detection_extra("a decision stump"):
+    with needed("scikit-learn", "detection", "a decision stump"):
         from sklearn.model_selection import StratifiedGroupKFold
     if len(np.unique(groups)) < FOLDS:
         raise UsageError(
@@ -68,7 +68,7 @@ def fit_stump(
 
 def _best(scores: np.ndarray, is_adversarial: np.ndarray) -> tuple[float, bool]:
     """The threshold half-way between neighbours, and the side, that err least on these."""
-    with detection_extra("a decision stump"):
+    with needed("scikit-learn", "detection", "a decision stump"):
         from sklearn.tree import DecisionTreeClassifier
     # Ranks: a tree casts to float32, where scores of a confident model would run together.
     values, ranks = np.unique(scores, return_inverse=True)

@@ -55,8 +55,7 @@ class Visited:
         """From `(steps, n)` tables: every sample was called on at every step."""
         steps, n = rise.shape
         sample = np.repeat(np.arange(n), steps)
-        columns = (np.asarray(table).T.reshape(-1) for table in (distance, rise, wrong))
-        return cls(sample, *columns)
+        return cls(sample, distance.T.reshape(-1), rise.T.reshape(-1), wrong.T.reshape(-1))
 
     def within(self, delta: float) -> Bools:
         """Which points lie within δ."""

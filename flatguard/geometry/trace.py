@@ -15,7 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from flatguard.errors import EnvironmentProblem, UsageError
+from flatguard.environment.requirements import needed
+from flatguard.errors import UsageError
 from flatguard.randomness import seeded
 
 Method = Literal["hutchinson", "xtrace"]
@@ -111,11 +112,7 @@ def _weight(model: nn.Module, layer: str) -> nn.Parameter:
 
 
 def _curvlinops(method: Method) -> tuple[Any, Callable[[Any, int], Any]]:
-    try:
+    with needed("curvlinops-for-pytorch", "layers", "the sharpness of deeper layers"):
         import curvlinops
-    except ModuleNotFoundError as error:
-        raise EnvironmentProblem(
-            "deeper layers need curvlinops: pip install 'flatguard[layers]'"
-        ) from error
     estimators = {"hutchinson": curvlinops.hutchinson_trace, "xtrace": curvlinops.xtrace}
     return curvlinops.HessianLinearOperator, estimators[method]

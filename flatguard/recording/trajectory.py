@@ -100,7 +100,7 @@ def to_frame(
     number[sample == UNASSIGNED] = pd.NA
     numbers = dict(zip(measured, values.T, strict=True))
     frame = pd.DataFrame({name: numbers[name] for name in COLUMNS})
-    frame.insert(0, "sample", number)
+    frame.insert(0, "sample", pd.Series(number))
     frame.insert(1, "call", np.repeat([call.call for call in calls], sizes).astype(np.int32))
     frame["assigned_by"] = _joined([call.how for call in calls], (0,)).astype(np.int8)
     frame["segment"] = np.repeat([call.segment for call in calls], sizes).astype(np.int16)

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from flatguard.environment.requirements import install_command
 from flatguard.errors import RunFolderError, one_line
 from flatguard.runs.owners import ending, sweep_dead
 from flatguard.runs.untrusted import copy_bounded
@@ -249,7 +250,7 @@ def _connected(address: str) -> tuple[Any, str]:
         files, root = fsspec.core.url_to_fs(address)
     except ImportError as error:
         extra = EXTRAS.get(protocol)
-        how = f"pip install 'flatguard[{extra}]'" if extra else one_line(error)
+        how = install_command(f"flatguard[{extra}]") if extra else one_line(error)
         raise RunFolderError(f"{address} needs another package: {how}") from error
     except ValueError as error:
         raise RunFolderError(f"{address}: {one_line(error)}") from error

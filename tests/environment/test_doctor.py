@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from flatguard.doctor import LIBRARIES, diagnose
 
 from flatguard import compat
 from flatguard.cli.app import main
-from flatguard.doctor import LIBRARIES, diagnose
 
 
 def test_this_installation_is_healthy() -> None:

@@ -1,0 +1,1 @@
+"""What depends on the machine: other people's packages, and what is missing or broken in them."""

@@ -1,0 +1,277 @@
+"""Makes torchattacks, autoattack, robustbench, torchvision and foolbox importable together.
+
+Each workaround waits for the failure that it is made for, and acts only then: a module is imported
+as usual, and only if its import fails for want of the missing capability, the workaround supplies
+it. Where the capability is there, nothing happens. No operator is registered, and no file name or
+version is looked at. The order of imports does not matter. Nothing else in flatguard changes other
+packages.
+
+This module imports no torch: `import flatguard` is part of every pytest run on a machine that has
+the plugin.
+
+One fault cannot be worked around in memory: torchattacks' wheel carries a top-level `robustbench`
+of 2022 that may have overwritten the real one. `robustbench_overwritten` finds it, and
+`flatguard doctor --fix` repairs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+Retry = Callable[[], None]
+"""Runs the module's own code again."""
+
+Handler = Callable[[Exception, Retry], bool]
+"""Is given the failure of an import; returns whether the workaround made up for it."""
+
+
+@dataclass(frozen=True)
+class Workaround:
+    """One fault of another package.
+
+    Attributes:
+        package: the distribution whose fault it is.
+        module: the module whose import fails.
+        fault: what is missing.
+        effect: what flatguard does where it is missing.
+        report: the upstream report.
+    """
+
+    package: str
+    module: str
+    fault: str
+    effect: str
+    report: str
+
+
+AUTOATTACK = Workaround(
+    "autoattack",
+    "autoattack",
+    "the original autoattack is not on the package registry; its fork pyautoattack is",
+    "`import autoattack` gives pyautoattack behind the original's signature",
+    "https://github.com/fra31/auto-attack/issues/6",
+)
+PKG_RESOURCES = Workaround(
+    "robustbench",
+    "robustbench.loaders",
+    "it imports pkg_resources, which setuptools no longer has",
+    "it gets resource_filename, the one function that it calls; no other module sees it",
+    "https://github.com/RobustBench/robustbench/pull/214",
+)
+OPERATORS = Workaround(
+    "torchvision",
+    "torchvision._meta_registrations",
+    "its compiled operators do not load beside this torch, and its import stops there",
+    "its import goes on without them; the operators themselves stay unusable",
+    "https://github.com/pytorch/pytorch/issues/157648",
+)
+WORKAROUNDS = (AUTOATTACK, PKG_RESOURCES, OPERATORS)
+
+_applied: set[Workaround] = set()
+
+
+def install_hook() -> None:
+    """Put the import hook in place; calling it again changes nothing."""
+    if not any(isinstance(finder, _WorkaroundFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WorkaroundFinder())
+        sys.meta_path.append(_AutoAttackFinder())
+
+
+def was_needed(workaround: Workaround) -> bool:
+    """Whether a workaround has acted in this process so far."""
+    return workaround in _applied
+
+
+class _WorkaroundLoader(importlib.abc.Loader):
+    """A module's own loader, with a handler for the one failure that is known."""
+
+    def __init__(self, inner: importlib.abc.Loader, handler: Handler):
+        self._inner, self._handler = inner, handler
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._inner.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        try:
+            self._inner.exec_module(module)
+        except Exception as error:
+            if not self._handler(error, lambda: self._inner.exec_module(module)):
+                raise
+
+    def __getattr__(self, name: str) -> Any:  # get_data, get_source, is_package, ...
+        return getattr(self._inner, name)
+
+
+class _WorkaroundFinder(importlib.abc.MetaPathFinder):
+    """First on the path: wraps the loaders of the modules whose import is known to fail."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        handler = _HANDLERS.get(fullname)
+        if handler is None:
+            return None
+        spec = _found_by_others(self, fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _WorkaroundLoader(spec.loader, handler)
+        return spec
+
+
+def _found_by_others(
+    this: importlib.abc.MetaPathFinder,
+    fullname: str,
+    path: Sequence[str] | None,
+    target: ModuleType | None,
+) -> importlib.machinery.ModuleSpec | None:
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        if finder is this or find is None:
+            continue
+        spec: importlib.machinery.ModuleSpec | None = find(fullname, path, target)
+        if spec is not None:
+            return spec
+    return None
+
+
+class _AutoAttackFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Last on the path: answers for `autoattack` only if nobody else did."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        top, _, rest = fullname.partition(".")
+        if top != "autoattack" or importlib.util.find_spec("pyautoattack") is None:
+            return None
+        if rest and importlib.util.find_spec(f"pyautoattack.{rest}") is None:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=not rest)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        _, _, rest = spec.name.partition(".")
+        # A submodule is the fork's own module under a second name: its classes are the same.
+        return importlib.import_module(f"pyautoattack.{rest}") if rest else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ != "autoattack":
+            return
+        fork = importlib.import_module("pyautoattack")
+        module.__dict__.update(
+            AutoAttack=_with_original_signature(fork.AutoAttack),
+            __version__=fork.__version__,
+            __path__=[],
+        )
+        _applied.add(AUTOATTACK)
+
+
+def _with_original_signature(fork_class: Any) -> Any:
+    """The fork's AutoAttack behind the signature that the original and its callers use."""
+
+    class AutoAttack(fork_class):  # type: ignore[misc]
+        __doc__ = fork_class.__doc__
+
+        def __init__(
+            self, model: Any, norm: str = "Linf", eps: float = 0.3, seed: int | None = None,
+            verbose: bool = True, attacks_to_run: Sequence[str] = (), version: str = "standard",
+            is_tf_model: bool = False, device: Any = "cuda", log_path: Any = None,
+        ) -> None:  # fmt: skip
+            if is_tf_model:
+                raise ValueError("TensorFlow models need the original autoattack package")
+            attacks = list(attacks_to_run) if version == "custom" else None
+            super().__init__(
+                model, attacks=attacks, device=device, eps=eps, norm=norm, seed=seed,
+                version=version,
+            )  # fmt: skip
+            self.verbose = verbose
+
+        def run_standard_evaluation(
+            self, x_orig: Any, y_orig: Any, bs: int = 250, return_labels: bool = False,
+            state_path: Any = None,
+        ) -> Any:  # fmt: skip
+            x_adv, y_adv = super().run_standard_evaluation(
+                x_orig, y_orig, batch_size=bs, state_path=state_path
+            )
+            return (x_adv, y_adv) if return_labels else x_adv
+
+    return AutoAttack
+
+
+def torchvision_has_operators() -> bool:
+    """Whether torchvision's compiled operators are there; ask once torchvision was imported."""
+    import torch
+
+    return hasattr(torch.ops.torchvision, "nms")
+
+
+def _without_operators(error: Exception, retry: Retry) -> bool:
+    # The module only registers more about operators; where there are none, it has nothing to do.
+    if not isinstance(error, RuntimeError) or torchvision_has_operators():
+        return False
+    _applied.add(OPERATORS)
+    return True
+
+
+def _with_resource_filename(error: Exception, retry: Retry) -> bool:
+    if not isinstance(error, ModuleNotFoundError) or error.name != "pkg_resources":
+        return False
+    stand_in = ModuleType("pkg_resources")
+
+    def resource_filename(package: str, resource: str) -> str:
+        origin = sys.modules[package].__file__ or ""
+        return str(Path(origin).parent / resource)
+
+    stand_in.__dict__["resource_filename"] = resource_filename
+    sys.modules["pkg_resources"] = stand_in
+    try:
+        retry()
+    finally:
+        if sys.modules.get("pkg_resources") is stand_in:
+            del sys.modules["pkg_resources"]
+    _applied.add(PKG_RESOURCES)
+    return True
+
+
+_HANDLERS: dict[str, Handler] = {
+    OPERATORS.module: _without_operators,
+    PKG_RESOURCES.module: _with_resource_filename,
+}
+
+
+def robustbench_overwritten() -> list[str]:
+    """The files of the installed robustbench that torchattacks' wheel overwrote, or took away.
+
+    Decided by the hashes in the two wheels' RECORD files. To uninstall torchattacks removes the
+    files that both wheels have, so files that are missing count too. Costs about 10 ms.
+    """
+    import base64
+    import hashlib
+    from importlib import metadata
+
+    try:
+        own = metadata.files("robustbench") or []
+    except metadata.PackageNotFoundError:
+        return []
+    try:
+        theirs = {str(f): f.hash.value for f in metadata.files("torchattacks") or [] if f.hash}
+    except metadata.PackageNotFoundError:
+        theirs = {}
+    overwritten = []
+    for file in own:
+        name, path = str(file), Path(str(file.locate()))
+        if not file.hash or not name.startswith("robustbench/"):
+            continue
+        if not path.is_file():
+            overwritten.append(name)
+        elif theirs.get(name, file.hash.value) != file.hash.value:
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == theirs[name]:
+                overwritten.append(name)
+    return overwritten

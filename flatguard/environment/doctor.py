@@ -1,0 +1,224 @@
+"""What is wrong with this installation, which workarounds it needs, and what is left to do."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+from flatguard.environment import compat
+from flatguard.environment.requirements import (
+    Requirement,
+    absent_module,
+    install_command,
+    installer,
+    repair_arguments,
+    repair_command,
+    requirements,
+    version_of,
+)
+from flatguard.errors import EnvironmentProblem, one_line
+
+Status = Literal["ok", "workaround", "note", "broken"]
+
+OPTIONAL = {
+    "torchattacks": "--attack torchattacks:NAME",
+    "robustbench": "RobustBench's models and --dataset cifar10, cifar100, imagenet",
+    "timm": "--model timm:NAME",
+    "torchvision": "--model torchvision:NAME",
+}
+"""The packages behind an extra that most people want, and what each is for."""
+
+IMPORTED = ("pyautoattack", "foolbox", *OPTIONAL)
+"""The packages that are imported to see whether they work; torchvision comes before those on it."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One finding about the installation.
+
+    Attributes:
+        subject: the package or fault that was looked at.
+        status: `ok`; `workaround` (works because of flatguard); `note` (works, worth knowing); or
+            `broken`.
+        found: what is installed or happens.
+        workaround: what flatguard does about it in this process; empty if nothing.
+        report: the address of the upstream report; empty if there is none.
+        do: what the user should do; empty if nothing.
+        repairs: the package whose files `flatguard doctor --fix` writes again; empty if none.
+    """
+
+    subject: str
+    status: Status
+    found: str
+    workaround: str = ""
+    report: str = ""
+    do: str = ""
+    repairs: str = ""
+
+
+def diagnose() -> list[Diagnosis]:
+    """Compare every version, import the libraries for real, and look at every known fault."""
+    imported = [_imports(package) for package in IMPORTED]
+    return [
+        _python(),
+        _torch(),
+        *_outdated(),
+        *imported,
+        *(_workaround(each) for each in compat.WORKAROUNDS),
+        _robustbench_copy(),
+        _tests(),
+        _requests(),
+    ]
+
+
+def fix(diagnoses: list[Diagnosis]) -> Iterator[str]:
+    """Repair what can be repaired; gives each command before it runs.
+
+    What was imported in this process stays as it was: look again in a new one.
+
+    Raises:
+        EnvironmentProblem: a command failed, or there is nothing to run it with.
+    """
+    for package in dict.fromkeys(each.repairs for each in diagnoses if each.repairs):
+        command = repair_arguments(package)
+        yield " ".join(command)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = (done.stderr or done.stdout).strip().splitlines()
+            why = lines[-1] if lines else f"exit code {done.returncode}"
+            raise EnvironmentProblem(f"{package} was not repaired: {why}")
+
+
+def _python() -> Diagnosis:
+    found = f"{platform.python_version()} on {platform.platform()}; packages are installed by "
+    return Diagnosis("python", "ok", found + installer())
+
+
+def _torch() -> Diagnosis:
+    try:
+        import torch
+    except Exception as error:  # a broken build raises ImportError, OSError or worse
+        return _does_not_import("torch", error)
+    if torch.cuda.is_available():
+        device = f"CUDA: {torch.cuda.get_device_name(0)}"
+    else:
+        device = f"no GPU, {torch.get_num_threads()} threads"
+    return Diagnosis("torch", "ok", f"{torch.__version__}, {device}")
+
+
+def _outdated() -> Iterator[Diagnosis]:
+    """Packages that flatguard always needs and are absent, and all that are too old."""
+    for known in requirements():
+        if known.installed is None and not known.extras:
+            yield _absent(known, "broken")
+        elif known.too_old:
+            found = f"{known.installed}; flatguard needs {known}"
+            do = install_command(str(known))
+            yield Diagnosis(f"version of {known.name}", "broken", found, do=do)
+
+
+def _absent(known: Requirement, status: Status) -> Diagnosis:
+    wanted = f"flatguard[{known.name}]" if known.extras else str(known)
+    purpose = f"; needed for {OPTIONAL[known.name]}" if known.name in OPTIONAL else ""
+    return Diagnosis(known.name, status, f"not installed{purpose}", do=install_command(wanted))
+
+
+def _imports(package: str) -> Diagnosis:
+    """Every package here has the name of its module."""
+    if version_of(package) is None:
+        known = next((k for k in requirements() if k.name == package), Requirement(package, ""))
+        return _absent(known, "note" if package in OPTIONAL else "broken")
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # whatever a broken package raises is the finding
+        return _does_not_import(package, error)
+    return Diagnosis(package, "ok", f"{version_of(package)}; it imports")
+
+
+def _does_not_import(package: str, error: Exception) -> Diagnosis:
+    found = f"{version_of(package)}; its import fails: {type(error).__name__}: {one_line(error)}"
+    missing = absent_module(error)
+    if missing is not None:
+        return Diagnosis(package, "broken", found, do=install_command(missing))
+    return Diagnosis(package, "broken", found, do=repair_command(package), repairs=package)
+
+
+def _workaround(each: compat.Workaround) -> Diagnosis:
+    owner = each.package if version_of(each.package) else _fork_of(each.package)
+    version = version_of(owner)
+    subject = f"workaround for {each.module}"
+    if version is None:
+        return Diagnosis(subject, "ok", f"not needed here: {owner} is not installed")
+    try:
+        importlib.import_module(each.module)
+    except Exception as error:
+        found = f"{owner} {version}; the workaround does not help: {one_line(error)}"
+        return Diagnosis(subject, "broken", found, report=each.report, do=repair_command(owner))
+    if not compat.was_needed(each):
+        return Diagnosis(
+            subject, "ok", f"not needed here, with {owner} {version}", report=each.report
+        )
+    found = f"needed here, with {owner} {version}: {each.fault}"
+    return Diagnosis(subject, "workaround", found, each.effect, each.report)
+
+
+def _fork_of(package: str) -> str:
+    return "pyautoattack" if package == "autoattack" else package
+
+
+def _robustbench_copy() -> Diagnosis:
+    subject = "robustbench's files"
+    if version_of("robustbench") is None:
+        return Diagnosis(subject, "ok", "robustbench is not installed")
+    overwritten = compat.robustbench_overwritten()
+    if overwritten:
+        return Diagnosis(
+            subject,
+            "broken",
+            f"{len(overwritten)} were overwritten by the copy of 2022 in torchattacks' wheel, or "
+            "are missing; RobustBench's models are refused until they are repaired",
+            do=f"flatguard doctor --fix, which runs: {repair_command('robustbench')}",
+            repairs="robustbench",
+        )
+    if version_of("torchattacks") is None:
+        return Diagnosis(subject, "ok", "intact")
+    return Diagnosis(
+        subject,
+        "note",
+        "intact; torchattacks' wheel holds a copy of 2022 that overwrites them when it is "
+        "installed later",
+        do="after torchattacks is installed again: flatguard doctor --fix",
+    )
+
+
+def _tests() -> Diagnosis:
+    subject = "top-level tests/"
+    owners = metadata.packages_distributions().get("tests", [])
+    if not owners:
+        return Diagnosis(subject, "ok", "no package installs one")
+    return Diagnosis(
+        subject,
+        "note",
+        f"installed by {', '.join(sorted(set(owners)))}",
+        do="do not import your own tests as `tests`; pytest --import-mode=importlib is safe",
+    )
+
+
+def _requests() -> Diagnosis:
+    version = version_of("requests")
+    if version is None or version_of("torchattacks") is None:
+        return Diagnosis("requests", "ok", version or "not installed")
+    if not version.startswith("2.25."):
+        found = f"{version}, newer than torchattacks asks for; both work"
+        return Diagnosis("requests", "ok", found)
+    return Diagnosis(
+        "requests",
+        "note",
+        f"{version}; torchattacks asks for 2.25, of 2020, and does not need it",
+        do=f"where another package needs a newer one: {install_command('requests>=2.32')}",
+    )
