@@ -157,12 +157,15 @@ def run_in(uv: str, python: str, name: str, lock: str, command: list[str]) -> in
         if not (folder / "complete").is_file():
             fill(uv, python, folder, name, lock)
         inside = folder / "bin"
+        path = os.pathsep.join((str(inside), str(Path(uv).parent), os.environ["PATH"]))
+        environ = os.environ | {"PATH": path, "VIRTUAL_ENV": str(folder)}
         install = [uv, "pip", "install", "--quiet", "--python", inside / "python", "--no-deps"]
         subprocess.run([*install, "--reinstall", "--editable", ROOT], check=True)
-        subprocess.run([inside / "python", "-m", "flatguard", "doctor", "--fix"], cwd=ROOT,
-                       check=True, stdout=subprocess.DEVNULL)  # fmt: skip
-        path = f"{inside}{os.pathsep}{os.environ['PATH']}"
-        environ = os.environ | {"PATH": path, "VIRTUAL_ENV": str(folder)}
+        doctor = [inside / "python", "-m", "flatguard", "doctor", "--fix"]
+        if subprocess.run(
+            doctor, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, check=False
+        ).returncode:
+            raise SystemExit(f"{name}: `flatguard doctor --fix` left something broken")
         return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import platform
 import subprocess
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -63,17 +64,15 @@ class Diagnosis:
 
 def diagnose() -> list[Diagnosis]:
     """Compare every version, import the libraries for real, and look at every known fault."""
-    imported = [_imports(package) for package in IMPORTED]
-    return [
-        _python(),
-        _torch(),
-        *_outdated(),
-        *imported,
-        *(_workaround(each) for each in compat.WORKAROUNDS),
-        _robustbench_copy(),
-        _tests(),
-        _requests(),
-    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the packages have to say is not about flatguard
+        libraries = [
+            _torch(),
+            *_outdated(),
+            *(_imports(package) for package in IMPORTED),
+            *(_workaround(each) for each in compat.WORKAROUNDS),
+        ]
+    return [_python(), *libraries, _robustbench_copy(), _tests(), _requests()]
 
 
 def fix(diagnoses: list[Diagnosis]) -> Iterator[str]:
