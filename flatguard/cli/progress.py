@@ -42,7 +42,8 @@ class Watcher:
         self._calls_each: int | None = None
 
     def __enter__(self) -> Watcher:
-        self._progress.start()
+        if not self._progress.disable:  # rich before 14.3 prints an empty line at the end
+            self._progress.start()
         return self
 
     def __exit__(
@@ -51,7 +52,8 @@ class Watcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:
+            self._progress.stop()
 
     def said(self, line: str) -> None:
         """Print a line."""

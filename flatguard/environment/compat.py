@@ -30,8 +30,9 @@ from typing import Any
 Retry = Callable[[], None]
 """Runs the module's own code again."""
 
-Handler = Callable[[Exception, Retry], bool]
-"""Is given the failure of an import; returns whether the workaround made up for it."""
+Handler = Callable[[ModuleType, "Exception | None", Retry], bool]
+"""Is given a module after its import, and the error if it failed; returns whether it made up for
+the error."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,15 @@ OPERATORS = Workaround(
     "its import goes on without them; the operators themselves stay unusable",
     "https://github.com/pytorch/pytorch/issues/157648",
 )
-WORKAROUNDS = (AUTOATTACK, PKG_RESOURCES, OPERATORS)
+HUB = Workaround(
+    "timm",
+    "timm.models._hub",
+    "it does without Hugging Face's hub, because huggingface_hub no longer has a function that timm "
+    "needs for uploads",
+    "it can load models from the hub and its cache; uploads stay impossible",
+    "https://github.com/huggingface/pytorch-image-models/pull/2592",
+)
+WORKAROUNDS = (AUTOATTACK, PKG_RESOURCES, OPERATORS, HUB)
 
 _applied: set[Workaround] = set()
 
@@ -101,11 +110,16 @@ class _WorkaroundLoader(importlib.abc.Loader):
         return self._inner.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        def retry() -> None:
+            self._inner.exec_module(module)
+
         try:
             self._inner.exec_module(module)
         except Exception as error:
-            if not self._handler(error, lambda: self._inner.exec_module(module)):
+            if not self._handler(module, error, retry):
                 raise
+        else:
+            self._handler(module, None, retry)
 
     def __getattr__(self, name: str) -> Any:  # get_data, get_source, is_package, ...
         return getattr(self._inner, name)
@@ -211,7 +225,7 @@ def torchvision_has_operators() -> bool:
     return hasattr(torch.ops.torchvision, "nms")
 
 
-def _without_operators(error: Exception, retry: Retry) -> bool:
+def _without_operators(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
     # The module only registers more about operators; where there are none, it has nothing to do.
     if not isinstance(error, RuntimeError) or torchvision_has_operators():
         return False
@@ -219,7 +233,7 @@ def _without_operators(error: Exception, retry: Retry) -> bool:
     return True
 
 
-def _with_resource_filename(error: Exception, retry: Retry) -> bool:
+def _with_resource_filename(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
     if not isinstance(error, ModuleNotFoundError) or error.name != "pkg_resources":
         return False
     stand_in = ModuleType("pkg_resources")
@@ -239,7 +253,34 @@ def _with_resource_filename(error: Exception, retry: Retry) -> bool:
     return True
 
 
+def _with_the_hub(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
+    missing = "repo_type_and_id_from_hf_id"
+    if error is not None or getattr(module, "_has_hf_hub", True):
+        return False
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError:
+        return False
+    if hasattr(hub, missing):
+        return False  # timm lacks something else
+
+    def refuse(hf_id: str) -> None:
+        raise RuntimeError(
+            "this timm cannot upload with this huggingface_hub; install a newer timm"
+        )
+
+    setattr(hub, missing, refuse)
+    try:
+        retry()
+    finally:
+        delattr(hub, missing)
+    if getattr(module, "_has_hf_hub", False):
+        _applied.add(HUB)
+    return True
+
+
 _HANDLERS: dict[str, Handler] = {
+    HUB.module: _with_the_hub,
     OPERATORS.module: _without_operators,
     PKG_RESOURCES.module: _with_resource_filename,
 }

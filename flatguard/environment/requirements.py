@@ -113,12 +113,13 @@ def needed(package: str, extra: str, purpose: str) -> Iterator[None]:
         yield
     except Exception as error:  # a broken package may raise anything
         wanted = next((str(known) for known in requirements() if known.name == package), package)
-        if version_of(package) is None:
-            raise EnvironmentProblem(
-                f"{purpose} needs {wanted}, which is not installed; install it with: "
-                f"{install_command(f'flatguard[{extra}]')}"
-            ) from error
-        raise EnvironmentProblem(f"{purpose} needs {wanted}; {_broken(package, error)}") from error
+        if version_of(package) is not None and not isinstance(error, ModuleNotFoundError):
+            why = _broken(package, error)
+        else:
+            absent = package if version_of(package) is None else absent_module(error) or package
+            command = install_command(f"flatguard[{extra}]")
+            why = f"{absent} is not installed; install it with: {command}"
+        raise EnvironmentProblem(f"{purpose} needs {wanted}; {why}") from error
 
 
 def _broken(package: str, error: BaseException) -> str:

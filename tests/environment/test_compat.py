@@ -4,10 +4,11 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from flatguard import compat
+from flatguard.environment import compat
 
 # All 24 orders would take minutes; in these, each comes first once and after each other once.
 ORDERS = [
@@ -96,7 +97,11 @@ def test_robustbenchs_own_benchmark_runs(tmp_path: Path) -> None:
 def test_a_real_autoattack_wins(tmp_path: Path) -> None:
     (tmp_path / "autoattack.py").write_text("REAL = True\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport flatguard, autoattack\n"
-    assert python(code + "print(autoattack.REAL, flatguard.compat.mended())") == "True {}"
+    code += "from flatguard.environment import compat\n"
+    assert (
+        python(code + "print(autoattack.REAL, compat.was_needed(compat.AUTOATTACK))")
+        == "True False"
+    )
 
 
 def test_without_the_fork_autoattack_stays_missing() -> None:
@@ -117,11 +122,13 @@ def test_what_works_is_left_alone() -> None:
     """Only the broken packages' loaders are touched, and the hook comes in once."""
     code = """
         import sys, flatguard, importlib, json.decoder
-        flatguard.compat.install_hook()
-        print(sum(type(f).__name__ == "_MendingFinder" for f in sys.meta_path),
-              flatguard.compat.mended(), type(json.decoder.__loader__).__name__)
+        from flatguard.environment import compat
+        compat.install_hook()
+        print(sum(type(f).__name__ == "_WorkaroundFinder" for f in sys.meta_path),
+              [w for w in compat.WORKAROUNDS if compat.was_needed(w)],
+              type(json.decoder.__loader__).__name__)
     """
-    assert python(code) == "1 {} SourceFileLoader"
+    assert python(code) == "1 [] SourceFileLoader"
 
 
 def test_a_setuptools_that_still_has_pkg_resources_is_used(tmp_path: Path) -> None:
@@ -131,8 +138,9 @@ def test_a_setuptools_that_still_has_pkg_resources_is_used(tmp_path: Path) -> No
     code = f"""
         import sys; sys.path.insert(0, {str(tmp_path)!r})
         import flatguard, robustbench.loaders
+        from flatguard.environment import compat
         print(robustbench.loaders.pkg_resources.resource_filename("a", "b"),
-              "pkg_resources" in flatguard.compat.mended())
+              compat.was_needed(compat.PKG_RESOURCES))
     """
     assert python(code) == "the real one False"
 
@@ -181,5 +189,110 @@ def test_whose_robustbench_it_is_is_known_by_hash(
         import flatguard
         from flatguard.errors import EnvironmentProblem
 
-        with pytest.raises(EnvironmentProblem, match="pip install --force-reinstall"):
+        with pytest.raises(EnvironmentProblem, match=r"flatguard doctor --fix, which runs .*pip"):
             flatguard.load_target("Carmon2019")
+
+
+def test_uninstalling_torchattacks_takes_files_of_robustbench_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution(
+        tmp_path, "robustbench", {"robustbench/__init__.py": "", "robustbench/data.py": ""}
+    )
+    (tmp_path / "robustbench/data.py").unlink()
+    distribution(tmp_path, "torchattacks", {"torchattacks/__init__.py": ""})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert compat.robustbench_overwritten() == ["robustbench/data.py"]
+
+
+def test_a_file_that_its_user_changed_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution(tmp_path, "robustbench", {"robustbench/__init__.py": "new"})
+    distribution(tmp_path, "torchattacks", {"robustbench/__init__.py": "old"})
+    (tmp_path / "robustbench/__init__.py").write_text("mine")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert compat.robustbench_overwritten() == []
+
+
+# --- torchvision, with its operators and without them -------------------------------------------
+
+CALL = "print(torchvision.ops.nms(torch.ones(1, 4), torch.ones(1), .5).tolist())"
+HAS_OPERATORS = python(
+    "import flatguard, torchvision\n"
+    "from flatguard.environment import compat\n"
+    "print(compat.torchvision_has_operators())"
+)
+
+
+@pytest.mark.parametrize("others", ["torchvision", "timm", "robustbench.utils", "torchattacks"])
+@pytest.mark.parametrize("first", ["flatguard", "the other"])
+def test_operators_work_in_both_orders_wherever_they_load(others: str, first: str) -> None:
+    if HAS_OPERATORS == "False":
+        pytest.skip("torchvision's compiled operators do not load beside this torch")
+    order = ["flatguard", others] if first == "flatguard" else ["torchvision", others, "flatguard"]
+    code = f"import {', '.join(order)}\nimport torch, torchvision\n{CALL}"
+    assert python(code).splitlines()[-1] == "[0]"
+
+
+def test_operators_that_do_not_load_raise_when_they_are_used_and_not_before() -> None:
+    """An interpreter without them: torchvision's loader finds no library, as beside a CPU build."""
+    code = f"""
+        import flatguard, torch
+        torch.ops.load_library = lambda path: (_ for _ in ()).throw(OSError("undefined symbol"))
+        import torchvision, timm
+        from flatguard.environment import compat
+        assert compat.was_needed(compat.OPERATORS) and not compat.torchvision_has_operators()
+        print(torchvision.models.resnet18().eval()(torch.rand(1, 3, 32, 32)).shape[1])
+        try:
+            {CALL}
+        except RuntimeError as error:
+            print("Couldn't load custom C++ ops" in str(error))
+    """
+    assert python(code).splitlines() == ["1000", "True"]
+
+
+def test_an_import_that_failed_before_flatguard_came_works_after_it() -> None:
+    code = """
+        import torch
+        torch.ops.load_library = lambda path: (_ for _ in ()).throw(OSError("undefined symbol"))
+        try:
+            import torchvision
+        except RuntimeError as error:
+            print(error)
+        import flatguard, torchvision
+        print(torchvision.models.resnet18.__name__)
+    """
+    assert python(code).splitlines() == ["operator torchvision::nms does not exist", "resnet18"]
+
+
+def test_another_failure_of_that_module_is_passed_on() -> None:
+    failure = RuntimeError("something else")
+
+    def retry() -> None:
+        pytest.fail("nothing is to be run again")
+
+    module = ModuleType("torchvision._meta_registrations")
+    swallowed = compat._without_operators(module, failure, retry)
+    assert swallowed is not compat.torchvision_has_operators()
+    assert not compat._without_operators(module, KeyError("nms"), retry)
+    assert not compat._with_resource_filename(module, ModuleNotFoundError(name="torch"), retry)
+
+
+def test_timm_finds_the_hub_whatever_else_huggingface_hub_has_lost() -> None:
+    code = """
+        import flatguard, huggingface_hub, timm
+        from timm.models._hub import has_hf_hub
+        print(has_hf_hub(), hasattr(huggingface_hub, "repo_type_and_id_from_hf_id")
+              and flatguard.environment.compat.was_needed(flatguard.environment.compat.HUB))
+    """
+    assert python(code).splitlines()[-1] == "True False"
+
+
+def test_nothing_is_registered_with_torch() -> None:
+    code = """
+        import flatguard, torch, torchvision
+        source = open(flatguard.environment.compat.__file__).read()
+        print("library" in source.lower().replace("libraries", ""), "_C" in source)
+    """
+    assert python(code) in ("False False",)
