@@ -25,6 +25,7 @@ from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order, passed_o
 from flatguard.errors import AttackError, FlatguardError, OutOfMemory, did_you_mean, one_line
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 from flatguard.randomness import seeded
+from flatguard.torch_state import own_state
 
 EXTRAS = {"numba": "foolbox"}
 """Which of flatguard's extras brings a module that not everybody needs."""
@@ -108,6 +109,7 @@ class Attack(ABC):
         """
         monitor = monitor or Nobody()
         with (
+            own_state(),
             seeded(seed, images.device),
             _trace_kept(),
             _quiet() as warnings,

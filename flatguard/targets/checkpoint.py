@@ -24,6 +24,7 @@ from flatguard.errors import ModelError, UntrustedCodeError, UsageError, one_lin
 from flatguard.offline import asked_for
 from flatguard.targets.pickles import check_pickle
 from flatguard.targets.target import Normalized, Target, make_target
+from flatguard.torch_state import kept_state
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2")
 NESTING = ("state_dict", "model", "model_state_dict", "net")
@@ -71,6 +72,7 @@ def load(
     return make_target(model, path.stem, described)
 
 
+@kept_state()
 def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Module, bool]:
     """The module, and whether it was built from `arch`."""
     program = _program_kind(path)
@@ -213,6 +215,7 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path, arch: st
     model.load_state_dict(state, strict=False)
 
 
+@kept_state()
 def build(arch: str) -> nn.Module:
     """Call the factory that `module:factory` or `file.py:factory` names."""
     place, colon, name = arch.rpartition(":")
