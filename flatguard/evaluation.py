@@ -44,7 +44,6 @@ from flatguard.runs.place import Place, open_place
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.spec import RunSpec
 from flatguard.targets.target import Target
-from flatguard.torch_state import own_state
 
 
 def evaluate(
@@ -358,7 +357,6 @@ def audit(
     return derive(run, tolerance, seconds_of(run), opened, observer)
 
 
-@own_state()
 def resolve(
     model: str | nn.Module | Target,
     attack: str,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from flatguard.errors import EnvironmentProblem, UsageError
 from flatguard.randomness import seeded
+from flatguard.torch_state import own_state
 
 Method = Literal["hutchinson", "xtrace"]
 
@@ -71,7 +72,7 @@ def layer_sharpness(
     weight = _weight(model, layer)
     operator_of, estimate = _curvlinops(method)
     kappas = []
-    with seeded(seed, images.device), _differentiable(weight), torch.enable_grad():
+    with own_state(), seeded(seed, images.device), _differentiable(weight):
         for image, label in zip(images.split(1), labels.split(1), strict=True):
             operator = operator_of(
                 model, nn.CrossEntropyLoss(), [weight], [(image, label)], check_deterministic=False

@@ -37,7 +37,7 @@ from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, 
 from flatguard.recording.waypoints import Waypoints
 from flatguard.targets.calls import isolate_calls
 from flatguard.targets.head import Head, HeadSearch, find_head
-from flatguard.targets.restored import restored_but_values
+from flatguard.targets.restored import restored, restored_but_values
 from flatguard.torch_state import kept_state, own_state
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Recorder:
         if isinstance(head, HeadSearch):
             return head.head, head.reason
         # A stochastic model draws in this pass too.
-        with restored_but_values(self.model), preserved(self._images.device):
+        with restored(self.model), preserved(self._images.device):
             self.model.eval()
             isolate_calls(self.model)
             search = find_head(self.model, self._images[:HEAD_PROOF_IMAGES], name=head)

@@ -28,7 +28,7 @@ _calls = _Calls()
 
 
 def isolate_calls(model: nn.Module) -> None:
-    """From now on each call of the model gets copies of its tensors, and leaves torch's state alone.
+    """From now on each call of the model gets copies of its tensors, and keeps torch's state.
 
     Two hooks do that; copies of the model have them too. Once is enough. The copies are part of the
     graph, so that gradients and logits are the same bits as without them.
@@ -37,7 +37,7 @@ def isolate_calls(model: nn.Module) -> None:
     """
     if _before_call in model._forward_pre_hooks.values():
         return
-    _make_ordinary(model)
+    make_ordinary(model)
     model.register_forward_pre_hook(_before_call, prepend=True, with_kwargs=True)
     model.register_forward_hook(_after_call, always_call=True)
 
@@ -66,14 +66,14 @@ def _copy(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def _make_ordinary(model: nn.Module) -> None:
+def make_ordinary(model: nn.Module) -> None:
     """Replace tensors that were made in inference mode: autograd takes none of them."""
     ordinary: dict[int, Tensor] = {}
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):
             continue
-        held = [module._parameters, module._buffers, vars(module)]
-        for name, value in [item for part in held for item in part.items()]:
+        held: dict[str, Any] = {**vars(module), **module._parameters, **module._buffers}
+        for name, value in held.items():
             if isinstance(value, Tensor) and value.is_inference():
                 if id(value) not in ordinary:
                     ordinary[id(value)] = _ordinary(value)
@@ -83,6 +83,6 @@ def _make_ordinary(model: nn.Module) -> None:
 def _ordinary(value: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():
         plain = value.detach().clone()
-    if isinstance(value, nn.Parameter):
-        return nn.Parameter(plain, value.requires_grad)
-    return plain.requires_grad_(value.requires_grad)
+        if isinstance(value, nn.Parameter):
+            return nn.Parameter(plain, value.requires_grad)
+        return plain.requires_grad_(value.requires_grad)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError, one_line
 from flatguard.offline import asked_for
-from flatguard.targets.pickles import check_pickle
+from flatguard.targets.calls import make_ordinary
+from flatguard.targets.pickles import check_pickle, pickle_code
 from flatguard.targets.target import Normalized, Target, make_target
 from flatguard.torch_state import kept_state
 
@@ -91,6 +92,7 @@ def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Mod
             f"{path} holds weights only: name their network with --arch module:factory"
         )
     model = build(arch)
+    make_ordinary(model)
     _load_state(model, _state_dict_in(state, path), path, arch)
     # A network fresh from its factory is in training mode; that is no news to its user.
     return model.eval(), True
@@ -154,7 +156,7 @@ def _read_state(path: Path, allow_code: bool) -> Any:
     if not allow_code:
         check_pickle(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), pickle_code(allow_code):
             warnings.simplefilter("ignore", UserWarning)  # of a pickle's protocol
             return torch.load(path, map_location="cpu", weights_only=not allow_code)
     except pickle.UnpicklingError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from flatguard.errors import EnvironmentProblem
+from flatguard.targets.pickles import pickle_code
 from flatguard.targets.target import Defaults, Target, make_target
 
 
@@ -26,7 +27,7 @@ def load() -> Target:
             "pip install --force-reinstall --no-deps pyautoattack"
         )
     model = ResNet18()
-    with importlib.resources.as_file(path) as file:
+    with importlib.resources.as_file(path) as file, pickle_code(False):
         state = torch.load(file, map_location="cpu", weights_only=True)
     model.load_state_dict(state)
     model.eval()

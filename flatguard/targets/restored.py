@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
@@ -73,6 +74,8 @@ def _parts(model: nn.Module) -> tuple[list[nn.Module], list[Tensor]]:
         if id(value) in seen:
             continue
         if isinstance(value, Tensor):
+            if is_lazy(value):
+                continue  # the first call gives it its shape, for good
             tensors.append(value)
         elif isinstance(value, nn.Module):
             modules.append(value)
@@ -140,7 +143,6 @@ class _TensorBefore:
     @classmethod
     def of(cls, tensor: Tensor, values: bool) -> _TensorBefore:
         can_be_copied = tensor.layout == torch.strided and not tensor.is_meta
-        can_be_copied &= not isinstance(tensor, nn.parameter.UninitializedTensorMixin)
         return cls(
             tensor,
             tensor.detach(),

@@ -73,7 +73,7 @@ def make_target(
     """
     notes: tuple[str, ...] = ()
     if any(module.training for module in model.modules()):
-        notes = ("the model was in training mode; it was put into eval mode",)
+        notes = ("the model was in training mode; it is evaluated in eval mode",)
     model.eval()
     isolate_calls(model)
     return Target(
