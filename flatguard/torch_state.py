@@ -79,7 +79,8 @@ def own_state() -> Iterator[None]:
     elsewhere = nullcontext() if before.device == CPU else CPU
     try:
         with elsewhere, torch.inference_mode(False):
-            OWN.apply()
+            if before != OWN:
+                OWN.apply()
             yield
     finally:
         before.apply()

@@ -73,7 +73,8 @@ def layer_sharpness(
     operator_of, estimate = _curvlinops(method)
     kappas = []
     with own_state(), seeded(seed, images.device), _differentiable(weight):
-        for image, label in zip(images.split(1), labels.split(1), strict=True):
+        # Clones are ordinary tensors also where the caller's were made in inference mode.
+        for image, label in zip(images.clone().split(1), labels.clone().split(1), strict=True):
             operator = operator_of(
                 model, nn.CrossEntropyLoss(), [weight], [(image, label)], check_deterministic=False
             )

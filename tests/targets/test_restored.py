@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 import flatguard
 from flatguard.errors import AttackError
+from flatguard.gate.cache import RunCache
+from flatguard.gate.config import config_of
+from flatguard.gate.gate import pass_through
 from flatguard.observer import Silent
 from flatguard.targets import make_target
 from flatguard.targets.restored import restored
@@ -99,6 +102,12 @@ def audited(net: nn.Module, data: Data, folder: Path) -> None:
     flatguard.audit(run, checks="standard", model=net, data=data)
 
 
+def gated(net: nn.Module, data: Data, folder: Path) -> None:
+    """What the plugin's fixture calls; the second time the run comes from the cache."""
+    for _ in range(2):
+        pass_through(config_of(PGD), RunCache(folder / "cache", "a test"), model=net, data=data)
+
+
 def recorded(net: nn.Module, data: Data, folder: Path) -> None:
     import torchattacks
 
@@ -139,7 +148,7 @@ def interrupted(net: nn.Module, data: Data, folder: Path) -> None:
 
 
 WAYS: list[Callable[[nn.Module, Data, Path], None]] = [
-    evaluated, of_a_target, taken_up, audited, recorded, failed, interrupted,
+    evaluated, of_a_target, taken_up, audited, gated, recorded, failed, interrupted,
 ]  # fmt: skip
 
 
