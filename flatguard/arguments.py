@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -18,9 +19,24 @@ from flatguard.probes.plan import LEVELS, Checks
 from flatguard.runs.spec import RunSpec, make_spec
 from flatguard.runs.store import Run
 from flatguard.targets import load_target
+from flatguard.targets.calls import isolate_calls
 from flatguard.targets.checkpoint import Program
 from flatguard.targets.datasets import ArrayDataset, Dataset
+from flatguard.targets.restored import restored
 from flatguard.targets.target import Target, make_target
+from flatguard.torch_state import own_state
+
+
+@contextmanager
+def caller_kept(*given: object) -> Iterator[None]:
+    """Compute in flatguard's own state; the caller's torch and models are then as before.
+
+    Args:
+        *given: what may be a module or a Target; anything else is left out.
+    """
+    modules = [each.model if isinstance(each, Target) else each for each in given]
+    with own_state(), restored(*modules):
+        yield
 
 
 def origin_of(
@@ -113,6 +129,7 @@ def surrogates_of(named: Sequence[str | Target], checks: Checks, resolved: job.J
         named = ["demo"] if fits else []
     found = [load_target(name) if isinstance(name, str) else name for name in named]
     for surrogate in found:
+        isolate_calls(surrogate.model)
         surrogate.model.to(resolved.device)
     return [s for s in found if s.weights_sha256 != resolved.target.weights_sha256]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from flatguard import job
 from flatguard.allowance import NO_LIMITS, Allowance
 from flatguard.arguments import (
+    caller_kept,
     level_of,
     limits_of,
     names_of,
@@ -111,12 +112,15 @@ def evaluate(
     _check_executor(executor, allowance)
     part = None if shard is None else Shard.parse(shard)
     opened = None if detector is None else Opened.of(detector)
-    origin = origin_of(model, data)
-    spec = spec_of(origin.target or model, attack, data, fields)
-    began = time.perf_counter()
-    place = open_place(out if out is not None else default_folder(spec))
-    writing.check_new(place)
-    with computing_with(spec.threads or executor.threads), _going_on_later(place, observer):
+    with ExitStack() as stack:
+        stack.enter_context(caller_kept(model, *surrogates))
+        origin = origin_of(model, data)
+        spec = spec_of(origin.target or model, attack, data, fields)
+        began = time.perf_counter()
+        place = open_place(out if out is not None else default_folder(spec))
+        writing.check_new(place)
+        stack.enter_context(computing_with(spec.threads or executor.threads))
+        stack.enter_context(_going_on_later(place, observer))
         resolved = job.resolve(spec, origin.target, origin.dataset)
         if opened is not None:
             opened.kept.check_target(resolved.target)
@@ -221,7 +225,11 @@ def resume(
     _check_executor(executor, allowance)
     level = level_of(manifest.checks, manifest.tolerance)
     threads = manifest.device.get("threads", torch.get_num_threads())
-    with computing_with(threads), _going_on_later(found.place, observer):
+    with (
+        caller_kept(model, *(surrogates or ())),
+        computing_with(threads),
+        _going_on_later(found.place, observer),
+    ):
         bench = reopened(found, model, data)
         named = manifest.surrogates if surrogates is None else surrogates
         others = surrogates_of(named, level, bench.job)
@@ -341,7 +349,8 @@ def audit(
             raise UsageError(f"{run.place} is incomplete; probes need all of its blocks")
         if model is None and not allow_code:
             run.spec.refuse_code(str(run.place))
-        with computing_with(run.manifest.device.get("threads", torch.get_num_threads())):
+        threads = run.manifest.device.get("threads", torch.get_num_threads())
+        with caller_kept(model, *surrogates), computing_with(threads):
             loaded = reopened(run, model, data).job
             others = surrogates_of(surrogates, level, loaded)
             probe(loaded, run, level, others, observer)
@@ -355,7 +364,10 @@ def resolve(
     data: tuple[Tensor, Tensor] | str | None = None,
     **fields: Any,
 ) -> job.Job:
-    """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked."""
+    """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked.
+
+    A module that is given is the job's, in eval mode and on its device, from now on.
+    """
     origin = origin_of(model, data)
     spec = spec_of(origin.target or model, attack, data, fields)
     return job.resolve(spec, origin.target, origin.dataset)

@@ -33,6 +33,7 @@ from flatguard.job import Origin
 from flatguard.observer import Observer, Silent
 from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.store import load_run
+from flatguard.torch_state import own_state
 
 ANSWER_SECONDS, CANCEL_SECONDS = 10.0, 60.0
 DEATHS = 3
@@ -126,6 +127,7 @@ class Parcel:
         return cls(str(run.place), run.manifest.identity, bench.job.origin, str(Path.cwd()))
 
 
+@own_state()
 def attack_parcel(
     parcel: Parcel, plan: BlockPlan, max_failures: int, observer: Observer | None = None
 ) -> tuple[SampleFailure, ...]:

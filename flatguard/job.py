@@ -16,6 +16,7 @@ from flatguard.runs.spec import RunSpec, derive_seed
 from flatguard.targets import Target, load_target, prepare
 from flatguard.targets.datasets import DataHash, Dataset, blocks, load_dataset, uses_preprocessing
 from flatguard.targets.target import first_look
+from flatguard.torch_state import own_state
 
 DEFAULT_N_EXAMPLES = 1000
 LARGEST_BATCH = 128
@@ -62,6 +63,7 @@ class Job:
         return _resolved(self.spec.batch_size)
 
 
+@own_state()
 def resolve(
     spec: RunSpec,
     target: Target | None = None,
@@ -112,6 +114,7 @@ class Subject:
         return _resolved(self.spec.batch_size)
 
 
+@own_state()
 def load_subject(
     spec: RunSpec,
     device: torch.device | None = None,

@@ -10,6 +10,7 @@ from typing import Any
 from flatguard.attacks.attack import Attack, AttackInfo, Perturbed, check_args, parse_args
 from flatguard.errors import AttackError, EnvironmentProblem, nearest, one_line
 from flatguard.geometry.budget import Budget
+from flatguard.torch_state import kept_state
 
 __all__ = [
     "Attack",
@@ -36,7 +37,8 @@ def _adapter(library: str) -> ModuleType:
         return importlib.import_module(f"flatguard.attacks.{library}_adapter")
     for point in metadata.entry_points(group=ENTRY_POINTS, name=library):
         try:
-            module: ModuleType = point.load()
+            with kept_state():
+                module: ModuleType = point.load()
         except Exception as error:  # another package's import may raise anything
             raise AttackError(
                 f"the adapter {point.value} for {library}: {one_line(error)}"

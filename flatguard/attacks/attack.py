@@ -26,6 +26,7 @@ from flatguard.environment.requirements import install_command
 from flatguard.errors import AttackError, FlatguardError, OutOfMemory, did_you_mean, one_line
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 from flatguard.randomness import seeded
+from flatguard.torch_state import own_state
 
 EXTRAS = {"numba": "foolbox"}
 """Which of flatguard's extras brings a module that not everybody needs."""
@@ -109,6 +110,7 @@ class Attack(ABC):
         """
         monitor = monitor or Nobody()
         with (
+            own_state(),
             seeded(seed, images.device),
             _trace_kept(),
             _quiet() as warnings,

@@ -32,6 +32,7 @@ from flatguard.observer import Observer, Silent
 from flatguard.probes.search import SEARCHED, direction, project, random_step
 from flatguard.randomness import seeded
 from flatguard.targets.target import Target
+from flatguard.torch_state import own_state
 
 STEP = 0.1
 """First step as a share of the radius; it falls along a line to a tenth of itself."""
@@ -113,6 +114,7 @@ class _Clean:
         return (seen.log_kappa - median).abs() / self.rows(self.width, seen.predicted)
 
 
+@own_state()
 def adaptive_attack(
     target: Target,
     thresholds: Thresholds,

@@ -21,6 +21,7 @@ from flatguard.detection.thresholds import Thresholds, conformal, from_stump
 from flatguard.environment.requirements import needed
 from flatguard.errors import DataError, UsageError
 from flatguard.targets.target import Target
+from flatguard.torch_state import own_state
 
 with needed("scikit-learn", "detection", "SharpnessDetector"):
     from sklearn.base import BaseEstimator, OutlierMixin
@@ -221,7 +222,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _no_grad_look(target: Target, images: Tensor) -> tuple[Tensor, Scored]:
     device = next((p.device for p in target.model.parameters()), torch.device("cpu"))
-    with torch.no_grad():
+    with own_state(), torch.no_grad():
         seen = look(target, images.to(device))
     kappa = seen.log_kappa.cpu().numpy().clip(-LARGEST, LARGEST)
     return seen.logits, Scored(kappa, seen.predicted.cpu().numpy())

@@ -18,6 +18,7 @@ from flatguard.masking.statistics import interval
 from flatguard.observer import Observer
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import Batch, DataHash
+from flatguard.torch_state import own_state
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Fitted:
     adaptive: AdaptiveFacts | None
 
 
+@own_state()
 def fit_detector(
     subject: Subject, how: Fit, attack: Job | None, adaptive: int, observer: Observer
 ) -> Fitted:

@@ -14,6 +14,7 @@ from flatguard.detection.conformal import Bounds, Rate, Side, atypicality, calib
 from flatguard.detection.scores import LOG_KAPPA, ONE_PASS, look, one_pass_scores
 from flatguard.errors import UsageError
 from flatguard.targets.target import Target
+from flatguard.torch_state import own_state
 
 RATES = (0.05, 0.01)
 """The rates of false positives that are asked of every detector."""
@@ -61,6 +62,7 @@ class Panel:
         self.missing: dict[str, str] = {}
         self.detectors: dict[str, Detector] = {}
 
+    @own_state()
     def fit(self, given: Fitting) -> None:
         """Let every baseline learn; what cannot is left out, and `missing` says why."""
         able = []
@@ -78,6 +80,7 @@ class Panel:
                 self.missing[baseline.name] = str(error)
         self._baselines = able
 
+    @own_state()
     def score(self, images: Tensor) -> Scores:
         """Every detector's raw scores, `(n,)` each; NaN where it has none."""
         device = next((p.device for p in self.target.model.parameters()), torch.device("cpu"))

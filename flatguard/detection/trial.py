@@ -40,6 +40,7 @@ from flatguard.runs.naming import default_folder
 from flatguard.runs.place import open_place
 from flatguard.runs.spec import RunSpec, derive_seed
 from flatguard.targets.datasets import Batch, Dataset, Subset
+from flatguard.torch_state import own_state
 
 RUNS, RESULT = "runs", "detection-trial.json"
 
@@ -98,6 +99,7 @@ class Wanted:
     eps: str
 
 
+@own_state()
 def run_trial(
     job: Job,
     wanted: Sequence[Wanted],

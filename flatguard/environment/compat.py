@@ -78,8 +78,8 @@ OPERATORS = Workaround(
 HUB = Workaround(
     "timm",
     "timm.models._hub",
-    "it does without Hugging Face's hub, because huggingface_hub no longer has a function that timm "
-    "needs for uploads",
+    "it does without Hugging Face's hub, because huggingface_hub no longer has a function that "
+    "timm needs for uploads",
     "it can load models from the hub and its cache; uploads stay impossible",
     "https://github.com/huggingface/pytorch-image-models/pull/2592",
 )

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flatguard.allowance import Limits
+from flatguard.arguments import caller_kept
 from flatguard.detection.kept import KeptDetector
 from flatguard.errors import UsageError
 from flatguard.evaluation import audit, evaluate, resolve
@@ -74,6 +75,18 @@ def pass_through(
     Raises:
         FlatguardError: one of its kinds; nothing could be judged.
     """
+    with caller_kept(model):
+        return _passed(config, cache, model, data, command, observer)
+
+
+def _passed(
+    config: Config,
+    cache: RunCache,
+    model: nn.Module | Target | None,
+    data: tuple[Tensor, Tensor] | None,
+    command: Sequence[str],
+    observer: Observer | None,
+) -> Judged:
     config.check_detector()
     arguments = config.arguments()
     attacked: Any = arguments.pop("model", None) if model is None else model

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from flatguard.environment.requirements import needed
 from flatguard.errors import UsageError
 from flatguard.randomness import seeded
+from flatguard.torch_state import own_state
 
 Method = Literal["hutchinson", "xtrace"]
 
@@ -72,8 +73,9 @@ def layer_sharpness(
     weight = _weight(model, layer)
     operator_of, estimate = _curvlinops(method)
     kappas = []
-    with seeded(seed, images.device), _differentiable(weight), torch.enable_grad():
-        for image, label in zip(images.split(1), labels.split(1), strict=True):
+    with own_state(), seeded(seed, images.device), _differentiable(weight):
+        # Clones are ordinary tensors also where the caller's were made in inference mode.
+        for image, label in zip(images.clone().split(1), labels.clone().split(1), strict=True):
             operator = operator_of(
                 model, nn.CrossEntropyLoss(), [weight], [(image, label)], check_deterministic=False
             )

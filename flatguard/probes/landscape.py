@@ -13,6 +13,7 @@ from torch import nn
 
 from flatguard.geometry.weights import Movable, filter_normalised
 from flatguard.probes.weight_flatness import Losses, Scene, losses_at
+from flatguard.torch_state import own_state
 
 DIRECTIONS = 10
 """As many as Figure 4 shows."""
@@ -21,6 +22,7 @@ POINTS = tuple(round(-1.0 + 0.2 * index, 1) for index in range(11))
 """From one filter's length back to one ahead; 0 is the model itself."""
 
 
+@own_state()
 def landscape(
     model: nn.Module,
     scene: Scene,

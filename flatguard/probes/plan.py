@@ -33,6 +33,7 @@ from flatguard.probes.twins import attack_twins
 from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes, load_tables
 from flatguard.runs.store import Run
 from flatguard.targets import Target
+from flatguard.torch_state import own_state
 
 Checks = Literal["none", "fast", "standard", "full"]
 
@@ -73,6 +74,7 @@ class Step:
     searches: bool = True
 
 
+@own_state()
 def probe(
     job: Job,
     run: Run,

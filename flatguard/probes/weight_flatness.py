@@ -28,6 +28,7 @@ from flatguard.randomness import seeded
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import Batch
 from flatguard.targets.target import weights_sha256
+from flatguard.torch_state import own_state
 
 Case = Literal["reference", "average", "worst-clean", "worst-robust"]
 
@@ -105,6 +106,7 @@ class Losses:
         return Losses(self.table.assign(**which), self.models.assign(**which))
 
 
+@own_state()
 def weight_flatness(model: nn.Module, scene: Scene, around: Neighbourhood) -> Losses:
     """Every sample's clean and robust loss at w and at every w + ν; `case` and `index` say which.
 

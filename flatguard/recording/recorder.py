@@ -5,15 +5,19 @@
     recorder.trajectory()
 
 `recorder.model` is the model itself. The hooks draw no random number and compute on detached
-tensors, so the attack sees the same bits as without them. With `gradients`, the model is called
-on a view of its input, whose gradient is looked at and passed on unchanged.
+tensors, so the attack sees the same bits as without them. The model is called on a copy of its
+input, so that it writes into nothing that the attack still needs; with `gradients`, on a copy of a
+view, whose gradient is looked at and passed on unchanged.
+
+Inside, gradients are on, whatever they were before. At the end torch's state, and the model's mode,
+flags, hooks and gradients are as they were at the beginning; the weights are not touched.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -31,7 +35,10 @@ from flatguard.recording.attribution import UNASSIGNED, Attribution
 from flatguard.recording.measure import HeadCall, Seen, measure
 from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, to_frame, with_names
 from flatguard.recording.waypoints import Waypoints
+from flatguard.targets.calls import isolate_calls
 from flatguard.targets.head import Head, HeadSearch, find_head
+from flatguard.targets.restored import restored, restored_but_values
+from flatguard.torch_state import kept_state, own_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,9 +122,8 @@ class Recorder:
         self._pending_values = 0
         self._kept: list[CallRows] = []
         self._kept_rows = 0
-        self._handles: list[Any] = []
-        self._modes: list[tuple[nn.Module, bool]] = []
-        self._grad_mode = True
+        self._inside: ExitStack | None = None
+        self._rows: list[Tensor | None] = []
         self.segments: list[Segment] = []
         self._segment = 0
         self.first_nonfinite: int | None = None
@@ -128,27 +134,36 @@ class Recorder:
             return head, None
         if isinstance(head, HeadSearch):
             return head.head, head.reason
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            with preserved(self._images.device):  # a stochastic model draws in this pass too
-                search = find_head(self.model, self._images[:HEAD_PROOF_IMAGES], name=head)
-        finally:
-            for module, training in modes:
-                module.training = training
+        # A stochastic model draws in this pass too.
+        with restored(self.model), preserved(self._images.device):
+            self.model.eval()
+            isolate_calls(self.model)
+            search = find_head(self.model, self._images[:HEAD_PROOF_IMAGES], name=head)
         if head is not None and search.head is None:
             raise UsageError(f"head {head}: {search.reason}")
         return search.head, search.reason
 
     def __enter__(self) -> Recorder:
-        self._modes = [(module, module.training) for module in self.model.modules()]
-        self._grad_mode = torch.is_grad_enabled()
-        hook = self._handles.append
-        if self.head is not None:
-            self._log_weight_norm = self.head.log_weight_norm_squared()
-            hook(self.head.module.register_forward_hook(self._after_head))
-        hook(self.model.register_forward_pre_hook(self._before_call))
-        hook(self.model.register_forward_hook(self._after_call, with_kwargs=True))
+        with ExitStack() as stack:
+            stack.enter_context(kept_state())
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(restored_but_values(self.model))
+            isolate_calls(self.model)
+            if self.head is not None:
+                with own_state():
+                    self._log_weight_norm = self.head.log_weight_norm_squared()
+                stack.callback(self.head.module.register_forward_hook(self._after_head).remove)
+            # First of all, before the model's input is copied.
+            before = self.model.register_forward_pre_hook(
+                self._before_call, prepend=True, with_kwargs=True
+            )
+            after = self.model.register_forward_hook(
+                self._after_call, with_kwargs=True, always_call=True
+            )
+            stack.callback(before.remove)
+            stack.callback(after.remove)
+            self._inside = stack.pop_all()
         return self
 
     def __exit__(
@@ -157,15 +172,10 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
         self._head_call = self._gradient_rows = None
-        if kind is not None:  # torchattacks puts the model's mode back only where nothing raises
-            for module, training in self._modes:
-                module.training = training
-            torch.set_grad_enabled(self._grad_mode)
-        self._modes.clear()
+        self._rows.clear()
+        if self._inside is not None:
+            self._inside.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
         # An attack that copies the model copies its hooks; a copy's calls are not recorded.
@@ -210,35 +220,43 @@ class Recorder:
     def _stored(self, calls: Sequence[CallRows]) -> pd.DataFrame:
         return to_frame(calls, self._first_sample, [loss.name for loss in self._losses])
 
-    def _before_call(self, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    def _before_call(
+        self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Any:
+        if module is not self.model:
+            return None
         self._head_call = self._gradient_rows = None
-        rows = inputs[0] if inputs else None
-        if module is not self.model or not self._gradients or not isinstance(rows, Tensor):
+        given = inputs[0] if inputs else next(iter(keywords.values()), None)
+        rows = given if isinstance(given, Tensor) else None
+        self._rows.append(rows)
+        if not self._gradients or rows is None or not inputs:
             return None
         self._gradient_rows = GradientRows(len(rows))
         if not rows.requires_grad or not torch.is_grad_enabled():
             return None
         view = rows.view_as(rows)  # a hook on the attack's own tensor would outlive this call
         view.register_hook(self._gradient_rows.add)
-        return (view, *inputs[1:])
+        return (view, *inputs[1:]), keywords
 
     def _after_head(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.head is not None and module is self.head.module and inputs:
-            with torch.no_grad():
+            with own_state(), torch.no_grad():
                 self._head_call = HeadCall.of(inputs[0].detach(), output.detach())
 
     def _after_call(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any
     ) -> None:
-        rows = inputs[0] if inputs else next(iter(keywords.values()), None)
-        if module is not self.model or not isinstance(rows, Tensor):
+        if module is not self.model:
+            return
+        rows = self._rows.pop() if self._rows else None  # the attack's own, which nobody wrote into
+        if rows is None:
             return
         if not isinstance(output, Tensor) or output.ndim != 2:
             return
         self.forwards += len(rows)
         if output.requires_grad:
             output.register_hook(self._count_backward(len(rows)))
-        with torch.no_grad():
+        with own_state(), torch.no_grad():
             self._record(rows.detach(), output.detach())
         if self._on_call is not None:
             self._on_call(len(rows))
@@ -278,7 +296,7 @@ class Recorder:
     def _measure_pending(self) -> None:
         if not self._pending:
             return
-        with torch.no_grad():
+        with own_state(), torch.no_grad():
             seen = Seen.joined([call.seen for call in self._pending])
             values = measure(seen, self._labels, self.head, self._log_weight_norm, self._losses)
         sizes = [len(call.how) for call in self._pending]

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from flatguard.arguments import caller_kept
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.evaluation import resolve
 from flatguard.job import Job
@@ -114,15 +115,16 @@ def reproduce(
     """
     study = find_study(name)
     check_models(study, len(models))
-    subject = _subject(study, models, data, observer or Silent(), n_examples, fields)
-    about = f"; {study.protocol}; {subject.count} samples" if subject.jobs else ""
-    subject.observer.said(f"{study.name}: {study.reference}{about}")
-    began = time.perf_counter()
-    assert study.run is not None, "check_models refuses what cannot be run"
-    outcome = study.run(subject)
-    facts = tuple(_facts(job) for job in subject.jobs)
-    shown = _shown(study, subject) if subject.jobs else None
-    return _result(study, outcome, facts, shown, began)
+    with caller_kept(*models):
+        subject = _subject(study, models, data, observer or Silent(), n_examples, fields)
+        about = f"; {study.protocol}; {subject.count} samples" if subject.jobs else ""
+        subject.observer.said(f"{study.name}: {study.reference}{about}")
+        began = time.perf_counter()
+        assert study.run is not None, "check_models refuses what cannot be run"
+        outcome = study.run(subject)
+        facts = tuple(_facts(job) for job in subject.jobs)
+        shown = _shown(study, subject) if subject.jobs else None
+        return _result(study, outcome, facts, shown, began)
 
 
 def reproduce_from_runs(

@@ -7,6 +7,7 @@ from pathlib import Path
 from flatguard.errors import UsageError
 from flatguard.offline import keep_offline
 from flatguard.targets.target import Defaults, Target, make_target, prepare
+from flatguard.torch_state import own_state
 
 __all__ = ["Defaults", "Target", "load_target", "make_target", "prepare"]
 
@@ -14,6 +15,7 @@ ZOOS = ("timm", "torchvision")
 DEFAULT_MODEL_DIR = Path("models")
 
 
+@own_state()
 def load_target(
     name: str,
     *,

@@ -11,7 +11,7 @@ import torch
 
 from flatguard.errors import DataError
 from flatguard.targets.datasets import ArrayDataset, Dataset, reading
-from flatguard.targets.pickles import check_pickle
+from flatguard.targets.pickles import check_pickle, pickle_code
 
 IMAGE_KEYS = ("images", "x", "x_test", "data", "image")
 LABEL_KEYS = ("labels", "y", "y_test", "targets", "label")
@@ -79,7 +79,8 @@ def load_pt(path: Path) -> Dataset:
     """A pair, or a dict, of tensors."""
     with reading(path):
         check_pickle(path)
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with pickle_code(False):
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if isinstance(held, Mapping):
             keys = [str(key) for key in held]
             images = held[_key(keys, IMAGE_KEYS, path)]

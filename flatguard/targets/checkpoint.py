@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError, one_line
 from flatguard.offline import asked_for
-from flatguard.targets.pickles import check_pickle
+from flatguard.targets.calls import make_ordinary
+from flatguard.targets.pickles import check_pickle, pickle_code
 from flatguard.targets.target import Normalized, Target, make_target
+from flatguard.torch_state import kept_state
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2")
 NESTING = ("state_dict", "model", "model_state_dict", "net")
@@ -71,6 +73,7 @@ def load(
     return make_target(model, path.stem, described)
 
 
+@kept_state()
 def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Module, bool]:
     """The module, and whether it was built from `arch`."""
     program = _program_kind(path)
@@ -89,6 +92,7 @@ def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Mod
             f"{path} holds weights only: name their network with --arch module:factory"
         )
     model = build(arch)
+    make_ordinary(model)
     _load_state(model, _state_dict_in(state, path), path, arch)
     # A network fresh from its factory is in training mode; that is no news to its user.
     return model.eval(), True
@@ -152,7 +156,7 @@ def _read_state(path: Path, allow_code: bool) -> Any:
     if not allow_code:
         check_pickle(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), pickle_code(allow_code):
             warnings.simplefilter("ignore", UserWarning)  # of a pickle's protocol
             return torch.load(path, map_location="cpu", weights_only=not allow_code)
     except pickle.UnpicklingError as error:
@@ -213,6 +217,7 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path, arch: st
     model.load_state_dict(state, strict=False)
 
 
+@kept_state()
 def build(arch: str) -> nn.Module:
     """Call the factory that `module:factory` or `file.py:factory` names."""
     place, colon, name = arch.rpartition(":")

@@ -29,6 +29,7 @@ from flatguard.errors import (
 )
 from flatguard.offline import keep_offline
 from flatguard.targets.network import bounded_sockets, unreachable
+from flatguard.torch_state import kept_state
 
 DEFAULT_DATA_DIR = Path("data")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -84,7 +85,8 @@ class Dataset(ABC):
         Raises:
             DataError: with the first offence and its sample's number.
         """
-        images, labels = self._raw(start, min(stop, len(self)))
+        with kept_state():
+            images, labels = self._raw(start, min(stop, len(self)))
         batch = Batch(_as_images(images, self.name), _as_labels(labels, self.name))
         if batch.images.ndim != 4 or batch.images.shape[1] > 4:
             raise DataError(
@@ -221,7 +223,8 @@ class ItemDataset(Dataset):
 
 def _tensor(part: Any, name: str) -> Tensor:
     if isinstance(part, Tensor):
-        return part.detach().cpu()
+        plain = part.detach().cpu()
+        return plain.clone() if plain.is_inference() else plain  # autograd takes none of these
     array = np.asarray(part)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name}: expected numbers, got {array.dtype}")

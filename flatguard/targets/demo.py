@@ -13,6 +13,7 @@ import torch
 
 from flatguard.environment.requirements import needed, repair_command
 from flatguard.errors import EnvironmentProblem
+from flatguard.targets.pickles import pickle_code
 from flatguard.targets.target import Defaults, Target, make_target
 
 
@@ -28,7 +29,7 @@ def load() -> Target:
             f"{repair_command('pyautoattack')}"
         )
     model = ResNet18()
-    with importlib.resources.as_file(path) as file:
+    with importlib.resources.as_file(path) as file, pickle_code(False):
         state = torch.load(file, map_location="cpu", weights_only=True)
     model.load_state_dict(state)
     model.eval()

@@ -7,9 +7,11 @@ stand for an archive that unpacks without end. A checkpoint needs none of that.
 
 from __future__ import annotations
 
+import os
 import pickletools
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -48,6 +50,31 @@ PUSHED = {
 }  # fmt: skip
 POPPED = {"APPEND": 1, "SETITEM": 2, "BUILD": 1}
 JOINED = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "REDUCE": 2, "NEWOBJ": 2}
+
+
+ONLY_WEIGHTS, ANY_CODE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+@contextmanager
+def pickle_code(allowed: bool | None = None) -> Iterator[None]:
+    """What `torch.load` may run is decided here, whatever the caller's environment says.
+
+    torch reads two variables that overrule `weights_only`, or stand for it where a library gives
+    none, and refuses to load anything where both are set.
+
+    Args:
+        allowed: whether files may run code; None leaves it to the argument of each call.
+    """
+    before = {name: os.environ.pop(name, None) for name in (ONLY_WEIGHTS, ANY_CODE)}
+    if allowed is not None:
+        os.environ[ANY_CODE if allowed else ONLY_WEIGHTS] = "1"
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def check_pickle(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from flatguard.errors import (
 )
 from flatguard.geometry.budget import Norm
 from flatguard.targets.network import bounded_sockets, cached_only, unreachable
-from flatguard.targets.pickles import check_pickle
+from flatguard.targets.pickles import check_pickle, pickle_code
 from flatguard.targets.target import Defaults, Target, make_target
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
@@ -147,7 +146,7 @@ def load(entry: Entry, model_dir: Path, allow_code: bool = False) -> Target:
             _fetch(entry, file, drive_id)
             if not allow_code:
                 check_pickle(file)
-    with _kind_errors(entry, model_dir), _code(allow_code), bounded_sockets():
+    with _kind_errors(entry, model_dir), pickle_code(allow_code), bounded_sockets():
         model = _load_model(entry, model_dir)
     return make_target(model, entry.name, f"RobustBench {entry}, {source}", entry.defaults())
 
@@ -243,20 +242,6 @@ def _kind_errors(entry: Entry, model_dir: Path) -> Iterator[None]:
 
 def _damaged(entry: Entry, model_dir: Path) -> str:
     return f"cannot load {', '.join(str(f) for f in entry.files(model_dir)[:1])}"
-
-
-@contextlib.contextmanager
-def _code(allowed: bool) -> Iterator[None]:
-    """RobustBench calls torch.load without an argument for this; torch reads a variable."""
-    name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" if allowed else "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
 
 
 def _check_not_overwritten() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flatguard.errors import FlatguardError, ModelError, UsageError, one_line
 from flatguard.geometry.budget import Norm
+from flatguard.targets.calls import isolate_calls
 from flatguard.targets.head import (
     RELATIVE_TOLERANCE,
     Head,
@@ -66,11 +67,15 @@ class Target:
 def make_target(
     model: nn.Module, name: str, source: str, defaults: Defaults | None = None
 ) -> Target:
-    """A target in eval mode; if the model was in training mode, a note says so."""
+    """A target in eval mode, with isolated calls; a note says where the mode was another.
+
+    The model itself is changed: see `flatguard.targets.restored`.
+    """
     notes: tuple[str, ...] = ()
     if any(module.training for module in model.modules()):
-        notes = ("the model was in training mode; it was put into eval mode",)
+        notes = ("the model was in training mode; it is evaluated in eval mode",)
     model.eval()
+    isolate_calls(model)
     return Target(
         model, name, source, weights_sha256(model), defaults=defaults or Defaults(), notes=notes
     )
@@ -123,6 +128,7 @@ def prepare(
 def first_look(target: Target, images: Tensor) -> Tensor:
     """The logits for a few images, or one line that says what is wrong with the model."""
     shape = tuple(images.shape[1:])
+    isolate_calls(target.model)
     try:
         with model_errors(target.name, f"on images of shape {shape}"), torch.no_grad():
             logits = target.model(images)

@@ -9,6 +9,7 @@ from typing import Any
 from flatguard.environment.requirements import needed
 from flatguard.errors import EnvironmentProblem, ModelError, did_you_mean, one_line
 from flatguard.targets.network import bounded_sockets, cached_only, unreachable
+from flatguard.targets.pickles import pickle_code
 from flatguard.targets.target import Defaults, Normalized, Target, make_target
 
 PYTORCH_DOWNLOADS = "download.pytorch.org"
@@ -63,7 +64,12 @@ def _pretrained(build: Any, name: str, host: str) -> Any:
     """Build with cached weights; ask the network only if it can be reached."""
     why = unreachable(host)
     try:
-        with contextlib.redirect_stdout(sys.stderr), cached_only(why), bounded_sockets():
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            cached_only(why),
+            bounded_sockets(),
+            pickle_code(),
+        ):
             return build()
     except Exception as error:  # hubs raise their own trees
         reason = why or one_line(error)

@@ -221,7 +221,7 @@ def test_a_model_in_training_mode_is_said(cli, files: Path) -> None:
     torch.save(tiny().train(), files / "whole.pt")
     result = cli("evaluate", "--model", "whole.pt", "--allow-code", "--dataset", "data.npz", *PGD)
     assert result.code in JUDGED
-    assert "it was put into eval mode" in result.out
+    assert "it is evaluated in eval mode" in result.out
 
 
 def test_without_a_head_kappa_is_said_to_be_missing(cli, files: Path) -> None:

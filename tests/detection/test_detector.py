@@ -174,3 +174,13 @@ class TestFile:
     def test_no_file(self, digits_net: Target, tmp_path: Path) -> None:
         with pytest.raises(DetectorError, match="make one with flatguard detect fit"):
             SharpnessDetector.load(tmp_path / "none.json", digits_net)
+
+
+def test_it_does_not_depend_on_the_callers_state(
+    digits_net: Target, fitted: SharpnessDetector
+) -> None:
+    images = digits_target.images(300)
+    wanted = fitted.decision_function(images)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        again = SharpnessDetector(digits_net, alpha=0.05).fit(images.clone())
+        assert (again.decision_function(images) == wanted).all()

@@ -97,6 +97,18 @@ def test_the_seed_decides_and_the_generators_are_put_back(
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_the_callers_state_does_not_matter(
+    network: nn.Sequential, batch: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    wanted = layer_sharpness(network, *batch, "2", matvecs=2, repeats=2, seed=3)
+    for entered in (torch.no_grad, torch.inference_mode):
+        with entered():
+            found = layer_sharpness(
+                network, batch[0].clone(), batch[1].clone(), "2", matvecs=2, repeats=2, seed=3
+            )
+        assert torch.equal(found.kappa, wanted.kappa)
+
+
 def test_bad_arguments(network: nn.Sequential, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     with pytest.raises(UsageError, match=r"no layer '9' with weights; there are 0, 2, 4"):
         layer_sharpness(network, *batch, "9")

@@ -458,3 +458,15 @@ def test_github(inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "| ❌ failed | `threshold[no_masking]` | gradients are masked by saturation" in text
     entry = json.loads(next(inner._kept.glob("*/entry.json")).read_text("utf-8"))
     assert {"weights", "code", "data", "spec", "versions"} <= set(entry["content"])
+
+
+def test_a_conftest_that_switches_gradients_off(inner: Inner) -> None:
+    """The gate stays shut: two queries of Square are no attack, and the checks still see it."""
+    inner.config(attack="square", attack_args={"n_queries": 2}, norm="Linf")
+    inner.pytester.makeconftest("import torch\ntorch.set_grad_enabled(False)\n")
+    result = inner.pytester.runpytest_subprocess(
+        "--flatguard-config=release.yaml", "--flatguard-cache=cache", "-p", "no:randomly", "-n", "2"
+    )
+    assert result.ret == FAILED
+    result.assert_outcomes(failed=1, passed=len(CHECK_NAMES) + 2)
+    result.stdout.fnmatch_lines(["FAILED release.yaml::threshold?max_overestimate?*"])

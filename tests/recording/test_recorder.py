@@ -463,3 +463,36 @@ def test_a_sink_gets_everything_in_order(
     assert len(pieces) == 2
     assert pd.concat(pieces)["call"].tolist() == whole.trajectory()["call"].tolist()
     assert len(recorder.trajectory()) == 0
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_records_the_same_where_the_caller_needs_no_gradients(
+    mode: type[torch.no_grad], gradients: bool, model: nn.Module, tiny_data: Images
+) -> None:
+    """An attack that needs them runs inside, and the caller's mode is back afterwards."""
+    tables = []
+    for entered in (torch.enable_grad, mode):
+        with entered():
+            before = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+            images, labels = tiny_data[0].clone(), tiny_data[1].clone()
+            torch.manual_seed(0)
+            with flatguard.Recorder(model, images, labels, gradients=gradients) as recorder:
+                pgd(recorder.model, images, labels)
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+            tables.append(recorder.trajectory())
+    pd.testing.assert_frame_equal(*tables)
+    assert recorder.backwards == 4 * len(images)
+
+
+def test_autocast_is_the_attacks_and_not_the_recorders(model: nn.Module, tiny_data: Images) -> None:
+    """The numbers are those of the logits that the attack saw, in float64 all the same."""
+    images, labels = tiny_data
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        flatguard.Recorder(model, images, labels) as recorder,
+    ):
+        logits = recorder.model(images)
+        losses = recorder.trajectory()["loss"]
+    assert logits.dtype == torch.bfloat16
+    assert losses.tolist() == pytest.approx(cross_entropy(logits, labels).tolist(), rel=1e-6)

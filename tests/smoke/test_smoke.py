@@ -128,7 +128,8 @@ def test_release(flatguard):
     judged = flatguard.check(
         model={str(digits_files / "digits.safetensors")!r}, attack="torchattacks:PGD",
         arch={f"{digits.__file__}:digits_net"!r}, dataset={str(digits_files / "digits.npz")!r},
-        eps={digits.EPS!r}, n_examples=64, checks="fast",
+        eps={digits.EPS!r}, attack_args={{"steps": 20, "alpha": 0.02}},
+        allow=["black-box", "more-budget", "surrogate-transfer"],
     )
     print("RUN", judged.run.path)
 """

@@ -1,5 +1,6 @@
 """Checkpoints: what is loaded, what is refused, and that refusing runs nothing."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import flatguard
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError
 from flatguard.targets import prepare
 from flatguard.targets.checkpoint import load
+from flatguard.targets.datasets import load_dataset
 
 ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -205,3 +207,26 @@ def test_other_bad_input(model: nn.Module, tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ModelError, match="expected a state dict"):
         load(tmp_path / "list.pt", arch=ARCH)
+
+
+FORCED = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+
+
+@pytest.mark.parametrize("names", [FORCED[:1], FORCED[1:], FORCED])
+def test_the_environment_does_not_decide_what_a_pickle_may_run(
+    names: tuple[str, ...], model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only `--allow-code` does."""
+    torch.save(model, tmp_path / "model.pt")
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    for name in names:
+        monkeypatch.setenv(name, "1")
+    assert load(tmp_path / "model.pt", allow_code=True).name == "model"
+    with pytest.raises(UntrustedCodeError):
+        load(tmp_path / "model.pt")
+    for allow_code in (False, True):
+        assert load(tmp_path / "w.pt", arch=ARCH, allow_code=allow_code).name == "w"
+    torch.save((torch.rand(3, 3, 8, 8), torch.arange(3)), tmp_path / "data.pt")
+    assert len(load_dataset(str(tmp_path / "data.pt"))) == 3
+    assert flatguard.load_target("demo").name == "demo"
+    assert [os.environ.get(name) for name in names] == ["1"] * len(names)

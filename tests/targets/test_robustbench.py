@@ -1,5 +1,6 @@
 """RobustBench's entries: names, conventions, the model folder, and no network."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,25 @@ def test_random_weights_in_robustbenchs_own_layout(tmp_path: Path, demo_batch: B
     assert run.summary["clean_accuracy"] == 1.0
     assert run.summary["sample_forwards"] == run.summary["sample_backwards"] == 4
     assert run.trajectory["log_kappa"].notna().all()
+
+
+@pytest.mark.parametrize("allow_code", [False, True])
+@pytest.mark.parametrize(
+    "name", ["TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"]
+)
+def test_the_environment_does_not_decide_what_a_checkpoint_may_run(
+    name: str, allow_code: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is read either way; one that runs code is read where it is allowed alone."""
+    monkeypatch.setenv(name, "1")
+    file = carmon_file(tmp_path)
+    torch.save({"state_dict": {}}, file)
+    with pytest.raises(ModelError, match=r"Error\(s\) in loading state_dict"):
+        flatguard.load_target("Carmon2019", model_dir=tmp_path, allow_code=allow_code)
+    torch.save({"state_dict": {"weight": Path.exists}}, file)
+    expected = ModelError if allow_code else UntrustedCodeError
+    with pytest.raises(expected) as caught:
+        flatguard.load_target("Carmon2019", model_dir=tmp_path, allow_code=allow_code)
+    assert type(caught.value) is expected
+    assert "Only one of" not in str(caught.value)
+    assert os.environ[name] == "1"

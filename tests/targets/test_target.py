@@ -25,7 +25,7 @@ def test_training_mode_is_left_and_said() -> None:
     model = tiny().train()
     target = make_target(model, "m", "here")
     assert not model.training
-    assert target.notes == ("the model was in training mode; it was put into eval mode",)
+    assert target.notes == ("the model was in training mode; it is evaluated in eval mode",)
     assert make_target(tiny().eval(), "m", "here").notes == ()
 
 

@@ -23,6 +23,7 @@ from flatguard.probes.weight_evidence import Part, add_weight_flatness, own_part
 from flatguard.probes.weight_flatness import Neighbourhood
 from flatguard.runs.store import Run, load_run
 from flatguard.targets.datasets import Dataset
+from flatguard.torch_state import own_state
 
 STOPPING = Ascent(0.0, steps=7, restarts=1)
 """What chooses an epoch: PGD-7, as in Section 3. Its radius is the run's."""
@@ -61,6 +62,7 @@ def checked(around: Neighbourhood) -> Neighbourhood:
     return around
 
 
+@own_state()
 def measured(job: Job, out: Path, plan: Plan, observer: Observer, command: Sequence[str]) -> Run:
     """The run of one checkpoint with everything that the plan asks for.
 

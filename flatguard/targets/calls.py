@@ -1,0 +1,88 @@
+"""Calls of a model that change nothing but what they return.
+
+A forward pass may write into its input, or switch torch's gradients off and leave them off. Whoever
+called it, an attack in the middle of its search, goes on with that tensor and in that state. So the
+model gets a copy of its input, and the state is put back after each call.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatguard.errors import ModelError
+from flatguard.torch_state import TorchState
+
+
+class _Calls(threading.local):
+    """The calls that this thread is in, the innermost last."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[nn.Module, TorchState, bool]] = []
+
+
+_calls = _Calls()
+
+
+def isolate_calls(model: nn.Module) -> None:
+    """From now on each call of the model gets copies of its tensors, and keeps torch's state.
+
+    Two hooks do that; copies of the model have them too. Once is enough. The copies are part of the
+    graph, so that gradients and logits are the same bits as without them.
+
+    Cost: a copy of the input, and about 10 µs a call.
+    """
+    if _before_call in model._forward_pre_hooks.values():
+        return
+    make_ordinary(model)
+    model.register_forward_pre_hook(_before_call, prepend=True, with_kwargs=True)
+    model.register_forward_hook(_after_call, always_call=True)
+
+
+def _before_call(
+    module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    _calls.begun.append((module, TorchState.now(), torch.is_inference_mode_enabled()))
+    copies = tuple(_copy(value) for value in inputs)
+    return copies, {name: _copy(value) for name, value in keywords.items()}
+
+
+def _after_call(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    if not _calls.begun or _calls.begun[-1][0] is not module:
+        return  # another hook raised before the call began
+    _, state, inference = _calls.begun.pop()
+    state.apply()
+    if torch.is_inference_mode_enabled() != inference:
+        raise ModelError(
+            f"the forward pass of {type(module).__name__} enters or leaves torch.inference_mode() "
+            "for good; use it as a decorator or in a with statement"
+        )
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def make_ordinary(model: nn.Module) -> None:
+    """Replace tensors that were made in inference mode: autograd takes none of them."""
+    ordinary: dict[int, Tensor] = {}
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        held: dict[str, Any] = {**vars(module), **module._parameters, **module._buffers}
+        for name, value in held.items():
+            if isinstance(value, Tensor) and value.is_inference():
+                if id(value) not in ordinary:
+                    ordinary[id(value)] = _ordinary(value)
+                setattr(module, name, ordinary[id(value)])
+
+
+def _ordinary(value: Tensor) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        plain = value.detach().clone()
+        if isinstance(value, nn.Parameter):
+            return nn.Parameter(plain, value.requires_grad)
+        return plain.requires_grad_(value.requires_grad)
