@@ -15,8 +15,10 @@ from flatguard.observer import Observer
 from flatguard.reporting.draw import draw_report
 from flatguard.runs import store
 from flatguard.runs.probe_store import load_probes
+from flatguard.torch_state import own_state
 
 
+@own_state()
 def derive(
     run: store.Run, tolerance: float, seconds: float, opened: Opened | None, observer: Observer
 ) -> Verdict:
