@@ -1,5 +1,6 @@
 """The third-party stack imports together, in any order, in a process of its own."""
 
+import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -296,3 +297,16 @@ def test_nothing_is_registered_with_torch() -> None:
         print("library" in source.lower().replace("libraries", ""), "_C" in source)
     """
     assert python(code) in ("False False",)
+
+
+@pytest.mark.parametrize("other", ["transformers", "open_clip", "mlflow"])
+@pytest.mark.parametrize("first", ["flatguard", "the other"])
+def test_what_people_have_beside_imports_in_both_orders(other: str, first: str) -> None:
+    """In the environment of `make test-beside`."""
+    if importlib.util.find_spec(other) is None:
+        pytest.skip(f"{other} is not installed here; `make test-beside` has it")
+    order = ["flatguard", other] if first == "flatguard" else [other, "flatguard"]
+    code = (
+        f"import {', '.join(order)}\nimport torchattacks, robustbench.utils, timm, torch\nprint(1)"
+    )
+    assert python(code).splitlines()[-1] == "1"
