@@ -69,8 +69,8 @@ def asked_layers(job: Job) -> list[Layer]:
     if job.target.head is None:
         raise UsageError(f"--layers needs the model's head: {job.target.head_reason}")
     first = job.dataset.block(0, 1)
-    image, label = first.images.to(job.device), first.labels.to(job.device)
     with model_errors(job.target.name, "when --layers differentiates it twice"):
+        image, label = first.images.to(job.device), first.labels.to(job.device)
         layers = last_layers(job.target.model, job.target.head, image, job.spec.layers)
         check_layers(job.target.model, layers, image, label)
     return layers

@@ -149,22 +149,26 @@ def _attacked(
             if smaller is None:
                 writing.drop_if_nothing_was_recorded(bench.run)
                 raise
-            observer.said(
-                f"batches of {resolved.block_size} do not fit the device's memory; this is "
-                f"another run, with batches of {smaller.batch_size}"
-            )
-            place.drop()
-            origin = resolved.origin
-            resolved = job.resolve(smaller, origin.target, origin.dataset)
+        # Only here: an error that is being handled holds the memory of the pass that it ended.
+        observer.said(
+            f"batches of {resolved.block_size} do not fit the memory; this is another run, with "
+            f"batches of {smaller.batch_size}"
+        )
+        place.drop()
+        origin = resolved.origin
+        resolved = job.resolve(smaller, origin.target, origin.dataset)
 
 
 def _halved(bench: Bench, error: BaseException) -> RunSpec | None:
-    """The spec with half the batch, where memory ran out before anything was committed.
+    """The spec with half the batch, where memory ran out before a whole batch was committed.
 
     Attacks draw their random starts for a whole batch, so that smaller ones are another run.
     """
-    begun, size = bool(store.load_run(bench.run.place).blocks), bench.job.block_size
-    if begun or size == 1 or not isinstance(error, OutOfMemory):
+    size = bench.job.block_size
+    if size == 1 or not isinstance(error, OutOfMemory):
+        return None
+    done = [block.plan for block in store.load_run(bench.run.place).blocks]
+    if any(plan.stop - plan.start == size for plan in done):
         return None
     return bench.job.spec.model_copy(update={"batch_size": size // 2})
 

@@ -18,11 +18,16 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order, passed_on
-from flatguard.errors import AttackError, FlatguardError, OutOfMemory, did_you_mean, one_line
+from flatguard.errors import (
+    AttackError,
+    FlatguardError,
+    did_you_mean,
+    memory_errors,
+    one_line,
+)
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 from flatguard.randomness import seeded
 
@@ -105,6 +110,7 @@ class Attack(ABC):
 
         Raises:
             AttackError: if the library raises, or returns something of another shape.
+            OutOfMemory: the memory is too small for so many images.
         """
         monitor = monitor or Nobody()
         with (
@@ -115,18 +121,14 @@ class Attack(ABC):
             passed_on(monitor) as watching,
         ):
             try:
-                result = self._run(model, images.clone(), labels.clone(), seed, watching)
+                with memory_errors(f"{self.info.name} on {len(images)} images at once"):
+                    result = self._run(model, images.clone(), labels.clone(), seed, watching)
             except FlatguardError:
                 raise
             except ModuleNotFoundError as error:
                 extra = EXTRAS.get(error.name or "")
                 how = f"pip install 'flatguard[{extra}]'" if extra else f"pip install {error.name}"
                 raise AttackError(f"{self.info.name} needs {error.name}: {how}") from error
-            except torch.OutOfMemoryError as error:
-                raise OutOfMemory(
-                    f"{self.info.name}: the device's memory is too small for {len(images)} images "
-                    "at once; give a smaller --batch-size"
-                ) from error
             except Exception as error:  # a library and a user's model may raise anything
                 hint = NO_GRADIENT if any(sign in str(error) for sign in CUT_GRAPH) else ""
                 raise AttackError(

@@ -29,7 +29,7 @@ from flatguard.cli import (
     report,
     reproduce,
 )
-from flatguard.errors import FlatguardError
+from flatguard.errors import FlatguardError, one_line, ran_out_of_memory
 from flatguard.offline import keep_offline
 
 INTERRUPTED = 130
@@ -99,6 +99,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = INTERRUPTED if stop.code == INTERRUPTED else USAGE
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own
+            if ran_out_of_memory(error):
+                typer.echo(f"flatguard: the memory is too small: {one_line(error)}", err=True)
+                sys.exit(USAGE)
             traceback.print_exc()
             typer.echo(
                 "flatguard: this is a fault of flatguard; please report the lines above", err=True

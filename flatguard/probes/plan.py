@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flatguard.allowance import Allowance
-from flatguard.errors import BudgetSpent, one_line
+from flatguard.errors import BudgetSpent, one_line, ran_out_of_memory
 from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.probes.black_box import NOISE_DRAWS, add_noise, ask_without_gradient
@@ -188,13 +188,22 @@ def _found(lab: Lab, step: Step) -> Found:
     if step.searches and lab.budget.norm not in SEARCHED:
         reason = f"searches know {', '.join(SEARCHED)}, not {lab.budget.norm}"
         return Found({"ran": False, "reason": reason})
-    try:
-        lab.meter.add(0)  # the time may be over
-        return step.run()
-    except BudgetSpent as spent:
-        return Found({"ran": False, "reason": f"budget: {spent}", "budget": True})
-    except Exception as error:  # a user's model may raise anything; the reason is kept and shown
-        return Found({"ran": False, "reason": f"{type(error).__name__}: {one_line(error)}"})
+    while True:
+        try:
+            lab.meter.add(0)  # the time may be over
+            return step.run()
+        except BudgetSpent as spent:
+            return Found({"ran": False, "reason": f"budget: {spent}", "budget": True})
+        except Exception as error:  # a model may raise anything; the reason is kept and shown
+            if lab.at_once == 1 or not ran_out_of_memory(error):
+                return Found({"ran": False, "reason": f"{type(error).__name__}: {one_line(error)}"})
+        # Only here: an error that is being handled holds the memory of the pass that it ended.
+        lab.at_once = (lab.at_once + 1) // 2
+        lab.observer.said(
+            f"check {step.name} does not fit the memory; it begins again with at most "
+            f"{lab.at_once} samples at once"
+        )
+        lab.observer.stage(f"check {step.name}", step.total)
 
 
 def load(run: Run, name: str) -> Found:

@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from support.architectures import Hungry
 from support.defences import After, Before, Negated, bits, noise
 from support.lab import lab_of, trained
+from support.observers import Listener
 from torch import Tensor, nn
 
 import flatguard
@@ -20,6 +22,7 @@ from flatguard.probes.lab import Lab
 from flatguard.probes.plan import estimate, probe
 from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
 from flatguard.runs.store import committed, sealed
+from flatguard.targets import make_target
 
 Images = tuple[Tensor, Tensor]
 WEAK = "foolbox:LinfAdditiveUniformNoiseAttack"
@@ -245,3 +248,23 @@ def test_another_tolerance_needs_no_model(net: nn.Module, data: Images) -> None:
     assert strict.overestimate == loose.overestimate
     assert loose.verdict not in ("masked", "overestimated")
     assert replace(Evidence.of(lab.run), complete=False).n == 12
+
+
+def test_checks_that_do_not_fit_the_memory_run_on_fewer_samples_at_once(
+    net: nn.Module, data: Images
+) -> None:
+    """The allocator's own error; a memory that is too small for one sample is the reason."""
+    model, listener = Hungry("gradient", most=12).eval(), Listener()
+    model.net = net
+    lab = lab_of(model, *data, attack=WEAK, eps="32/255", batch_size=12)
+    model.most = 2
+    probe(lab.job, lab.run, "standard", [make_target(net, "itself", "a test")], listener)
+    kept = load_probes(lab.run)
+    assert all(facts.ran for facts in kept.values()), kept
+    assert any("does not fit the memory; it begins again" in line for line in listener.lines)
+    found = load_tables(lab.run, kept["twins"])["attempts"]
+    assert all(sorted(n) == sorted(lab.survivors) for _, n in found.groupby("attempt")["sample"])
+    other = lab_of(model, *data, attack=WEAK, eps="32/255", batch_size=12)
+    model.most = 0
+    probe(other.job, other.run, "fast", [], Silent())
+    assert "allocate" in load_probes(other.run)["twins"].facts["reason"]
