@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.architectures import Hungry, Large, tiny
+from support.defences import OffGrid
 from support.evidence_files import evidence_files
 from support.observers import Listener
 from torch import nn
@@ -392,3 +393,23 @@ def test_a_model_that_one_image_is_too_much_for_is_one_line(
             Hungry(most=0).eval(), **PGD, data=tiny_data, out=tmp_path / "run", batch_size=1
         )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.0])
+@pytest.mark.parametrize("attack", ["square", "torchattacks:Square", "apgd-ce"])
+def test_an_attack_that_fools_all_at_once_shows_the_model_no_empty_batch(
+    attack: str, factor: float, tiny_data: Images, tmp_path: Path
+) -> None:
+    """Square looks at the samples that are left before it asks whether any are; with a
+    margin of 0 none is left, and none counts as fooled."""
+    images, _ = tiny_data
+    images = (images * 255).round() / 255
+    torch.manual_seed(0)
+    net = tiny().eval()
+    labels = net(images).argmax(dim=1)
+    run = flatguard.evaluate(
+        OffGrid(net, factor).eval(), attack, data=(images[labels > 0], labels[labels > 0]),
+        norm="Linf", eps=0.03, batch_size=6, out=tmp_path / "run", checks="none",
+    )  # fmt: skip
+    assert not run.samples["failed"].any()
+    assert run.summary["robust_accuracy"] == 0.0

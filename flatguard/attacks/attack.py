@@ -66,6 +66,22 @@ class Perturbed:
     warnings: tuple[str, ...]
 
 
+class NeverEmpty(nn.Module):
+    """A model that libraries may call on no images, as some do once every sample is fooled."""
+
+    def __init__(self, model: nn.Module, num_classes: int):
+        super().__init__()
+        self.model, self._num_classes = model, num_classes
+        self.training = model.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The model's logits; none, in the graph of the images, where there is no image."""
+        if len(images):
+            logits: Tensor = self.model(images)
+            return logits
+        return images.flatten(1)[:, :1].expand(0, self._num_classes)
+
+
 CUT_GRAPH = ("does not require grad", "not have been used in the graph")
 NO_GRADIENT = (
     "; the model gives no gradient in its input: audit it with --attack square, and the checks "
@@ -122,7 +138,8 @@ class Attack(ABC):
         ):
             try:
                 with memory_errors(f"{self.info.name} on {len(images)} images at once"):
-                    result = self._run(model, images.clone(), labels.clone(), seed, watching)
+                    shown = NeverEmpty(model, self.num_classes)
+                    result = self._run(shown, images.clone(), labels.clone(), seed, watching)
             except FlatguardError:
                 raise
             except ModuleNotFoundError as error:

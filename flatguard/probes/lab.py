@@ -175,7 +175,9 @@ class Lab:
                 yield rows[begin : begin + step].to(self.device)
 
     def logits(self, images: Tensor) -> Tensor:
-        """One counted forward pass of the target, without gradient."""
+        """One counted forward pass of the target, without gradient; no pass for no images."""
+        if not len(images):
+            return torch.zeros(0, self.job.num_classes, device=images.device)
         self.meter.add(len(images))
         with torch.no_grad():
             logits: Tensor = self.model(images)

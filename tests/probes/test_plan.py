@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from support.architectures import Hungry
-from support.defences import After, Before, Negated, bits, noise
+from support.defences import After, Before, Negated, OffGrid, bits, noise
 from support.lab import lab_of, trained
 from support.observers import Listener
 from torch import Tensor, nn
@@ -268,3 +268,22 @@ def test_checks_that_do_not_fit_the_memory_run_on_fewer_samples_at_once(
     model.most = 0
     probe(other.job, other.run, "fast", [], Silent())
     assert "allocate" in load_probes(other.run)["twins"].facts["reason"]
+
+
+@pytest.mark.parametrize("checks", ["standard", "full"])
+def test_no_check_calls_the_model_on_no_images(checks: str, net: nn.Module, data: Images) -> None:
+    """Every sample falls to the first image that noise, Square and searches make of it."""
+    images = (data[0] * 255).round() / 255
+    labels = net(images).argmax(dim=1)
+    still = {"attack": "torchattacks:PGD", "attack_args": {"alpha": 0.0, "random_start": False}}
+    lab = lab_of(OffGrid(net).eval(), images, labels, **still, eps=0.03, batch_size=5)
+    assert len(lab.survivors) == len(images)
+    probe(lab.job, lab.run, checks, [make_target(net, "itself", "a test")], Silent())
+    kept = load_probes(lab.run)
+    assert all(facts.ran for facts in kept.values()), {n: f.facts for n, f in kept.items()}
+    for name, facts in kept.items():
+        if name == "noise" or name.startswith("square"):
+            fell = load_tables(lab.run, facts)["attempts"]["fell"]
+            assert fell.all()
+            assert len(load_fooled(lab.run, name)) == len(images)
+    assert kept["noise"].sample_forwards == len(images)
