@@ -33,11 +33,12 @@ from flatguard.detection.flagged import Opened
 from flatguard.detection.kept import KeptDetector
 from flatguard.errors import OutOfMemory, RunFolderError, UsageError
 from flatguard.executors import Executor, InProcess, computing_with
-from flatguard.masking.verdict import TOLERANCE, Verdict
+from flatguard.masking.verdict import Verdict, tolerance_of
 from flatguard.observer import Observer, Silent
 from flatguard.probes.plan import Checks, probe
 from flatguard.runner import Asked, Shard, fill, plan, same_software
 from flatguard.runs import store, writing
+from flatguard.runs.facts import TOLERANCE
 from flatguard.runs.naming import default_folder
 from flatguard.runs.place import Place, open_place
 from flatguard.runs.probe_store import load_probes
@@ -251,7 +252,7 @@ def _finished(
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
         probe(bench.job, run, checks, others, observer, allowance)
-    derive(run, run.manifest.tolerance, time.perf_counter() - began, opened, observer)
+    derive(run, tolerance_of(run), time.perf_counter() - began, opened, observer)
     return run
 
 
@@ -305,7 +306,7 @@ def audit(
     *,
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     detector: str | Path | KeptDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
@@ -319,7 +320,8 @@ def audit(
         checks: `none` reads only; another level runs those of its probes that are missing, and
             loads the model for it.
         surrogates: models whose adversarial examples are shown to this one, by name.
-        tolerance: the overestimate that is let pass, as a share of all samples.
+        tolerance: the overestimate that is let pass, as a share of all samples; None keeps that of
+            the run's verdict, and is the run's own where it was not judged yet.
         detector: a fitted detector, or its file, that flags the samples in place of an earlier one;
             None keeps what was flagged before.
         model: the run's model, where it came from Python.
@@ -334,9 +336,11 @@ def audit(
         UsageError: the model or the data are not those of the run.
         UntrustedCodeError: probes need code that the run's spec names.
     """
-    level, observer = level_of(checks, tolerance), observer or Silent()
+    observer = observer or Silent()
     opened = None if detector is None else Opened.of(detector)
     run = run if isinstance(run, store.Run) else store.load_run(run)
+    tolerance = tolerance_of(run) if tolerance is None else tolerance
+    level = level_of(checks, tolerance)
     run.verify()
     if opened is not None:
         opened.kept.check_run(run.manifest.target)

@@ -469,3 +469,29 @@ def test_a_bad_audit_is_one_line_and_exit_2(case: str, cli, files: Path) -> None
     assert result.code == 2
     assert result.err.count("\n") == 1
     assert expected in result.err
+
+
+def test_nothing_judges_a_run_with_another_tolerance_unasked(cli, files: Path) -> None:
+    def judged() -> tuple[float, float]:
+        kept = [json.loads(Path(f"run/{name}.json").read_text()) for name in ("verdict", "summary")]
+        return kept[0]["tolerance"], kept[1]["tolerance"]
+
+    cli(*CHECKPOINT, *PGD, "--out", "run", "--tolerance", 0.25)
+    assert judged() == (0.25, 0.25)
+    landscape = ["geometry", "landscape", "run", "--directions", 1, "--steps", 1, "--allow-code"]
+    assert cli(*landscape).code == 0
+    assert judged() == (0.25, 0.25)
+    assert cli("audit", "run").code in JUDGED
+    assert judged() == (0.25, 0.25)
+    cli("audit", "run", "--tolerance", 0.5)
+    assert judged() == (0.5, 0.5)
+    for again in (
+        ["audit", "run", "--checks", "standard", "--allow-code"],
+        [*landscape, "--restarts", 2],
+        ["evaluate", "--resume", "run", "--allow-code"],
+        ["report", "run"], ["compare", "run", "run"],
+    ):  # fmt: skip
+        assert cli(*again).code in JUDGED
+        assert judged() == (0.5, 0.5), again
+    Path("run/verdict.json").unlink()
+    assert flatguard.audit("run").tolerance == 0.25
