@@ -16,7 +16,8 @@ class Limits(BaseModel):
     Attributes:
         max_forwards: images sent forward by the attack and by the checks, as both are counted
             under `price` and `price of checks`.
-        max_minutes: since the run began, with loading.
+        max_minutes: of every process that works at the run, with loading; the time between an
+            interruption and `--resume` does not count.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,17 +26,35 @@ class Limits(BaseModel):
     max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
+class Spent(BaseModel):
+    """What a run has spent, also on what failed, was interrupted or was done again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    forwards: Annotated[int, Field(ge=0, lt=1 << 53)] = 0
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+NOTHING = Spent()
+
+
 class Allowance:
     """What is left of a run's limits.
 
     Args:
         limits: what may be spent.
-        spent: forward passes that were made before, by the same run.
+        before: what earlier processes spent on the same run.
     """
 
-    def __init__(self, limits: Limits, spent: int = 0):
+    def __init__(self, limits: Limits, before: Spent = NOTHING):
         self.limits = limits
-        self._forwards, self._began = spent, time.monotonic()
+        self._forwards, self._before, self._began = before.forwards, before, time.monotonic()
+
+    @property
+    def spent(self) -> Spent:
+        """By now, with what was spent before."""
+        seconds = self._before.seconds + time.monotonic() - self._began
+        return Spent(forwards=self._forwards, seconds=seconds)
 
     def spend(self, forwards: int) -> None:
         """So many images go forward.
@@ -47,7 +66,7 @@ class Allowance:
         most, minutes = self.limits.max_forwards, self.limits.max_minutes
         if most is not None and self._forwards > most:
             raise BudgetSpent(f"the budget of {most:,} forwards (--max-forwards) was spent")
-        if minutes is not None and time.monotonic() - self._began > 60.0 * minutes:
+        if minutes is not None and self.spent.seconds > 60.0 * minutes:
             raise BudgetSpent(f"the budget of {minutes:g} minutes (--max-minutes) was spent")
 
 

@@ -41,8 +41,8 @@ from flatguard.runs import store, writing
 from flatguard.runs.facts import TOLERANCE
 from flatguard.runs.naming import default_folder
 from flatguard.runs.place import Place, open_place
-from flatguard.runs.probe_store import load_probes
 from flatguard.runs.spec import RunSpec
+from flatguard.runs.spending import load_spent
 from flatguard.targets.target import Target
 
 
@@ -79,7 +79,8 @@ def evaluate(
         surrogates: models whose adversarial examples are shown to this one, by name.
         tolerance: the overestimate that is let pass, as a share of all samples.
         max_forwards: the images that the attack and the checks may send forward together.
-        max_minutes: the time that all of it may take. A run that spends either is inconclusive.
+        max_minutes: the time that all of it may take, over all processes that work at the run. A
+            run that spends either is inconclusive.
         max_failures: samples on which the model may raise before the run ends; None is one in a
             hundred. They count as not robust.
         executor: who attacks: `flatguard.executors.InProcess()`, which is the default,
@@ -216,13 +217,13 @@ def resume(
         found.spec.refuse_code(str(found.place))
     with _mendable():
         found.verify()
-        spent = _spent(found)
+        spent = load_spent(found)
     same_software(found)
     opened = None if detector is None else Opened.of(detector)
     if opened is not None:
         opened.kept.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
-    allowance = Allowance(manifest.limits, spent=spent)
+    allowance = Allowance(manifest.limits, spent)
     _check_executor(executor, allowance)
     level = level_of(manifest.checks, manifest.tolerance)
     threads = manifest.device.get("threads", torch.get_num_threads())
@@ -292,13 +293,6 @@ def _check_executor(executor: Executor, allowance: Allowance) -> None:
             "--max-forwards and --max-minutes are counted in one process; leave out --workers and "
             "--executor"
         )
-
-
-def _spent(run: store.Run) -> int:
-    """The forward passes that a run's blocks and probes took so far."""
-    probes = load_probes(run).values()
-    attacked = sum(block.sample_forwards for block in run.blocks)
-    return attacked + sum(facts.sample_forwards for facts in probes)
 
 
 def audit(

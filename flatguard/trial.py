@@ -170,8 +170,10 @@ class Trial:
 
 def _called(observer: Observer, allowance: Allowance, rows: int) -> None:
     """No method of a trial: it and its recorder would hold each other, and the images, for long."""
-    observer.called(rows)
-    allowance.spend(rows)
+    try:
+        allowance.spend(rows)
+    finally:
+        observer.called(rows)  # may interrupt; what goes forward is spent nevertheless
 
 
 def counted(recorder: Recorder) -> dict[str, Any]:

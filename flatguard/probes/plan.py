@@ -31,6 +31,7 @@ from flatguard.probes.surrogate import transfer
 from flatguard.probes.truth import LOOKED_AT, look_at_gradients
 from flatguard.probes.twins import attack_twins
 from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes, load_tables
+from flatguard.runs.spending import record_spent
 from flatguard.runs.store import Run
 from flatguard.targets import Target
 
@@ -167,7 +168,11 @@ def _plan(lab: Lab, checks: Checks, surrogates: Sequence[Target]) -> list[Step]:
 def _take(lab: Lab, step: Step, checks: Checks, observer: Observer) -> None:
     observer.stage(f"check {step.name}", step.total)
     before, began = lab.meter.forwards, time.perf_counter()
-    found = _found(lab, step)
+    try:
+        found = _found(lab, step)
+    finally:
+        record_spent(lab.run, lab.meter.allowance)
+        lab.run.place.push()
     if step.name == "determinism" and lab.randomised:
         observer.said(
             f"the target is randomised: gradients are averaged over {EOT_DRAWS} draws (EOT)"

@@ -16,6 +16,7 @@
           failure.json             counts and the error
           trajectory.parquet       what was recorded until then
       summary.json verdict.json    derived; may be thrown away, as may report.*
+      spent.json                   only with limits: what was spent, also on what failed; `spending`
       detection.json               derived, too: which kinds of samples a detector flags, its
                                    thresholds and SHA-256; see `detection.flagged.Detection`
 
@@ -157,6 +158,10 @@ class Run:
             if folder is not None:
                 found.append(self._block(folder, plan))
         return found
+
+    def block(self, plan: BlockPlan) -> BlockFacts:
+        """One committed block; the others are not read."""
+        return self._block(self._folder(plan.index), plan)
 
     @cached_property
     def _places(self) -> dict[int, Path]:
