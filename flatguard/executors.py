@@ -31,7 +31,7 @@ from flatguard.errors import EnvironmentProblem, UsageError, one_line
 from flatguard.job import Origin
 from flatguard.observer import Observer, Silent
 from flatguard.runs.facts import BlockPlan, SampleFailure
-from flatguard.runs.store import load_run
+from flatguard.runs.store import Run, load_run
 
 ANSWER_SECONDS, CANCEL_SECONDS = 10.0, 60.0
 DEATHS = 3
@@ -96,9 +96,8 @@ class InProcess:
 def _unless_committed(
     bench: Bench, plan: BlockPlan, max_failures: int, observer: Observer, allowance: Allowance
 ) -> tuple[SampleFailure, ...]:
-    if bench.run.place.has_block(plan.index):
-        done = next(b for b in load_run(bench.run.place).blocks if b.plan == plan)
-        return done.failures
+    if bench.run.place.fetch_block(plan.index):
+        return Run(bench.run.place, bench.run.manifest).block(plan).failures
     return attack_block(bench, plan, max_failures, observer, allowance)
 
 
