@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 KEPT_CONTROLS = "\n\t"
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
@@ -145,6 +146,31 @@ def memory_errors(what: str) -> Iterator[None]:
         raise OutOfMemory(
             f"{what}: the memory is too small; give a smaller --batch-size, or fewer --workers"
         ) from error
+
+
+def reason_of(error: OSError) -> str:
+    """What the system said no to: the file, where it names one, and why."""
+    reason = error.strerror or one_line(error)
+    where = type(error).__name__ if error.filename is None else error.filename
+    return f"{where}: {reason}"
+
+
+def refused(error: BaseException) -> bool:
+    """Whether the system refused to read or write; otherwise it is what a file holds."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
+def check_readable(file: Path, kind: type[FlatguardError]) -> None:
+    """Refuse a file that is there and cannot be read; parsers call it damaged.
+
+    Raises:
+        kind: with the system's reason.
+    """
+    try:
+        with file.open("rb") as stream:
+            stream.read(1)
+    except OSError as error:
+        raise kind(f"{file} cannot be read: {error.strerror or one_line(error)}") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -43,7 +43,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from flatguard.errors import RunFolderError, one_line
+from flatguard.errors import RunFolderError, one_line, refused
 from flatguard.recording.trajectory import BOOKKEEPING, to_frame, with_names
 from flatguard.runs.facts import FORMAT_VERSION, BlockFailure, digest
 from flatguard.runs.facts import BlockFacts as BlockFacts
@@ -89,6 +89,9 @@ def write_text(file: Path, text: str) -> None:
             os.fsync(stream.fileno())
         temporary.replace(file)
         sync(file.parent)
+    except OSError as error:
+        error.filename = str(file)  # nobody knows the temporary one
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -423,6 +426,8 @@ def reading(file: Path) -> Any:
     except RunFolderError:
         raise
     except Exception as error:  # pyarrow, safetensors and json raise their own
+        if refused(error):
+            raise RunFolderError(f"{file} cannot be read: {one_line(error)}") from error
         raise RunFolderError(f"{file} is damaged: {one_line(error)}") from error
 
 

@@ -290,6 +290,35 @@ def test_output_that_cannot_be_written_is_no_traceback(sink: str) -> None:
     command = f"{sys.executable} -m flatguard attacks {sink}"
     result = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert "Traceback" not in result.stderr
+    if "full" in sink:
+        assert result.stderr == "flatguard: cannot write the output: No space left on device\n"
+
+
+def test_a_file_that_cannot_be_written_is_named(cli, files: Path) -> None:
+    cli(*CHECKPOINT, *PGD, "--out", "run")
+    result = cli("compare", "run", "run", "--html", "none/page.html")
+    assert (result.code, result.err) == (
+        2,
+        "flatguard: none/page.html: No such file or directory\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "data.npz", "weights.pt", "data.pt"])
+def test_a_file_that_cannot_be_read_is_neither_damaged_nor_written(
+    name: str, cli, files: Path
+) -> None:
+    """Linux has no page at the start of a process's memory: to read it is an I/O error."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs /proc/self/mem")
+    arguments = [*CHECKPOINT, *PGD]
+    replaced = "weights.safetensors" if name.startswith("weights") else "data.npz"
+    (files / name).unlink(missing_ok=True)
+    (files / name).symlink_to("/proc/self/mem")
+    arguments[arguments.index(replaced)] = name
+    result = cli(*arguments)
+    assert result.code == 2
+    assert f"{name} cannot be read: " in result.err
+    assert "damaged" not in result.err
 
 
 def test_an_ascii_terminal(files: Path) -> None:
