@@ -5,7 +5,6 @@ What the command line, the pytest plugin and notebooks call.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ from flatguard.runs.naming import default_folder
 from flatguard.runs.place import Place, open_place
 from flatguard.runs.spec import RunSpec
 from flatguard.runs.spending import load_spent
+from flatguard.system import quoted
 from flatguard.targets.target import Target
 
 
@@ -272,7 +272,7 @@ def _going_on_later(place: Place, observer: Observer) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if place.path.is_dir():
-            observer.said(f"flatguard evaluate --resume {shlex.quote(str(place))} goes on")
+            observer.said(f"flatguard evaluate --resume {quoted(place)} goes on")
         raise
 
 

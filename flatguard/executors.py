@@ -32,6 +32,7 @@ from flatguard.job import Origin
 from flatguard.observer import Observer, Silent
 from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.store import Run, load_run
+from flatguard.system import processors
 
 ANSWER_SECONDS, CANCEL_SECONDS = 10.0, 60.0
 DEATHS = 3
@@ -152,7 +153,7 @@ class Processes:
     @property
     def threads(self) -> int:
         """An equal share of the cores for each worker."""
-        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return max(1, processors() // self.workers)
 
     def attack(self, work: Work) -> None:
         """Where a worker dies, new ones take up what is left."""

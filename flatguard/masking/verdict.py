@@ -16,6 +16,7 @@ from flatguard.masking.mechanism import Mechanism, mechanism_of
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.runs.facts import TOLERANCE
 from flatguard.runs.store import Run, parse
+from flatguard.system import quoted
 
 Word = Literal["vulnerable", "consistent", "overestimated", "masked", "inconclusive"]
 VERDICT = "verdict.json"
@@ -80,11 +81,13 @@ def verdict_of(run: Run) -> Verdict:
     """
     file = run.path / VERDICT
     if not file.is_file():
-        raise RunFolderError(f"{run.path} has no verdict yet; flatguard audit {run.path}")
+        raise RunFolderError(f"{run.path} has no verdict yet; flatguard audit {quoted(run.place)}")
     try:
         verdict: Verdict = parse(Verdict, file)
     except RunFolderError as error:
-        raise RunFolderError(f"{error}; flatguard audit {run.path} writes it anew") from error
+        raise RunFolderError(
+            f"{error}; flatguard audit {quoted(run.place)} writes it anew"
+        ) from error
     return verdict
 
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from flatguard.errors import RunFolderError, one_line
 from flatguard.runs.owners import ending, sweep_dead
 from flatguard.runs.untrusted import copy_bounded
+from flatguard.system import replace
 
 MARKERS = ("block.json", "probe.json", "failure.json")
 """The file of a folder that makes it count; its name stands in the order of writing."""
@@ -234,7 +235,7 @@ class Address:
         for name in files:
             self._fetch(name, coming / PurePosixPath(name).name)
         final.parent.mkdir(parents=True, exist_ok=True)
-        coming.rename(final)
+        replace(coming, final)
         if final.parent == self.path / BLOCKS:
             self._blocks.add(final.name)
         self._drop_staging()

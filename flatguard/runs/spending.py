@@ -32,8 +32,10 @@ def record_spent(run: Run, allowance: Allowance) -> None:
 
 def load_spent(run: Run) -> Spent:
     """What was spent on a run; at least what its evidence says."""
-    parts = [*run.blocks, *run.failures, *load_probes(run).values()]
-    forwards, seconds = sum(part.sample_forwards for part in parts), run.seconds("attack")
+    forwards = sum(block.sample_forwards for block in run.blocks)
+    forwards += sum(failure.sample_forwards for failure in run.failures)
+    forwards += sum(facts.sample_forwards for facts in load_probes(run).values())
+    seconds = run.seconds("attack")
     file = run.path / SPENT
     try:
         kept = parse(Spent, file) if is_plain_file(file) else Spent()

@@ -67,6 +67,7 @@ from flatguard.runs.untrusted import (
     is_plain_folder,
     read_text,
 )
+from flatguard.system import quoted, replace, sync
 
 EVIDENCE, MANIFEST, SUMMARY = "evidence", "manifest.json", "summary.json"
 TIMING = "timing.json"
@@ -83,26 +84,17 @@ def write_text(file: Path, text: str) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # left by a process that died, or a link to lead us astray
     try:
-        with temporary.open("x", encoding="utf-8") as stream:
+        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
             stream.write(text + "\n")
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(file)
+        replace(temporary, file)
         sync(file.parent)
     except OSError as error:
         error.filename = str(file)  # nobody knows the temporary one
         raise
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a folder's list of names is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sealed(facts: BaseModel) -> str:
@@ -281,7 +273,7 @@ class Run:
         if not is_plain_file(file):
             raise RunFolderError(
                 f"{self.place} has no summary, as the run did not end; flatguard evaluate --resume "
-                f"{self.place} goes on"
+                f"{quoted(self.place)} goes on"
             )
         with reading(file):
             summary = json.loads(read_text(file))

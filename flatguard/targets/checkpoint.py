@@ -229,7 +229,7 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path, arch: st
 def build(arch: str) -> nn.Module:
     """Call the factory that `module:factory` or `file.py:factory` names."""
     place, colon, name = arch.rpartition(":")
-    if not colon or not place or not name:
+    if not colon or not place or not name.isidentifier():  # C:\\nets\\net.py has a colon, too
         raise UsageError(f"--arch: expected module:factory or file.py:factory, got {arch!r}")
     module = _module_of_file(Path(place)) if place.endswith(".py") else _module_of_name(place)
     factory = getattr(module, name, None)

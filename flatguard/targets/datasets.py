@@ -266,9 +266,9 @@ def load_dataset(
         return _imagenet(data_dir, preprocessing)
     from flatguard.targets import array_files
 
-    if "," in name:
-        return array_files.load_npy_pair(name)
     path = Path(name)
+    if "," in name and not path.exists():
+        return array_files.load_npy_pair(name)
     if path.is_dir():
         return _class_folders(path, preprocessing)
     if not path.is_file():
@@ -285,7 +285,7 @@ def load_dataset(
 
 def uses_preprocessing(name: str) -> bool:
     """Whether a data set is files of images, which `--preprocessing` resizes and crops."""
-    return name == "imagenet" or ("," not in name and Path(name).is_dir())
+    return name == "imagenet" or Path(name).is_dir()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from torch import nn
 import flatguard
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError
 from flatguard.targets import prepare
-from flatguard.targets.checkpoint import load
+from flatguard.targets.checkpoint import build, load
 
 ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -205,3 +205,14 @@ def test_other_bad_input(model: nn.Module, tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ModelError, match="expected a state dict"):
         load(tmp_path / "list.pt", arch=ARCH)
+
+
+@pytest.mark.parametrize("arch", [r"C:\models\net.py", "net.py", "net.py:", ":make", "net:a b"])
+def test_an_arch_without_a_factory_says_what_is_expected(arch: str) -> None:
+    with pytest.raises(UsageError, match=r"expected module:factory or file\.py:factory, got"):
+        build(arch)
+
+
+def test_a_drive_letter_belongs_to_the_file() -> None:
+    with pytest.raises(UsageError, match=r"no file C:\\models\\net\.py"):
+        build(r"C:\models\net.py:make")
