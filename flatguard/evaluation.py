@@ -79,8 +79,7 @@ def evaluate(
         surrogates: models whose adversarial examples are shown to this one, by name.
         tolerance: the overestimate that is let pass, as a share of all samples.
         max_forwards: the images that the attack and the checks may send forward together.
-        max_minutes: the time that all of it may take, over all processes that work at the run. A
-            run that spends either is inconclusive.
+        max_minutes: the time that all of it may take. A run that spends either is inconclusive.
         max_failures: samples on which the model may raise before the run ends; None is one in a
             hundred. They count as not robust.
         executor: who attacks: `flatguard.executors.InProcess()`, which is the default,

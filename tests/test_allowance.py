@@ -10,7 +10,7 @@ from support.architectures import tiny
 from torch import nn
 
 import flatguard
-from flatguard.allowance import Allowance, Limits, Spent
+from flatguard.allowance import Allowance, Limits
 from flatguard.errors import BudgetSpent, UsageError
 from flatguard.evaluation import audit
 from flatguard.masking.verdict import verdict_of
@@ -98,12 +98,6 @@ def test_a_limit_is_positive(digits_files: Path, limits: dict[str, Any]) -> None
         evaluated(digits_files, **limits)
 
 
-def test_minutes_of_earlier_processes_count() -> None:
-    allowance = Allowance(Limits(max_minutes=1), Spent(seconds=61))
-    with pytest.raises(BudgetSpent, match="budget of 1 minutes"):
-        allowance.spend(1)
-
-
 class Interrupts(Silent):
     """A person who ends the attack after so many images, and counts them."""
 
@@ -123,10 +117,10 @@ def test_what_was_spent_on_interrupted_blocks_counts_when_the_run_is_resumed(
     first, second, last = Interrupts(1500), Interrupts(250), Interrupts()
     with pytest.raises(KeyboardInterrupt):
         evaluated(digits_files, batch_size=50, max_forwards=ATTACK, checks="none", observer=first)
-    assert load_spent(flatguard.load_run("run")).forwards == 1550
+    assert load_spent(flatguard.load_run("run")) == 1550
     with pytest.raises(KeyboardInterrupt):
         flatguard.resume("run", allow_code=True, observer=second)
-    assert load_spent(flatguard.load_run("run")).forwards == 1850
+    assert load_spent(flatguard.load_run("run")) == 1850
     run = flatguard.resume("run", allow_code=True, observer=last)
     assert first.rows + second.rows + last.rows <= ATTACK + 50
     assert [block.plan.stop for block in run.blocks] == [50, 100, 150]
@@ -145,7 +139,7 @@ def test_without_its_file_only_the_evidence_counts(digits_files: Path) -> None:
         Path("run/spent.json").unlink(missing_ok=True)
         if content is not None:
             Path("run/spent.json").write_text(content)
-        assert load_spent(flatguard.load_run("run")).forwards == 1550
+        assert load_spent(flatguard.load_run("run")) == 1550
 
 
 class Blind(nn.Module):

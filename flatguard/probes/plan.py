@@ -172,7 +172,6 @@ def _take(lab: Lab, step: Step, checks: Checks, observer: Observer) -> None:
         found = _found(lab, step)
     finally:
         record_spent(lab.run, lab.meter.allowance)
-        lab.run.place.push()
     if step.name == "determinism" and lab.randomised:
         observer.said(
             f"the target is randomised: gradients are averaged over {EOT_DRAWS} draws (EOT)"
