@@ -156,8 +156,11 @@ def reason_of(error: OSError) -> str:
 
 
 def refused(error: BaseException) -> bool:
-    """Whether the system refused to read or write; otherwise it is what a file holds."""
-    return isinstance(error, OSError) and error.errno is not None
+    """Whether the system refused to read or write; otherwise it is what a file holds.
+
+    A cut archive leads its reader to a place before the file's beginning: an invalid argument.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def check_readable(file: Path, kind: type[FlatguardError]) -> None:

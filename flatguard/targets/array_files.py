@@ -62,8 +62,11 @@ def _pair(name: str) -> tuple[Path, Path]:
     found = [pair for pair in named if all(part.is_file() for part in pair)]
     if len(found) > 1:
         raise DataError(f"--dataset: {name!r} are two files in more than one way; rename one")
-    if not named:
-        raise DataError(f"--dataset: expected images.npy,labels.npy, got {name!r}: no such file")
+    if not found and not (len(commas) == len(named) == 1):
+        raise DataError(
+            f"--dataset: expected images.npy,labels.npy, got {name!r}, which is neither a file nor "
+            "two of them"
+        )
     return found[0] if found else named[0]
 
 
