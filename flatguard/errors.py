@@ -144,7 +144,8 @@ def memory_errors(what: str) -> Iterator[None]:
         if not ran_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"{what}: the memory is too small; give a smaller --batch-size, or fewer --workers"
+            f"{what}: the memory is too small ({one_line(error)}); give a smaller --batch-size, or "
+            "fewer --workers"
         ) from error
 
 
