@@ -114,6 +114,8 @@ def _is_whole(out: Path, wanted: dict[str, bytes], seen: set[str], tally: Tally)
 
 def in_child(work: Callable[[], None], seconds: float | None = None) -> bool:
     """Do it in a child, killed after so many seconds; whether it came to its end."""
+    if sys.platform == "win32":
+        raise SystemExit("this benchmark needs Linux or macOS: it forks")
     child = os.fork()
     if child == 0:
         code = 1
@@ -137,6 +139,8 @@ def in_child(work: Callable[[], None], seconds: float | None = None) -> bool:
 
 
 def _ended_well(status: int) -> bool:
+    if sys.platform == "win32":
+        raise SystemExit("this benchmark needs Linux or macOS: it forks")
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return False
     if os.WEXITSTATUS(status) != 0:

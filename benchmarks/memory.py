@@ -6,7 +6,6 @@ Each figure is the peak of a process of its own, so nothing that another one did
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.recorder import recorded
+from benchmarks.usage import peak_bytes
 from flatguard.attacks import build_attack
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.recording.recorder import Recorder
@@ -55,7 +55,7 @@ def main() -> None:
     """Print the peaks, or do the one trial that the arguments name."""
     if len(sys.argv) > 1:
         run(Trial(**json.loads(sys.argv[1])))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print(peak_bytes())
         return
     bare, ours = peak(Trial("demo", False)), peak(Trial("demo", True))
     print(
@@ -82,8 +82,7 @@ def peak(trial: Trial) -> float:
         subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
         for _ in range(REPEATS)
     ]
-    kilobyte = 1024 if sys.platform != "darwin" else 1
-    return statistics.median(int(output) for output in outputs) * kilobyte / 1e6
+    return statistics.median(int(output) for output in outputs) / 1e6
 
 
 def run(trial: Trial) -> None:

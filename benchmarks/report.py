@@ -6,7 +6,6 @@ Seconds and peak resident size are those of a process of its own that does nothi
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import flatguard
 from benchmarks.synthetic import Size, make_run
+from benchmarks.usage import peak_bytes
 
 MEGABYTE = 1e6
 
@@ -44,11 +44,10 @@ def drawn(path: Path) -> dict[str, float]:
     from flatguard.reporting.draw import draw_report
 
     report = draw_report(flatguard.load_run(path))
-    kilobyte = 1024 if sys.platform != "darwin" else 1
     return {
         "seconds": time.perf_counter() - began,
         "worked": time.process_time() - worked,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / MEGABYTE,
+        "peak": peak_bytes() / MEGABYTE,
         "size": report.html.stat().st_size / MEGABYTE,
     }
 

@@ -13,7 +13,6 @@ import argparse
 import heapq
 import json
 import multiprocessing
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import torch
 from torch import nn
 
 import flatguard
+from benchmarks.usage import peak_bytes
 from flatguard.allowance import NO_LIMITS, Allowance
 from flatguard.block import Bench
 from flatguard.executors import Executor, InProcess, Processes, Ray, Work, computing_with
@@ -219,10 +219,9 @@ def peak_of(count: int) -> float:
 def _peak_megabytes() -> float:
     """This program's own: on Linux `ru_maxrss` of a child begins with the size of its parent."""
     if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text().split()
+        status = Path("/proc/self/status").read_text("utf-8").split()
         return int(status[status.index("VmHWM:") + 1]) * 1024 / 1e6
-    kilobyte = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / 1e6
+    return peak_bytes() / 1e6
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ class Limits(BaseModel):
     Attributes:
         max_forwards: images sent forward by the attack and by the checks, as both are counted
             under `price` and `price of checks`.
-        max_minutes: since the run began, with loading.
+        max_minutes: of the process that works at the run, with loading; whoever takes the run up
+            again has all of them anew.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,11 +32,14 @@ class Allowance:
     Args:
         limits: what may be spent.
         spent: forward passes that were made before, by the same run.
+
+    Attributes:
+        forwards: passes by now, those of before among them.
     """
 
     def __init__(self, limits: Limits, spent: int = 0):
-        self.limits = limits
-        self._forwards, self._began = spent, time.monotonic()
+        self.limits, self.forwards = limits, spent
+        self._began = time.monotonic()
 
     def spend(self, forwards: int) -> None:
         """So many images go forward.
@@ -43,9 +47,9 @@ class Allowance:
         Raises:
             BudgetSpent: this goes beyond a limit; so does everything after it.
         """
-        self._forwards += forwards
+        self.forwards += forwards
         most, minutes = self.limits.max_forwards, self.limits.max_minutes
-        if most is not None and self._forwards > most:
+        if most is not None and self.forwards > most:
             raise BudgetSpent(f"the budget of {most:,} forwards (--max-forwards) was spent")
         if minutes is not None and time.monotonic() - self._began > 60.0 * minutes:
             raise BudgetSpent(f"the budget of {minutes:g} minutes (--max-minutes) was spent")

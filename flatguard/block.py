@@ -29,6 +29,7 @@ from flatguard.job import DATA_FROM_PYTHON, FROM_PYTHON, Job, Origin, resolve
 from flatguard.observer import Observer
 from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.runs.facts import BlockFailure, BlockPlan, SampleFailure
+from flatguard.runs.spending import record_spent
 from flatguard.runs.store import Run
 from flatguard.runs.writing import BlockWriter
 from flatguard.targets.datasets import Batch, DataHash
@@ -69,8 +70,8 @@ def asked_layers(job: Job) -> list[Layer]:
     if job.target.head is None:
         raise UsageError(f"--layers needs the model's head: {job.target.head_reason}")
     first = job.dataset.block(0, 1)
-    image, label = first.images.to(job.device), first.labels.to(job.device)
     with model_errors(job.target.name, "when --layers differentiates it twice"):
+        image, label = first.images.to(job.device), first.labels.to(job.device)
         layers = last_layers(job.target.model, job.target.head, image, job.spec.layers)
         check_layers(job.target.model, layers, image, label)
     return layers
@@ -107,6 +108,7 @@ def attack_block(
         try:
             return _attacked(bench, plan, batch, max_failures, observer, allowance)
         finally:
+            record_spent(bench.run, allowance)
             bench.run.place.push()
 
 
@@ -134,7 +136,8 @@ def _attacked(
                 left = max_failures - len(failed)
                 if left <= 0 or isinstance(error, OutOfMemory):
                     raise
-                culprits = _culprits(trial, error, left)
+                with _kept_if_it_fails(trial, writer, 0):
+                    culprits = _culprits(trial, error, left)
                 all_of_several = len(culprits) == len(rows) > 1
                 if not culprits or len(culprits) > left or all_of_several:
                     _keep(trial, writer, error)
@@ -182,6 +185,8 @@ def _culprits(trial: Trial, error: Exception, most: int) -> dict[int, str]:
         for half in np.array_split(rows, 2):
             try:
                 trial.of(half).run(lambda _: None)
+            except OutOfMemory:
+                raise  # no sample's fault
             except (AttackError, ModelError) as again:
                 waiting.append((half, again))
     return found
@@ -189,7 +194,10 @@ def _culprits(trial: Trial, error: Exception, most: int) -> dict[int, str]:
 
 @contextmanager
 def _kept_if_it_fails(trial: Trial, writer: BlockWriter, left: int) -> Iterator[None]:
-    """What was recorded stays on disk if an attack raises for good, or a person interrupts it."""
+    """What was recorded stays on disk if an attack raises for good, or a person interrupts it.
+
+    So it does where that happens while the samples are searched that the attack failed on.
+    """
     try:
         yield
     except BaseException as error:

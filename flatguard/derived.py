@@ -15,6 +15,7 @@ from flatguard.observer import Observer
 from flatguard.reporting.draw import draw_report
 from flatguard.runs import store
 from flatguard.runs.probe_store import load_probes
+from flatguard.system import quoted
 from flatguard.torch_state import own_state
 
 
@@ -51,7 +52,7 @@ def _draw(run: store.Run, observer: Observer) -> None:
     except Exception as error:
         observer.said(
             f"the report was not drawn: {one_line(error)}; the run is kept, draw it with "
-            f"flatguard report {run.place}"
+            f"flatguard report {quoted(run.place)}"
         )
 
 

@@ -7,12 +7,26 @@ message on one line and ends with `exit_code`.
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 KEPT_CONTROLS = "\n\t"
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
 """Unicode categories without a face of their own: controls, bidi marks, surrogates, unassigned."""
+
+MEMORY_ERRORS = {"OutOfMemoryError", "ResourceExhaustedError"}
+"""Names of what libraries raise where memory runs out; none of them need be installed."""
+
+NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|(can't|cannot|unable to|failed to) allocate|"
+    r"bad_alloc|bad allocation|ALLOC_FAILED|RESOURCE_EXHAUSTED|Invalid buffer size",
+    re.IGNORECASE,
+)
+"""What torch says on CPUs, CUDA, ROCm and MPS, and other libraries: most raise a RuntimeError."""
 
 LONGEST = 4000
 """Characters of a message: names and values come from files, and may be as long as a file."""
@@ -76,7 +90,7 @@ class AttackError(FlatguardError):
 
 
 class OutOfMemory(AttackError):
-    """The device's memory does not hold what an attack needs for so many images at once."""
+    """The memory does not hold what a model or an attack needs for so many images at once."""
 
 
 class BudgetSpent(FlatguardError):
@@ -91,6 +105,76 @@ class RunFolderError(FlatguardError):
 
 class DetectorError(FlatguardError):
     """A saved detector is missing, damaged, newer, or of another model."""
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, says that the memory is exhausted."""
+    met: list[BaseException] = []
+    while error is not None and error not in met:
+        if _says_no_memory(error):
+            return True
+        met.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False
+
+
+def _says_no_memory(error: BaseException) -> bool:
+    if isinstance(error, OutOfMemory | MemoryError):
+        return True
+    if isinstance(error, FlatguardError) or not isinstance(error, Exception):
+        return False
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_known = any(kind.__name__ in MEMORY_ERRORS for kind in type(error).__mro__)
+    return is_known or NO_MEMORY.search(str(error)) is not None
+
+
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Memory that runs out inside becomes `OutOfMemory`, in one line; other errors stay.
+
+    Args:
+        what: the model, the attack or the check that needs it, and for how many images.
+    """
+    try:
+        yield
+    except OutOfMemory:
+        raise
+    except Exception as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"{what}: the memory is too small ({one_line(error)}); give a smaller --batch-size, or "
+            "fewer --workers"
+        ) from error
+
+
+def reason_of(error: OSError) -> str:
+    """What the system said no to: the file, where it names one, and why."""
+    reason = error.strerror or one_line(error)
+    where = type(error).__name__ if error.filename is None else error.filename
+    return f"{where}: {reason}"
+
+
+def refused(error: BaseException) -> bool:
+    """Whether the system refused to read or write; otherwise it is what a file holds.
+
+    A cut archive leads its reader to a place before the file's beginning: an invalid argument.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
+def check_readable(file: Path, kind: type[FlatguardError]) -> None:
+    """Refuse a file that is there and cannot be read; parsers call it damaged.
+
+    Raises:
+        kind: with the system's reason.
+    """
+    try:
+        with file.open("rb") as stream:
+            stream.read(1)
+    except OSError as error:
+        raise kind(f"{file} cannot be read: {error.strerror or one_line(error)}") from error
 
 
 def one_line(error: BaseException) -> str:

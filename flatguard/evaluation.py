@@ -5,7 +5,6 @@ What the command line, the pytest plugin and notebooks call.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,15 +33,17 @@ from flatguard.detection.flagged import Opened
 from flatguard.detection.kept import KeptDetector
 from flatguard.errors import OutOfMemory, RunFolderError, UsageError
 from flatguard.executors import Executor, InProcess, computing_with
-from flatguard.masking.verdict import TOLERANCE, Verdict
+from flatguard.masking.verdict import Verdict, tolerance_of
 from flatguard.observer import Observer, Silent
 from flatguard.probes.plan import Checks, probe
 from flatguard.runner import Asked, Shard, fill, plan, same_software
 from flatguard.runs import store, writing
+from flatguard.runs.facts import TOLERANCE
 from flatguard.runs.naming import default_folder
 from flatguard.runs.place import Place, open_place
-from flatguard.runs.probe_store import load_probes
 from flatguard.runs.spec import RunSpec
+from flatguard.runs.spending import load_spent
+from flatguard.system import quoted
 from flatguard.targets.target import Target
 
 
@@ -153,22 +154,26 @@ def _attacked(
             if smaller is None:
                 writing.drop_if_nothing_was_recorded(bench.run)
                 raise
-            observer.said(
-                f"batches of {resolved.block_size} do not fit the device's memory; this is "
-                f"another run, with batches of {smaller.batch_size}"
-            )
-            place.drop()
-            origin = resolved.origin
-            resolved = job.resolve(smaller, origin.target, origin.dataset)
+        # Only here: an error that is being handled holds the memory of the pass that it ended.
+        observer.said(
+            f"batches of {resolved.block_size} do not fit the memory; this is another run, with "
+            f"batches of {smaller.batch_size}"
+        )
+        place.drop()
+        origin = resolved.origin
+        resolved = job.resolve(smaller, origin.target, origin.dataset)
 
 
 def _halved(bench: Bench, error: BaseException) -> RunSpec | None:
-    """The spec with half the batch, where memory ran out before anything was committed.
+    """The spec with half the batch, where memory ran out before a whole batch was committed.
 
     Attacks draw their random starts for a whole batch, so that smaller ones are another run.
     """
-    begun, size = bool(store.load_run(bench.run.place).blocks), bench.job.block_size
-    if begun or size == 1 or not isinstance(error, OutOfMemory):
+    size = bench.job.block_size
+    if size == 1 or not isinstance(error, OutOfMemory):
+        return None
+    done = [block.plan for block in store.load_run(bench.run.place).blocks]
+    if any(plan.stop - plan.start == size for plan in done):
         return None
     return bench.job.spec.model_copy(update={"batch_size": size // 2})
 
@@ -215,13 +220,13 @@ def resume(
         found.spec.refuse_code(str(found.place))
     with _mendable():
         found.verify()
-        spent = _spent(found)
+        spent = load_spent(found)
     same_software(found)
     opened = None if detector is None else Opened.of(detector)
     if opened is not None:
         opened.kept.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
-    allowance = Allowance(manifest.limits, spent=spent)
+    allowance = Allowance(manifest.limits, spent)
     _check_executor(executor, allowance)
     level = level_of(manifest.checks, manifest.tolerance)
     threads = manifest.device.get("threads", torch.get_num_threads())
@@ -255,7 +260,7 @@ def _finished(
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
         probe(bench.job, run, checks, others, observer, allowance)
-    derive(run, run.manifest.tolerance, time.perf_counter() - began, opened, observer)
+    derive(run, tolerance_of(run), time.perf_counter() - began, opened, observer)
     return run
 
 
@@ -274,7 +279,7 @@ def _going_on_later(place: Place, observer: Observer) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if place.path.is_dir():
-            observer.said(f"flatguard evaluate --resume {shlex.quote(str(place))} goes on")
+            observer.said(f"flatguard evaluate --resume {quoted(place)} goes on")
         raise
 
 
@@ -297,19 +302,12 @@ def _check_executor(executor: Executor, allowance: Allowance) -> None:
         )
 
 
-def _spent(run: store.Run) -> int:
-    """The forward passes that a run's blocks and probes took so far."""
-    probes = load_probes(run).values()
-    attacked = sum(block.sample_forwards for block in run.blocks)
-    return attacked + sum(facts.sample_forwards for facts in probes)
-
-
 def audit(
     run: store.Run | str | Path,
     *,
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     detector: str | Path | KeptDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
@@ -323,7 +321,8 @@ def audit(
         checks: `none` reads only; another level runs those of its probes that are missing, and
             loads the model for it.
         surrogates: models whose adversarial examples are shown to this one, by name.
-        tolerance: the overestimate that is let pass, as a share of all samples.
+        tolerance: the overestimate that is let pass, as a share of all samples; None keeps that of
+            the run's verdict, and is the run's own where it was not judged yet.
         detector: a fitted detector, or its file, that flags the samples in place of an earlier one;
             None keeps what was flagged before.
         model: the run's model, where it came from Python.
@@ -338,9 +337,11 @@ def audit(
         UsageError: the model or the data are not those of the run.
         UntrustedCodeError: probes need code that the run's spec names.
     """
-    level, observer = level_of(checks, tolerance), observer or Silent()
+    observer = observer or Silent()
     opened = None if detector is None else Opened.of(detector)
     run = run if isinstance(run, store.Run) else store.load_run(run)
+    tolerance = tolerance_of(run) if tolerance is None else tolerance
+    level = level_of(checks, tolerance)
     run.verify()
     if opened is not None:
         opened.kept.check_run(run.manifest.target)

@@ -32,7 +32,8 @@ from flatguard.errors import EnvironmentProblem, UsageError, one_line
 from flatguard.job import Origin
 from flatguard.observer import Observer, Silent
 from flatguard.runs.facts import BlockPlan, SampleFailure
-from flatguard.runs.store import load_run
+from flatguard.runs.store import Run, load_run
+from flatguard.system import processors
 from flatguard.torch_state import own_state
 
 ANSWER_SECONDS, CANCEL_SECONDS = 10.0, 60.0
@@ -98,9 +99,8 @@ class InProcess:
 def _unless_committed(
     bench: Bench, plan: BlockPlan, max_failures: int, observer: Observer, allowance: Allowance
 ) -> tuple[SampleFailure, ...]:
-    if bench.run.place.has_block(plan.index):
-        done = next(b for b in load_run(bench.run.place).blocks if b.plan == plan)
-        return done.failures
+    if bench.run.place.fetch_block(plan.index):
+        return Run(bench.run.place, bench.run.manifest).block(plan).failures
     return attack_block(bench, plan, max_failures, observer, allowance)
 
 
@@ -156,7 +156,7 @@ class Processes:
     @property
     def threads(self) -> int:
         """An equal share of the cores for each worker."""
-        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return max(1, processors() // self.workers)
 
     def attack(self, work: Work) -> None:
         """Where a worker dies, new ones take up what is left."""

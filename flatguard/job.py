@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
-from flatguard.errors import AttackError, DataError, EnvironmentProblem, ModelError, UsageError
+from flatguard.errors import (
+    AttackError,
+    DataError,
+    EnvironmentProblem,
+    ModelError,
+    OutOfMemory,
+    UsageError,
+    memory_errors,
+)
 from flatguard.geometry.budget import Norm
 from flatguard.randomness import seeded
 from flatguard.runs.spec import RunSpec, derive_seed
@@ -140,11 +148,10 @@ def load_subject(
         preprocessing=preprocessing,
     )
     count = _count(spec.n_examples, dataset)
-    first = dataset.block(0, min(count, FIRST_LOOK)).images.to(device)
-    target.model.to(device)
-    with seeded(derive_seed(spec.seed, 0, "first look"), device):
-        seen = _seen(target, first)
-        target = prepare(target, seen, head=spec.head, logit_scale=spec.logit_scale)
+    first = dataset.block(0, min(count, FIRST_LOOK)).images
+    with memory_errors(f"{target.name}, its weights alone"):
+        target.model.to(device)
+    target = _prepared(target, first, spec, device)
     resolved = spec.model_copy(
         update={
             "dataset": data_name,
@@ -168,6 +175,22 @@ def _load_target(spec: RunSpec) -> Target:
         std=spec.std,
         allow_code=spec.allow_code,
     )
+
+
+def _prepared(target: Target, first: Tensor, spec: RunSpec, device: torch.device) -> Target:
+    """The target after a first look at as many of these images as the memory holds."""
+    while True:
+        try:
+            with (
+                memory_errors(f"{target.name} on {len(first)} images at once"),
+                seeded(derive_seed(spec.seed, 0, "first look"), device),
+            ):
+                seen = _seen(target, first.to(device))
+                return prepare(target, seen, head=spec.head, logit_scale=spec.logit_scale)
+        except OutOfMemory:
+            if len(first) == 1:
+                raise
+        first = first[: len(first) // 2]
 
 
 def _seen(target: Target, images: Tensor) -> Tensor:
@@ -225,7 +248,8 @@ def _device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        with memory_errors(f"--device {name}, for a single number"):
+            torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise EnvironmentProblem(f"--device {name} is not available here; use cpu") from error
     return device

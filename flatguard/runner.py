@@ -18,7 +18,14 @@ from flatguard.executors import Executor, InProcess, Work
 from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.runs import store, writing
-from flatguard.runs.facts import BlockPlan, DataFacts, Manifest, SampleFailure, TargetFacts
+from flatguard.runs.facts import (
+    TOLERANCE,
+    BlockPlan,
+    DataFacts,
+    Manifest,
+    SampleFailure,
+    TargetFacts,
+)
 from flatguard.runs.place import Place, open_place
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import DataHash, blocks, check_labels
@@ -38,7 +45,7 @@ class Asked:
     command: Sequence[str] = ()
     checks: str = "none"
     surrogates: Sequence[str] = ()
-    tolerance: float = 0.05
+    tolerance: float = TOLERANCE
     max_failures: int | None = None
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from flatguard.allowance import Allowance
 from flatguard.attacks.monitor import Order
-from flatguard.errors import ModelError
+from flatguard.errors import ModelError, memory_errors
 from flatguard.geometry.budget import distance, within
 from flatguard.job import Job
 from flatguard.observer import Observer
@@ -74,7 +74,16 @@ class Trial:
         )
 
     def run(self, sink: Callable[[pd.DataFrame], None]) -> Done:
-        """Clean look, attack, fresh look; rows of the trajectory go to `sink` as they come."""
+        """Clean look, attack, fresh look; rows of the trajectory go to `sink` as they come.
+
+        Raises:
+            ModelError, AttackError: from the model and from the attack.
+            OutOfMemory: the memory is too small for so many rows.
+        """
+        with memory_errors(f"{self.job.target.name} on {len(self.rows)} images at once"):
+            return self._run(sink)
+
+    def _run(self, sink: Callable[[pd.DataFrame], None]) -> Done:
         job, plan, part, numbers = self.job, self.plan, self.part, self.rows + self.plan.start
         began = time.perf_counter()
         clean = self._clean_look(part)
@@ -161,8 +170,10 @@ class Trial:
 
 def _called(observer: Observer, allowance: Allowance, rows: int) -> None:
     """No method of a trial: it and its recorder would hold each other, and the images, for long."""
-    observer.called(rows)
-    allowance.spend(rows)
+    try:
+        allowance.spend(rows)
+    finally:
+        observer.called(rows)  # may interrupt; what goes forward is spent nevertheless
 
 
 def counted(recorder: Recorder) -> dict[str, Any]:

@@ -4,14 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support import digits
+from support.architectures import tiny
+from torch import nn
 
 import flatguard
 from flatguard.allowance import Allowance, Limits
 from flatguard.errors import BudgetSpent, UsageError
 from flatguard.evaluation import audit
 from flatguard.masking.verdict import verdict_of
+from flatguard.observer import Silent
 from flatguard.runs.probe_store import load_probes
+from flatguard.runs.spending import load_spent
 
 PGD = {"attack_args": {"steps": 20, "alpha": 0.02}, "eps": digits.EPS}
 ATTACK = 200 * 20
@@ -91,3 +96,82 @@ def test_time(digits_files: Path) -> None:
 def test_a_limit_is_positive(digits_files: Path, limits: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"--max-.*greater than"):
         evaluated(digits_files, **limits)
+
+
+class Interrupts(Silent):
+    """A person who ends the attack after so many images, and counts them."""
+
+    def __init__(self, after: float = float("inf")) -> None:
+        self.rows, self._after = 0, after
+
+    def called(self, rows: int) -> None:
+        self.rows += rows
+        if self.rows > self._after:
+            raise KeyboardInterrupt
+
+
+def test_what_was_spent_on_interrupted_blocks_counts_when_the_run_is_resumed(
+    digits_files: Path,
+) -> None:
+    """Four blocks of 1,000 forwards; 550 and 300 more are lost to interruptions."""
+    first, second, last = Interrupts(1500), Interrupts(250), Interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(digits_files, batch_size=50, max_forwards=ATTACK, checks="none", observer=first)
+    assert load_spent(flatguard.load_run("run")) == 1550
+    with pytest.raises(KeyboardInterrupt):
+        flatguard.resume("run", allow_code=True, observer=second)
+    assert load_spent(flatguard.load_run("run")) == 1850
+    run = flatguard.resume("run", allow_code=True, observer=last)
+    assert first.rows + second.rows + last.rows <= ATTACK + 50
+    assert [block.plan.stop for block in run.blocks] == [50, 100, 150]
+    assert verdict_of(run).verdict == "inconclusive"
+    again = flatguard.resume("run", allow_code=True, observer=Interrupts())
+    assert [block.plan.stop for block in again.blocks] == [50, 100, 150]
+
+
+def test_without_its_file_only_the_evidence_counts(digits_files: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(
+            digits_files, batch_size=50, max_forwards=ATTACK, checks="none",
+            observer=Interrupts(1500),
+        )  # fmt: skip
+    for content in (None, "{}", "no JSON", '{"forwards": -3}'):
+        Path("run/spent.json").unlink(missing_ok=True)
+        if content is not None:
+            Path("run/spent.json").write_text(content)
+        assert load_spent(flatguard.load_run("run")) == 1550
+
+
+class Blind(nn.Module):
+    """Raises in every gradient pass that looks at a bright image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = tiny()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.requires_grad and (x[:, 0, 0, 0] > 0.99).any():
+            raise RuntimeError("cannot see")
+        return self.net(x)
+
+
+@pytest.mark.parametrize("how", ["budget", "interrupt"])
+def test_a_search_for_failing_samples_that_is_cut_short_keeps_the_blocks_recording(
+    how: str, tiny_data: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    images, labels = tiny_data[0].clone(), tiny_data[1]
+    images[:, 0, 0, 0] = 0.5
+    images[7, 0, 0, 0] = 0.99  # bright enough once the attack has begun
+    limits = {"max_forwards": 12 + 12 + 6} if how == "budget" else {}
+    watcher = Interrupts() if how == "budget" else Interrupts(12 + 12 + 6)
+    with pytest.raises(BudgetSpent if how == "budget" else KeyboardInterrupt):
+        flatguard.evaluate(
+            Blind().eval(), "torchattacks:PGD", data=(images, labels), eps="4/255", batch_size=12,
+            attack_args={"steps": 4, "random_start": False}, max_failures=2, out="run",
+            observer=watcher, **limits,
+        )  # fmt: skip
+    run = flatguard.load_run("run")
+    (failure,) = run.failures
+    assert failure.budget == (how == "budget")
+    assert len(run.failed_trajectory(0)) == failure.sample_forwards > 0

@@ -11,13 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.architectures import Large, tiny
+from support.architectures import Hungry, Large, tiny
+from support.defences import OffGrid
 from support.evidence_files import evidence_files
 from support.observers import Listener
 from torch import nn
 
 import flatguard
-from flatguard.errors import AttackError, FlatguardError, ModelError, RunFolderError
+from flatguard.errors import (
+    AttackError,
+    FlatguardError,
+    ModelError,
+    OutOfMemory,
+    RunFolderError,
+)
 from flatguard.executors import Executor, InProcess, Processes
 from flatguard.observer import Silent
 from flatguard.runs import store, writing
@@ -338,3 +345,71 @@ def test_out_of_memory_is_another_run_that_says_so(
         Large().eval(), **PGD, data=tiny_data, batch_size=3, out=tmp_path / "three", checks="none"
     )
     assert evidence_files(run.path) == evidence_files(smaller.path)
+
+
+@pytest.mark.parametrize(
+    ("when", "of_numpy", "executor"),
+    [
+        ("clean", False, InProcess()), ("always", False, InProcess()),
+        ("always", True, InProcess()), ("gradient", False, InProcess()),
+        ("clean", False, Processes(2)),
+    ],
+)  # fmt: skip
+def test_memory_that_runs_out_in_any_pass_halves_the_batch(
+    when: str, of_numpy: bool, executor: Executor, tiny_data: Images, tmp_path: Path
+) -> None:
+    """The allocator's own error, in the first look, the clean pass, the attack or the last pass."""
+    listener = Listener()
+    run = flatguard.evaluate(
+        Hungry(when, of_numpy).eval(), **PGD, data=tiny_data, batch_size=12, out=tmp_path / "run",
+        observer=listener, checks="none", executor=executor,
+    )  # fmt: skip
+    assert run.spec.batch_size == 3
+    assert sum("another run, with batches of" in line for line in listener.lines) == 2
+    smaller = flatguard.evaluate(
+        Hungry(when, of_numpy).eval(), **PGD, data=tiny_data, batch_size=3, checks="none",
+        out=tmp_path / "three",
+    )  # fmt: skip
+    assert evidence_files(run.path) == evidence_files(smaller.path)
+
+
+def test_a_last_block_that_fits_for_it_is_smaller_does_not_keep_the_batch_large(
+    tiny_data: Images, tmp_path: Path
+) -> None:
+    """Workers attack it beside the first one."""
+    run = flatguard.evaluate(
+        Hungry().eval(), **PGD, data=tiny_data, batch_size=8, out=tmp_path / "run",
+        checks="none", executor=Processes(2),
+    )  # fmt: skip
+    assert run.complete
+    assert run.spec.batch_size == 4
+
+
+def test_a_model_that_one_image_is_too_much_for_is_one_line(
+    tiny_data: Images, tmp_path: Path
+) -> None:
+    with pytest.raises(OutOfMemory, match=r"on images of shape .*: the memory is too small"):
+        flatguard.evaluate(
+            Hungry(most=0).eval(), **PGD, data=tiny_data, out=tmp_path / "run", batch_size=1
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.0])
+@pytest.mark.parametrize("attack", ["square", "torchattacks:Square", "apgd-ce"])
+def test_an_attack_that_fools_all_at_once_shows_the_model_no_empty_batch(
+    attack: str, factor: float, tiny_data: Images, tmp_path: Path
+) -> None:
+    """Square looks at the samples that are left before it asks whether any are; with a
+    margin of 0 none is left, and none counts as fooled."""
+    images, _ = tiny_data
+    images = (images * 255).round() / 255
+    torch.manual_seed(0)
+    net = tiny().eval()
+    labels = net(images).argmax(dim=1)
+    run = flatguard.evaluate(
+        OffGrid(net, factor).eval(), attack, data=(images[labels > 0], labels[labels > 0]),
+        norm="Linf", eps=0.03, batch_size=6, out=tmp_path / "run", checks="none",
+    )  # fmt: skip
+    assert not run.samples["failed"].any()
+    assert run.summary["robust_accuracy"] == 0.0

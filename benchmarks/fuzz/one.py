@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import atheris
+
+from benchmarks.usage import peak_bytes
 
 LONGEST_SECONDS, MOST_MEBIBYTES = 20, 4096
 
@@ -64,7 +65,7 @@ class Count:
         told = {
             "inputs": self._inputs, "refused": self.refused, "accepted": self.accepted,
             "crashed": self.crashed, "seconds": time.perf_counter() - self._began,
-            "mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "mebibytes": peak_bytes() / 1024**2,
         }  # fmt: skip
         print("\n" + json.dumps(told), flush=True)
         os._exit(0)  # libFuzzer's own alarm would ring while Python shuts down

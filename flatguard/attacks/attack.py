@@ -18,12 +18,17 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order, passed_on
 from flatguard.environment.requirements import install_command
-from flatguard.errors import AttackError, FlatguardError, OutOfMemory, did_you_mean, one_line
+from flatguard.errors import (
+    AttackError,
+    FlatguardError,
+    did_you_mean,
+    memory_errors,
+    one_line,
+)
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 from flatguard.randomness import seeded
 from flatguard.torch_state import own_state
@@ -61,6 +66,22 @@ class Perturbed:
 
     images: Tensor
     warnings: tuple[str, ...]
+
+
+class NeverEmpty(nn.Module):
+    """A model that libraries may call on no images, as some do once every sample is fooled."""
+
+    def __init__(self, model: nn.Module, num_classes: int):
+        super().__init__()
+        self.model, self._num_classes = model, num_classes
+        self.training = model.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The model's logits; none, in the graph of the images, where there is no image."""
+        if len(images):
+            logits: Tensor = self.model(images)
+            return logits
+        return images.flatten(1)[:, :1].expand(0, self._num_classes)
 
 
 CUT_GRAPH = ("does not require grad", "not have been used in the graph")
@@ -107,6 +128,7 @@ class Attack(ABC):
 
         Raises:
             AttackError: if the library raises, or returns something of another shape.
+            OutOfMemory: the memory is too small for so many images.
         """
         monitor = monitor or Nobody()
         with (
@@ -118,18 +140,15 @@ class Attack(ABC):
             passed_on(monitor) as watching,
         ):
             try:
-                result = self._run(model, images.clone(), labels.clone(), seed, watching)
+                with memory_errors(f"{self.info.name} on {len(images)} images at once"):
+                    shown = NeverEmpty(model, self.num_classes)
+                    result = self._run(shown, images.clone(), labels.clone(), seed, watching)
             except FlatguardError:
                 raise
             except ModuleNotFoundError as error:
                 extra = EXTRAS.get(error.name or "")
                 how = install_command(f"flatguard[{extra}]" if extra else str(error.name))
                 raise AttackError(f"{self.info.name} needs {error.name}: {how}") from error
-            except torch.OutOfMemoryError as error:
-                raise OutOfMemory(
-                    f"{self.info.name}: the device's memory is too small for {len(images)} images "
-                    "at once; give a smaller --batch-size"
-                ) from error
             except Exception as error:  # a library and a user's model may raise anything
                 hint = NO_GRADIENT if any(sign in str(error) for sign in CUT_GRAPH) else ""
                 raise AttackError(

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 masked, or overestimated beyond the tolerance; 2 wrong usa
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import sys
 import traceback
@@ -29,12 +30,15 @@ from flatguard.cli import (
     report,
     reproduce,
 )
-from flatguard.errors import FlatguardError
+from flatguard.environment.requirements import explain, explain_import
+from flatguard.errors import FlatguardError, one_line, ran_out_of_memory, reason_of
 from flatguard.offline import keep_offline
 
 INTERRUPTED = 130
 INTERNAL = 70
 USAGE = 2
+OF_OUTPUT = {errno.EPIPE, errno.ENOSPC, errno.EFBIG}
+"""A closed pipe, a full disk."""
 
 app = typer.Typer(
     name="flatguard",
@@ -90,11 +94,13 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(f"flatguard: {error}", err=True)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except OSError as error:  # the output cannot be written: a closed pipe, a full disk
-        code = USAGE
+    except OSError as error:
+        code, said = USAGE, explain_import(error) or reason_of(error)
+        if error.filename is None and error.errno in OF_OUTPUT:  # files are named
+            said = f"cannot write the output: {error.strerror or error}"
+            sys.stdout = io.StringIO()  # what is left in the buffer has nowhere to go
         with contextlib.suppress(OSError):
-            typer.echo(f"flatguard: cannot write: {error.strerror or error}", err=True)
-        sys.stdout = io.StringIO()  # what is left in the buffer has nowhere to go
+            typer.echo(f"flatguard: {said}", err=True)
     except SystemExit as stop:  # newer typers turn an interrupt into this, rich a closed pipe
         code = INTERRUPTED if stop.code == INTERRUPTED else USAGE
     except Exception as error:
@@ -109,10 +115,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    """One line where a package is missing, too old or broken; else a traceback to report."""
-    from flatguard.environment.requirements import explain
-
-    why = explain(error)
+    """One line where the memory or a package is the cause; else a traceback to report."""
+    if ran_out_of_memory(error):
+        why: str | None = f"the memory is too small: {one_line(error)}"
+    else:
+        why = explain(error)
     if why is not None:
         typer.echo(f"flatguard: {why}", err=True)
         return USAGE

@@ -22,7 +22,7 @@ def command(
     run: Annotated[str, typer.Argument(help="A run folder.")],
     checks: Checks = "none",
     surrogate: Surrogate = None,
-    tolerance: Tolerance = 0.05,
+    tolerance: Tolerance = None,
     detector: Detector = None,
     allow_code: AllowCode = False,
     as_json: Json = False,

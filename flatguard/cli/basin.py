@@ -109,10 +109,6 @@ def _over_the_set(refuted: list[int]) -> str:
     return f"refuted, first at sample {min(refuted)}"
 
 
-def _of(counts: list[int]) -> str:
-    return f"{counts[0]} of {counts[1]}"
-
-
 def _width(value: float | None) -> str:
     return "never left" if value is None else f"{value:.4g}"
 

@@ -39,7 +39,7 @@ def command(
     gradients: options.Gradients = False,
     checks: options.Checks = "fast",
     surrogate: options.Surrogate = None,
-    tolerance: options.Tolerance = 0.05,
+    tolerance: options.Tolerance = None,
     max_forwards: options.MaxForwards = None,
     max_minutes: options.MaxMinutes = None,
     detector: options.Detector = None,
@@ -75,6 +75,7 @@ def command(
     from flatguard.executors import choose
     from flatguard.gate.config import Config
     from flatguard.masking.verdict import verdict_of
+    from flatguard.runs.facts import TOLERANCE
 
     fields = {
         **options.settings(locals()),
@@ -83,7 +84,7 @@ def command(
         "data": dataset,
         "checks": checks,
         "surrogates": surrogate or (),
-        "tolerance": tolerance,
+        "tolerance": TOLERANCE if tolerance is None else tolerance,
         "max_forwards": max_forwards,
         "max_minutes": max_minutes,
         "detector": detector,

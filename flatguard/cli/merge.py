@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated
 
 import typer
@@ -18,12 +17,13 @@ def command(
     """
     from flatguard.masking.finding import CONSENT, TRUST, names_code
     from flatguard.runs.merging import merge
+    from flatguard.system import quoted
 
     run = merge(shards, out)
     done, planned = len(run.blocks), len(run.manifest.blocks)
     typer.echo(f"{done} of {planned} blocks are in {out}")
     consent = CONSENT if names_code(run.spec) else ""
-    typer.echo(f"next: flatguard evaluate --resume {shlex.quote(out)}{consent}")
+    typer.echo(f"next: flatguard evaluate --resume {quoted(out)}{consent}")
     if consent:
         typer.echo(TRUST)
     raise typer.Exit(0 if run.complete else 3)

@@ -81,7 +81,11 @@ Surrogate = Annotated[
     typer.Option(metavar="MODEL", help="Also show it this model's adversarial examples."),
 ]
 Tolerance = Annotated[
-    float, typer.Option(help="The overestimate that is let pass, as a share of all samples.")
+    float | None,
+    typer.Option(
+        help="The overestimate that is let pass, as a share of all samples; by default 5%, or what "
+        "a run was judged with before."
+    ),
 ]
 MaxForwards = Annotated[
     int | None,

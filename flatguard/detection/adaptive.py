@@ -25,7 +25,7 @@ from torch import Tensor
 
 from flatguard.detection.scores import Look, look
 from flatguard.detection.thresholds import ALL, Thresholds
-from flatguard.errors import UsageError
+from flatguard.errors import UsageError, memory_errors
 from flatguard.geometry.budget import Budget, distance
 from flatguard.geometry.decision import margin
 from flatguard.observer import Observer, Silent
@@ -155,7 +155,8 @@ def adaptive_attack(
         attack = _Attack(
             target, thresholds, images[rows].to(device), labels[rows].to(device), budget, effort
         )
-        with seeded(seed + number, device):
+        where = f"{target.name} on {len(images[rows])} images at once"
+        with memory_errors(where), seeded(seed + number, device):
             parts.append(attack.run())
         observer.advanced(len(parts[-1].evaded))
     return Evaded(

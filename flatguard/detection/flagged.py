@@ -27,6 +27,7 @@ from flatguard.errors import RunFolderError, UsageError
 from flatguard.geometry.budget import pretty_eps
 from flatguard.masking.statistics import interval
 from flatguard.runs.store import Run, parse, write_text
+from flatguard.system import quoted
 
 DETECTION = "detection.json"
 FORMAT_VERSION = 1
@@ -230,7 +231,7 @@ def load_detection(run: Run) -> Detection | None:
     file = run.path / DETECTION
     if not file.is_file():
         return None
-    advice = f"delete it, or flatguard audit {run.path} --detector FILE writes it anew"
+    advice = f"delete it, or flatguard audit {quoted(run.place)} --detector FILE writes it anew"
     try:
         found: Detection = parse(Detection, file)
     except RunFolderError as error:

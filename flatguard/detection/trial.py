@@ -40,6 +40,7 @@ from flatguard.runs.naming import default_folder
 from flatguard.runs.place import open_place
 from flatguard.runs.spec import RunSpec, derive_seed
 from flatguard.targets.datasets import Batch, Dataset, Subset
+from flatguard.targets.target import model_errors
 from flatguard.torch_state import own_state
 
 RUNS, RESULT = "runs", "detection-trial.json"
@@ -304,7 +305,7 @@ def _adaptive(
     """Each radius once: someone who knows the sharpness detector, at every rate."""
     detector, effort = panel.detectors[LOG_KAPPA], Effort()
     images, labels = parts.evaluated.images, parts.evaluated.labels
-    with torch.no_grad():
+    with torch.no_grad(), model_errors(job.target.name, f"on {job.block_size} images at once"):
         found = [job.target.model(batch).argmax(dim=1).cpu() for batch in
                  (part.to(job.device) for part in images.split(job.block_size))]  # fmt: skip
     right = (torch.cat(found) == labels).nonzero()[: sizes.adaptive, 0]

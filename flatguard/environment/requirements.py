@@ -162,6 +162,11 @@ def explain(error: BaseException) -> str | None:
                 f"({type(error).__name__}: {one_line(error)}); install it with: "
                 f"{install_command(str(known))}"
             )
+    return explain_import(error)
+
+
+def explain_import(error: BaseException) -> str | None:
+    """One line for an error that ended the import of another package; None for another error."""
     package = _failed_import(error)
     if package is not None:
         return _broken(package, error)

@@ -20,7 +20,7 @@ from flatguard.errors import RunFolderError, UsageError, did_you_mean
 from flatguard.masking.beyond import LEVEL
 from flatguard.masking.evidence import Evidence
 from flatguard.masking.statistics import interval, mcnemar
-from flatguard.masking.verdict import judge
+from flatguard.masking.verdict import judge, tolerance_of
 from flatguard.runs import store
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.store import Run
@@ -146,7 +146,7 @@ def baseline_of(run: Run) -> Baseline:
         data_sha256=run.manifest.data.sha256,
         protocol={**spec, "eps": run.spec.budget().eps, "attack_args": args},
         checks=tuple(sorted(load_probes(run))),
-        verdict=judge(evidence).verdict,
+        verdict=judge(evidence, tolerance_of(run)).verdict,
         survived="".join("1" if int(i) in survived else "0" for i in run.samples["sample"]),
     )
 
@@ -219,7 +219,7 @@ def compare(run: Run, before: Baseline, tolerance: float = TOLERANCE) -> Compari
     sentence = _sentence(word, moved, fall, p, tolerance)
     if word != "worse" and now.verdict in BAD_VERDICTS:
         word = BAD_VERDICTS[now.verdict]
-        own = judge(Evidence.of(run)).sentence
+        own = judge(Evidence.of(run), tolerance_of(run)).sentence
         sentence = f"{word}: this run's own number does not stand; {own}"
     return Comparison(
         word=word,

@@ -24,8 +24,8 @@ from flatguard.attacks.attack import parse_value
 from flatguard.errors import UsageError, did_you_mean, nearest
 from flatguard.gate import positions
 from flatguard.masking.checks import CHECK_NAMES
-from flatguard.masking.verdict import TOLERANCE
 from flatguard.probes.plan import Checks
+from flatguard.runs.facts import TOLERANCE
 from flatguard.runs.spec import Settings
 
 INCONCLUSIVE, DETECTION = "inconclusive", "detection"

@@ -19,6 +19,7 @@ from flatguard.randomness import seeded
 from flatguard.runner import versions
 from flatguard.runs.spec import derive_seed
 from flatguard.runs.store import sha256
+from flatguard.targets.target import model_errors
 
 PLACES = {"model", "arch", "model_dir", "dataset", "data_dir", "allow_code", "preprocessing"}
 """Where things lie: what lies there is hashed instead."""
@@ -68,10 +69,14 @@ def _surrogate(name: str) -> str:
 
 def _behaviour(job: Job) -> str:
     """Logits and input gradients on the first images: code that no file shows acts there."""
-    batch = job.dataset.block(0, min(job.count, FIRST_LOOK))
+    batch = job.dataset.block(0, min(job.count, job.block_size, FIRST_LOOK))
     images, labels = batch.images.to(job.device).requires_grad_(True), batch.labels.to(job.device)
     digest = hashlib.sha256()
-    with seeded(derive_seed(job.spec.seed, 0, "behaviour"), job.device), torch.enable_grad():
+    with (
+        seeded(derive_seed(job.spec.seed, 0, "behaviour"), job.device),
+        model_errors(job.target.name, f"on {len(images)} images"),
+        torch.enable_grad(),
+    ):
         logits = job.target.model(images)
         digest.update(logits.detach().cpu().numpy().tobytes())
         if logits.requires_grad:

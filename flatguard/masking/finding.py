@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from flatguard.runs.place import Place
 from flatguard.runs.spec import Settings
+from flatguard.system import quoted
 
 Status = Literal["pass", "warn", "fail", "not-run"]
 
@@ -89,5 +89,5 @@ def needs_trust(steps: Iterable[str]) -> bool:
 
 def advice(step: str, run: Place | Path) -> str:
     """A step as it is typed for this run: its folder or address in place of RUN."""
-    place = shlex.quote(str(run))
+    place = quoted(run)
     return step.replace("audit RUN", f"audit {place}").replace("--resume RUN", f"--resume {place}")

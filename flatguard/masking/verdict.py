@@ -14,10 +14,11 @@ from flatguard.masking.evidence import Evidence
 from flatguard.masking.finding import CONSENT, Finding, consenting
 from flatguard.masking.mechanism import Mechanism, mechanism_of
 from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval
+from flatguard.runs.facts import TOLERANCE
 from flatguard.runs.store import Run, parse
+from flatguard.system import quoted
 
 Word = Literal["vulnerable", "consistent", "overestimated", "masked", "inconclusive"]
-TOLERANCE = 0.05
 VERDICT = "verdict.json"
 ENOUGH_QUERIES = 2000
 
@@ -80,12 +81,26 @@ def verdict_of(run: Run) -> Verdict:
     """
     file = run.path / VERDICT
     if not file.is_file():
-        raise RunFolderError(f"{run.path} has no verdict yet; flatguard audit {run.path}")
+        raise RunFolderError(f"{run.path} has no verdict yet; flatguard audit {quoted(run.place)}")
     try:
         verdict: Verdict = parse(Verdict, file)
     except RunFolderError as error:
-        raise RunFolderError(f"{error}; flatguard audit {run.path} writes it anew") from error
+        raise RunFolderError(
+            f"{error}; flatguard audit {quoted(run.place)} writes it anew"
+        ) from error
     return verdict
+
+
+def tolerance_of(run: Run) -> float:
+    """What a run is judged with unless somebody asks for another tolerance.
+
+    That of the verdict that stands beside its evidence; the manifest's where there is none.
+    """
+    try:
+        kept = verdict_of(run).tolerance
+    except RunFolderError:
+        return run.manifest.tolerance
+    return kept if 0 <= kept < 1 else run.manifest.tolerance
 
 
 def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:

@@ -46,6 +46,8 @@ def _noise(lab: Lab, rows: Rows) -> tuple[Tensor, Tensor]:
     best = rows.images.clone()
     fell = torch.zeros(len(rows), dtype=torch.bool, device=best.device)
     for _ in range(NOISE_DRAWS):
+        if bool(fell.all()):
+            break
         step = lab.eps * direction(torch.randn_like(best), lab.budget.norm)
         images = project(rows.images + step, rows.images, lab.eps, lab.budget.norm)
         fooled = ~fell

@@ -58,6 +58,13 @@ class Rows:
             self.temperature[index], self.adversarial[index],
         )  # fmt: skip
 
+    def to(self, device: torch.device) -> Rows:
+        """The same on a device."""
+        return Rows(
+            self.sample.to(device), self.images.to(device), self.labels.to(device),
+            self.temperature.to(device), self.adversarial.to(device),
+        )  # fmt: skip
+
 
 @dataclass
 class Meter:
@@ -104,6 +111,9 @@ class Lab:
         run: the run that is audited.
         observer: is told of the progress.
         allowance: what may be spent; None is no limit.
+
+    Attributes:
+        at_once: so many samples go forward together at most; a block, where the memory holds it.
     """
 
     def __init__(self, job: Job, run: Run, observer: Observer, allowance: Allowance | None = None):
@@ -115,6 +125,7 @@ class Lab:
         self.samples = run.samples.set_index("sample", drop=False)
         self.meter = Meter(allowance=allowance or Allowance(NO_LIMITS))
         self.randomised = False
+        self.at_once = max(plan.stop - plan.start for plan in run.manifest.blocks)
         kept = self.samples
         positive = kept.loc[kept["clean_correct"], "clean_margin"].astype("float64")
         self._floor = max(float(positive.median()) * 0.01, 1e-30) if len(positive) else 1.0
@@ -142,7 +153,7 @@ class Lab:
         return derive_seed(self.job.spec.seed, block, f"probe {part}")
 
     def rows(self, numbers: np.ndarray, size: int | None = None) -> Iterator[Rows]:
-        """These samples, at most `size` of one block at a time."""
+        """These samples, at most `size` or `at_once` of one block at a time."""
         wanted = np.sort(np.asarray(numbers))
         for plan in self.run.manifest.blocks:
             here = wanted[(wanted >= plan.start) & (wanted < plan.stop)]
@@ -153,18 +164,20 @@ class Lab:
             table = self.samples.loc[here]
             gap = table["clean_margin"].to_numpy().astype("float64").clip(min=self._floor)
             rows = Rows(
-                torch.from_numpy(here).to(self.device),
-                batch.images[index].to(self.device),
-                batch.labels[index].to(self.device),
-                torch.from_numpy(gap / TARGET_GAP).to(self.device),
-                self.run.adversarial(plan.index)[index].to(self.device),
+                torch.from_numpy(here),
+                batch.images[index],
+                batch.labels[index],
+                torch.from_numpy(gap / TARGET_GAP),
+                self.run.adversarial(plan.index)[index],
             )
-            step = size or len(rows)
+            step = min(size or self.at_once, self.at_once)
             for begin in range(0, len(rows), step):
-                yield rows[begin : begin + step]
+                yield rows[begin : begin + step].to(self.device)
 
     def logits(self, images: Tensor) -> Tensor:
-        """One counted forward pass of the target, without gradient."""
+        """One counted forward pass of the target, without gradient; no pass for no images."""
+        if not len(images):
+            return torch.zeros(0, self.job.num_classes, device=images.device)
         self.meter.add(len(images))
         with torch.no_grad():
             logits: Tensor = self.model(images)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flatguard.allowance import Allowance
-from flatguard.errors import BudgetSpent, one_line
+from flatguard.errors import BudgetSpent, one_line, ran_out_of_memory
 from flatguard.job import Job
 from flatguard.observer import Observer
 from flatguard.probes.black_box import NOISE_DRAWS, add_noise, ask_without_gradient
@@ -31,6 +31,7 @@ from flatguard.probes.surrogate import transfer
 from flatguard.probes.truth import LOOKED_AT, look_at_gradients
 from flatguard.probes.twins import attack_twins
 from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes, load_tables
+from flatguard.runs.spending import record_spent
 from flatguard.runs.store import Run
 from flatguard.targets import Target
 from flatguard.torch_state import own_state
@@ -169,7 +170,10 @@ def _plan(lab: Lab, checks: Checks, surrogates: Sequence[Target]) -> list[Step]:
 def _take(lab: Lab, step: Step, checks: Checks, observer: Observer) -> None:
     observer.stage(f"check {step.name}", step.total)
     before, began = lab.meter.forwards, time.perf_counter()
-    found = _found(lab, step)
+    try:
+        found = _found(lab, step)
+    finally:
+        record_spent(lab.run, lab.meter.allowance)
     if step.name == "determinism" and lab.randomised:
         observer.said(
             f"the target is randomised: gradients are averaged over {EOT_DRAWS} draws (EOT)"
@@ -190,13 +194,22 @@ def _found(lab: Lab, step: Step) -> Found:
     if step.searches and lab.budget.norm not in SEARCHED:
         reason = f"searches know {', '.join(SEARCHED)}, not {lab.budget.norm}"
         return Found({"ran": False, "reason": reason})
-    try:
-        lab.meter.add(0)  # the time may be over
-        return step.run()
-    except BudgetSpent as spent:
-        return Found({"ran": False, "reason": f"budget: {spent}", "budget": True})
-    except Exception as error:  # a user's model may raise anything; the reason is kept and shown
-        return Found({"ran": False, "reason": f"{type(error).__name__}: {one_line(error)}"})
+    while True:
+        try:
+            lab.meter.add(0)  # the time may be over
+            return step.run()
+        except BudgetSpent as spent:
+            return Found({"ran": False, "reason": f"budget: {spent}", "budget": True})
+        except Exception as error:  # a model may raise anything; the reason is kept and shown
+            if lab.at_once == 1 or not ran_out_of_memory(error):
+                return Found({"ran": False, "reason": f"{type(error).__name__}: {one_line(error)}"})
+        # Only here: an error that is being handled holds the memory of the pass that it ended.
+        lab.at_once = (lab.at_once + 1) // 2
+        lab.observer.said(
+            f"check {step.name} does not fit the memory; it begins again with at most "
+            f"{lab.at_once} samples at once"
+        )
+        lab.observer.stage(f"check {step.name}", step.total)
 
 
 def load(run: Run, name: str) -> Found:

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flatguard.errors import ran_out_of_memory
 from flatguard.probes.sights import Outputs, Twin
 from flatguard.probes.straight_through import Group, StraightThrough, straight
 
@@ -90,7 +91,9 @@ def _attempted(look: Callable[[], T]) -> T | None:
     """Nothing, where a user's model fails under a repair: the other repairs go on."""
     try:
         return look()
-    except Exception:
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise  # nothing was found out about the repair
         return None
 
 
@@ -341,7 +344,7 @@ def mean_of_heads(outputs: list[Tensor]) -> Tensor:
 
 
 def double(model: nn.Module, images: Tensor) -> Twin | None:
-    """The same model in float64; None where it cannot be copied or does not take float64."""
+    """The same model in float64; None where it cannot be copied or takes no float64."""
     try:
         copied = copy.deepcopy(model).double()
         with torch.no_grad():

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from flatguard.attacks.monitor import Nobody
-from flatguard.errors import AttackError
+from flatguard.errors import AttackError, OutOfMemory
 from flatguard.probes.attempts import Attempt, Log, make
 from flatguard.probes.lab import Found, Lab, Rows
 
@@ -32,6 +32,8 @@ def repeat_attack(lab: Lab, steps: int) -> Found:
         for rows in lab.rows(lab.survivors):
             make(lab, log, Attempt("repeat", "repeat", lambda r: _again(lab, r, repeats)), rows)
             lab.said_done(len(rows))
+    except OutOfMemory:
+        raise
     except AttackError as error:  # some attacks do not take the smaller batches
         return Found({"ran": False, "reason": str(error)})
     return log.found({"ran": True, "repeats": repeats})

@@ -11,7 +11,7 @@ what they are; only the path of the gradient is mended:
 - *saturating* operations (`tanh`, `sigmoid`, `softmax`, `clamp` and its kin) get the slope of a
   function that rises alike but never becomes flat.
 
-A trip through NumPy or PIL leaves torch altogether; `fronts.py` mends it.
+A trip through NumPy or PIL leaves torch altogether; `repairs.fit_front` mends it.
 """
 
 from __future__ import annotations

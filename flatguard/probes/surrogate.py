@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from flatguard.errors import ran_out_of_memory
 from flatguard.geometry.decision import margin
 from flatguard.probes.attempts import Attempt, Log, make
 from flatguard.probes.lab import TARGET_GAP, Found, Lab, Rows
@@ -46,7 +47,9 @@ def _agreement(lab: Lab, surrogate: Target) -> float:
         try:
             with torch.no_grad():
                 logits = surrogate.model(rows.images)
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError) as error:
+            if ran_out_of_memory(error):
+                raise
             return 0.0
         if logits.shape[1] != lab.job.num_classes:
             return 0.0

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from flatguard.errors import UsageError
+from flatguard.errors import UsageError, memory_errors
 from flatguard.probes.lab import Found, Lab
 from flatguard.probes.landscape import DIRECTIONS, POINTS, landscape
 from flatguard.probes.robust_loss import Ascent
@@ -29,6 +29,7 @@ from flatguard.probes.weight_flatness import (
 from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes
 from flatguard.runs.spec import derive_seed
 from flatguard.targets.datasets import Batch, DataHash, Dataset, blocks, check_labels
+from flatguard.targets.target import model_errors
 
 PartName = Literal["test", "training", "held-out"]
 
@@ -89,7 +90,8 @@ def _added(
     look: Any,
     total: int,
 ) -> str:
-    batches, sha256 = _batches(lab, part)
+    with memory_errors(f"{lab.target.name}, with the images of {part.data.name} beside it"):
+        batches, sha256 = _batches(lab, part)
     asked = {**asked, "data": part.data.name, "data_sha256": sha256, "samples": part.count}
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
     name, known = f"{kind}-{digest}", load_probes(lab.run)
@@ -99,7 +101,8 @@ def _added(
     lab.observer.stage(f"{kind} on {part.name} samples", total)
     seed, before = derive_seed(lab.job.spec.seed, 0, kind), lab.meter.forwards
     began = time.perf_counter()
-    losses = look(Scene(batches, ascent, seed, lab.meter, lab.observer.advanced))
+    with model_errors(lab.target.name, f"while its {kind} is measured"):
+        losses = look(Scene(batches, ascent, seed, lab.meter, lab.observer.advanced))
     table = "weight_losses" if kind == "weight-flatness" else "landscape"
     found = Found({"kind": kind, **asked, "models": _rows(losses.models)}, {table: losses.table})
     facts = ProbeFacts(

@@ -21,6 +21,7 @@ from flatguard.masking.verdict import VERDICT, Verdict, verdict_of
 from flatguard.reporting.paths import Paths, read_paths
 from flatguard.runs.facts import Number
 from flatguard.runs.store import SUMMARY, Run
+from flatguard.system import quoted
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -66,7 +67,7 @@ class Material:
             lacking = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise RunFolderError(
                 f"{run.path / SUMMARY} has no {lacking}, or no fitting one; flatguard audit "
-                f"{run.path} writes it anew"
+                f"{quoted(run.place)} writes it anew"
             ) from error
         verdict, summary = verdict_of(run), run.summary
         _refuse_strangers(run, verdict, summary)
@@ -119,5 +120,5 @@ def _refuse_strangers(run: Run, verdict: Verdict, summary: dict[str, Any]) -> No
     if not (same_run and agree and math.isclose(verdict.robust_accuracy, robust, abs_tol=1e-9)):
         raise RunFolderError(
             f"{run.path / VERDICT} or {SUMMARY} is not of this run's evidence; "
-            f"flatguard audit {run.path} writes both anew"
+            f"flatguard audit {quoted(run.place)} writes both anew"
         )

@@ -17,6 +17,9 @@ FORMAT_VERSION = 3
 by their content. What lacks them is read."""
 
 
+TOLERANCE = 0.05
+"""The overestimate that is let pass where nobody says how much, as a share of all samples."""
+
 MOST_THREADS = 4096
 
 Number = Annotated[int, Field(ge=0, lt=1 << 53)]
@@ -94,7 +97,7 @@ class Manifest(BaseModel):
     spec: RunSpec
     checks: str = "none"
     surrogates: tuple[str, ...] = ()
-    tolerance: float = 0.05
+    tolerance: float = TOLERANCE
     limits: Limits = NO_LIMITS
     max_failures: int = 0
     attack_args: dict[str, Any]

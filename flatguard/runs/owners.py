@@ -8,6 +8,8 @@ import shutil
 import socket
 from pathlib import Path
 
+from flatguard.system import is_alive
+
 
 def ending() -> str:
     """What a folder's name ends in that belongs to this process."""
@@ -18,19 +20,9 @@ def sweep_dead(place: Path, prefix: str = "") -> None:
     """Remove the folders of this host's processes that are no more; links are let be."""
     for folder in place.glob(f"{glob.escape(prefix)}*.{glob.escape(_host())}.*"):
         process = folder.name.rpartition(".")[2]
-        if process.isdecimal() and not _is_alive(int(process)):
+        if process.isdecimal() and not is_alive(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _host() -> str:
     return socket.gethostname().replace(".", "-")
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -3,15 +3,19 @@
 A run at an address is worked on in a folder of this process, its mirror. `push` uploads what is
 new: of a block or a probe the file with its checksums comes last, and without it nothing counts.
 `pull` fetches what others have committed. A block's name is its content, so that two who upload
-the same one write the same bytes.
+the same one write the same bytes. A store lists a thousand names at a time, so nothing that is done
+for each block lists them: `.committed/00003` holds the name of block 3. Where it is missing, the
+block is only attacked once more.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -20,12 +24,13 @@ from flatguard.environment.requirements import install_command
 from flatguard.errors import RunFolderError, one_line
 from flatguard.runs.owners import ending, sweep_dead
 from flatguard.runs.untrusted import copy_bounded
+from flatguard.system import replace
 
 MARKERS = ("block.json", "probe.json", "failure.json")
 """The file of a folder that makes it count; its name stands in the order of writing."""
 
-MIRROR, STAGING = "flatguard-mirror-", ".staging"
-MANIFEST = "evidence/manifest.json"
+MIRROR, STAGING, COMMITTED = "flatguard-mirror-", ".staging", ".committed"
+MANIFEST, BLOCKS = "evidence/manifest.json", "evidence/blocks"
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -40,8 +45,8 @@ class Place(Protocol):
     def push(self) -> None:
         """Show others what is new here."""
 
-    def has_block(self, index: int) -> bool:
-        """Whether somebody, somewhere, has committed a block."""
+    def fetch_block(self, index: int) -> bool:
+        """Whether somebody, somewhere, has committed a block; it then lies here, too."""
 
     def working_on(self, index: int) -> AbstractContextManager[None]:
         """While this process is at a block, others may see it; a hint, and no lock."""
@@ -66,7 +71,7 @@ class Folder:
     def push(self) -> None:
         """Nothing to do."""
 
-    def has_block(self, index: int) -> bool:
+    def fetch_block(self, index: int) -> bool:
         """Whether it is committed."""
         blocks = self.path / "evidence" / "blocks"
         return (blocks / f"{index:05d}").exists() or any(blocks.glob(f"{index:05d}-*"))
@@ -106,7 +111,8 @@ class Address:
             prefix=MIRROR, suffix=ending(), ignore_cleanup_errors=True
         )
         self.path = Path(self._kept.name) / PurePosixPath(self._address).name
-        self._pushed: dict[str, bytes] = {}
+        self._pushed: dict[str, str] = {}
+        self._blocks: set[str] = set()
         with self._reaching():
             self._files, self._root = _connected(self._address)
 
@@ -117,7 +123,7 @@ class Address:
             if not self._files.exists(f"{self._root}/{MANIFEST}"):
                 return
             self._fetch(MANIFEST, self.path / MANIFEST)
-            names = self._names() if blocks else []
+            names = self._names(self._files.find(self._root)) if blocks else []
             folders = defaultdict(list)
             for name in names:
                 folders[str(PurePosixPath(name).parent)].append(name)
@@ -128,25 +134,60 @@ class Address:
                 self._fetch(name, self.path / name)
 
     def push(self) -> None:
-        """Upload new folders of the evidence, and what is derived from it."""
+        """Upload new folders of the evidence, and what is derived from it.
+
+        Cost: requests for what is new alone.
+        """
         with self._reaching():
-            self._send(self.path / MANIFEST)
-            for marker in sorted(self.path.glob("evidence/*/*/*.json")):
-                if marker.name in MARKERS and self._is_new(marker):
-                    for file in sorted(marker.parent.iterdir()):
+            if MANIFEST not in self._pushed:  # it never changes
+                self._send(self.path / MANIFEST)
+            for folder in self._new_folders():
+                marker = next((f for f in folder.iterdir() if f.name in MARKERS), None)
+                if marker is not None and self._is_new(marker):
+                    for file in sorted(folder.iterdir()):
                         if file != marker:
                             self._send(file)
                     self._send(marker)
-                    self._forget_failure(marker)
+                    if marker.name == "block.json":
+                        self._committed(folder.name)
             for file in sorted(self.path.iterdir()):
-                if file.is_file():
+                if file.is_file() and self._is_new(file):
                     self._send(file)
 
-    def has_block(self, index: int) -> bool:
-        """Whether it is committed at the address."""
+    def _new_folders(self) -> list[Path]:
+        """Folders of the evidence that are not known to be at the address as they are here."""
+        kinds = [kind for kind in sorted(self.path.glob("evidence/*")) if kind.is_dir()]
+        return [
+            folder
+            for kind in kinds
+            for folder in sorted(kind.iterdir())
+            if folder.name not in self._blocks and folder.is_dir()
+        ]
+
+    def _committed(self, name: str) -> None:
+        """A block is at the address: others find it, and it has not failed."""
+        self._blocks.add(name)
+        index = name.partition("-")[0]
+        self._files.pipe_file(f"{self._root}/{COMMITTED}/{index}", name.encode())
+        failed = f"{self._root}/evidence/failed/{index}"
+        if self._files.exists(failed):
+            self._files.rm(failed, recursive=True)
+
+    def fetch_block(self, index: int) -> bool:
+        """Whether it is committed at the address; it is fetched if it is not here yet."""
         with self._reaching():
             self._files.invalidate_cache()
-            return bool(self._files.glob(f"{self._root}/evidence/blocks/{index:05d}-*/block.json"))
+            mark = f"{self._root}/{COMMITTED}/{index:05d}"
+            if not self._files.exists(mark):
+                return False
+            name = self._files.cat_file(mark, start=0, end=100).decode("ascii", "replace")
+            if not re.fullmatch(rf"{index:05d}(-[0-9a-f]{{12}})?", name):
+                return False
+            folder = f"{BLOCKS}/{name}"
+            names = self._names(self._files.ls(f"{self._root}/{folder}", detail=False))
+            if f"{folder}/block.json" in names:
+                self._fetch_folder(folder, names)
+            return (self.path / folder).is_dir()
 
     @contextmanager
     def working_on(self, index: int) -> Iterator[None]:
@@ -164,19 +205,23 @@ class Address:
         """Whether such a file stands there."""
         with self._reaching():
             self._files.invalidate_cache()
-            return bool(self._files.glob(f"{self._root}/{STAGING}/{index:05d}.*"))
+            try:
+                names = self._files.ls(f"{self._root}/{STAGING}", detail=False)
+            except FileNotFoundError:
+                return False
+            return any(PurePosixPath(name).name.startswith(f"{index:05d}.") for name in names)
 
     def drop(self) -> None:
         """Remove it there and here."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self._pushed.clear()
+        self._blocks.clear()
         with self._reaching():
             self._files.rm(self._root, recursive=True)
 
-    def _names(self) -> list[str]:
-        names = [
-            str(PurePosixPath(name).relative_to(self._root))
-            for name in self._files.find(self._root)
-        ]
+    def _names(self, found: Iterable[str]) -> list[str]:
+        """As they are called within the run."""
+        names = [str(PurePosixPath(name).relative_to(self._root)) for name in found]
         strange = [name for name in names if ".." in PurePosixPath(name).parts]
         if strange:
             raise RunFolderError(f"{self} names files outside of itself: {strange[0]}")
@@ -191,7 +236,9 @@ class Address:
         for name in files:
             self._fetch(name, coming / PurePosixPath(name).name)
         final.parent.mkdir(parents=True, exist_ok=True)
-        coming.rename(final)
+        replace(coming, final)
+        if final.parent == self.path / BLOCKS:
+            self._blocks.add(final.name)
         self._drop_staging()
 
     def _drop_staging(self) -> None:
@@ -205,24 +252,21 @@ class Address:
         file.parent.mkdir(parents=True, exist_ok=True)
         with self._files.open(f"{self._root}/{name}", "rb") as remote:
             copy_bounded(remote, file, f"{self}/{name}")
-        self._pushed[name] = file.read_bytes() if file.suffix == ".json" else b""
+        if self._is_told_apart(file):
+            self._pushed[name] = _digest(file.read_bytes())
+
+    def _is_told_apart(self, file: Path) -> bool:
+        """Whether a file is sent again where it has changed: what counts, and what is derived."""
+        return file.parent == self.path or file.suffix == ".json"
 
     def _is_new(self, file: Path) -> bool:
-        return self._pushed.get(self._name(file)) != file.read_bytes()
+        return self._pushed.get(self._name(file)) != _digest(file.read_bytes())
 
     def _send(self, file: Path) -> None:
-        content = file.read_bytes()
-        if file.suffix == ".json" and self._pushed.get(self._name(file)) == content:
-            return
-        self._files.pipe_file(f"{self._root}/{self._name(file)}", content)
-        self._pushed[self._name(file)] = content if file.suffix == ".json" else b""
-
-    def _forget_failure(self, marker: Path) -> None:
-        """A block that is committed has not failed."""
-        if marker.name == "block.json":
-            failed = f"{self._root}/evidence/failed/{marker.parent.name.partition('-')[0]}"
-            if self._files.exists(failed):
-                self._files.rm(failed, recursive=True)
+        content, name = file.read_bytes(), self._name(file)
+        self._files.pipe_file(f"{self._root}/{name}", content)
+        if self._is_told_apart(file):
+            self._pushed[name] = _digest(content)
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self.path).as_posix()
@@ -240,6 +284,10 @@ class Address:
 
     def __str__(self) -> str:
         return self._address
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _connected(address: str) -> tuple[Any, str]:

@@ -16,6 +16,7 @@
           failure.json             counts and the error
           trajectory.parquet       what was recorded until then
       summary.json verdict.json    derived; may be thrown away, as may report.*
+      spent.json                   only with limits: what was spent, also on what failed; `spending`
       detection.json               derived, too: which kinds of samples a detector flags, its
                                    thresholds and SHA-256; see `detection.flagged.Detection`
 
@@ -42,7 +43,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from flatguard.errors import RunFolderError, one_line
+from flatguard.errors import RunFolderError, one_line, refused
 from flatguard.recording.trajectory import BOOKKEEPING, to_frame, with_names
 from flatguard.runs.facts import FORMAT_VERSION, BlockFailure, digest
 from flatguard.runs.facts import BlockFacts as BlockFacts
@@ -66,6 +67,7 @@ from flatguard.runs.untrusted import (
     is_plain_folder,
     read_text,
 )
+from flatguard.system import quoted, replace, sync
 
 EVIDENCE, MANIFEST, SUMMARY = "evidence", "manifest.json", "summary.json"
 TIMING = "timing.json"
@@ -82,23 +84,17 @@ def write_text(file: Path, text: str) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # left by a process that died, or a link to lead us astray
     try:
-        with temporary.open("x", encoding="utf-8") as stream:
+        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
             stream.write(text + "\n")
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(file)
+        replace(temporary, file)
         sync(file.parent)
+    except OSError as error:
+        error.filename = str(file)  # nobody knows the temporary one
+        raise
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a folder's list of names is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sealed(facts: BaseModel) -> str:
@@ -157,6 +153,10 @@ class Run:
             if folder is not None:
                 found.append(self._block(folder, plan))
         return found
+
+    def block(self, plan: BlockPlan) -> BlockFacts:
+        """One committed block; the others are not read."""
+        return self._block(self._folder(plan.index), plan)
 
     @cached_property
     def _places(self) -> dict[int, Path]:
@@ -273,7 +273,7 @@ class Run:
         if not is_plain_file(file):
             raise RunFolderError(
                 f"{self.place} has no summary, as the run did not end; flatguard evaluate --resume "
-                f"{self.place} goes on"
+                f"{quoted(self.place)} goes on"
             )
         with reading(file):
             summary = json.loads(read_text(file))
@@ -418,6 +418,8 @@ def reading(file: Path) -> Any:
     except RunFolderError:
         raise
     except Exception as error:  # pyarrow, safetensors and json raise their own
+        if refused(error):
+            raise RunFolderError(f"{file} cannot be read: {one_line(error)}") from error
         raise RunFolderError(f"{file} is damaged: {one_line(error)}") from error
 
 

@@ -7,6 +7,7 @@ table of a few kilobytes may unpack to terabytes.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 from torch import Tensor
 
 from flatguard.errors import RunFolderError
+from flatguard.system import is_link
 
 MEBIBYTE = 1 << 20
 LARGEST_TEXT = 32 * MEBIBYTE
@@ -37,10 +39,12 @@ def is_plain_folder(folder: Path) -> bool:
     Raises:
         RunFolderError: it is something else.
     """
-    kind = _kind(folder)
-    if kind is None or stat.S_ISDIR(kind):
-        return kind is not None
-    what = "a link" if stat.S_ISLNK(kind) else "no folder"
+    found = _status(folder)
+    if found is None:
+        return False
+    if stat.S_ISDIR(found.st_mode) and not is_link(found):
+        return True
+    what = "a link" if is_link(found) else "no folder"
     raise RunFolderError(f"{folder} is {what}; a run folder holds plain files and folders only")
 
 
@@ -50,16 +54,18 @@ def is_plain_file(file: Path) -> bool:
     Raises:
         RunFolderError: it is something else, such as a link.
     """
-    kind = _kind(file)
-    if kind is None or stat.S_ISREG(kind):
-        return kind is not None
-    what = "a link" if stat.S_ISLNK(kind) else "no plain file"
+    found = _status(file)
+    if found is None:
+        return False
+    if stat.S_ISREG(found.st_mode) and not is_link(found):
+        return True
+    what = "a link" if is_link(found) else "no plain file"
     raise RunFolderError(f"{file} is {what}; a run folder holds plain files and folders only")
 
 
-def _kind(path: Path) -> int | None:
+def _status(path: Path) -> os.stat_result | None:
     try:
-        return path.lstat().st_mode
+        return path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
 

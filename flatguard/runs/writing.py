@@ -41,10 +41,10 @@ from flatguard.runs.store import (
     load_run,
     sealed,
     sha256,
-    sync,
     write_text,
 )
 from flatguard.runs.untrusted import is_plain_folder
+from flatguard.system import replace, sync
 
 
 def check_new(place: Place) -> None:
@@ -78,7 +78,7 @@ def create(place: Place, manifest: Manifest) -> Run:
     try:
         (begun / EVIDENCE / BLOCKS).mkdir(parents=True)
         write_text(begun / EVIDENCE / MANIFEST, sealed(manifest))
-        begun.rename(path)
+        replace(begun, path)
         sync(path.parent)
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
@@ -131,13 +131,16 @@ class BlockWriter:
         """Write the next row group of the trajectory."""
         import pyarrow as pa
         import pyarrow.parquet as pq
+        from pyarrow.fs import LocalFileSystem
 
         table = pa.Table.from_pandas(rows, preserve_index=False)
         with self._writing():
             if self._parquet is None:
+                # A path such as a:b/run would be taken for the address of a store.
                 self._parquet = pq.ParquetWriter(
-                    self._folder / TRAJECTORY, table.schema, compression="zstd"
-                )
+                    self._folder / TRAJECTORY, table.schema, compression="zstd",
+                    filesystem=LocalFileSystem(),
+                )  # fmt: skip
             self._parquet.write_table(table.cast(self._parquet.schema))
 
     def begin_again(self) -> None:
@@ -186,7 +189,7 @@ class BlockWriter:
             write_text(self._folder / "failure.json", sealed(whole))
             kept.parent.mkdir(exist_ok=True)
             if kept.exists():
-                kept.rename(earlier)
+                replace(kept, earlier)
             give_name(self._folder, kept)
         shutil.rmtree(earlier, ignore_errors=True)
 
@@ -231,7 +234,7 @@ def give_name(folder: Path, final: Path) -> None:
     sync(folder)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
-        folder.rename(final)
+        replace(folder, final)
     except OSError:
         if not final.is_dir():
             raise

@@ -45,15 +45,29 @@ def _check_unpacked(path: Path) -> None:
 
 
 def load_npy_pair(name: str) -> Dataset:
-    """`images.npy,labels.npy`, memory-mapped."""
-    parts = [Path(part) for part in name.split(",")]
-    if len(parts) != 2 or any(part.suffix != ".npy" for part in parts):
-        raise DataError(f"--dataset: expected images.npy,labels.npy, got {name!r}")
+    """`images.npy,labels.npy`, memory-mapped; their paths may hold commas of their own."""
+    parts = _pair(name)
     arrays = []
     for part in parts:
         with reading(part):
             arrays.append(_Mapped(part))
     return ArrayDataset(arrays[0], arrays[1], parts[0].name)
+
+
+def _pair(name: str) -> tuple[Path, Path]:
+    """The two files that a comma parts: where there are several commas, the one that finds both."""
+    commas = [at for at, letter in enumerate(name) if letter == ","]
+    pairs = [(Path(name[:at]), Path(name[at + 1 :])) for at in commas]
+    named = [pair for pair in pairs if all(part.suffix == ".npy" for part in pair)]
+    found = [pair for pair in named if all(part.is_file() for part in pair)]
+    if len(found) > 1:
+        raise DataError(f"--dataset: {name!r} are two files in more than one way; rename one")
+    if not found and not (len(commas) == len(named) == 1):
+        raise DataError(
+            f"--dataset: expected images.npy,labels.npy, got {name!r}, which is neither a file nor "
+            "two of them"
+        )
+    return found[0] if found else named[0]
 
 
 class _Mapped:

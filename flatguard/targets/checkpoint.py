@@ -20,7 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatguard.errors import ModelError, UntrustedCodeError, UsageError, one_line
+from flatguard.errors import (
+    ModelError,
+    UntrustedCodeError,
+    UsageError,
+    check_readable,
+    one_line,
+    refused,
+)
 from flatguard.offline import asked_for
 from flatguard.targets.calls import make_ordinary
 from flatguard.targets.pickles import check_pickle, pickle_code
@@ -62,6 +69,7 @@ def load(
         raise ModelError(f"no file {path}; a model is a name or the path of a checkpoint")
     if path.suffix not in SUFFIXES:
         raise ModelError(f"{path}: expected one of {', '.join(SUFFIXES)}, got {path.suffix!r}")
+    check_readable(path, ModelError)
     model, built = _module_from(path, arch, allow_code)
     if mean is not None and std is not None:
         training = model.training
@@ -107,6 +115,8 @@ def _program_kind(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             names = [name.split("/", 1)[-1] for name in archive.namelist()]
     except Exception as error:  # zipfile raises four kinds
+        if refused(error):
+            raise ModelError(f"{path} cannot be read: {one_line(error)}") from error
         raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
     return "TorchScript" if any(n.startswith("code/") for n in names) else None
 
@@ -152,7 +162,8 @@ def _read_state(path: Path, allow_code: bool) -> Any:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
+            what = "cannot be read" if refused(error) else "is damaged or truncated"
+            raise ModelError(f"{path} {what}: {one_line(error)}") from error
     if not allow_code:
         check_pickle(path)
     try:
@@ -167,6 +178,8 @@ def _read_state(path: Path, allow_code: bool) -> Any:
             "state dict as .safetensors, or type --allow-code if you trust the file"
         ) from error
     except Exception as error:  # with allow_code, whatever the file's own code raises
+        if refused(error):
+            raise ModelError(f"{path} cannot be read: {one_line(error)}") from error
         what = f"{type(error).__name__}: {one_line(error)}"
         raise ModelError(f"{path} is damaged or truncated, or no checkpoint: {what}") from error
 
@@ -221,7 +234,7 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path, arch: st
 def build(arch: str) -> nn.Module:
     """Call the factory that `module:factory` or `file.py:factory` names."""
     place, colon, name = arch.rpartition(":")
-    if not colon or not place or not name:
+    if not colon or not place or not name.isidentifier():  # C:\\nets\\net.py has a colon, too
         raise UsageError(f"--arch: expected module:factory or file.py:factory, got {arch!r}")
     module = _module_of_file(Path(place)) if place.endswith(".py") else _module_of_name(place)
     factory = getattr(module, name, None)

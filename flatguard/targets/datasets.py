@@ -25,7 +25,9 @@ from flatguard.errors import (
     EnvironmentProblem,
     FlatguardError,
     UntrustedCodeError,
+    check_readable,
     one_line,
+    refused,
 )
 from flatguard.offline import keep_offline
 from flatguard.targets.network import bounded_sockets, unreachable
@@ -268,9 +270,9 @@ def load_dataset(
         return _imagenet(data_dir, preprocessing)
     from flatguard.targets import array_files
 
-    if "," in name:
-        return array_files.load_npy_pair(name)
     path = Path(name)
+    if "," in name and not path.exists():
+        return array_files.load_npy_pair(name)
     if path.is_dir():
         return _class_folders(path, preprocessing)
     if not path.is_file():
@@ -287,12 +289,14 @@ def load_dataset(
 
 def uses_preprocessing(name: str) -> bool:
     """Whether a data set is files of images, which `--preprocessing` resizes and crops."""
-    return name == "imagenet" or ("," not in name and Path(name).is_dir())
+    return name == "imagenet" or Path(name).is_dir()
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Whatever goes wrong while a file of data is read becomes one line that names it."""
+    if path.is_file():
+        check_readable(path, DataError)
     try:
         yield
     except DataError:
@@ -304,6 +308,8 @@ def reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"no file {path}") from error
     except Exception as error:  # zipfile, pickle, numpy and torch raise their own
+        if refused(error):
+            raise DataError(f"{path} cannot be read: {one_line(error)}") from error
         what = (
             "" if "allow_pickle" in str(error) or "weights_only" in str(error) else one_line(error)
         )
@@ -311,13 +317,14 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _class_folders(root: Path, preprocessing: str | None) -> Dataset:
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    files = [
-        (file, folder)
-        for folder in folders
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-    ]
+    with reading(root):
+        folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
+        files = [
+            (file, folder)
+            for folder in folders
+            for file in sorted(folder.iterdir())
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+        ]
     if not files:
         raise DataError(f"{root}: expected a subfolder a class with images ({IMAGE_SUFFIXES[0]})")
     # Folders that are numbers are labels; otherwise the sorted names are counted.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from flatguard.errors import FlatguardError, ModelError, UsageError, one_line
+from flatguard.errors import FlatguardError, ModelError, UsageError, memory_errors, one_line
 from flatguard.geometry.budget import Norm
 from flatguard.targets.calls import isolate_calls
 from flatguard.targets.head import (
@@ -160,9 +160,10 @@ def first_look(target: Target, images: Tensor) -> Tensor:
 
 @contextmanager
 def model_errors(name: str, where: str) -> Iterator[None]:
-    """Whatever a user's model raises becomes one line."""
+    """Whatever a user's model raises becomes one line; where memory runs out, `OutOfMemory`."""
     try:
-        yield
+        with memory_errors(f"{name} {where}"):
+            yield
     except FlatguardError:
         raise
     except Exception as error:

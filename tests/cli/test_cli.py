@@ -290,6 +290,35 @@ def test_output_that_cannot_be_written_is_no_traceback(sink: str) -> None:
     command = f"{sys.executable} -m flatguard attacks {sink}"
     result = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert "Traceback" not in result.stderr
+    if "full" in sink:
+        assert result.stderr == "flatguard: cannot write the output: No space left on device\n"
+
+
+def test_a_file_that_cannot_be_written_is_named(cli, files: Path) -> None:
+    cli(*CHECKPOINT, *PGD, "--out", "run")
+    result = cli("compare", "run", "run", "--html", "none/page.html")
+    assert (result.code, result.err) == (
+        2,
+        "flatguard: none/page.html: No such file or directory\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "data.npz", "weights.pt", "data.pt"])
+def test_a_file_that_cannot_be_read_is_neither_damaged_nor_written(
+    name: str, cli, files: Path
+) -> None:
+    """Linux has no page at the start of a process's memory: to read it is an I/O error."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs /proc/self/mem")
+    arguments = [*CHECKPOINT, *PGD]
+    replaced = "weights.safetensors" if name.startswith("weights") else "data.npz"
+    (files / name).unlink(missing_ok=True)
+    (files / name).symlink_to("/proc/self/mem")
+    arguments[arguments.index(replaced)] = name
+    result = cli(*arguments)
+    assert result.code == 2
+    assert f"{name} cannot be read: " in result.err
+    assert "damaged" not in result.err
 
 
 def test_an_ascii_terminal(files: Path) -> None:
@@ -469,3 +498,29 @@ def test_a_bad_audit_is_one_line_and_exit_2(case: str, cli, files: Path) -> None
     assert result.code == 2
     assert result.err.count("\n") == 1
     assert expected in result.err
+
+
+def test_nothing_judges_a_run_with_another_tolerance_unasked(cli, files: Path) -> None:
+    def judged() -> tuple[float, float]:
+        kept = [json.loads(Path(f"run/{name}.json").read_text()) for name in ("verdict", "summary")]
+        return kept[0]["tolerance"], kept[1]["tolerance"]
+
+    cli(*CHECKPOINT, *PGD, "--out", "run", "--tolerance", 0.25)
+    assert judged() == (0.25, 0.25)
+    landscape = ["geometry", "landscape", "run", "--directions", 1, "--steps", 1, "--allow-code"]
+    assert cli(*landscape).code == 0
+    assert judged() == (0.25, 0.25)
+    assert cli("audit", "run").code in JUDGED
+    assert judged() == (0.25, 0.25)
+    cli("audit", "run", "--tolerance", 0.5)
+    assert judged() == (0.5, 0.5)
+    for again in (
+        ["audit", "run", "--checks", "standard", "--allow-code"],
+        [*landscape, "--restarts", 2],
+        ["evaluate", "--resume", "run", "--allow-code"],
+        ["report", "run"], ["compare", "run", "run"],
+    ):  # fmt: skip
+        assert cli(*again).code in JUDGED
+        assert judged() == (0.5, 0.5), again
+    Path("run/verdict.json").unlink()
+    assert flatguard.audit("run").tolerance == 0.25

@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from support.defences import After, Before, Negated, bits, noise
+from support.architectures import Hungry
+from support.defences import After, Before, Negated, OffGrid, bits, noise
 from support.lab import lab_of, trained
+from support.observers import Listener
 from torch import Tensor, nn
 
 import flatguard
@@ -20,6 +22,7 @@ from flatguard.probes.lab import Lab
 from flatguard.probes.plan import estimate, probe
 from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
 from flatguard.runs.store import committed, sealed
+from flatguard.targets import make_target
 
 Images = tuple[Tensor, Tensor]
 WEAK = "foolbox:LinfAdditiveUniformNoiseAttack"
@@ -245,3 +248,42 @@ def test_another_tolerance_needs_no_model(net: nn.Module, data: Images) -> None:
     assert strict.overestimate == loose.overestimate
     assert loose.verdict not in ("masked", "overestimated")
     assert replace(Evidence.of(lab.run), complete=False).n == 12
+
+
+def test_checks_that_do_not_fit_the_memory_run_on_fewer_samples_at_once(
+    net: nn.Module, data: Images
+) -> None:
+    """The allocator's own error; a memory that is too small for one sample is the reason."""
+    model, listener = Hungry("gradient", most=12).eval(), Listener()
+    model.net = net
+    lab = lab_of(model, *data, attack=WEAK, eps="32/255", batch_size=12)
+    model.most = 2
+    probe(lab.job, lab.run, "standard", [make_target(net, "itself", "a test")], listener)
+    kept = load_probes(lab.run)
+    assert all(facts.ran for facts in kept.values()), kept
+    assert any("does not fit the memory; it begins again" in line for line in listener.lines)
+    found = load_tables(lab.run, kept["twins"])["attempts"]
+    assert all(sorted(n) == sorted(lab.survivors) for _, n in found.groupby("attempt")["sample"])
+    other = lab_of(model, *data, attack=WEAK, eps="32/255", batch_size=12)
+    model.most = 0
+    probe(other.job, other.run, "fast", [], Silent())
+    assert "allocate" in load_probes(other.run)["twins"].facts["reason"]
+
+
+@pytest.mark.parametrize("checks", ["standard", "full"])
+def test_no_check_calls_the_model_on_no_images(checks: str, net: nn.Module, data: Images) -> None:
+    """Every sample falls to the first image that noise, Square and searches make of it."""
+    images = (data[0] * 255).round() / 255
+    labels = net(images).argmax(dim=1)
+    still = {"attack": "torchattacks:PGD", "attack_args": {"alpha": 0.0, "random_start": False}}
+    lab = lab_of(OffGrid(net).eval(), images, labels, **still, eps=0.03, batch_size=5)
+    assert len(lab.survivors) == len(images)
+    probe(lab.job, lab.run, checks, [make_target(net, "itself", "a test")], Silent())
+    kept = load_probes(lab.run)
+    assert all(facts.ran for facts in kept.values()), {n: f.facts for n, f in kept.items()}
+    for name, facts in kept.items():
+        if name == "noise" or name.startswith("square"):
+            fell = load_tables(lab.run, facts)["attempts"]["fell"]
+            assert fell.all()
+            assert len(load_fooled(lab.run, name)) == len(images)
+    assert kept["noise"].sample_forwards == len(images)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from safetensors.torch import save_file
-from support.architectures import tiny
+from support.architectures import Hungry, tiny
 from support.evidence_files import evidence_files
 
 import flatguard
@@ -120,7 +121,7 @@ def test_somebody_elses_block_comes_last_at_an_address_too(
 
     class Follows(Silent):
         def advanced(self, samples: int) -> None:
-            done = {index for index in range(3) if other.has_block(index)}
+            done = {index for index in range(3) if other.fetch_block(index)}
             order.extend(sorted(done - set(order)))
 
     done = flatguard.resume(run, allow_code=True, observer=Follows())
@@ -211,5 +212,94 @@ def test_a_long_number_is_no_short_one(tmp_path: Path) -> None:
     """Block 100000 says nothing about block 10000."""
     (tmp_path / "evidence/blocks/100000-0123456789ab").mkdir(parents=True)
     place = open_place(tmp_path)
-    assert place.has_block(100000)
-    assert not place.has_block(10000)
+    assert place.fetch_block(100000)
+    assert not place.fetch_block(10000)
+
+
+class Requests:
+    """What a store of fsspec's memory is asked for: calls, and names that it lists."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.calls, self.names, self.sent = 0, 0, 0
+        for name in ("ls", "info", "pipe_file", "cat_file", "_rm", "rm_file", "_open"):
+            if hasattr(MemoryFileSystem, name):
+                self._count(patch, name)
+
+    def _count(self, patch: pytest.MonkeyPatch, name: str) -> None:
+        real = getattr(MemoryFileSystem, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            found = real(*args, **kwargs)
+            self.calls += 1
+            self.names += len(found) if name == "ls" else 0
+            self.sent += name == "pipe_file"
+            return found
+
+        patch.setattr(MemoryFileSystem, name, counted)
+
+    def taken(self) -> tuple[int, int, int]:
+        """So many since the last time."""
+        found = self.calls, self.names, self.sent
+        self.calls = self.names = self.sent = 0
+        return found
+
+
+def test_a_store_is_asked_for_what_is_new_alone(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice the blocks are twice the requests, and a push with nothing new sends nothing."""
+    images = torch.rand(48, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.save((images, torch.arange(48) % 4), asked["data"])
+    requests, found = Requests(monkeypatch), {}
+    for count in (12, 24, 48):
+        address = f"memory://{tmp_path.name}/of-{count}"
+        run = flatguard.evaluate(
+            **{**asked, "batch_size": 1}, n_examples=count, out=address, checks="none"
+        )
+        found[count] = requests.taken()
+        run.place.push()
+        assert requests.taken() == (0, 0, 0)
+    for number in range(3):
+        twelve, more = (
+            found[24][number] - found[12][number], found[48][number] - found[24][number]
+        )  # fmt: skip
+        assert more <= 2.1 * twelve, found
+
+
+def test_another_workers_blocks_are_fetched_one_by_one(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"memory://{tmp_path.name}/shared"
+    run = flatguard.evaluate(**asked, out=address, shard="1/3")
+    other = open_place(address)
+    other.pull(blocks=False)
+    requests = Requests(monkeypatch)
+    assert [other.fetch_block(index) for index in range(3)] == [True, False, False]
+    assert requests.taken()[1] <= 10
+    assert [folder.name for folder in (other.path / "evidence" / "blocks").iterdir()] == [
+        folder.name for folder in (run.path / "evidence" / "blocks").iterdir()
+    ]
+    done = flatguard.resume(run, allow_code=True)
+    assert done.complete
+
+
+@pytest.mark.parametrize("name", ["../../../outside", "00001-0123456789ab", "x" * 200])
+def test_a_mark_that_names_something_else_is_no_block(name: str, tmp_path: Path) -> None:
+    import fsspec
+
+    address = f"memory://{tmp_path.name}/run"
+    fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/run/.committed/00000", name.encode())
+    place = open_place(address)
+    assert not place.fetch_block(0)
+    assert not place.path.exists()
+
+
+def test_a_run_with_smaller_batches_is_whole_at_an_address_too(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    kept = {name: asked[name] for name in ("attack", "eps", "threads", "attack_args")}
+    data, address = torch.load(asked["data"], weights_only=True), f"memory://{tmp_path.name}/run"
+    flatguard.evaluate(Hungry().eval(), **kept, data=data, batch_size=12, out=address)
+    again = flatguard.load_run(address)
+    assert again.complete
+    assert again.spec.batch_size == 3

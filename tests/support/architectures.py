@@ -1,5 +1,6 @@
 """The networks of the real checkpoints, written from their papers; `--arch` names them too."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -88,4 +89,24 @@ class Large(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > 4 and x.requires_grad:
             raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        return self.net(x)
+
+
+class Hungry(nn.Module):
+    """Asks the allocator for more memory than any machine has, for more than four images at once.
+
+    Args:
+        when: `clean` passes, those with a `gradient`, or `always`.
+        of_numpy: whether NumPy's memory is what runs out.
+    """
+
+    def __init__(self, when: str = "always", of_numpy: bool = False, most: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net, self.when, self.of_numpy, self.most = tiny(), when, of_numpy, most
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        now = {"clean": not x.requires_grad, "gradient": x.requires_grad, "always": True}
+        if len(x) > self.most and now[self.when]:
+            np.empty(10**15) if self.of_numpy else torch.empty(10**15)
         return self.net(x)

@@ -13,7 +13,7 @@ from torch import nn
 import flatguard
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError
 from flatguard.targets import prepare
-from flatguard.targets.checkpoint import load
+from flatguard.targets.checkpoint import build, load
 from flatguard.targets.datasets import load_dataset
 
 ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
@@ -230,3 +230,14 @@ def test_the_environment_does_not_decide_what_a_pickle_may_run(
     assert len(load_dataset(str(tmp_path / "data.pt"))) == 3
     assert flatguard.load_target("demo").name == "demo"
     assert [os.environ.get(name) for name in names] == ["1"] * len(names)
+
+
+@pytest.mark.parametrize("arch", [r"C:\models\net.py", "net.py", "net.py:", ":make", "net:a b"])
+def test_an_arch_without_a_factory_says_what_is_expected(arch: str) -> None:
+    with pytest.raises(UsageError, match=r"expected module:factory or file\.py:factory, got"):
+        build(arch)
+
+
+def test_a_drive_letter_belongs_to_the_file() -> None:
+    with pytest.raises(UsageError, match=r"no file C:\\models\\net\.py"):
+        build(r"C:\models\net.py:make")

@@ -270,3 +270,20 @@ def test_a_subset_serves_in_the_order_that_is_asked() -> None:
     assert (len(subset), batch.labels.tolist()) == (3, [4, 0, 5])
     assert torch.equal(batch.images[1], whole.block(0, 1).images[0])
     assert subset.block(1, 2).labels.tolist() == [0]
+
+
+def test_commas_in_a_pair_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comma between them is the one that finds both; two ways are refused."""
+    monkeypatch.chdir(tmp_path)
+    np.save("a, b.npy", np.zeros((2, 8, 8, 3), np.uint8))
+    np.save("c, d.npy", np.arange(2))
+    assert len(load_dataset("a, b.npy,c, d.npy")) == 2
+    Path("a.npy,b.npy").mkdir()
+    with pytest.raises(DataError, match="expected a subfolder a class"):
+        load_dataset("a.npy,b.npy")  # what is there by the whole name is meant
+    with pytest.raises(DataError, match=r"no file x\.npy"):
+        load_dataset("x.npy,y.npy")
+    for name in ("p.npy", "q.npy,r.npy", "p.npy,q.npy", "r.npy"):
+        np.save(name, np.arange(2))
+    with pytest.raises(DataError, match="two files in more than one way"):
+        load_dataset("p.npy,q.npy,r.npy")

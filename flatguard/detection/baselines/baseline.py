@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatguard.targets.target import Target
+from flatguard.targets.target import Target, model_errors
 
 
 @dataclass(frozen=True)
@@ -60,3 +60,9 @@ class Baseline(ABC):
         device = next((p.device for p in self.target.model.parameters()), torch.device("cpu"))
         for batch in images.split(self.batch_size):
             yield batch.to(device)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """One pass over a batch; what the model raises becomes one line."""
+        with model_errors(self.target.name, f"on {len(images)} images at once"):
+            logits: Tensor = self.target.model(images)
+        return logits

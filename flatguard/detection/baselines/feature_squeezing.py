@@ -41,7 +41,7 @@ class FeatureSqueezing(Baseline):
 
     def _probabilities(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            return wide(self.target.model(images)).softmax(dim=1)
+            return wide(self.logits(images)).softmax(dim=1)
 
 
 def fewer_bits(images: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class Lid(Baseline):
         rows = []
         for batch in self.batches(images):
             with torch.no_grad(), self._watched() as seen:
-                self.target.model(batch)
+                self.logits(batch)
             found = [
                 lid(torch.cdist(seen[name], kept), NEIGHBOURS, skip=int(own_reference))
                 for name, kept in self._reference.items()
@@ -78,7 +78,7 @@ class Lid(Baseline):
         parts: dict[str, list[Tensor]] = {}
         for batch in self.batches(images):
             with torch.no_grad(), self._watched() as seen:
-                self.target.model(batch)
+                self.logits(batch)
             for name, values in seen.items():
                 parts.setdefault(name, []).append(values)
         return {name: torch.cat(values) for name, values in parts.items()}

@@ -50,12 +50,12 @@ class Odds(Baseline):
         rows, classes = [], []
         for batch in self.batches(images):
             with torch.no_grad(), seeded(self.seed, batch.device):
-                plain = wide(self.target.model(batch))
+                plain = wide(self.logits(batch))
                 predicted = plain.argmax(dim=1, keepdim=True)
                 noisy = torch.zeros_like(plain)
                 for _ in range(DRAWS):
                     shaken = (batch + NOISE * torch.randn_like(batch)).clamp(0, 1)
-                    noisy += wide(self.target.model(shaken)) / DRAWS
+                    noisy += wide(self.logits(shaken)) / DRAWS
             odds = [z - z.gather(1, predicted) for z in (noisy, plain)]
             rows.append((odds[0] - odds[1]).cpu())
             classes.append(predicted[:, 0].cpu())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from flatguard.reporting.sections.section import Drawn, Section
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import counted
 from flatguard.runs.probe_store import load_probes
+from flatguard.system import quoted
 
 LIMITS = (
     "The corrected accuracy is an upper bound from the attacks that were run. It is no "
@@ -56,7 +56,7 @@ def _items(material: Material) -> list[Item]:
     manifest, summary = material.run.manifest, material.summary
     target, device = manifest.target, ", ".join(f"{k} {v}" for k, v in manifest.device.items())
     probes = sum(facts.sample_forwards for facts in load_probes(material.run).values())
-    command = shlex.join(manifest.command) if manifest.command else "called from Python"
+    command = quoted(*manifest.command) if manifest.command else "called from Python"
     return [
         Item("command", command, is_code=True),
         Item("created", manifest.created),

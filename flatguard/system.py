@@ -1,0 +1,106 @@
+"""What operating systems do differently: processors, processes, durable writes, command lines.
+
+The branches are chosen when a function is called, so that each can be tested on any system.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+STILL_ACTIVE, QUERY, INVALID_PARAMETER = 259, 0x1000, 87
+"""Of Windows: the exit code of who still runs, the right to ask for it, and no such process."""
+
+TRIES, PAUSE = 20, 0.05
+"""Windows lets nobody replace a file that somebody has open, such as a virus scanner."""
+
+
+def is_windows() -> bool:
+    """Whether this is Windows."""
+    return os.name == "nt"
+
+
+def processors() -> int:
+    """How many this process may use, where the system says so; otherwise how many there are."""
+    for name in ("process_cpu_count", "sched_getaffinity"):  # Python 3.13 has the first everywhere
+        ask = getattr(os, name, None)
+        if ask is not None:
+            found = ask() if name == "process_cpu_count" else len(ask(0))
+            return int(found or 1)
+    return os.cpu_count() or 1
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine still runs; it is not disturbed."""
+    if is_windows():
+        return _is_alive_on_windows(process)
+    try:
+        os.kill(process, 0)  # on Windows this would end it
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _is_alive_on_windows(process: int) -> bool:
+    import ctypes
+
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
+    handle = kernel.OpenProcess(QUERY, False, process)
+    if not handle:
+        # Where it is somebody else's, asking is denied: it runs.
+        missing: bool = ctypes.get_last_error() == INVALID_PARAMETER  # type: ignore[attr-defined,unused-ignore]
+        return not missing
+    code = ctypes.c_ulong()
+    try:
+        known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+    finally:
+        kernel.CloseHandle(handle)
+    return not known or code.value == STILL_ACTIVE
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder's list of names is on the disk.
+
+    Windows syncs a file only for who may write to it, and has nothing of the kind for folders.
+    """
+    if is_windows() and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if is_windows() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace(old: Path, new: Path) -> None:
+    """Rename a file or a folder; what has the new name and is a file goes.
+
+    On Windows that is tried again for a second while somebody has it open.
+    """
+    for _ in range(TRIES if is_windows() else 0):
+        try:
+            old.replace(new)
+        except PermissionError:
+            time.sleep(PAUSE)
+        else:
+            return
+    old.replace(new)
+
+
+def quoted(*words: object) -> str:
+    """Words of a command line as this system's shell takes them back."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if is_windows() else shlex.join(texts)
+
+
+def is_link(status: os.stat_result) -> bool:
+    """Whether a path is a link, or a junction of Windows, which leads elsewhere just as well."""
+    import stat
+
+    junction = getattr(status, "st_reparse_tag", 0) == 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
+    return junction or stat.S_ISLNK(status.st_mode)
