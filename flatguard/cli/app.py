@@ -11,6 +11,7 @@ import errno
 import io
 import sys
 import traceback
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -83,6 +84,9 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     keep_offline()
+    if not sys.warnoptions:  # what other packages deprecate is nothing that a user can act on
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", category)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # κ and → on a terminal that knows only ASCII
