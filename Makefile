@@ -31,13 +31,14 @@ demo: install
 test: install
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 
-# The same tests in other environments, which are kept outside the clone. TESTS="tests/smoke" takes
-# some. `oldest`: the lowest versions that pyproject.toml allows. `newest`: nothing pinned. `beside`:
-# with mlflow, open-clip, timm and transformers, through overrides.txt.
-TESTS ?= -n auto --dist worksteal
+# Tests in other environments, which are kept outside the clone; TESTS="tests/smoke" takes some.
+# `oldest`: the lowest versions that pyproject.toml allows. `newest`: nothing pinned. `beside`: what
+# touches other libraries, with mlflow, open-clip, timm and transformers, through overrides.txt.
+test-beside: TESTS ?= tests/smoke tests/environment tests/contract tests/attacks tests/targets
 
 test-oldest test-newest test-beside: test-%:
-	$(ONE_THREAD) $(PYTHON) .ci/environment.py $* -- python -m pytest -q $(TESTS)
+	$(ONE_THREAD) $(PYTHON) .ci/environment.py $* -- \
+	  python -m pytest -q -n auto --dist worksteal $(TESTS)
 
 # Chromium comes from the distribution; Playwright and axe from the package index.
 browser: install
