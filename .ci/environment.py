@@ -17,6 +17,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,9 +74,9 @@ def main() -> int:
 
 def run(name: str, command: list[str]) -> int:
     """The command's exit code."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    wanted, uv = ENVIRONMENTS[name], bootstrap_uv()
-    failures = []
+    wanted, failures = ENVIRONMENTS[name], []
+    with locked("uv"):
+        uv = bootstrap_uv()
     for minor in wanted.pythons:
         python = interpreter(minor)
         if python is None:
@@ -93,6 +95,15 @@ def run(name: str, command: list[str]) -> int:
         raise SystemExit(f"the {name} environment cannot be resolved: {'; '.join(failures)}")
     tried = ", ".join(f"3.{minor}" for minor in wanted.pythons)
     raise NotRun(f"no Python of {tried} was found on the path or under pyenv")
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Two clones on one machine do not write into the same folder at the same time."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def interpreter(minor: int) -> str | None:
@@ -128,13 +139,13 @@ def bootstrap_uv() -> str:
 
 def resolve(uv: str, wanted: Environment, minor: int) -> str:
     """All packages with their versions; flatguard is not among them."""
-    others = CACHE / "others.in"
-    others.write_text("\n".join(wanted.others) + "\n")
     typed = [
         uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--extra", "dev",
-        "--python-version", f"3.{minor}", *wanted.options, "pyproject.toml", str(others),
+        "--python-version", f"3.{minor}", *wanted.options, "pyproject.toml", "-",
     ]  # fmt: skip
-    done = subprocess.run(typed, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        typed, input="\n".join(wanted.others), cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if done.returncode and any(sign in done.stderr for sign in UNREACHABLE):
         raise NotRun("the package index cannot be reached")
     done.check_returncode()
@@ -152,8 +163,7 @@ def run_in(uv: str, python: str, name: str, lock: str, command: list[str]) -> in
     """Fill the environment where it is new, put the clone into it, and run."""
     key = hashlib.sha256(f"{answer_of(python, 'import sys; print(sys.version)')}{lock}".encode())
     folder = CACHE / f"{name}-{key.hexdigest()[:12]}"
-    with (CACHE / f"{name}.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with locked(name):
         if not (folder / "complete").is_file():
             fill(uv, python, folder, name, lock)
         inside = folder / "bin"

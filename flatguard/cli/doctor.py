@@ -63,7 +63,7 @@ def _show(rows: list[Diagnosis]) -> None:
         )
         details = (("workaround", row.workaround), ("report", row.report), ("do", row.do))
         for title, text in details:
-            if text and not (title == "report" and row.status == "ok"):
+            if text:
                 console.print(Text(" " * (wide + 4) + f"{title}: {text}"))
     broken = sum(row.status == "broken" for row in rows)
     last = f"{broken} of {len(rows)} are broken" if broken else "nothing is broken"

@@ -227,7 +227,7 @@ def torchvision_has_operators() -> bool:
 
 def _without_operators(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
     # The module only registers more about operators; where there are none, it has nothing to do.
-    if not isinstance(error, RuntimeError) or torchvision_has_operators():
+    if not isinstance(error, RuntimeError | AttributeError) or torchvision_has_operators():
         return False
     _applied.add(OPERATORS)
     return True

@@ -113,12 +113,12 @@ def needed(package: str, extra: str, purpose: str) -> Iterator[None]:
         yield
     except Exception as error:  # a broken package may raise anything
         wanted = next((str(known) for known in requirements() if known.name == package), package)
-        if version_of(package) is not None and not isinstance(error, ModuleNotFoundError):
+        missing = package if version_of(package) is None else absent_module(error)
+        if missing is None:
             why = _broken(package, error)
         else:
-            absent = package if version_of(package) is None else absent_module(error) or package
-            command = install_command(f"flatguard[{extra}]")
-            why = f"{absent} is not installed; install it with: {command}"
+            command = install_command(f"flatguard[{extra}]")  # brings what its packages need too
+            why = f"{missing} is not installed; install it with: {command}"
         raise EnvironmentProblem(f"{purpose} needs {wanted}; {why}") from error
 
 

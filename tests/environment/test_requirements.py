@@ -156,8 +156,9 @@ def test_a_broken_extra_is_named(code: str, tmp_path: Path) -> None:
     assert expected in line
 
 
-def test_an_extra_that_is_too_old_is_named(tmp_path: Path) -> None:
-    code = "def __getattr__(name): raise AttributeError(name)"
+@pytest.mark.parametrize("code", ["def __getattr__(name): raise AttributeError(name)", ""])
+def test_an_extra_that_is_too_old_is_named(code: str, tmp_path: Path) -> None:
+    """Its import fails, or it lacks a module that newer ones have."""
     before = shadow(tmp_path, "robustbench", "0.1", code)
     done = flatguard("models", "--dataset", "cifar10", before=before)
     assert done.returncode == 2
