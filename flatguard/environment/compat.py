@@ -294,25 +294,34 @@ def robustbench_overwritten() -> list[str]:
     """
     import base64
     import hashlib
+
+    own, theirs = _recorded("robustbench"), _recorded("torchattacks")
+    overwritten = []
+    for name, (path, sha256) in own.items():
+        if not path.is_file():
+            overwritten.append(name)
+        elif name in theirs and theirs[name][1] != sha256:
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == theirs[name][1]:
+                overwritten.append(name)
+    return overwritten
+
+
+def _recorded(package: str) -> dict[str, tuple[Path, str]]:
+    """The files in `robustbench/` that a wheel brought, and their hashes.
+
+    `importlib.metadata.files` leaves out files that are missing, from Python 3.12 on.
+    """
+    import csv
     from importlib import metadata
 
     try:
-        own = metadata.files("robustbench") or []
+        distribution = metadata.distribution(package)
     except metadata.PackageNotFoundError:
-        return []
-    try:
-        theirs = {str(f): f.hash.value for f in metadata.files("torchattacks") or [] if f.hash}
-    except metadata.PackageNotFoundError:
-        theirs = {}
-    overwritten = []
-    for file in own:
-        name, path = str(file), Path(str(file.locate()))
-        if not file.hash or not name.startswith("robustbench/"):
-            continue
-        if not path.is_file():
-            overwritten.append(name)
-        elif theirs.get(name, file.hash.value) != file.hash.value:
-            digest = hashlib.sha256(path.read_bytes()).digest()
-            if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == theirs[name]:
-                overwritten.append(name)
-    return overwritten
+        return {}
+    rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
+    return {
+        row[0]: (Path(str(distribution.locate_file(row[0]))), row[1].removeprefix("sha256="))
+        for row in rows
+        if len(row) > 1 and row[0].startswith("robustbench/") and row[1].startswith("sha256=")
+    }
