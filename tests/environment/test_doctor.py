@@ -98,7 +98,7 @@ sys.path += {paths!r}
 from flatguard.environment import compat, doctor
 before = compat.robustbench_overwritten()
 row = doctor._robustbench_copy()
-print(list(doctor.fix([row]))[0].split(" -m ", 1)[1])
+print(list(doctor.fix([row]))[0])
 print(before, compat.robustbench_overwritten(), row.status, row.do)
 import robustbench
 print(robustbench.NEW)
@@ -106,7 +106,7 @@ print(robustbench.NEW)
 
 
 def test_fix_repairs_an_overwritten_robustbench(overwritten: Path, tmp_path: Path) -> None:
-    """The real repair by the real pip, from the very wheel that had been installed."""
+    """The real repair by the real pip or uv, from the very wheel that had been installed."""
     import packaging
 
     paths = [str(Path(compat.__file__).parents[2]), str(Path(packaging.__file__).parents[1])]
@@ -114,7 +114,8 @@ def test_fix_repairs_an_overwritten_robustbench(overwritten: Path, tmp_path: Pat
     done = subprocess.run([overwritten, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     command, found, new = done.stdout.splitlines()
-    assert command.startswith("pip install --force-reinstall --no-deps robustbench @ file://")
+    assert " pip install " in command
+    assert "--no-deps robustbench @ file://" in command
     assert found.startswith("['robustbench/__init__.py'] [] broken flatguard doctor --fix")
     assert new == "True"
 
