@@ -41,7 +41,7 @@ class TorchState:
             torch.is_grad_enabled(),
             tuple(torch.is_autocast_enabled(device) for device in AUTOCAST_DEVICES),
             torch.get_default_dtype(),
-            torch.get_default_device(),
+            torch.empty(0).device,  # torch 2.6 cannot name a default that was taken back
         )
 
     def apply(self) -> None:

@@ -8,7 +8,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import NoReturn
 
 from flatguard.offline import FORBIDDEN, is_offline
@@ -67,7 +67,7 @@ def cached_only(why: str | None) -> Iterator[None]:
     socket.getaddrinfo = refuse
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             yield
     finally:
         socket.getaddrinfo = resolve

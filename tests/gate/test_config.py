@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.schemas import meaning
 
 from flatguard.attacks import check_args, find_attack
 from flatguard.errors import UsageError
@@ -51,7 +52,7 @@ def test_the_papers_own_numbers() -> None:
 
 def test_the_schema_in_the_docs_is_current() -> None:
     file = ROOT / "docs" / "config.schema.json"
-    assert json.loads(file.read_text("utf-8")) == schema(), "make docs-schema"
+    assert meaning(json.loads(file.read_text("utf-8"))) == meaning(schema()), "make docs-schema"
 
 
 BAD: dict[str, str] = {

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 from support.reports import HOSTILE, judged
+from support.schemas import meaning
 
 import flatguard
 from flatguard.errors import RunFolderError
@@ -157,7 +158,8 @@ def test_why_each_check_matters_is_known(run: Run) -> None:
 
 def test_the_published_schema_is_the_models(run: Run) -> None:
     published = json.loads(SCHEMA.read_text("utf-8"))
-    assert published == ReportDocument.model_json_schema(), "make docs-schema writes it anew"
+    now = ReportDocument.model_json_schema()
+    assert meaning(published) == meaning(now), "make docs-schema writes it anew"
     document = json.loads(report_of(run).json.read_text("utf-8"))
     jsonschema.Draft202012Validator(published).validate(document)
     assert document["schema_version"] == 1
