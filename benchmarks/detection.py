@@ -16,18 +16,18 @@ import numpy as np
 import torch
 
 from benchmarks.masking_zoo import networks
-from flatguard import job
 from flatguard.cli.progress import Watcher
+from flatguard.data.datasets import ArrayDataset
 from flatguard.detection.conformal import atypicality
 from flatguard.detection.metrics import Auroc, auroc
 from flatguard.detection.results import AttackResult, DetectorResult, Share, Trial
 from flatguard.detection.scores import look
 from flatguard.detection.trial import RESULT, Sizes, Wanted, run_trial
-from flatguard.observer import Observer
+from flatguard.execution import context
+from flatguard.execution.progress import ProgressReporter
+from flatguard.request import make_request
 from flatguard.runs import store
-from flatguard.runs.spec import make_spec
 from flatguard.targets import prepare
-from flatguard.targets.datasets import ArrayDataset
 from flatguard.targets.target import Target, make_target
 
 TABLE = Path("docs/detection-study.md")
@@ -78,21 +78,21 @@ def main() -> None:
     print(TABLE)
 
 
-def _trial(case: Case, watcher: Observer) -> None:
+def _trial(case: Case, watcher: ProgressReporter) -> None:
     reason = networks.missing(case.network) or networks.missing("resnet20")
     if reason:
         raise SystemExit(reason)
     network = networks.load(case.network)
     target = make_target(network.module, case.network, "the real checkpoints")
     dataset = ArrayDataset(network.images, network.labels, "CIFAR-10 test, first 1,000")
-    spec = make_spec(
+    request = make_request(
         model=case.network, attack=REFERENCE, norm="Linf", eps=RADII[0], batch_size=case.batch,
         n_examples=case.sizes.total, attack_args={k: v for k, v in ARGS.items() if k != "n_iter"},
     )  # fmt: skip
-    whole = job.resolve(spec, target, dataset)
+    whole = context.resolve(request, target, dataset)
     # All arguments again: each attack of the trial takes those it knows.
-    whole = job.Job(
-        whole.spec.model_copy(update={"attack_args": ARGS}), whole.target, whole.dataset,
+    whole = context.EvaluationContext(
+        whole.request.model_copy(update={"attack_args": ARGS}), whole.target, whole.dataset,
         whole.attack, whole.device,
     )  # fmt: skip
     wanted = [Wanted(attack, eps) for eps in RADII for attack in ATTACKS]

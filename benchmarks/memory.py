@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from benchmarks.recorder import recorded
 from benchmarks.usage import peak_bytes
 from flatguard.attacks import build_attack
+from flatguard.data.datasets import Batch, load_dataset
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.recording.recorder import Recorder
 from flatguard.runs.writing import BlockWriter
 from flatguard.targets import make_target, prepare
-from flatguard.targets.datasets import Batch, load_dataset
 from flatguard.targets.demo import load
 
 REPEATS = 3

@@ -23,10 +23,10 @@ import flatguard
 from benchmarks.timing import interleaved
 from flatguard.attacks import build_attack
 from flatguard.attacks.attack import Attack
+from flatguard.data.datasets import Batch, load_dataset
 from flatguard.geometry.budget import Budget
 from flatguard.runs.writing import BlockWriter
 from flatguard.targets import Target
-from flatguard.targets.datasets import Batch, load_dataset
 
 REPEATS = 20
 BUDGET = Budget("Linf", 8 / 255)

@@ -51,7 +51,7 @@ def _table(results: Sequence[Result]) -> list[str]:
         for claim in result.claims:
             cells = [
                 f"`{result.study}`", _models(result), _plain(claim.claim), _plain(claim.paper),
-                claim.said(),
+                claim.log(),
                 f"**{claim.verdict}**",
             ]  # fmt: skip
             rows.append(_row(cells))

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import flatguard
-from flatguard import job
+from flatguard.data.datasets import Dataset, Subset, load_dataset
 from flatguard.detection.fitting import Fit, fit_detector
-from flatguard.observer import Silent
+from flatguard.execution import context
+from flatguard.execution.progress import Silent
 from flatguard.reporting.document import ReportDocument
 from flatguard.reporting.draw import draw_report
-from flatguard.runs.spec import make_spec
-from flatguard.targets.datasets import Dataset, Subset, load_dataset
+from flatguard.request import make_request
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "reports" / "sample"
@@ -106,12 +106,12 @@ def calibration() -> Dataset:
 
 def add_detector(run: Path, images: Dataset, file: Path) -> None:
     """Flag the run's samples with a detector for the same logits, attacked knowingly itself."""
-    spec = make_spec(
+    request = make_request(
         model="demo", attack="torchattacks:PGD", eps="8/255", logit_scale=SCALE,
         n_examples=len(images),
     )  # fmt: skip
-    whole = job.resolve(spec, dataset=images)
-    subject = job.Subject(whole.spec, whole.target, whole.dataset, whole.device)
+    whole = context.resolve(request, dataset=images)
+    subject = context.Subject(whole.request, whole.target, whole.dataset, whole.device)
     found = fit_detector(subject, Fit(), whole, KNOWING, Silent())
     found.detector.save(file, data=found.data, adaptive=found.adaptive)
     flatguard.audit(run, detector=file)

@@ -29,12 +29,12 @@ from torch import nn
 
 import flatguard
 from benchmarks.usage import peak_bytes
-from flatguard.allowance import NO_LIMITS, Allowance
-from flatguard.block import Bench
-from flatguard.executors import Executor, InProcess, Processes, Ray, Work, computing_with
-from flatguard.job import Origin, data_sha256
-from flatguard.observer import Silent
-from flatguard.runs.facts import BlockPlan, SampleFailure
+from flatguard.execution.block import Bench
+from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.context import Origin, data_sha256
+from flatguard.execution.executors import Executor, InProcess, Processes, Ray, Work, computing_with
+from flatguard.execution.progress import Silent
+from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure
 from flatguard.runs.store import load_run
 
 BLOCK = 4
@@ -119,7 +119,7 @@ def attack(bench: Bench, executor: Executor, finished: Callable[[], object] = la
         finished()
 
     plans = bench.run.manifest.blocks
-    executor.attack(Work(bench, plans, 0, done, Silent(), Allowance(NO_LIMITS)))
+    executor.attack(Work(bench, plans, 0, done, Silent(), ComputeBudget(NO_LIMITS)))
 
 
 def bare(bench: Bench, count: int) -> None:
@@ -138,10 +138,10 @@ def bare(bench: Bench, count: int) -> None:
 def bare_worker(folder: str, number: int, count: int) -> None:
     """Every `count`-th block, by the library alone."""
     torch.set_num_threads(1)
-    job = Bench.open(load_run(folder), Origin()).job
+    context = Bench.open(load_run(folder), Origin()).context
     for plan in load_run(folder).manifest.blocks[number::count]:
-        batch = job.dataset.block(plan.start, plan.stop)
-        job.attack.perturb(job.target.model, batch.images, batch.labels, plan.seed)
+        batch = context.dataset.block(plan.start, plan.stop)
+        context.attack.perturb(context.target.model, batch.images, batch.labels, plan.seed)
 
 
 def _note(moments: list[float]) -> None:
@@ -253,7 +253,7 @@ def measure(folder: Path, images: int) -> Times:
         start, moments = time.perf_counter() - began, [time.perf_counter()]
         attack(bench, InProcess(), partial(_note, moments))
         began = time.perf_counter()
-        data_sha256(bench.job)
+        data_sha256(bench.context)
         read = time.perf_counter() - began
         began = time.perf_counter()
         run = flatguard.resume(bench.run, allow_code=True)

@@ -14,15 +14,15 @@ import pandas as pd
 import torch
 
 from flatguard.attacks.monitor import Segment
+from flatguard.data.datasets import Batch, DataHash
 from flatguard.recording.attribution import How
 from flatguard.recording.measure import COLUMNS
 from flatguard.recording.trajectory import CallRows, to_frame
+from flatguard.request import EvaluationRequest
 from flatguard.runs import store, writing
 from flatguard.runs.facts import BlockFacts, BlockPlan, DataFacts, Manifest, TargetFacts
-from flatguard.runs.place import open_place
 from flatguard.runs.probe_store import ProbeFacts, add_probe
-from flatguard.runs.spec import RunSpec
-from flatguard.targets.datasets import Batch, DataHash
+from flatguard.runs.storage import open_storage
 
 EPS = 8 / 255
 TWINS = {
@@ -59,7 +59,7 @@ def make_run(path: Path, size: Size, names: Names = Names(), seed: int = 0) -> s
     )
     labels = torch.from_numpy(rng.integers(0, len(names.classes), size.samples))
     manifest = _manifest(size, names, pixels, labels).identified()
-    writing.create(open_place(path), manifest)
+    writing.create(open_storage(path), manifest)
     robust = rng.random(size.samples) < 1 / 3
     for start in range(0, size.samples, size.block):
         stop = min(start + size.block, size.samples)
@@ -74,7 +74,7 @@ def _manifest(size: Size, names: Names, pixels: torch.Tensor, labels: torch.Tens
     for start in range(0, size.samples, size.block):
         part = slice(start, start + size.block)
         hashes.update(Batch(pixels[part].float() / 255.0, labels[part]))
-    spec = RunSpec(
+    request = EvaluationRequest(
         model=names.model, dataset=names.data, attack="torchattacks:PGD", norm="Linf", eps="8/255",
         n_examples=size.samples, batch_size=size.block, device="cpu",
     )  # fmt: skip
@@ -84,7 +84,7 @@ def _manifest(size: Size, names: Names, pixels: torch.Tensor, labels: torch.Tens
     ]
     return Manifest(
         created="2026-01-02T03:04:05+00:00", command=("flatguard", "evaluate", names.model),
-        spec=spec, attack_args={"steps": size.steps}, blocks=tuple(plans),
+        request=request, attack_args={"steps": size.steps}, blocks=tuple(plans),
         target=TargetFacts(
             name=names.model, source="nowhere", weights_sha256="0" * 64,
             num_classes=len(names.classes), head="head", head_scale=1.0, head_reason=None,

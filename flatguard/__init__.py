@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from flatguard.environment import compat
 
 if TYPE_CHECKING:
+    from flatguard.checks.verdict import Verdict
     from flatguard.errors import FlatguardError
     from flatguard.evaluation import audit, evaluate, resume
-    from flatguard.masking.verdict import Verdict
     from flatguard.recording.recorder import Recorder
     from flatguard.runs.merging import merge
     from flatguard.runs.store import Run, load_run
@@ -42,7 +42,7 @@ _HOME = {
     "Recorder": "flatguard.recording.recorder",
     "Run": "flatguard.runs.store",
     "Target": "flatguard.targets",
-    "Verdict": "flatguard.masking.verdict",
+    "Verdict": "flatguard.checks.verdict",
     "audit": "flatguard.evaluation",
     "evaluate": "flatguard.evaluation",
     "load_run": "flatguard.runs.store",

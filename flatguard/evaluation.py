@@ -1,4 +1,4 @@
-"""`evaluate()`, `resume()` and `audit()`: from a spec or a folder to a run with its verdict.
+"""`evaluate()`, `resume()` and `audit()`: from a request or a folder to a run with its verdict.
 
 What the command line, the pytest plugin and notebooks call.
 """
@@ -15,35 +15,34 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from flatguard import job
-from flatguard.allowance import NO_LIMITS, Allowance
-from flatguard.arguments import (
+from flatguard.checks.gathering.plan import probe, surrogates_of
+from flatguard.checks.verdict import Verdict, tolerance_of
+from flatguard.detection.flagged import Opened
+from flatguard.detection.kept import KeptDetector
+from flatguard.environment.system import quoted
+from flatguard.errors import OutOfMemory, RunFolderError, UsageError
+from flatguard.execution import context
+from flatguard.execution.arguments import (
     caller_kept,
     level_of,
     limits_of,
     names_of,
     origin_of,
     reopened,
-    spec_of,
-    surrogates_of,
+    request_of,
 )
-from flatguard.block import Bench, asked_layers
-from flatguard.derived import derive, seconds_of
-from flatguard.detection.flagged import Opened
-from flatguard.detection.kept import KeptDetector
-from flatguard.errors import OutOfMemory, RunFolderError, UsageError
-from flatguard.executors import Executor, InProcess, computing_with
-from flatguard.masking.verdict import Verdict, tolerance_of
-from flatguard.observer import Observer, Silent
-from flatguard.probes.plan import Checks, probe
-from flatguard.runner import Asked, Shard, fill, plan, same_software
+from flatguard.execution.block import Bench, asked_layers
+from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.executors import Executor, InProcess, computing_with
+from flatguard.execution.plan import Asked, Shard, fill, plan, same_software
+from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.spending import load_spent
+from flatguard.reporting.derived import derive, seconds_of
+from flatguard.request import TOLERANCE, Checks, EvaluationRequest
 from flatguard.runs import store, writing
-from flatguard.runs.facts import TOLERANCE
+from flatguard.runs.facts import NO_LIMITS
 from flatguard.runs.naming import default_folder
-from flatguard.runs.place import Place, open_place
-from flatguard.runs.spec import RunSpec
-from flatguard.runs.spending import load_spent
-from flatguard.system import quoted
+from flatguard.runs.storage import RunStorage, open_storage
 from flatguard.targets.target import Target
 
 
@@ -62,7 +61,7 @@ def evaluate(
     executor: Executor | None = None,
     shard: str | None = None,
     detector: str | Path | KeptDetector | None = None,
-    observer: Observer | None = None,
+    observer: ProgressReporter | None = None,
     command: Sequence[str] = (),
     **fields: Any,
 ) -> store.Run:
@@ -83,7 +82,7 @@ def evaluate(
         max_minutes: the time that all of it may take. A run that spends either is inconclusive.
         max_failures: samples on which the model may raise before the run ends; None is one in a
             hundred. They count as not robust.
-        executor: who attacks: `flatguard.executors.InProcess()`, which is the default,
+        executor: who attacks: `flatguard.execution.executors.InProcess()`, which is the default,
             `Processes(4)` or `Ray("auto")`.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
@@ -91,7 +90,7 @@ def evaluate(
             has what it flags. Another model's is refused before the attack.
         observer: is told of the progress; None is silent.
         command: what the manifest says was typed.
-        **fields: the remaining fields of `RunSpec`, such as `eps="8/255"`, `attack_args`,
+        **fields: the remaining fields of `EvaluationRequest`, such as `eps="8/255"`, `attack_args`,
             `n_examples`, `batch_size`, `device`, `seed`.
 
     Returns:
@@ -108,74 +107,74 @@ def evaluate(
         (0.25, 'overestimated')
     """
     level = level_of(checks, tolerance)
-    allowance = Allowance(limits_of(max_forwards, max_minutes))
+    compute_budget = ComputeBudget(limits_of(max_forwards, max_minutes))
     observer, executor = observer or Silent(), executor or InProcess()
-    _check_executor(executor, allowance)
+    _check_executor(executor, compute_budget)
     part = None if shard is None else Shard.parse(shard)
     opened = None if detector is None else Opened.of(detector)
     with ExitStack() as stack:
         stack.enter_context(caller_kept(model, *surrogates))
         origin = origin_of(model, data)
-        spec = spec_of(origin.target or model, attack, data, fields)
+        request = request_of(origin.target or model, attack, data, fields)
         began = time.perf_counter()
-        place = open_place(out if out is not None else default_folder(spec))
-        writing.check_new(place)
-        stack.enter_context(computing_with(spec.threads or executor.threads))
-        stack.enter_context(_going_on_later(place, observer))
-        resolved = job.resolve(spec, origin.target, origin.dataset)
+        storage = open_storage(out if out is not None else default_folder(request))
+        writing.check_new(storage)
+        stack.enter_context(computing_with(request.threads or executor.threads))
+        stack.enter_context(_going_on_later(storage, observer))
+        resolved = context.resolve(request, origin.target, origin.dataset)
         if opened is not None:
             opened.kept.check_target(resolved.target)
         others = surrogates_of(surrogates, level, resolved)
         _introduce(resolved, observer)
         asked = Asked(command, checks, names_of(surrogates), tolerance, max_failures)
-        bench = _attacked(resolved, place, asked, executor, observer, allowance, part)
+        bench = _attacked(resolved, storage, asked, executor, observer, compute_budget, part)
         if part is not None:
             return bench.run
-        return _finished(bench, others, observer, allowance, began, opened)
+        return _finished(bench, others, observer, compute_budget, began, opened)
 
 
 def _attacked(
-    resolved: job.Job,
-    place: Place,
+    resolved: context.EvaluationContext,
+    storage: RunStorage,
     asked: Asked,
     executor: Executor,
-    observer: Observer,
-    allowance: Allowance,
+    observer: ProgressReporter,
+    compute_budget: ComputeBudget,
     part: Shard | None,
 ) -> Bench:
     """A new run whose blocks are attacked, in batches that fit the device's memory."""
     while True:
         layers = asked_layers(resolved)
-        bench = Bench(resolved, plan(resolved, place, asked, observer, allowance), layers)
+        bench = Bench(resolved, plan(resolved, storage, asked, observer, compute_budget), layers)
         try:
-            return replace(bench, run=fill(bench, executor, observer, allowance, part))
+            return replace(bench, run=fill(bench, executor, observer, compute_budget, part))
         except BaseException as error:
             smaller = _halved(bench, error)
             if smaller is None:
                 writing.drop_if_nothing_was_recorded(bench.run)
                 raise
         # Only here: an error that is being handled holds the memory of the pass that it ended.
-        observer.said(
+        observer.log(
             f"batches of {resolved.block_size} do not fit the memory; this is another run, with "
             f"batches of {smaller.batch_size}"
         )
-        place.drop()
+        storage.drop()
         origin = resolved.origin
-        resolved = job.resolve(smaller, origin.target, origin.dataset)
+        resolved = context.resolve(smaller, origin.target, origin.dataset)
 
 
-def _halved(bench: Bench, error: BaseException) -> RunSpec | None:
-    """The spec with half the batch, where memory ran out before a whole batch was committed.
+def _halved(bench: Bench, error: BaseException) -> EvaluationRequest | None:
+    """The request with half the batch, where memory ran out before a whole batch was committed.
 
     Attacks draw their random starts for a whole batch, so that smaller ones are another run.
     """
-    size = bench.job.block_size
+    size = bench.context.block_size
     if size == 1 or not isinstance(error, OutOfMemory):
         return None
-    done = [block.plan for block in store.load_run(bench.run.place).blocks]
+    done = [block.plan for block in store.load_run(bench.run.storage).blocks]
     if any(plan.stop - plan.start == size for plan in done):
         return None
-    return bench.job.spec.model_copy(update={"batch_size": size // 2})
+    return bench.context.request.model_copy(update={"batch_size": size // 2})
 
 
 def resume(
@@ -189,7 +188,7 @@ def resume(
     executor: Executor | None = None,
     shard: str | None = None,
     allow_code: bool = False,
-    observer: Observer | None = None,
+    observer: ProgressReporter | None = None,
 ) -> store.Run:
     """Do what a run lacks, blocks and probes, and nothing twice; then judge it.
 
@@ -205,19 +204,19 @@ def resume(
             the run has ended.
         executor: who attacks; it may be another than before.
         shard: as for `evaluate`.
-        allow_code: run the code that the run's spec names, such as its architecture.
+        allow_code: run the code that the run's request names, such as its architecture.
         observer: is told of the progress; None is silent.
 
     Raises:
-        UntrustedCodeError: the run's spec names code, and nobody allowed it.
+        UntrustedCodeError: the run's request names code, and nobody allowed it.
         UsageError: weights, data, versions or device are not those that the run began with.
         RunFolderError: no such run, or it is damaged.
     """
     observer, executor = observer or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
-    found = store.load_run(run.place if isinstance(run, store.Run) else run)
+    found = store.load_run(run.storage if isinstance(run, store.Run) else run)
     if model is None and not allow_code:
-        found.spec.refuse_code(str(found.place))
+        found.request.refuse_code(str(found.storage))
     with _mendable():
         found.verify()
         spent = load_spent(found)
@@ -226,32 +225,32 @@ def resume(
     if opened is not None:
         opened.kept.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
-    allowance = Allowance(manifest.limits, spent)
-    _check_executor(executor, allowance)
+    compute_budget = ComputeBudget(manifest.limits, spent)
+    _check_executor(executor, compute_budget)
     level = level_of(manifest.checks, manifest.tolerance)
     threads = manifest.device.get("threads", torch.get_num_threads())
     with (
         caller_kept(model, *(surrogates or ())),
         computing_with(threads),
-        _going_on_later(found.place, observer),
+        _going_on_later(found.storage, observer),
     ):
         bench = reopened(found, model, data)
         named = manifest.surrogates if surrogates is None else surrogates
-        others = surrogates_of(named, level, bench.job)
-        _introduce(bench.job, observer)
+        others = surrogates_of(named, level, bench.context)
+        _introduce(bench.context, observer)
         done, planned = len(found.blocks), len(manifest.blocks)
-        observer.said(f"{done} of {planned} blocks were done before")
-        found = fill(bench, executor, observer, allowance, part, max_failures)
+        observer.log(f"{done} of {planned} blocks were done before")
+        found = fill(bench, executor, observer, compute_budget, part, max_failures)
         if part is not None:
             return found
-        return _finished(replace(bench, run=found), others, observer, allowance, began, opened)
+        return _finished(replace(bench, run=found), others, observer, compute_budget, began, opened)
 
 
 def _finished(
     bench: Bench,
     others: Sequence[Target],
-    observer: Observer,
-    allowance: Allowance,
+    observer: ProgressReporter,
+    compute_budget: ComputeBudget,
     began: float,
     opened: Opened | None,
 ) -> store.Run:
@@ -259,27 +258,27 @@ def _finished(
     run = bench.run
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
-        probe(bench.job, run, checks, others, observer, allowance)
+        probe(bench.context, run, checks, others, observer, compute_budget)
     derive(run, tolerance_of(run), time.perf_counter() - began, opened, observer)
     return run
 
 
-def _introduce(resolved: job.Job, observer: Observer) -> None:
-    observer.said(job.describe(resolved))
+def _introduce(resolved: context.EvaluationContext, observer: ProgressReporter) -> None:
+    observer.log(context.describe(resolved))
     for note in resolved.target.notes:
-        observer.said(note)
+        observer.log(note)
     if resolved.target.head is None:
-        observer.said(f"κ is not measured: {resolved.target.head_reason}")
+        observer.log(f"κ is not measured: {resolved.target.head_reason}")
 
 
 @contextmanager
-def _going_on_later(place: Place, observer: Observer) -> Iterator[None]:
+def _going_on_later(storage: RunStorage, observer: ProgressReporter) -> Iterator[None]:
     """Says how to take up a run that a person interrupts, where there is one by then."""
     try:
         yield
     except KeyboardInterrupt:
-        if place.path.is_dir():
-            observer.said(f"flatguard evaluate --resume {quoted(place)} goes on")
+        if storage.path.is_dir():
+            observer.log(f"flatguard evaluate --resume {quoted(storage)} goes on")
         raise
 
 
@@ -294,8 +293,8 @@ def _mendable() -> Iterator[None]:
         ) from error
 
 
-def _check_executor(executor: Executor, allowance: Allowance) -> None:
-    if allowance.limits != NO_LIMITS and not isinstance(executor, InProcess):
+def _check_executor(executor: Executor, compute_budget: ComputeBudget) -> None:
+    if compute_budget.limits != NO_LIMITS and not isinstance(executor, InProcess):
         raise UsageError(
             "--max-forwards and --max-minutes are counted in one process; leave out --workers and "
             "--executor"
@@ -312,7 +311,7 @@ def audit(
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     allow_code: bool = False,
-    observer: Observer | None = None,
+    observer: ProgressReporter | None = None,
 ) -> Verdict:
     """Judge a run again from its folder, without the model; or run the probes that are missing.
 
@@ -327,7 +326,7 @@ def audit(
             None keeps what was flagged before.
         model: the run's model, where it came from Python.
         data: the run's images and labels, where they came from Python.
-        allow_code: run the code that the run's spec names, such as its architecture: the folder
+        allow_code: run the code that the run's request names, such as its architecture: the folder
             may be anybody's.
         observer: is told of the progress; None is silent.
 
@@ -335,7 +334,7 @@ def audit(
         RunFolderError: no such run, or it is damaged.
         DetectorError: no such detector, or it was fitted on another model.
         UsageError: the model or the data are not those of the run.
-        UntrustedCodeError: probes need code that the run's spec names.
+        UntrustedCodeError: probes need code that the run's request names.
     """
     observer = observer or Silent()
     opened = None if detector is None else Opened.of(detector)
@@ -347,12 +346,12 @@ def audit(
         opened.kept.check_run(run.manifest.target)
     if checks != "none":
         if not run.complete:
-            raise UsageError(f"{run.place} is incomplete; probes need all of its blocks")
+            raise UsageError(f"{run.storage} is incomplete; probes need all of its blocks")
         if model is None and not allow_code:
-            run.spec.refuse_code(str(run.place))
+            run.request.refuse_code(str(run.storage))
         threads = run.manifest.device.get("threads", torch.get_num_threads())
         with caller_kept(model, *surrogates), computing_with(threads):
-            loaded = reopened(run, model, data).job
+            loaded = reopened(run, model, data).context
             others = surrogates_of(surrogates, level, loaded)
             probe(loaded, run, level, others, observer)
     return derive(run, tolerance, seconds_of(run), opened, observer)
@@ -364,11 +363,11 @@ def resolve(
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
     **fields: Any,
-) -> job.Job:
+) -> context.EvaluationContext:
     """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked.
 
     A module that is given is the job's, in eval mode and on its device, from now on.
     """
     origin = origin_of(model, data)
-    spec = spec_of(origin.target or model, attack, data, fields)
-    return job.resolve(spec, origin.target, origin.dataset)
+    request = request_of(origin.target or model, attack, data, fields)
+    return context.resolve(request, origin.target, origin.dataset)

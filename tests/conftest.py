@@ -8,8 +8,8 @@ import torch
 from support import digits
 
 import flatguard
+from flatguard.data.datasets import Batch, load_dataset
 from flatguard.targets import Target, prepare
-from flatguard.targets.datasets import Batch, load_dataset
 
 pytest_plugins = ["pytester"]
 

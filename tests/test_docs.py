@@ -76,7 +76,7 @@ def test_the_recipes_are_yaml_and_their_commands_parse() -> None:
 
 
 def test_every_check_has_a_section_with_its_source_and_what_it_fails_to_see() -> None:
-    from flatguard.masking.checks import CHECK_NAMES
+    from flatguard.checks.judging import CHECK_NAMES
 
     text = (DOCS / "verdict.md").read_text("utf-8")
     for name in CHECK_NAMES:

@@ -10,12 +10,12 @@ from scipy.stats import beta
 from support.architectures import resnet20
 
 import flatguard
-from flatguard.masking.statistics import interval
+from flatguard.checks.statistics import interval
+from flatguard.data.datasets import Batch, load_dataset
+from flatguard.request import derive_seed, make_request
 from flatguard.runs.naming import default_folder
-from flatguard.runs.spec import derive_seed, make_spec
 from flatguard.runs.store import Run
 from flatguard.targets import Target
-from flatguard.targets.datasets import Batch, load_dataset
 
 RESNET = "cifar10_resnet20_standard.safetensors"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -119,7 +119,7 @@ def test_intervals_are_clopper_pearson(k: int, n: int) -> None:
 
 
 def test_default_folders_do_not_collide(tmp_path: Path) -> None:
-    spec = make_spec(model="a/b/weights.pt", attack="torchattacks:PGD")
+    spec = make_request(model="a/b/weights.pt", attack="torchattacks:PGD")
     first = default_folder(spec)
     assert first.parent == Path("reports")
     assert first.name.endswith("weights-torchattacks-PGD")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import flatguard
 from benchmarks.masking_zoo import digits, train
-from flatguard.targets.datasets import load_dataset
+from flatguard.data.datasets import load_dataset
 
 ARCHITECTURES = Path(__file__).parents[2] / "tests" / "support" / "architectures.py"
 IMAGES = "cifar10_test_first1000.npz"
@@ -146,9 +146,9 @@ def demo_images() -> tuple[Tensor, Tensor]:
 
 def architectures() -> Any:
     """The networks that the tests use too, from their file."""
-    spec = importlib.util.spec_from_file_location("architectures", ARCHITECTURES)
-    if spec is None or spec.loader is None:
+    request = importlib.util.spec_from_file_location("architectures", ARCHITECTURES)
+    if request is None or request.loader is None:
         raise FileNotFoundError(ARCHITECTURES)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.util.module_from_spec(request)
+    request.loader.exec_module(module)
     return module

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from benchmarks.masking_zoo.digits import pgd_examples
 from benchmarks.robust_training.data import EPS, Parts
+from flatguard.data.datasets import Batch
 from flatguard.geometry.weights import layers_of, steepest
-from flatguard.targets.datasets import Batch
 
 EPOCHS = 80
 DROPS = (32, 64)

@@ -8,9 +8,9 @@ from types import ModuleType
 from typing import Any
 
 from flatguard.attacks.attack import Attack, AttackInfo, Perturbed, check_args, parse_args
+from flatguard.environment.torch_state import kept_state
 from flatguard.errors import AttackError, EnvironmentProblem, nearest, one_line
 from flatguard.geometry.budget import Budget
-from flatguard.torch_state import kept_state
 
 __all__ = [
     "Attack",

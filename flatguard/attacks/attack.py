@@ -21,7 +21,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order, passed_on
+from flatguard.environment.randomness import seeded
 from flatguard.environment.requirements import install_command
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import (
     AttackError,
     FlatguardError,
@@ -30,8 +32,6 @@ from flatguard.errors import (
     one_line,
 )
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
-from flatguard.randomness import seeded
-from flatguard.torch_state import own_state
 
 EXTRAS = {"numba": "foolbox"}
 """Which of flatguard's extras brings a module that not everybody needs."""

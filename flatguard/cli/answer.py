@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from flatguard.checks.finding import TRUST, advice, needs_trust
+from flatguard.checks.verdict import Verdict
 from flatguard.detection.flagged import Detection, load_detection
 from flatguard.geometry.budget import Budget
-from flatguard.masking.finding import TRUST, advice, needs_trust
-from flatguard.masking.verdict import Verdict
 from flatguard.recording.layers import layer_median
 from flatguard.reporting.draw import report_of
 from flatguard.reporting.text import visible
@@ -34,7 +34,7 @@ def show(run: Run, verdict: Verdict) -> None:
     console.print()
     for name, value in rows:
         console.print(f"{name:<{width}}{visible(value)}", markup=False)
-    if run.spec.layers is not None:
+    if run.request.layers is not None:
         for line in _layers(run):
             console.print(visible(line), markup=False)
     for warning in summary["warnings"]:
@@ -63,7 +63,7 @@ def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
         f"(95% interval {low:.1%} to {high:.1%})"
     )
     for step in verdict.next[:3]:
-        console.print(visible(f"next: {advice(step, run.place)}"), markup=False)
+        console.print(visible(f"next: {advice(step, run.storage)}"), markup=False)
     if needs_trust(verdict.next[:3]):
         console.print(TRUST, markup=False)
 

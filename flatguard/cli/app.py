@@ -31,9 +31,9 @@ from flatguard.cli import (
     report,
     reproduce,
 )
+from flatguard.environment.offline import keep_offline
 from flatguard.environment.requirements import explain, explain_import
 from flatguard.errors import FlatguardError, one_line, ran_out_of_memory, reason_of
-from flatguard.offline import keep_offline
 
 INTERRUPTED = 130
 INTERNAL = 70
@@ -66,9 +66,9 @@ app.command("attacks")(attacks.command)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        import flatguard
+        from importlib.metadata import version
 
-        typer.echo(f"flatguard {flatguard.__version__}")
+        typer.echo(f"flatguard {version('flatguard')}")
         raise typer.Exit
 
 

@@ -30,8 +30,8 @@ def command(
 ) -> None:
     """Judge a run again, without its model; --checks runs the probes that are still missing.
 
-    Probes load the model again. Where the run's spec names code for that, such as --arch, it is run
-    only with --allow-code: a run folder may be anybody's.
+    Probes load the model again. Where the run's request names code for that, such as --arch, it is
+    run only with --allow-code: a run folder may be anybody's.
 
     Exit code 0: the number may be believed; 1: masked, or overestimated beyond the tolerance;
     3: inconclusive.

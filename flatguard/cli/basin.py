@@ -12,7 +12,7 @@ from flatguard.cli.options import Json
 from flatguard.errors import UsageError
 
 if TYPE_CHECKING:
-    from flatguard.masking.basins import Basins
+    from flatguard.checks.basins import Basins
 
 
 def command(
@@ -30,8 +30,8 @@ def command(
     An attack refutes robustness and never proves it: "left robust" is the absence of a refutation.
     Only samples that are right when clean count.
     """
+    from flatguard.checks.basins import basins_of
     from flatguard.geometry.budget import parse_eps
-    from flatguard.masking.basins import basins_of
     from flatguard.runs.store import load_run
 
     if not 0 <= epsilon < float("inf"):
@@ -39,7 +39,7 @@ def command(
     opened = load_run(run)
     opened.verify()
     try:
-        radius = opened.spec.budget().eps if delta is None else parse_eps(delta)
+        radius = opened.request.budget().eps if delta is None else parse_eps(delta)
     except ValueError as error:
         raise UsageError(f"--delta: {str(error).removeprefix('eps: ')}") from error
     if radius is None:
@@ -52,7 +52,7 @@ def command(
 
 
 def _facts(found: Basins, delta: float) -> dict[str, Any]:
-    from flatguard.masking.statistics import interval
+    from flatguard.checks.statistics import interval
 
     refuted, n = found.refuted(delta), len(found.table)
     robust = n - len(refuted)

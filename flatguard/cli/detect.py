@@ -13,7 +13,7 @@ from flatguard.cli import options
 from flatguard.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from flatguard.runs.spec import RunSpec
+    from flatguard.request import EvaluationRequest
 
 app = typer.Typer(
     help="Flag adversarial examples by a threshold on relative sharpness: a diagnostic, not a "
@@ -33,7 +33,7 @@ Knowing = Annotated[
     ),
 ]
 NO_ATTACK = "torchattacks:PGD"
-"""Stands in a spec whose attack is never run."""
+"""Stands in a request whose attack is never run."""
 
 
 @app.command("fit")
@@ -84,20 +84,20 @@ def fit(
     The rate of false positives holds for clean images like these, whatever the attack. Afterwards
     the detector is attacked by someone who knows it, within --eps, and the file keeps the result.
     """
-    from flatguard import job
     from flatguard.cli.progress import watching
     from flatguard.detection.fitting import Fit, fit_detector
+    from flatguard.execution import context
 
     if stump and attack is None:
         raise UsageError("--stump learns from adversarial examples: name an --attack and --eps")
-    spec = _spec(locals(), attack or NO_ATTACK)
+    request = _spec(locals(), attack or NO_ATTACK)
     how = Fit(alpha, _side(side), per_class, delta, "stump" if stump else "conformal")
     with watching(quiet, as_json) as watcher:
         if stump or adaptive:
-            whole = job.resolve(spec)
-            subject = job.Subject(whole.spec, whole.target, whole.dataset, whole.device)
+            whole = context.resolve(request)
+            subject = context.Subject(whole.request, whole.target, whole.dataset, whole.device)
         else:
-            whole, subject = None, job.load_subject(spec)
+            whole, subject = None, context.load_subject(request)
         found = fit_detector(subject, how, whole, adaptive, watcher)
     found.detector.save(out, data=found.data, adaptive=found.adaptive)
     from flatguard.cli.detected import show_fit
@@ -138,16 +138,16 @@ def score(
     quiet: options.Quiet = False,
 ) -> None:
     """Flag images: one forward pass each. To flag a run, use `flatguard evaluate --detector`."""
-    from flatguard import job
     from flatguard.cli.detected import show_scores, write_scores
     from flatguard.cli.progress import watching
     from flatguard.detection.scoring import score_images
+    from flatguard.execution import context
 
-    spec = _spec(locals(), NO_ATTACK)
+    request = _spec(locals(), NO_ATTACK)
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out: expected a .csv or .parquet file, got {out}")
     with watching(quiet, as_json) as watcher:
-        subject = job.load_subject(spec)
+        subject = context.load_subject(request)
         table = score_images(subject, detector, watcher)
     if out is not None:
         write_scores(table, out)
@@ -203,24 +203,24 @@ def evaluate(
     log κ under the first attack, the same for every baseline under `baselines`, and all of it
     under `trial`. An interrupted trial goes on where it stopped if the same --out is named.
     """
-    from flatguard import job
     from flatguard.cli.detected import show_trial
     from flatguard.cli.progress import watching
     from flatguard.detection.results import DetectorResult
     from flatguard.detection.trial import Sizes, Wanted, run_trial, trial_folder
+    from flatguard.execution import context
 
     sizes = Sizes(n_examples, n_fit, n_calibration, adaptive)
     given = {**locals(), "eps": eps[0] if eps else None, "n_examples": sizes.total}
-    spec = _spec(given, attack[0], known_only=True)
+    request = _spec(given, attack[0], known_only=True)
     with watching(quiet, as_json) as watcher:
         try:
-            whole = job.resolve(spec)
+            whole = context.resolve(request)
         except DataError as error:
             parts = f"{n_examples} to evaluate, {n_fit} to fit and {n_calibration} to calibrate"
             raise DataError(f"{error} ({parts} were asked for)") from error
-        radii = eps or [str(whole.spec.eps)]
+        radii = eps or [str(whole.request.eps)]
         wanted = [Wanted(name, radius) for radius in radii for name in attack]
-        path = trial_folder(spec) if out is None else Path(out)
+        path = trial_folder(request) if out is None else Path(out)
         trial = run_trial(whole, wanted, sizes, path, sys.argv, watcher)
     if as_json:
         first = {k: v.model_dump() for k, v in trial.attacks[0].detectors.items()}
@@ -233,8 +233,8 @@ def evaluate(
         show_trial(trial, path)
 
 
-def _spec(given: dict[str, Any], attack: str, known_only: bool = False) -> RunSpec:
-    """The spec of a command's own parameters.
+def _spec(given: dict[str, Any], attack: str, known_only: bool = False) -> EvaluationRequest:
+    """The request of a command's own parameters.
 
     Args:
         given: the command's parameters.
@@ -242,13 +242,13 @@ def _spec(given: dict[str, Any], attack: str, known_only: bool = False) -> RunSp
         known_only: leave out arguments that this attack does not know; another may.
     """
     from flatguard.attacks import find_attack
-    from flatguard.runs.spec import make_spec
+    from flatguard.request import make_request
 
     fields = options.settings(given) | {"dataset": given["dataset"]}
     args = fields.pop("attack_args", {})
     if known_only:
         args = {k: v for k, v in args.items() if k in find_attack(attack).parameters}
-    return make_spec(**fields, model=given["model"], attack=attack, attack_args=args)
+    return make_request(**fields, model=given["model"], attack=attack, attack_args=args)
 
 
 def _side(text: str) -> Any:

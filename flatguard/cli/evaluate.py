@@ -67,15 +67,15 @@ def command(
     Where a budget is spent before the first block of samples, there is no run: stdout stays empty,
     stderr says so in one line, and the exit code is 3. A shard is not judged: exit code 0.
     """
+    from flatguard.checks.verdict import verdict_of
     from flatguard.cli.gated import Chosen, conclude, configured, gate_facts
     from flatguard.cli.progress import watching
     from flatguard.cli.resumed import check_alone, say_shard
     from flatguard.evaluation import evaluate
     from flatguard.evaluation import resume as take_up
-    from flatguard.executors import choose
+    from flatguard.execution.executors import choose
     from flatguard.gate.config import Config
-    from flatguard.masking.verdict import verdict_of
-    from flatguard.runs.facts import TOLERANCE
+    from flatguard.request import TOLERANCE
 
     fields = {
         **options.settings(locals()),

@@ -7,11 +7,11 @@ from typing import Any
 
 import typer
 
+from flatguard.checks.verdict import Verdict
 from flatguard.errors import UsageError
 from flatguard.gate.config import Config, load_config
 from flatguard.gate.github import Error, announce, errors_of, run_summary
 from flatguard.gate.outcome import exit_code, outcomes
-from flatguard.masking.verdict import Verdict
 from flatguard.reporting.markdown import plain
 from flatguard.runs.store import Run
 

@@ -26,27 +26,27 @@ def command(
     The attack is run anew at each of ten points a direction. The losses are kept in the run's
     folder, and its report shows them in the Geometry section.
     """
-    from flatguard.arguments import reopened
+    from flatguard.checks.gathering.lab import Lab
+    from flatguard.checks.gathering.robust_loss import Ascent
+    from flatguard.checks.gathering.search import SEARCHED
+    from flatguard.checks.gathering.weight_evidence import add_landscape
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
-    from flatguard.probes.lab import Lab
-    from flatguard.probes.robust_loss import Ascent
-    from flatguard.probes.search import SEARCHED
-    from flatguard.probes.weight_evidence import add_landscape
+    from flatguard.execution.arguments import reopened
     from flatguard.runs.probe_store import load_probes, load_tables
     from flatguard.runs.store import load_run
 
     opened = load_run(run)
     opened.verify()
-    budget = opened.spec.budget()
+    budget = opened.request.budget()
     if not opened.complete:
         raise UsageError(f"{run} is incomplete; a landscape needs all of its blocks")
     if budget.eps is None or budget.norm not in SEARCHED:
         raise UsageError(f"robust losses are searched in {', '.join(SEARCHED)}, not {budget.norm}")
     if not allow_code:
-        opened.spec.refuse_code(str(run))
+        opened.request.refuse_code(str(run))
     with watching(quiet, as_json) as watcher:
-        lab = Lab(reopened(opened).job, opened, watcher)
+        lab = Lab(reopened(opened).context, opened, watcher)
         name = add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
         audit(opened, observer=watcher)
     rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])

@@ -15,14 +15,14 @@ def command(
 
     Exit code 0: every block is there; 3: some are missing.
     """
-    from flatguard.masking.finding import CONSENT, TRUST, names_code
+    from flatguard.checks.finding import CONSENT, TRUST, names_code
+    from flatguard.environment.system import quoted
     from flatguard.runs.merging import merge
-    from flatguard.system import quoted
 
     run = merge(shards, out)
     done, planned = len(run.blocks), len(run.manifest.blocks)
     typer.echo(f"{done} of {planned} blocks are in {out}")
-    consent = CONSENT if names_code(run.spec) else ""
+    consent = CONSENT if names_code(run.request) else ""
     typer.echo(f"next: flatguard evaluate --resume {quoted(out)}{consent}")
     if consent:
         typer.echo(TRUST)

@@ -149,7 +149,7 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: one of them cannot be read.
     """
     from flatguard.attacks import parse_args
-    from flatguard.runs.spec import Settings
+    from flatguard.request import Settings
 
     found = {name: given[name] for name in Settings.model_fields if name in given}
     found.pop("dataset", None)

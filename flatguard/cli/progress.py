@@ -55,7 +55,7 @@ class Watcher:
         if not self._progress.disable:
             self._progress.stop()
 
-    def said(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Print a line."""
         if self._lines is None:
             return

@@ -30,4 +30,4 @@ def check_alone(ctx: typer.Context) -> None:
 def say_shard(run: Run, shard: str) -> None:
     """What a shard has, and what is next."""
     done, planned = len(run.blocks), len(run.manifest.blocks)
-    typer.echo(f"shard {shard}: {done} of {planned} blocks are in {run.place}")
+    typer.echo(f"shard {shard}: {done} of {planned} blocks are in {run.storage}")

@@ -62,14 +62,14 @@ def command(
     every perturbed model as a probe. `flatguard reproduce stutz-fig1 --runs OUT` and its siblings
     read them; `flatguard audit RUN --checks fast` says whether a robust error can be believed.
     """
+    from flatguard.checks.gathering.weight_flatness import Neighbourhood
     from flatguard.cli.progress import watching
+    from flatguard.data.datasets import load_dataset
     from flatguard.evaluation import resolve
-    from flatguard.probes.weight_flatness import Neighbourhood
     from flatguard.runs.store import write_text
     from flatguard.studies.stutz.checkpoint import checkpoint_of
     from flatguard.studies.stutz.measure import Plan, checked, measured
     from flatguard.studies.stutz.table import table
-    from flatguard.targets.datasets import load_dataset
 
     parts = [
         None if name is None else load_dataset(name, data_dir=data_dir)
@@ -81,9 +81,9 @@ def command(
     checkpoints = []
     with watching(quiet, as_json) as watcher:
         for number, model in enumerate(models, start=1):
-            job = resolve(model, attack, data=dataset, **asked)
-            watcher.said(f"[{number}/{len(models)}] {model}")
-            run = measured(job, out, plan, watcher, sys.argv)
+            context = resolve(model, attack, data=dataset, **asked)
+            watcher.log(f"[{number}/{len(models)}] {model}")
+            run = measured(context, out, plan, watcher, sys.argv)
             checkpoints.append(checkpoint_of(run))
     rows = [row.model_dump() for row in table(checkpoints)]
     answer = {

@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatguard.checks.gathering.search import SEARCHED, direction, project, random_step
 from flatguard.detection.scores import Look, look
 from flatguard.detection.thresholds import ALL, Thresholds
+from flatguard.environment.randomness import seeded
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError, memory_errors
+from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.geometry.budget import Budget, distance
 from flatguard.geometry.decision import margin
-from flatguard.observer import Observer, Silent
-from flatguard.probes.search import SEARCHED, direction, project, random_step
-from flatguard.randomness import seeded
 from flatguard.targets.target import Target
-from flatguard.torch_state import own_state
 
 STEP = 0.1
 """First step as a share of the radius; it falls along a line to a tenth of itself."""
@@ -123,7 +123,7 @@ def adaptive_attack(
     budget: Budget,
     effort: Effort,
     seed: int,
-    observer: Observer | None = None,
+    observer: ProgressReporter | None = None,
 ) -> Evaded:
     """Look for images that are wrong, pass the detector, and lie within the budget.
 

@@ -8,12 +8,12 @@ from typing import Protocol
 
 import numpy as np
 
+from flatguard.checks.statistics import interval
 from flatguard.detection.metrics import auroc
 from flatguard.detection.panel import RATES, Detector, Panel, Scores, order
 from flatguard.detection.results import DetectorResult, Operating, Share, WorstCase
 from flatguard.detection.stump import FOLDS, fit_stump
 from flatguard.geometry.budget import Budget
-from flatguard.masking.statistics import interval
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from flatguard.detection.kept import KeptDetector
 from flatguard.detection.scores import look
 from flatguard.detection.thresholds import Thresholds, conformal, from_stump
 from flatguard.environment.requirements import needed
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import DataError, UsageError
 from flatguard.targets.target import Target
-from flatguard.torch_state import own_state
 
 with needed("scikit-learn", "detection", "SharpnessDetector"):
     from sklearn.base import BaseEstimator, OutlierMixin

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from flatguard.checks.statistics import interval
+from flatguard.data.datasets import Batch, DataHash
 from flatguard.detection.adaptive import Effort, adaptive_attack
 from flatguard.detection.conformal import Side
 from flatguard.detection.detector import ADVERSARIAL, Calibration, SharpnessDetector
 from flatguard.detection.kept import AdaptiveFacts, CalibrationFacts
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
+from flatguard.execution.context import EvaluationContext, Subject
+from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Budget
-from flatguard.job import Job, Subject
-from flatguard.masking.statistics import interval
-from flatguard.observer import Observer
-from flatguard.runs.spec import derive_seed
-from flatguard.targets.datasets import Batch, DataHash
-from flatguard.torch_state import own_state
+from flatguard.request import derive_seed
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,11 @@ class Fitted:
 
 @own_state()
 def fit_detector(
-    subject: Subject, how: Fit, attack: Job | None, adaptive: int, observer: Observer
+    subject: Subject,
+    how: Fit,
+    attack: EvaluationContext | None,
+    adaptive: int,
+    observer: ProgressReporter,
 ) -> Fitted:
     """Calibrate on all images of a subject, and attack the detector knowingly.
 
@@ -67,7 +71,7 @@ def fit_detector(
         delta=how.delta,
         calibration=how.calibration,
         batch_size=subject.block_size,
-        seed=derive_seed(subject.spec.seed, 0, "stump"),
+        seed=derive_seed(subject.request.seed, 0, "stump"),
     )
     observer.stage("calibrating", len(batch))
     if how.calibration == "stump":
@@ -81,7 +85,7 @@ def fit_detector(
         name=subject.dataset.name,
         sha256=hashes.hexdigest(),
         samples=len(batch),
-        seed=subject.spec.seed,
+        seed=subject.request.seed,
     )
     knowing = None
     if adaptive and attack is not None:
@@ -90,7 +94,10 @@ def fit_detector(
 
 
 def _fit_stump(
-    detector: SharpnessDetector, batch: Batch, attack: Job | None, observer: Observer
+    detector: SharpnessDetector,
+    batch: Batch,
+    attack: EvaluationContext | None,
+    observer: ProgressReporter,
 ) -> None:
     if attack is None:
         raise UsageError("a stump learns from adversarial examples: name an --attack and --eps")
@@ -98,7 +105,7 @@ def _fit_stump(
     for index, start in enumerate(range(0, len(batch), attack.block_size)):
         rows = slice(start, start + attack.block_size)
         images, labels = batch.images[rows], batch.labels[rows]
-        seed = derive_seed(attack.spec.seed, index, attack.spec.attack)
+        seed = derive_seed(attack.request.seed, index, attack.request.attack)
         device = attack.device
         found = attack.attack.perturb(
             attack.target.model, images.to(device), labels.to(device), seed
@@ -109,8 +116,8 @@ def _fit_stump(
     fell = right & (after.predicted != batch.labels.numpy())
     if not fell.any():
         raise UsageError(
-            f"{attack.spec.attack} fooled none of {len(batch)} images, so a stump has nothing to "
-            "learn from; raise --eps"
+            f"{attack.request.attack} fooled none of {len(batch)} images, so a stump has nothing "
+            "to learn from; raise --eps"
         )
     chosen = np.flatnonzero(fell)
     images = torch.cat([batch.images[chosen], torch.cat(made)[chosen]])
@@ -124,7 +131,7 @@ def _adaptive(
     budget: Budget,
     subject: Subject,
     count: int,
-    observer: Observer,
+    observer: ProgressReporter,
 ) -> AdaptiveFacts | None:
     """Someone who knows the detector, on the first images that the model is right about."""
     if budget.eps is None:
@@ -134,7 +141,7 @@ def _adaptive(
     if not len(right):
         return None
     observer.stage("adaptive attack", len(right))
-    seed = derive_seed(subject.spec.seed, 0, "adaptive")
+    seed = derive_seed(subject.request.seed, 0, "adaptive")
     found = adaptive_attack(
         subject.target, detector.thresholds_, batch.images[right], batch.labels[right], budget,
         Effort(), seed, observer,

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from flatguard.checks.statistics import interval
 from flatguard.detection.conformal import Side
 from flatguard.detection.kept import (
     AdaptiveFacts,
@@ -23,11 +24,10 @@ from flatguard.detection.kept import (
     KeptDetector,
 )
 from flatguard.detection.thresholds import Thresholds
+from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.geometry.budget import pretty_eps
-from flatguard.masking.statistics import interval
 from flatguard.runs.store import Run, parse, write_text
-from flatguard.system import quoted
 
 DETECTION = "detection.json"
 FORMAT_VERSION = 1
@@ -231,7 +231,7 @@ def load_detection(run: Run) -> Detection | None:
     file = run.path / DETECTION
     if not file.is_file():
         return None
-    advice = f"delete it, or flatguard audit {quoted(run.place)} --detector FILE writes it anew"
+    advice = f"delete it, or flatguard audit {quoted(run.storage)} --detector FILE writes it anew"
     try:
         found: Detection = parse(Detection, file)
     except RunFolderError as error:

@@ -12,9 +12,9 @@ from torch import Tensor
 from flatguard.detection.baselines import BASELINES, Baseline, Fitting
 from flatguard.detection.conformal import Bounds, Rate, Side, atypicality, calibrate
 from flatguard.detection.scores import LOG_KAPPA, ONE_PASS, look, one_pass_scores
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.targets.target import Target
-from flatguard.torch_state import own_state
 
 RATES = (0.05, 0.01)
 """The rates of false positives that are asked of every detector."""

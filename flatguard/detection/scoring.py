@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from flatguard.data.datasets import blocks
 from flatguard.detection.detector import SharpnessDetector
-from flatguard.job import Subject
-from flatguard.observer import Observer
-from flatguard.targets.datasets import blocks
+from flatguard.execution.context import Subject
+from flatguard.execution.progress import ProgressReporter
 
 
-def score_images(subject: Subject, detector: Path, observer: Observer) -> pd.DataFrame:
+def score_images(subject: Subject, detector: Path, observer: ProgressReporter) -> pd.DataFrame:
     """Columns: sample, label, predicted, log_kappa (NaN where unmeasured), flagged.
 
     Raises:

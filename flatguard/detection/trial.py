@@ -16,10 +16,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from flatguard import runner
-from flatguard.allowance import NO_LIMITS, Allowance
 from flatguard.attacks import build_attack, find_attack
-from flatguard.block import Bench, asked_layers
+from flatguard.checks.gathering.search import project, random_step
+from flatguard.data.datasets import Batch, Dataset, Subset
 from flatguard.detection.adaptive import Effort, adaptive_attack
 from flatguard.detection.baselines import BASELINES, Fitting
 from flatguard.detection.compared import Group, compare, share_of, worst_case
@@ -28,20 +27,22 @@ from flatguard.detection.panel import RATES, Panel, Scores
 from flatguard.detection.results import Adaptive, AdaptiveResult, AttackResult, Split, Trial
 from flatguard.detection.scores import LOG_KAPPA, head_of
 from flatguard.detection.thresholds import conformal
+from flatguard.environment.randomness import seeded
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import AttackError, DataError, UsageError
-from flatguard.executors import InProcess
+from flatguard.execution import plan as execution_plan
+from flatguard.execution.block import Bench, asked_layers
+from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.context import EvaluationContext, data_sha256
+from flatguard.execution.executors import InProcess
+from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import parse_eps
-from flatguard.job import Job, data_sha256
-from flatguard.observer import Observer
-from flatguard.probes.search import project, random_step
-from flatguard.randomness import seeded
+from flatguard.request import EvaluationRequest, derive_seed
 from flatguard.runs import store
+from flatguard.runs.facts import NO_LIMITS
 from flatguard.runs.naming import default_folder
-from flatguard.runs.place import open_place
-from flatguard.runs.spec import RunSpec, derive_seed
-from flatguard.targets.datasets import Batch, Dataset, Subset
+from flatguard.runs.storage import open_storage
 from flatguard.targets.target import model_errors
-from flatguard.torch_state import own_state
 
 RUNS, RESULT = "runs", "detection-trial.json"
 
@@ -102,19 +103,19 @@ class Wanted:
 
 @own_state()
 def run_trial(
-    job: Job,
+    context: EvaluationContext,
     wanted: Sequence[Wanted],
     sizes: Sizes,
     out: Path,
     command: Sequence[str],
-    observer: Observer,
+    observer: ProgressReporter,
 ) -> Trial:
     """Attack, score, compare, and keep everything under `out`.
 
     Finished attacks of an earlier, interrupted trial in the same folder are taken as they are.
 
     Args:
-        job: resolved for the first attack; its data set is drawn from.
+        context: resolved for the first attack; its data set is drawn from.
         wanted: attacks at radii; the first is the one that baselines and stumps learn from.
         sizes: of the parts.
         out: a folder; the runs are below it, and `detection-trial.json`.
@@ -124,25 +125,25 @@ def run_trial(
     Raises:
         DataError: the data set has too few images.
     """
-    head_of(job.target)
-    parts = draw(job.dataset, sizes, job.spec.seed)
-    jobs = [_job_of(job, one, parts.attacked) for one in wanted]  # all, before any is run
+    head_of(context.target)
+    parts = draw(context.dataset, sizes, context.request.seed)
+    jobs = [_job_of(context, one, parts.attacked) for one in wanted]  # all, before any is run
     runs = [_attacked(own, out, command, observer) for own in jobs]
-    panel = _panel(job, runs[0], parts, sizes, observer)
-    groups = _groups(job, wanted, runs, parts, panel, observer)
+    panel = _panel(context, runs[0], parts, sizes, observer)
+    groups = _groups(context, wanted, runs, parts, panel, observer)
     taught = _teaching(runs[0], parts, panel)
-    seed = derive_seed(job.spec.seed, 0, "detection metrics")
+    seed = derive_seed(context.request.seed, 0, "detection metrics")
     trial = Trial(
-        model=job.target.name,
-        weights_sha256=job.target.weights_sha256,
-        logit_scale=job.spec.logit_scale,
-        data=job.dataset.name,
+        model=context.target.name,
+        weights_sha256=context.target.weights_sha256,
+        logit_scale=context.request.logit_scale,
+        data=context.dataset.name,
         data_sha256=runs[0].manifest.data.sha256,
         split=Split(
             evaluated=sizes.evaluated,
             fitted=sizes.fitted,
             calibrated=sizes.calibrated,
-            seed=job.spec.seed,
+            seed=context.request.seed,
         ),
         attacks=tuple(
             AttackResult(
@@ -157,10 +158,12 @@ def run_trial(
             for one, group in zip(wanted, groups, strict=True)
         ),
         worst=worst_case(panel, wanted, groups),
-        adaptive=_adaptive(job, wanted, parts, panel, sizes, observer) if sizes.adaptive else (),
+        adaptive=_adaptive(context, wanted, parts, panel, sizes, observer)
+        if sizes.adaptive
+        else (),
         missing=panel.missing,
         departures={kind.name: kind.departs for kind in BASELINES if kind.departs},
-        versions=runner.versions(),
+        versions=execution_plan.versions(),
     )
     store.write_text(out / RESULT, trial.model_dump_json(indent=2))
     return trial
@@ -186,71 +189,85 @@ def draw(dataset: Dataset, sizes: Sizes, seed: int) -> Parts:
     )
 
 
-def _attacked(own: Job, out: Path, command: Sequence[str], observer: Observer) -> store.Run:
-    """The run of one attack; an earlier one of the same spec and images is gone on with."""
-    what = f"{own.spec.attack} within {own.attack.budget}"
-    name = f"{own.spec.attack}-{own.spec.eps}".replace("/", "_").replace(":", "-")
-    path, allowance = out / RUNS / name, Allowance(NO_LIMITS)
+def _attacked(
+    own: EvaluationContext, out: Path, command: Sequence[str], observer: ProgressReporter
+) -> store.Run:
+    """The run of one attack; an earlier one of the same request and images is gone on with."""
+    what = f"{own.request.attack} within {own.attack.budget}"
+    name = f"{own.request.attack}-{own.request.eps}".replace("/", "_").replace(":", "-")
+    path, compute_budget = out / RUNS / name, ComputeBudget(NO_LIMITS)
     if path.exists():
         run = store.load_run(path)
         run.verify()
-        if run.manifest.spec != own.spec or run.manifest.data.sha256 != data_sha256(own):
+        if run.manifest.request != own.request or run.manifest.data.sha256 != data_sha256(own):
             raise UsageError(
                 f"{path} holds a run of something else; remove it or name another folder with --out"
             )
-        observer.said(f"{what}: taken from {path}")
+        observer.log(f"{what}: taken from {path}")
     else:
-        observer.said(f"{what} on {own.count} images")
-        asked = runner.Asked(command, max_failures=0)
-        run = runner.plan(own, open_place(path), asked, observer, allowance)
+        observer.log(f"{what} on {own.count} images")
+        asked = execution_plan.Asked(command, max_failures=0)
+        run = execution_plan.plan(own, open_storage(path), asked, observer, compute_budget)
     bench = Bench(own, run, asked_layers(own))
-    return run if run.complete else runner.fill(bench, InProcess(), observer, allowance)
+    return (
+        run if run.complete else execution_plan.fill(bench, InProcess(), observer, compute_budget)
+    )
 
 
-def _job_of(job: Job, one: Wanted, attacked: Dataset) -> Job:
-    info, norm = find_attack(one.attack), job.attack.budget.norm
+def _job_of(context: EvaluationContext, one: Wanted, attacked: Dataset) -> EvaluationContext:
+    info, norm = find_attack(one.attack), context.attack.budget.norm
     if norm not in info.norms:
         raise AttackError(f"{info.name} measures {', '.join(info.norms)}, not {norm}")
-    known = {k: v for k, v in job.spec.attack_args.items() if k in info.parameters}
-    spec = job.spec.model_copy(
+    known = {k: v for k, v in context.request.attack_args.items() if k in info.parameters}
+    request = context.request.model_copy(
         update={
             "attack": info.name, "eps": one.eps, "attack_args": known,
             "n_examples": len(attacked), "dataset": attacked.name,
         }
     )  # fmt: skip
-    attack = build_attack(info.name, spec.budget(), job.num_classes, known)
-    return replace(job, spec=spec, dataset=attacked, attack=attack)
+    attack = build_attack(info.name, request.budget(), context.num_classes, known)
+    return replace(context, request=request, dataset=attacked, attack=attack)
 
 
-def _panel(job: Job, run: store.Run, parts: Parts, sizes: Sizes, observer: Observer) -> Panel:
+def _panel(
+    context: EvaluationContext,
+    run: store.Run,
+    parts: Parts,
+    sizes: Sizes,
+    observer: ProgressReporter,
+) -> Panel:
     """All detectors, fitted on the fitted part and calibrated on the calibrated one."""
     observer.stage("fitting and calibrating detectors", sizes.fitted + sizes.calibrated)
-    panel = Panel(job.target, job.block_size, derive_seed(job.spec.seed, 0, "detection noise"))
+    panel = Panel(
+        context.target, context.block_size, derive_seed(context.request.seed, 0, "detection noise")
+    )
     table, images = run.samples.iloc[sizes.evaluated :], _adversarial(run)[sizes.evaluated :]
     fell = torch.tensor((table["clean_correct"] & ~table["robust"]).to_numpy())
-    noisy = noise(parts.fitted.images, run.spec.budget().eps, job, "fitted")
+    noisy = noise(parts.fitted.images, run.request.budget().eps, context, "fitted")
     panel.fit(Fitting(parts.fitted.images, parts.fitted.labels, noisy, images[fell]))
     panel.calibrate(panel.score(parts.calibrated.images))
     observer.advanced(sizes.fitted + sizes.calibrated)
     return panel
 
 
-def noise(images: Tensor, eps: float | None, job: Job, part: str) -> Tensor:
+def noise(images: Tensor, eps: float | None, context: EvaluationContext, part: str) -> Tensor:
     """Random noise that the attack's budget would allow: uniform in Linf; else of any length."""
     if eps is None:
         raise UsageError("detectors are compared within a radius; name one with --eps")
-    norm = job.attack.budget.norm
-    with seeded(derive_seed(job.spec.seed, 0, f"detection noise {part}"), torch.device("cpu")):
+    norm = context.attack.budget.norm
+    with seeded(
+        derive_seed(context.request.seed, 0, f"detection noise {part}"), torch.device("cpu")
+    ):
         return project(images + random_step(images, eps, norm), images, eps, norm)
 
 
 def _groups(
-    job: Job,
+    context: EvaluationContext,
     wanted: Sequence[Wanted],
     runs: Sequence[store.Run],
     parts: Parts,
     panel: Panel,
-    observer: Observer,
+    observer: ProgressReporter,
 ) -> list[Group]:
     """Every attack's images, scored; the clean ones once, and noise once a radius."""
     images, n = parts.evaluated.images, len(parts.evaluated)
@@ -260,7 +277,7 @@ def _groups(
     for one, run in zip(wanted, runs, strict=True):
         if one.eps not in noisy:
             observer.stage(f"detectors on noise {one.eps}", n)
-            noisy[one.eps] = panel.score(noise(images, parse_eps(one.eps), job, "evaluated"))
+            noisy[one.eps] = panel.score(noise(images, parse_eps(one.eps), context, "evaluated"))
         observer.stage(f"detectors on {one.attack} {one.eps}", n)
         table, after = run.samples.iloc[:n], panel.score(_adversarial(run)[:n])
         found.append(_group(run, table, clean, noisy[one.eps], after))
@@ -273,7 +290,7 @@ def _group(
 ) -> Group:
     right, robust = table["clean_correct"].to_numpy(), table["robust"].to_numpy()
     return Group(
-        budget=run.spec.budget(),
+        budget=run.request.budget(),
         clean=clean,
         noisy=noisy,
         adversarial=after,
@@ -295,19 +312,22 @@ def _adversarial(run: store.Run) -> Tensor:
 
 
 def _adaptive(
-    job: Job,
+    context: EvaluationContext,
     wanted: Sequence[Wanted],
     parts: Parts,
     panel: Panel,
     sizes: Sizes,
-    observer: Observer,
+    observer: ProgressReporter,
 ) -> tuple[Adaptive, ...]:
     """Each radius once: someone who knows the sharpness detector, at every rate."""
     detector, effort = panel.detectors[LOG_KAPPA], Effort()
     images, labels = parts.evaluated.images, parts.evaluated.labels
-    with torch.no_grad(), model_errors(job.target.name, f"on {job.block_size} images at once"):
-        found = [job.target.model(batch).argmax(dim=1).cpu() for batch in
-                 (part.to(job.device) for part in images.split(job.block_size))]  # fmt: skip
+    with (
+        torch.no_grad(),
+        model_errors(context.target.name, f"on {context.block_size} images at once"),
+    ):
+        batches = (part.to(context.device) for part in images.split(context.block_size))
+        found = [context.target.model(part).argmax(dim=1).cpu() for part in batches]
     right = (torch.cat(found) == labels).nonzero()[: sizes.adaptive, 0]
     done = []
     for eps in dict.fromkeys(one.eps for one in wanted):
@@ -317,10 +337,10 @@ def _adaptive(
             thresholds = conformal(
                 detector.calibration, np.zeros(len(detector.calibration), int), Rate(asked)
             )
-            budget = replace(job.attack.budget, eps=parse_eps(eps))
-            seed = derive_seed(job.spec.seed, 0, f"adaptive {eps} {asked}")
+            budget = replace(context.attack.budget, eps=parse_eps(eps))
+            seed = derive_seed(context.request.seed, 0, f"adaptive {eps} {asked}")
             evaded = adaptive_attack(
-                job.target, thresholds, images[right], labels[right], budget, effort, seed,
+                context.target, thresholds, images[right], labels[right], budget, effort, seed,
                 observer,
             )  # fmt: skip
             results.append(
@@ -333,7 +353,7 @@ def _adaptive(
             )
         done.append(
             Adaptive(
-                norm=job.attack.budget.norm,
+                norm=context.attack.budget.norm,
                 eps=eps,
                 steps=effort.steps,
                 starts=effort.starts,
@@ -343,6 +363,6 @@ def _adaptive(
     return tuple(done)
 
 
-def trial_folder(spec: RunSpec) -> Path:
+def trial_folder(request: EvaluationRequest) -> Path:
     """`reports/20260102-030405-demo-detect`."""
-    return default_folder(spec.model_copy(update={"attack": "detect"}))
+    return default_folder(request.model_copy(update={"attack": "detect"}))

@@ -16,11 +16,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from flatguard.checks.beyond import LEVEL
+from flatguard.checks.evidence import Evidence
+from flatguard.checks.statistics import interval, mcnemar
+from flatguard.checks.verdict import judge, tolerance_of
 from flatguard.errors import RunFolderError, UsageError, did_you_mean
-from flatguard.masking.beyond import LEVEL
-from flatguard.masking.evidence import Evidence
-from flatguard.masking.statistics import interval, mcnemar
-from flatguard.masking.verdict import judge, tolerance_of
 from flatguard.runs import store
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.store import Run
@@ -48,7 +48,7 @@ class Baseline(BaseModel):
         flatguard: the version that attacked it.
         weights_sha256: of the model.
         data_sha256: of the images and labels.
-        protocol: the fields of the spec that decide what was asked, and the attack's arguments.
+        protocol: the fields of the request that decide what was asked, and the attack's arguments.
         checks: the probes that were asked for: what "survived everything" means.
         verdict: of its run.
         survived: for each sample `1` if it survived everything that was tried, else `0`.
@@ -137,14 +137,14 @@ def baseline_of(run: Run) -> Baseline:
     evidence = Evidence.of(run)
     survived = evidence.reported - evidence.fallen
     args = {name: repr(value) for name, value in sorted(run.manifest.attack_args.items())}
-    spec = run.spec.model_dump(mode="json", include=set(PROTOCOL))
+    request = run.request.model_dump(mode="json", include=set(PROTOCOL))
     return Baseline(
         name=run.manifest.target.name,
         created=run.manifest.created,
         flatguard=run.manifest.versions.get("flatguard", "unknown"),
         weights_sha256=run.manifest.target.weights_sha256,
         data_sha256=run.manifest.data.sha256,
-        protocol={**spec, "eps": run.spec.budget().eps, "attack_args": args},
+        protocol={**request, "eps": run.request.budget().eps, "attack_args": args},
         checks=tuple(sorted(load_probes(run))),
         verdict=judge(evidence, tolerance_of(run)).verdict,
         survived="".join("1" if int(i) in survived else "0" for i in run.samples["sample"]),

@@ -20,10 +20,10 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
-from flatguard.allowance import NO_LIMITS, Limits
+from flatguard.checks.evidence import Evidence
 from flatguard.errors import BudgetSpent, EnvironmentProblem, FlatguardError, RunFolderError
-from flatguard.masking.evidence import Evidence
 from flatguard.runs import store
+from flatguard.runs.facts import NO_LIMITS, Limits
 
 RUN, ENTRY = "run", "entry.json"
 

@@ -15,9 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import flatguard
-
-OURS = Path(flatguard.__file__).resolve().parent
+OURS = Path(__file__).resolve().parent.parent
 INSTALLED = {"site-packages", "dist-packages"}
 
 

@@ -21,12 +21,10 @@ from pydantic import (
 )
 
 from flatguard.attacks.attack import parse_value
+from flatguard.checks.judging import CHECK_NAMES
 from flatguard.errors import UsageError, did_you_mean, nearest
 from flatguard.gate import positions
-from flatguard.masking.checks import CHECK_NAMES
-from flatguard.probes.plan import Checks
-from flatguard.runs.facts import TOLERANCE
-from flatguard.runs.spec import Settings
+from flatguard.request import TOLERANCE, Checks, Settings
 
 INCONCLUSIVE, DETECTION = "inconclusive", "detection"
 ALLOWED = (INCONCLUSIVE, DETECTION, *CHECK_NAMES)

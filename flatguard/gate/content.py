@@ -1,4 +1,4 @@
-"""What decides a run's result, as one key: weights, code, data, spec and versions."""
+"""What decides a run's result, as one key: weights, code, data, request and versions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from flatguard.environment.randomness import seeded
+from flatguard.execution.context import FIRST_LOOK, EvaluationContext, data_sha256
+from flatguard.execution.plan import versions
 from flatguard.gate.code import module_files, with_imports
 from flatguard.gate.state import State, files_of
-from flatguard.job import FIRST_LOOK, Job, data_sha256
-from flatguard.randomness import seeded
-from flatguard.runner import versions
-from flatguard.runs.spec import derive_seed
+from flatguard.request import derive_seed
 from flatguard.runs.store import sha256
 from flatguard.targets.target import model_errors
 
@@ -25,15 +25,19 @@ PLACES = {"model", "arch", "model_dir", "dataset", "data_dir", "allow_code", "pr
 """Where things lie: what lies there is hashed instead."""
 
 
-def content_of(job: Job, checks: str, surrogates: Sequence[str]) -> dict[str, Any]:
+def content_of(
+    context: EvaluationContext, checks: str, surrogates: Sequence[str]
+) -> dict[str, Any]:
     """Everything that a run's result depends on, as JSON can hold it."""
     return {
-        "weights": job.target.weights_sha256,
-        "code": _code(job.target.model, job.spec.arch),
-        "behaviour": _behaviour(job),
-        "data": data_sha256(job),
-        "spec": job.spec.model_dump(mode="json", exclude=PLACES),
-        "attack_args": {name: repr(value) for name, value in job.attack.effective_args().items()},
+        "weights": context.target.weights_sha256,
+        "code": _code(context.target.model, context.request.arch),
+        "behaviour": _behaviour(context),
+        "data": data_sha256(context),
+        "request": context.request.model_dump(mode="json", exclude=PLACES),
+        "attack_args": {
+            name: repr(value) for name, value in context.attack.effective_args().items()
+        },
         "checks": checks,
         "surrogates": [_surrogate(name) for name in surrogates],
         "versions": versions(),
@@ -67,17 +71,20 @@ def _surrogate(name: str) -> str:
     return sha256(Path(name)) if Path(name).is_file() else name
 
 
-def _behaviour(job: Job) -> str:
+def _behaviour(context: EvaluationContext) -> str:
     """Logits and input gradients on the first images: code that no file shows acts there."""
-    batch = job.dataset.block(0, min(job.count, job.block_size, FIRST_LOOK))
-    images, labels = batch.images.to(job.device).requires_grad_(True), batch.labels.to(job.device)
+    batch = context.dataset.block(0, min(context.count, context.block_size, FIRST_LOOK))
+    images, labels = (
+        batch.images.to(context.device).requires_grad_(True),
+        batch.labels.to(context.device),
+    )
     digest = hashlib.sha256()
     with (
-        seeded(derive_seed(job.spec.seed, 0, "behaviour"), job.device),
-        model_errors(job.target.name, f"on {len(images)} images"),
+        seeded(derive_seed(context.request.seed, 0, "behaviour"), context.device),
+        model_errors(context.target.name, f"on {len(images)} images"),
         torch.enable_grad(),
     ):
-        logits = job.target.model(images)
+        logits = context.target.model(images)
         digest.update(logits.detach().cpu().numpy().tobytes())
         if logits.requires_grad:
             loss = F.cross_entropy(logits, labels)

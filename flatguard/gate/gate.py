@@ -9,18 +9,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flatguard.allowance import Limits
-from flatguard.arguments import caller_kept
+from flatguard.checks.verdict import Verdict, verdict_of
 from flatguard.detection.kept import KeptDetector
 from flatguard.errors import UsageError
 from flatguard.evaluation import audit, evaluate, resolve
+from flatguard.execution.arguments import caller_kept
+from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Config, Thresholds
 from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
 from flatguard.gate.replay import unlike
-from flatguard.masking.verdict import Verdict, verdict_of
-from flatguard.observer import Observer, Silent
+from flatguard.runs.facts import Limits
 from flatguard.runs.store import Run
 from flatguard.targets import Target
 
@@ -60,7 +60,7 @@ def pass_through(
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     command: Sequence[str] = (),
-    observer: Observer | None = None,
+    observer: ProgressReporter | None = None,
 ) -> Judged:
     """Evaluate what a config names, or take it from the cache, and hold it to its thresholds.
 
@@ -85,7 +85,7 @@ def _passed(
     model: nn.Module | Target | None,
     data: tuple[Tensor, Tensor] | None,
     command: Sequence[str],
-    observer: Observer | None,
+    observer: ProgressReporter | None,
 ) -> Judged:
     config.check_detector()
     arguments = config.arguments()
@@ -99,12 +99,12 @@ def _passed(
         arguments["data"] = data
     thresholds = config.gate or Thresholds()
     arguments["tolerance"] = thresholds.max_overestimate
-    spec = {name: value for name, value in arguments.items() if name not in BESIDE_THE_SPEC}
-    job = resolve(attacked, attack, **spec)
+    request = {name: value for name, value in arguments.items() if name not in BESIDE_THE_SPEC}
+    context = resolve(attacked, attack, **request)
     if config.detector is not None:
         # Before the cache, where an error would be that of everybody who asks for this run.
-        KeptDetector.read(config.detector).check_target(job.target)
-    content = content_of(job, config.checks, config.surrogates)
+        KeptDetector.read(config.detector).check_target(context.target)
+    content = content_of(context, config.checks, config.surrogates)
     limits = Limits(max_forwards=config.max_forwards, max_minutes=config.max_minutes)
 
     def attack_it(folder: Path) -> Run:
@@ -114,7 +114,7 @@ def _passed(
         )  # fmt: skip
 
     fetched = cache.fetch(
-        key_of(content), content, attack_it, unlike=lambda run: unlike(job, run), limits=limits
+        key_of(content), content, attack_it, unlike=lambda run: unlike(context, run), limits=limits
     )
     if fetched.cached:
         verdict = audit(

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from flatguard.checks.verdict import Verdict
 from flatguard.gate.outcome import Outcome, report_of
-from flatguard.masking.verdict import Verdict
 from flatguard.reporting.markdown import markdown, plain
 from flatguard.reporting.material import Material
 from flatguard.runs.store import Run

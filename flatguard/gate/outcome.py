@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from flatguard.checks.finding import Finding, advice
+from flatguard.checks.judging import CHECK_NAMES
+from flatguard.checks.statistics import interval
+from flatguard.checks.verdict import Verdict
 from flatguard.detection.flagged import Detection, load_detection
 from flatguard.errors import visible
 from flatguard.gate.config import DETECTION, INCONCLUSIVE, Thresholds
-from flatguard.masking.checks import CHECK_NAMES
-from flatguard.masking.finding import Finding, advice
-from flatguard.masking.statistics import interval
-from flatguard.masking.verdict import Verdict
 from flatguard.runs.store import Run
 
 Kind = Literal["finding", "threshold"]
@@ -114,7 +114,7 @@ class _Facts:
             "measured": measured,
             "threshold": threshold,
             "evidence": self.verdict.sentence,
-            "next": advice(next_step or self.verdict.next[0], self.run.place),
+            "next": advice(next_step or self.verdict.next[0], self.run.storage),
             "report": str(report_of(self.run)),
         }
         return tuple(f"{name:<{WIDTH}}{line}" for name, line in lines.items())
@@ -132,7 +132,7 @@ class _Facts:
         return (
             f"{self.verdict.corrected_robust_accuracy:.1%} of {len(self.run.samples)} samples "
             f"survive everything that was tried (95% interval {low:.1%} to {high:.1%}); "
-            f"{self.run.spec.attack} alone left {self.verdict.robust_accuracy:.1%}"
+            f"{self.run.request.attack} alone left {self.verdict.robust_accuracy:.1%}"
         )
 
 
@@ -264,7 +264,7 @@ class _Rate:
 
 
 def _detected(facts: _Facts, detection: Detection, rate: _Rate) -> Outcome:
-    found, attack = detection.kinds.successful, facts.run.spec.attack
+    found, attack = detection.kinds.successful, facts.run.request.attack
     if not found.samples:
         return _open(
             facts, "threshold", rate.name, DETECTION,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from flatguard.environment.randomness import seeded
+from flatguard.execution.context import EvaluationContext
 from flatguard.geometry.decision import cross_entropy, margin
-from flatguard.job import Job
-from flatguard.randomness import seeded
+from flatguard.request import derive_seed
 from flatguard.runs.probe_store import load_fooled, load_probes
-from flatguard.runs.spec import derive_seed
 from flatguard.runs.store import Run
 from flatguard.targets.target import model_errors
 
@@ -18,7 +18,7 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-5
 """Of the largest logit in a row: what is left of a difference of two of them after rounding."""
 
 
-def unlike(job: Job, run: Run) -> str | None:
+def unlike(context: EvaluationContext, run: Run) -> str | None:
     """What the model does otherwise than when the run was made; None if nothing was seen.
 
     Whole blocks are shown, as they were, until there are 256 samples, clean and adversarial.
@@ -30,24 +30,28 @@ def unlike(job: Job, run: Run) -> str | None:
         if block.failures:
             continue  # the model raises on one of its samples
         plan = block.plan
-        batch = job.dataset.block(plan.start, plan.stop)
+        batch = context.dataset.block(plan.start, plan.stop)
         for which, images, seed in (
-            ("clean", batch.images, derive_seed(job.spec.seed, plan.index, "clean")),
-            ("adv", run.adversarial(plan.index), derive_seed(job.spec.seed, plan.index, "check")),
+            ("clean", batch.images, derive_seed(context.request.seed, plan.index, "clean")),
+            (
+                "adv",
+                run.adversarial(plan.index),
+                derive_seed(context.request.seed, plan.index, "check"),
+            ),
         ):
-            logits = _logits(job, images, seed)
+            logits = _logits(context, images, seed)
             if not _alike(run, plan.start, which, logits, batch.labels):
                 name = "clean" if which == "clean" else "adversarial"
                 return f"it answers otherwise on the {name} images of block {plan.index}"
-            steady = steady and torch.equal(logits, _logits(job, images, seed + 1))
+            steady = steady and torch.equal(logits, _logits(context, images, seed + 1))
         shown += len(batch)
-    return _fooled_no_more(job, run) if steady else None
+    return _fooled_no_more(context, run) if steady else None
 
 
-def _logits(job: Job, images: Tensor, seed: int) -> Tensor:
+def _logits(context: EvaluationContext, images: Tensor, seed: int) -> Tensor:
     where = "when a kept run is shown to it again"
-    with torch.no_grad(), seeded(seed, job.device), model_errors(job.target.name, where):
-        logits: Tensor = job.target.model(images.to(job.device))
+    with torch.no_grad(), seeded(seed, context.device), model_errors(context.target.name, where):
+        logits: Tensor = context.target.model(images.to(context.device))
     return logits.detach().cpu().double()
 
 
@@ -75,14 +79,14 @@ def _alike(run: Run, start: int, which: str, logits: Tensor, labels: Tensor) -> 
     return not bool((known & (logits.amax(dim=1) - chosen > slack)).any())
 
 
-def _fooled_no_more(job: Job, run: Run) -> str | None:
+def _fooled_no_more(context: EvaluationContext, run: Run) -> str | None:
     """Examples that fooled the model have to do so still; not asked of a model that rolls dice."""
     for name in sorted(load_probes(run)):
         kept = dict(list(load_fooled(run, name).items())[:SAMPLES])
         if not kept:
             continue
         labels = run.samples.set_index("sample")["label"].loc[list(kept)]
-        logits = _logits(job, torch.stack(list(kept.values())), 0)
+        logits = _logits(context, torch.stack(list(kept.values())), 0)
         left = margin(logits, torch.tensor(labels.to_numpy(dtype="int64")))
         if bool((left > _slack(logits)).any()):
             return f"examples of the probe {name} fool it no more"

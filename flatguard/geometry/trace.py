@@ -15,10 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from flatguard.environment.randomness import seeded
 from flatguard.environment.requirements import needed
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
-from flatguard.randomness import seeded
-from flatguard.torch_state import own_state
 
 Method = Literal["hutchinson", "xtrace"]
 

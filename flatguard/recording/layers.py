@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.monitor import Order
+from flatguard.environment.randomness import preserved
 from flatguard.errors import UsageError
 from flatguard.geometry.trace import layer_sharpness
-from flatguard.randomness import preserved
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.waypoints import Waypoints
 from flatguard.targets.head import Head, LinearLike

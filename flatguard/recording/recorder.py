@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.monitor import NO_ORDER, Order, Segment
+from flatguard.environment.randomness import preserved
+from flatguard.environment.torch_state import kept_state, own_state
 from flatguard.errors import DataError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.named_losses import NamedLoss, parse_losses
-from flatguard.randomness import preserved
 from flatguard.recording.attribution import UNASSIGNED, Attribution
 from flatguard.recording.measure import HeadCall, Seen, measure
 from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, to_frame, with_names
@@ -38,7 +39,6 @@ from flatguard.recording.waypoints import Waypoints
 from flatguard.targets.calls import isolate_calls
 from flatguard.targets.head import Head, HeadSearch, find_head
 from flatguard.targets.restored import restored, restored_but_values
-from flatguard.torch_state import kept_state, own_state
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from flatguard.checks.finding import Finding, Status
+from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval, mcnemar
+from flatguard.checks.verdict import Word
 from flatguard.errors import UsageError
-from flatguard.masking.finding import Finding, Status
-from flatguard.masking.statistics import CONFIDENCE_LEVEL, interval, mcnemar
-from flatguard.masking.verdict import Word
 from flatguard.reporting.document import Part
 from flatguard.reporting.material import Material
 from flatguard.runs.store import Run
@@ -33,7 +33,7 @@ class Side(Part):
 
 
 class Setting(Part):
-    """Something that differs between the two runs' specs or targets."""
+    """Something that differs between the two runs' requests or targets."""
 
     name: str
     first: str
@@ -133,7 +133,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
 def _refuse_unpaired(first: Run, second: Run) -> None:
     one, other = first.manifest.data, second.manifest.data
     if one.sha256 != other.sha256:
-        counts = first.spec.n_examples, second.spec.n_examples
+        counts = first.request.n_examples, second.request.n_examples
         why = f"{counts[0]} samples of {one.name} against {counts[1]} of {other.name}"
         if counts[0] == counts[1]:
             why = f"{one.name} with hash {one.sha256[:12]} against {other.name} {other.sha256[:12]}"
@@ -145,8 +145,8 @@ def _refuse_unpaired(first: Run, second: Run) -> None:
         if not run.complete:
             done, planned = len(run.blocks), len(run.manifest.blocks)
             raise UsageError(
-                f"{run.place} is incomplete, {done} of {planned} blocks; flatguard evaluate "
-                f"--resume {run.place} does the rest"
+                f"{run.storage} is incomplete, {done} of {planned} blocks; flatguard evaluate "
+                f"--resume {run.storage} does the rest"
             )
 
 
@@ -154,7 +154,7 @@ def _side(material: Material) -> Side:
     return Side(
         run=material.run.path.name,
         model=material.run.manifest.target.name,
-        attack=material.run.spec.attack,
+        attack=material.run.request.attack,
         budget=str(material.budget),
         verdict=material.verdict.verdict,
         sentence=material.verdict.sentence,
@@ -173,7 +173,7 @@ def _settings(first: Run, second: Run) -> list[Setting]:
 def _described(run: Run) -> dict[str, str]:
     manifest: dict[str, Any] = json.loads(run.manifest.model_dump_json())
     found = {
-        **manifest["spec"],
+        **manifest["request"],
         **{f"attack: {name}": value for name, value in manifest["attack_args"].items()},
         "weights": manifest["target"]["weights_sha256"][:12],
         "device": manifest["device"]["type"],

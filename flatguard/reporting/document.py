@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from flatguard.masking.finding import Finding
-from flatguard.masking.mechanism import Mechanism
-from flatguard.masking.verdict import Word
+from flatguard.checks.finding import Finding
+from flatguard.checks.mechanism import Mechanism
+from flatguard.checks.verdict import Word
 from flatguard.reporting.html import Drawing
 from flatguard.reporting.material import Material
 from flatguard.runs.facts import Manifest

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from flatguard.masking.finding import Finding, Status
-from flatguard.masking.verdict import Verdict
+from flatguard.checks.finding import Finding, Status
+from flatguard.checks.verdict import Verdict
 from flatguard.reporting.charts import dot
 from flatguard.reporting.svg import Scale, drawing, line, path, path_of
 from flatguard.reporting.text import between, number, percent

@@ -15,8 +15,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flatguard.masking.finding import TRUST, consenting, names_code, needs_trust
-from flatguard.masking.verdict import Verdict, Word
+from flatguard.checks.finding import TRUST, consenting, names_code, needs_trust
+from flatguard.checks.verdict import Verdict, Word
 from flatguard.reporting.charts import dot
 from flatguard.reporting.findings import cards, not_run
 from flatguard.reporting.material import Material
@@ -92,7 +92,7 @@ class Headline:
 def draw_sections(material: Material, sections: Sequence[Section]) -> Drawing:
     """Let every section draw; what has nothing to show is listed."""
     pieces, missing = [], []
-    needed = names_code(material.run.spec)
+    needed = names_code(material.run.request)
     for section in sections:
         found = section.draw(material)
         if isinstance(found, Drawn):
@@ -188,10 +188,10 @@ def number_line(numbers: Sequence[Headline]) -> Markup:
 def _head(material: Material) -> dict[str, str]:
     run = material.run
     incomplete = "" if run.complete else ", incomplete"
-    scale = run.spec.logit_scale
+    scale = run.request.logit_scale
     return {
         "model": run.manifest.target.name + ("" if scale == 1.0 else f", logits × {scale:g}"),
-        "attack": run.spec.attack,
+        "attack": run.request.attack,
         "budget": str(material.budget),
         "samples": counted(len(material.samples), "image") + incomplete,
         "data": run.manifest.data.name,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as xml
 
-from flatguard.masking.finding import Finding
-from flatguard.masking.verdict import Verdict
+from flatguard.checks.finding import Finding
+from flatguard.checks.verdict import Verdict
 from flatguard.reporting.findings import measured
 from flatguard.reporting.material import Material
 from flatguard.reporting.text import between, percent, visible
@@ -22,7 +22,7 @@ FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 def junit_xml(material: Material) -> str:
     """The findings and the verdict as a test suite."""
     manifest, verdict = material.run.manifest, material.verdict
-    name = _said(f"{manifest.target.name} {manifest.spec.attack} {material.budget}")
+    name = _said(f"{manifest.target.name} {manifest.request.attack} {material.budget}")
     suite = xml.Element(
         "testsuite", name=f"flatguard {name}", timestamp=_said(manifest.created[:19])
     )

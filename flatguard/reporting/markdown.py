@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flatguard.masking.finding import TRUST, needs_trust
+from flatguard.checks.finding import TRUST, needs_trust
 from flatguard.reporting.findings import WORDS, cards, measured
 from flatguard.reporting.html import headlines
 from flatguard.reporting.material import Material
@@ -23,7 +23,7 @@ def markdown(material: Material, title: str = "") -> str:
     lines = [
         f"### {plain(f'{title}: {verdict.sentence}' if title else verdict.sentence)}",
         "",
-        f"{plain(manifest.target.name)}, {plain(manifest.spec.attack)} within "
+        f"{plain(manifest.target.name)}, {plain(manifest.request.attack)} within "
         f"{plain(str(material.budget))}, {len(material.samples):,} images from "
         f"{plain(manifest.data.name)}",
         "",

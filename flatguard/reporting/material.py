@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
 
+from flatguard.checks.basins import Basins, basins_of
+from flatguard.checks.evidence import Evidence
+from flatguard.checks.verdict import VERDICT, Verdict, verdict_of
 from flatguard.detection.flagged import Detection, load_detection
+from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
-from flatguard.masking.basins import Basins, basins_of
-from flatguard.masking.evidence import Evidence
-from flatguard.masking.verdict import VERDICT, Verdict, verdict_of
 from flatguard.reporting.paths import Paths, read_paths
 from flatguard.runs.facts import Number
 from flatguard.runs.store import SUMMARY, Run
-from flatguard.system import quoted
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -67,7 +67,7 @@ class Material:
             lacking = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise RunFolderError(
                 f"{run.path / SUMMARY} has no {lacking}, or no fitting one; flatguard audit "
-                f"{quoted(run.place)} writes it anew"
+                f"{quoted(run.storage)} writes it anew"
             ) from error
         verdict, summary = verdict_of(run), run.summary
         _refuse_strangers(run, verdict, summary)
@@ -81,7 +81,7 @@ class Material:
     @property
     def budget(self) -> Budget:
         """Norm and radius."""
-        return self.run.spec.budget()
+        return self.run.request.budget()
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -120,5 +120,5 @@ def _refuse_strangers(run: Run, verdict: Verdict, summary: dict[str, Any]) -> No
     if not (same_run and agree and math.isclose(verdict.robust_accuracy, robust, abs_tol=1e-9)):
         raise RunFolderError(
             f"{run.path / VERDICT} or {SUMMARY} is not of this run's evidence; "
-            f"flatguard audit {quoted(run.place)} writes both anew"
+            f"flatguard audit {quoted(run.storage)} writes both anew"
         )

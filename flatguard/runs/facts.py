@@ -8,17 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flatguard.allowance import NO_LIMITS, Limits
 from flatguard.attacks.monitor import Segment
-from flatguard.runs.spec import RunSpec
+from flatguard.request import TOLERANCE, EvaluationRequest
 
 FORMAT_VERSION = 3
 """2 added the clean images of a block and the names of the classes; 3 seals and the names of blocks
 by their content. What lacks them is read."""
 
-
-TOLERANCE = 0.05
-"""The overestimate that is let pass where nobody says how much, as a share of all samples."""
 
 MOST_THREADS = 4096
 
@@ -27,6 +23,25 @@ Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 """A file in its own folder: a path could lead out of it."""
+
+
+class Limits(BaseModel):
+    """What a run may spend at most; None is no limit.
+
+    Attributes:
+        max_forwards: images sent forward by the attack and by the checks, as both are counted
+            under `price` and `price of checks`.
+        max_minutes: of the process that works at the run, with loading; whoever takes the run up
+            again has all of them anew.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_forwards: Annotated[int, Field(ge=1)] | None = None
+    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+NO_LIMITS = Limits()
 
 
 class BlockPlan(BaseModel):
@@ -94,7 +109,7 @@ class Manifest(BaseModel):
     created: str
     command: tuple[str, ...]
     identity: str = ""
-    spec: RunSpec
+    request: EvaluationRequest
     checks: str = "none"
     surrogates: tuple[str, ...] = ()
     tolerance: float = TOLERANCE
@@ -110,9 +125,9 @@ class Manifest(BaseModel):
     @model_validator(mode="after")
     def _resolved(self) -> Manifest:
         """What every reader relies on: a budget, and blocks that follow on each other."""
-        if self.spec.norm is None:
-            raise ValueError("its spec has no norm")
-        self.spec.budget()
+        if self.request.norm is None:
+            raise ValueError("its request has no norm")
+        self.request.budget()
         if not isinstance(self.device.get("type"), str):
             raise ValueError("its device has no type")
         threads = self.device.get("threads", 1)

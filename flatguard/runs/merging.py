@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.runs.facts import BlockFacts
-from flatguard.runs.place import open_place
+from flatguard.runs.storage import open_storage
 from flatguard.runs.store import BLOCKS, EVIDENCE, TIMING, Run, committed, load_run
 from flatguard.runs.untrusted import check_file
 from flatguard.runs.writing import create, give_name, staged, unstage
@@ -20,7 +20,7 @@ def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
     The shards stay as they are. What still lacks, blocks and probes, `flatguard.resume` does.
 
     Args:
-        shards: runs of the same spec, weights, data and versions, or their folders.
+        shards: runs of the same request, weights, data and versions, or their folders.
         out: the new run folder.
 
     Raises:
@@ -30,26 +30,26 @@ def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
     runs = [shard if isinstance(shard, Run) else load_run(shard) for shard in shards]
     if not runs:
         raise UsageError("expected run folders to merge, got none")
-    first, place = runs[0], open_place(out)
+    first, storage = runs[0], open_storage(out)
     for other in runs[1:]:
         _same_run(first, other)
     for run in runs:
         run.verify()
-    merged = create(place, first.manifest)
+    merged = create(storage, first.manifest)
     for run in runs:
         places = committed(run.path)
         for block in run.blocks:
             if block.plan.index not in committed(merged.path):
                 _copy(places[block.plan.index], block, merged.path)
-    place.push()
-    return load_run(place)
+    storage.push()
+    return load_run(storage)
 
 
 def _same_run(first: Run, other: Run) -> None:
     if first.manifest.identity == other.manifest.identity != "":
         return
     one, two = (run.manifest.model_dump(mode="json") for run in (first, other))
-    ours = ("spec", "target", "data", "attack_args", "versions", "device", "blocks")
+    ours = ("request", "target", "data", "attack_args", "versions", "device", "blocks")
     parts = [name for name in ours if one[name] != two[name]]
     differ = [
         f"{part}.{name}"
@@ -58,7 +58,7 @@ def _same_run(first: Run, other: Run) -> None:
         if one[part].get(name) != two[part].get(name)
     ]
     what = ", ".join((differ or parts)[:3]) or "a format before 3"
-    raise UsageError(f"{first.place} and {other.place} are no shards of one run: {what}")
+    raise UsageError(f"{first.storage} and {other.storage} are no shards of one run: {what}")
 
 
 def _copy(folder: Path, block: BlockFacts, run: Path) -> None:

@@ -8,7 +8,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from flatguard.system import is_alive
+from flatguard.environment.system import is_alive
 
 
 def ending() -> str:
@@ -16,9 +16,9 @@ def ending() -> str:
     return f".{_host()}.{os.getpid()}"
 
 
-def sweep_dead(place: Path, prefix: str = "") -> None:
+def sweep_dead(storage: Path, prefix: str = "") -> None:
     """Remove the folders of this host's processes that are no more; links are let be."""
-    for folder in place.glob(f"{glob.escape(prefix)}*.{glob.escape(_host())}.*"):
+    for folder in storage.glob(f"{glob.escape(prefix)}*.{glob.escape(_host())}.*"):
         process = folder.name.rpartition(".")[2]
         if process.isdecimal() and not is_alive(int(process)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -217,7 +217,7 @@ def add_probe(
         raise RunFolderError(f"cannot write probe {final}: {error}") from error
     finally:
         unstage(folder)
-    run.place.push()
+    run.storage.push()
 
 
 def _save_fooled(file: Path, fooled: dict[int, Tensor]) -> None:

@@ -2,7 +2,7 @@
 
     RUN/
       evidence/
-        manifest.json              the resolved spec, versions, hashes, the list of blocks
+        manifest.json              the resolved request, versions, hashes, the list of blocks
         blocks/00000-1a2b3c4d5e6f/ named after its content; formats before 3 have no such ending
           block.json               counts, seed, warnings, SHA-256 of the block's files
           timing.json              seconds; outside the checksums
@@ -43,8 +43,10 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
+from flatguard.environment.system import quoted, replace, sync
 from flatguard.errors import RunFolderError, one_line, refused
 from flatguard.recording.trajectory import BOOKKEEPING, to_frame, with_names
+from flatguard.request import EvaluationRequest
 from flatguard.runs.facts import FORMAT_VERSION, BlockFailure, digest
 from flatguard.runs.facts import BlockFacts as BlockFacts
 from flatguard.runs.facts import BlockPlan as BlockPlan
@@ -52,14 +54,13 @@ from flatguard.runs.facts import DataFacts as DataFacts
 from flatguard.runs.facts import Manifest as Manifest
 from flatguard.runs.facts import TargetFacts as TargetFacts
 from flatguard.runs.images import as_floats, load_images
-from flatguard.runs.place import Place, open_place
 from flatguard.runs.schema import (
     LAYER_COLUMNS,
     check_columns,
     check_samples,
     check_trajectory,
 )
-from flatguard.runs.spec import RunSpec
+from flatguard.runs.storage import RunStorage, open_storage
 from flatguard.runs.untrusted import (
     Room,
     check_file,
@@ -67,7 +68,6 @@ from flatguard.runs.untrusted import (
     is_plain_folder,
     read_text,
 )
-from flatguard.system import quoted, replace, sync
 
 EVIDENCE, MANIFEST, SUMMARY = "evidence", "manifest.json", "summary.json"
 TIMING = "timing.json"
@@ -110,9 +110,9 @@ def committed(run: Path) -> dict[int, Path]:
     """
     folder = run / EVIDENCE / BLOCKS
     found: dict[int, Path] = {}
-    for place in sorted(folder.iterdir()) if is_plain_folder(folder) else []:
-        if re.fullmatch(r"[0-9]{5,9}(-[0-9a-f]{12})?", place.name) and is_plain_folder(place):
-            found.setdefault(int(place.name.partition("-")[0]), place)
+    for storage in sorted(folder.iterdir()) if is_plain_folder(folder) else []:
+        if re.fullmatch(r"[0-9]{5,9}(-[0-9a-f]{12})?", storage.name) and is_plain_folder(storage):
+            found.setdefault(int(storage.name.partition("-")[0]), storage)
     return found
 
 
@@ -135,14 +135,14 @@ class Run:
         room: what its tables may take in memory.
     """
 
-    def __init__(self, place: Place, manifest: Manifest):
-        self.path, self.manifest, self.place = place.path, manifest, place
+    def __init__(self, storage: RunStorage, manifest: Manifest):
+        self.path, self.manifest, self.storage = storage.path, manifest, storage
         self.room = Room()
 
     @property
-    def spec(self) -> RunSpec:
-        """The resolved spec."""
-        return self.manifest.spec
+    def request(self) -> EvaluationRequest:
+        """The resolved request."""
+        return self.manifest.request
 
     @cached_property
     def blocks(self) -> list[BlockFacts]:
@@ -272,8 +272,8 @@ class Run:
         file = self.path / SUMMARY
         if not is_plain_file(file):
             raise RunFolderError(
-                f"{self.place} has no summary, as the run did not end; flatguard evaluate --resume "
-                f"{quoted(self.place)} goes on"
+                f"{self.storage} has no summary, as the run did not end; flatguard evaluate "
+                f"--resume {quoted(self.storage)} goes on"
             )
         with reading(file):
             summary = json.loads(read_text(file))
@@ -341,7 +341,7 @@ class Run:
         return self._places[index]
 
     def _no_rows(self) -> pd.DataFrame:
-        return to_frame([], losses=self.spec.losses)
+        return to_frame([], losses=self.request.losses)
 
     def _tables(self, name: str) -> list[pd.DataFrame]:
         parts = []
@@ -356,10 +356,10 @@ class Run:
         return parts
 
     def __repr__(self) -> str:
-        return f"Run({str(self.place)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"
+        return f"Run({str(self.storage)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"
 
 
-def load_run(location: str | Path | Place, *, blocks: bool = True) -> Run:
+def load_run(location: str | Path | RunStorage, *, blocks: bool = True) -> Run:
     """Open a run folder, by its path or by an address such as `s3://bucket/run`.
 
     Args:
@@ -369,19 +369,19 @@ def load_run(location: str | Path | Place, *, blocks: bool = True) -> Run:
     Raises:
         RunFolderError: no run folder, damaged, or written by a newer flatguard.
     """
-    place = open_place(location) if isinstance(location, (str, Path)) else location
-    place.pull(blocks)
-    file = place.path / EVIDENCE / MANIFEST
+    storage = open_storage(location) if isinstance(location, (str, Path)) else location
+    storage.pull(blocks)
+    file = storage.path / EVIDENCE / MANIFEST
     if not (is_plain_folder(file.parent) and is_plain_file(file)):
-        raise RunFolderError(f"{place} is no run folder: it has no {EVIDENCE}/{MANIFEST}")
+        raise RunFolderError(f"{storage} is no run folder: it has no {EVIDENCE}/{MANIFEST}")
     with reading(file):
         version = json.loads(read_text(file)).get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RunFolderError(
-            f"{place} has format {version}, this flatguard reads up to {FORMAT_VERSION}; "
+            f"{storage} has format {version}, this flatguard reads up to {FORMAT_VERSION}; "
             "upgrade flatguard"
         )
-    return Run(place, parse(Manifest, file))
+    return Run(storage, parse(Manifest, file))
 
 
 def parse(kind: Any, file: Path) -> Any:

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import pandas as pd
 from torch import Tensor
 
+from flatguard.environment.system import is_link
 from flatguard.errors import RunFolderError
-from flatguard.system import is_link
 
 MEBIBYTE = 1 << 20
 LARGEST_TEXT = 32 * MEBIBYTE

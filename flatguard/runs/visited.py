@@ -16,7 +16,7 @@ def distance_column(norm: str | None) -> str:
 
 def visited(run: Run) -> Visited:
     """All points of a run that belong to a sample for certain, in the order of the calls."""
-    column = distance_column(run.spec.norm)
+    column = distance_column(run.request.norm)
     parts = list(run.paths("loss", "prediction", column))
     empty = pd.DataFrame({"sample": [], "loss": [], "prediction": [], column: []})
     rows = pd.concat(parts, ignore_index=True) if parts else empty

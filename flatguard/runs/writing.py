@@ -20,11 +20,12 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from flatguard.environment.system import replace, sync
 from flatguard.errors import RunFolderError
 from flatguard.runs.facts import BlockFacts, BlockFailure, Manifest
 from flatguard.runs.images import as_bytes, save_images
 from flatguard.runs.owners import ending, sweep_dead
-from flatguard.runs.place import STAGING, Place
+from flatguard.runs.storage import STAGING, RunStorage
 from flatguard.runs.store import (
     ADVERSARIAL,
     BLOCKS,
@@ -44,19 +45,18 @@ from flatguard.runs.store import (
     write_text,
 )
 from flatguard.runs.untrusted import is_plain_folder
-from flatguard.system import replace, sync
 
 
-def check_new(place: Place) -> None:
+def check_new(storage: RunStorage) -> None:
     """Refuse a run folder that exists or cannot be made; writes nothing that stays.
 
     Raises:
         RunFolderError: with what to do.
     """
-    place.pull()
-    path = place.path
+    storage.pull()
+    path = storage.path
     if path.exists():
-        raise RunFolderError(f"{place} exists already; name another folder with --out")
+        raise RunFolderError(f"{storage} exists already; name another folder with --out")
     parent = path.parent
     while not parent.exists():
         parent = parent.parent
@@ -69,10 +69,10 @@ def check_new(place: Place) -> None:
         ) from error
 
 
-def create(place: Place, manifest: Manifest) -> Run:
-    """Make the run folder, at once with its manifest; from here on the spec is fixed."""
-    check_new(place)
-    path = place.path
+def create(storage: RunStorage, manifest: Manifest) -> Run:
+    """Make the run folder, at once with its manifest; from here on the request is fixed."""
+    check_new(storage)
+    path = storage.path
     sweep_dead(path.parent, f".{path.name}")
     begun = path.with_name(f".{path.name}{ending()}")
     try:
@@ -84,15 +84,15 @@ def create(place: Place, manifest: Manifest) -> Run:
         raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
     finally:
         shutil.rmtree(begun, ignore_errors=True)
-    place.push()
-    return Run(place, manifest)
+    storage.push()
+    return Run(storage, manifest)
 
 
 def drop_if_nothing_was_recorded(run: Run) -> None:
     """Remove a run folder that its own process made, and that nobody put anything into."""
-    left = load_run(run.place)
+    left = load_run(run.storage)
     if not left.blocks and not left.failures and not (run.path / STAGING).exists():
-        run.place.drop()
+        run.storage.drop()
 
 
 def sweep(run: Path) -> None:

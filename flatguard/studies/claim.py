@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from flatguard.masking.statistics import interval
+from flatguard.checks.statistics import interval
 
 Verdict = Literal["agrees", "differs", "refuted", "not-measured"]
 
@@ -49,7 +49,7 @@ class Claim(BaseModel):
         """What is not finite was not measured: JSON knows no NaN."""
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    def said(self) -> str:
+    def log(self) -> str:
         """Our number with its interval, as a person reads it."""
         if self.ours is None:
             return "not measured"

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from flatguard.arguments import caller_kept
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.evaluation import resolve
-from flatguard.job import Job
-from flatguard.observer import Observer, Silent
-from flatguard.runner import versions
+from flatguard.execution.arguments import caller_kept
+from flatguard.execution.context import EvaluationContext
+from flatguard.execution.plan import versions
+from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.runs.store import EVIDENCE, Run, load_run
 from flatguard.studies import find_study
 from flatguard.studies.claim import Claim
@@ -93,7 +93,7 @@ def reproduce(
     models: Sequence[str | nn.Module | Target],
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
-    observer: Observer | None = None,
+    observer: ProgressReporter | None = None,
     n_examples: int | None = None,
     **fields: Any,
 ) -> Result:
@@ -106,7 +106,7 @@ def reproduce(
             model's own.
         observer: is told of the progress; None is silent.
         n_examples: the first so many; None means the study's own number, or all if fewer.
-        **fields: the remaining fields of `RunSpec`, such as `arch`, `mean`, `std`, `device`,
+        **fields: fields of `EvaluationRequest`, such as `arch`, `mean`, `std`, `device`,
             `seed`, `batch_size`.
 
     Raises:
@@ -118,17 +118,17 @@ def reproduce(
     with caller_kept(*models):
         subject = _subject(study, models, data, observer or Silent(), n_examples, fields)
         about = f"; {study.protocol}; {subject.count} samples" if subject.jobs else ""
-        subject.observer.said(f"{study.name}: {study.reference}{about}")
+        subject.observer.log(f"{study.name}: {study.reference}{about}")
         began = time.perf_counter()
         assert study.run is not None, "check_models refuses what cannot be run"
         outcome = study.run(subject)
-        facts = tuple(_facts(job) for job in subject.jobs)
+        facts = tuple(_facts(context) for context in subject.jobs)
         shown = _shown(study, subject) if subject.jobs else None
         return _result(study, outcome, facts, shown, began)
 
 
 def reproduce_from_runs(
-    name: str, folders: Sequence[str | Path], *, observer: Observer | None = None
+    name: str, folders: Sequence[str | Path], *, observer: ProgressReporter | None = None
 ) -> Result:
     """One study over checkpoints that were measured already; no model is loaded.
 
@@ -145,19 +145,21 @@ def reproduce_from_runs(
     if study.run is None or study.models != "runs":
         raise UsageError(f"{study.name} takes no --runs; it looks at a --model")
     runs = tuple(load_run(path) for folder in folders for path in _run_folders(Path(folder)))
-    alike = {(str(run.spec.budget()), run.spec.attack, run.manifest.data.sha256) for run in runs}
+    alike = {
+        (str(run.request.budget()), run.request.attack, run.manifest.data.sha256) for run in runs
+    }
     if len(alike) > 1:
         raise UsageError(f"{study.name}: these runs differ in budget, attack or data; name others")
     began, first = time.perf_counter(), runs[0]
-    observer.said(f"{study.name}: {study.reference}; {len(runs)} runs")
+    observer.log(f"{study.name}: {study.reference}; {len(runs)} runs")
     outcome = study.run(Subject((), len(first.samples), observer, runs))
     shown = Shown(
-        protocol=f"{first.spec.attack} within {first.spec.budget()}",
+        protocol=f"{first.request.attack} within {first.request.budget()}",
         data=first.manifest.data.name,
         sha256=first.manifest.data.sha256,
         samples=len(first.samples),
-        seed=first.spec.seed,
-        device=first.spec.device or "",
+        seed=first.request.seed,
+        device=first.request.device or "",
     )
     return _result(study, outcome, tuple(_facts_of_run(run) for run in runs), shown, began)
 
@@ -214,7 +216,7 @@ def _subject(
     study: Study,
     models: Sequence[str | nn.Module | Target],
     data: tuple[Tensor, Tensor] | str | None,
-    observer: Observer,
+    observer: ProgressReporter,
     n_examples: int | None,
     fields: dict[str, Any],
 ) -> Subject:
@@ -239,19 +241,19 @@ def _subject(
 
 
 def _shown(study: Study, subject: Subject) -> Shown:
-    job = subject.job
+    context = subject.context
     return Shown(
         protocol=str(study.protocol),
-        data=job.dataset.name,
+        data=context.dataset.name,
         sha256=subject.data_sha256(),
         samples=subject.count,
-        seed=job.spec.seed,
-        device=str(job.device),
+        seed=context.request.seed,
+        device=str(context.device),
     )
 
 
-def _facts(job: Job) -> ModelFacts:
-    target = job.target
+def _facts(context: EvaluationContext) -> ModelFacts:
+    target = context.target
     return ModelFacts(name=target.name, source=target.source, weights_sha256=target.weights_sha256)
 
 

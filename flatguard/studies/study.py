@@ -12,15 +12,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from flatguard.data.datasets import Batch, DataHash, check_labels
+from flatguard.data.datasets import blocks as blocks_of
 from flatguard.errors import UsageError
+from flatguard.execution.context import EvaluationContext
+from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Norm
-from flatguard.job import Job
-from flatguard.observer import Observer
-from flatguard.runs.spec import derive_seed
+from flatguard.request import derive_seed
 from flatguard.runs.store import Run
 from flatguard.studies.claim import Claim
-from flatguard.targets.datasets import Batch, DataHash, check_labels
-from flatguard.targets.datasets import blocks as blocks_of
 from flatguard.targets.head import Head
 from flatguard.targets.target import Target
 
@@ -72,30 +72,30 @@ class Subject:
         runs: finished ones, in place of models.
     """
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[EvaluationContext, ...]
     count: int
-    observer: Observer
+    observer: ProgressReporter
     runs: tuple[Run, ...] = ()
 
     @property
-    def job(self) -> Job:
+    def context(self) -> EvaluationContext:
         """The first model's."""
         return self.jobs[0]
 
     @property
     def target(self) -> Target:
         """The first model."""
-        return self.job.target
+        return self.context.target
 
     @property
     def model(self) -> nn.Module:
         """The first model's module, in eval mode on `device`."""
-        return self.job.target.model
+        return self.context.target.model
 
     @property
     def device(self) -> torch.device:
         """Where models and batches are."""
-        return self.job.device
+        return self.context.device
 
     def head(self) -> Head:
         """The first model's proven head.
@@ -111,26 +111,26 @@ class Subject:
 
     def seed(self, part: str, block: int = 0) -> int:
         """The seed of one part of the study on one block."""
-        return derive_seed(self.job.spec.seed, block, part)
+        return derive_seed(self.context.request.seed, block, part)
 
     def blocks(self) -> Iterator[tuple[int, Batch]]:
         """The samples on `device`, each block with the number of its first."""
-        job = self.job
-        for start, batch in blocks_of(job.dataset, self.count, job.block_size):
-            check_labels(batch, job.num_classes, job.dataset.name, start)
+        context = self.context
+        for start, batch in blocks_of(context.dataset, self.count, context.block_size):
+            check_labels(batch, context.num_classes, context.dataset.name, start)
             yield start, Batch(batch.images.to(self.device), batch.labels.to(self.device))
 
     def data_sha256(self) -> str:
         """The hash of the samples that are shown, as a run's manifest has it."""
         hashes = DataHash()
-        for _, batch in blocks_of(self.job.dataset, self.count, self.job.block_size):
+        for _, batch in blocks_of(self.context.dataset, self.count, self.context.block_size):
             hashes.update(batch)
         return hashes.hexdigest()
 
     def batch(self, count: int | None = None) -> Batch:
         """The first `count` samples at once, for studies that need few."""
-        batch = self.job.dataset.block(0, min(count or self.count, self.count))
-        check_labels(batch, self.job.num_classes, self.job.dataset.name)
+        batch = self.context.dataset.block(0, min(count or self.count, self.count))
+        check_labels(batch, self.context.num_classes, self.context.dataset.name)
         images: Tensor = batch.images.to(self.device)
         return Batch(images, batch.labels.to(self.device))
 

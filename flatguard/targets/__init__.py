@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flatguard.environment.offline import keep_offline
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
-from flatguard.offline import keep_offline
 from flatguard.targets.target import Defaults, Target, make_target, prepare
-from flatguard.torch_state import own_state
 
 __all__ = ["Defaults", "Target", "load_target", "make_target", "prepare"]
 

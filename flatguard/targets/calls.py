@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flatguard.environment.torch_state import TorchState
 from flatguard.errors import ModelError
-from flatguard.torch_state import TorchState
 
 
 class _Calls(threading.local):

@@ -20,6 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flatguard.data.pickles import check_pickle, pickle_code
+from flatguard.environment.offline import asked_for
+from flatguard.environment.torch_state import kept_state
 from flatguard.errors import (
     ModelError,
     UntrustedCodeError,
@@ -28,11 +31,8 @@ from flatguard.errors import (
     one_line,
     refused,
 )
-from flatguard.offline import asked_for
 from flatguard.targets.calls import make_ordinary
-from flatguard.targets.pickles import check_pickle, pickle_code
 from flatguard.targets.target import Normalized, Target, make_target
-from flatguard.torch_state import kept_state
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2")
 NESTING = ("state_dict", "model", "model_state_dict", "net")

@@ -1,19 +1,18 @@
 """The demo: real weights and real images that arrive with the packages, no network.
 
 The network is the ResNet-18 inside `pyautoattack` (93.7% clean accuracy on CIFAR-10, no
-robustness), the images are the 20 CIFAR-10 samples inside `foolbox`.
+robustness).
 """
 
 from __future__ import annotations
 
 import importlib.resources
-from pathlib import Path
 
 import torch
 
+from flatguard.data.pickles import pickle_code
 from flatguard.environment.requirements import needed, repair_command
 from flatguard.errors import EnvironmentProblem
-from flatguard.targets.pickles import pickle_code
 from flatguard.targets.target import Defaults, Target, make_target
 
 
@@ -39,10 +38,3 @@ def load() -> Target:
         "ResNet-18 from the pyautoattack package",
         Defaults(dataset="demo", norm="Linf", eps="8/255"),
     )
-
-
-def image_files() -> list[Path]:
-    """The CIFAR-10 samples of the foolbox package, in their order; the label is in the name."""
-    folder = importlib.resources.files("foolbox") / "data"
-    with importlib.resources.as_file(folder) as path:
-        return sorted(path.glob("cifar10_*.png"))

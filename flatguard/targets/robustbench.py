@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flatguard.data.pickles import check_pickle, pickle_code
 from flatguard.environment import compat
+from flatguard.environment.network import bounded_sockets, cached_only, unreachable
 from flatguard.environment.requirements import needed, repair_command
 from flatguard.errors import (
     EnvironmentProblem,
@@ -26,8 +28,6 @@ from flatguard.errors import (
     one_line,
 )
 from flatguard.geometry.budget import Norm
-from flatguard.targets.network import bounded_sockets, cached_only, unreachable
-from flatguard.targets.pickles import check_pickle, pickle_code
 from flatguard.targets.target import Defaults, Target, make_target
 
 DATASETS = ("cifar10", "cifar100", "imagenet")

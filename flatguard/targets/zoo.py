@@ -6,10 +6,10 @@ import contextlib
 import sys
 from typing import Any
 
+from flatguard.data.pickles import pickle_code
+from flatguard.environment.network import bounded_sockets, cached_only, unreachable
 from flatguard.environment.requirements import needed
 from flatguard.errors import EnvironmentProblem, ModelError, did_you_mean, one_line
-from flatguard.targets.network import bounded_sockets, cached_only, unreachable
-from flatguard.targets.pickles import pickle_code
 from flatguard.targets.target import Defaults, Normalized, Target, make_target
 
 PYTORCH_DOWNLOADS = "download.pytorch.org"

@@ -17,9 +17,9 @@ from support.architectures import tiny
 from support.evidence_files import evidence_files
 
 import flatguard
+from flatguard.checks.finding import TRUST
+from flatguard.checks.verdict import EXIT_CODES
 from flatguard.cli.app import main
-from flatguard.masking.finding import TRUST
-from flatguard.masking.verdict import EXIT_CODES
 
 ARCH = str(Path(__file__).parents[1] / "support" / "architectures.py")
 
@@ -81,7 +81,7 @@ def test_one_json_object_on_stdout(cli, files: Path) -> None:
     assert (summary["norm"], summary["eps"]) == ("Linf", 8 / 255)
     assert (summary["n_examples"], summary["sample_forwards"]) == (12, 36)
     assert "12 of 12 images" in result.err
-    assert flatguard.load_run(summary["run"]).spec.seed == 3
+    assert flatguard.load_run(summary["run"]).request.seed == 3
     assert result.code == EXIT_CODES[summary["verdict"]]
 
 
@@ -90,8 +90,8 @@ def test_other_losses_are_kept_beside_cross_entropy(cli, files: Path) -> None:
     assert cli(*CHECKPOINT, *PGD, *named, "--out", "run").code in JUDGED
     assert cli(*CHECKPOINT, *PGD, "--out", "plain").code in JUDGED
     run, plain = flatguard.load_run("run"), flatguard.load_run("plain")
-    assert run.spec.losses == ("focal:1", "kl:0.1")
-    added = [f"{n}_{c}" for n in run.spec.losses for c in ("loss", "trace_sign", "log_trace")]
+    assert run.request.losses == ("focal:1", "kl:0.1")
+    added = [f"{n}_{c}" for n in run.request.losses for c in ("loss", "trace_sign", "log_trace")]
     assert set(run.trajectory) - set(plain.trajectory) == set(added)
     assert set(run.samples) - set(plain.samples) == {
         f"{when}_{column}" for when in ("clean", "adv") for column in added

@@ -10,9 +10,9 @@ import yaml
 from support import detectors, digits
 
 import flatguard
+from flatguard.checks.judging import CHECK_NAMES
 from flatguard.cli.app import main
 from flatguard.detection.flagged import load_detection
-from flatguard.masking.checks import CHECK_NAMES
 
 
 @pytest.fixture(scope="module")

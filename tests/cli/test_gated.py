@@ -9,9 +9,9 @@ import yaml
 from support import digits
 
 import flatguard
+from flatguard.checks.judging import CHECK_NAMES
 from flatguard.cli.app import main
 from flatguard.gate.config import published
-from flatguard.masking.checks import CHECK_NAMES
 
 EVALUATE = ("evaluate", "--config", "release.yaml", "--allow-code")
 
@@ -39,19 +39,19 @@ def write(values: dict[str, Any]) -> None:
 def test_what_is_typed_wins_over_the_config(release: dict[str, Any]) -> None:
     write(release)
     assert call(*EVALUATE, "--quiet", "--out", "a") == 3
-    spec = flatguard.load_run("a").spec
+    spec = flatguard.load_run("a").request
     assert (spec.eps, spec.n_examples, spec.attack_args) == (
         "0.1", 100, {"steps": 20, "alpha": 0.02},
     )  # fmt: skip
     typed = ["--eps", "0.05", "--attack-arg", "steps=3", "--n-examples", "10", "--seed", "0"]
     write({**release, "seed": 7})
     assert call(*EVALUATE, *typed, "--quiet", "--out", "b") == 3
-    spec = flatguard.load_run("b").spec
+    spec = flatguard.load_run("b").request
     assert (spec.eps, spec.n_examples, spec.seed) == ("0.05", 10, 0)
     assert spec.attack_args == {"steps": 3, "alpha": 0.02}
     other = ["--attack", "torchattacks:FGSM"]  # the config's arguments belong to another attack
     assert call(*EVALUATE, *other, "--quiet", "--out", "c") == 3
-    assert flatguard.load_run("c").spec.attack_args == {}
+    assert flatguard.load_run("c").request.attack_args == {}
 
 
 def test_a_gate_decides_the_exit_code(
@@ -90,7 +90,7 @@ def test_a_named_protocol(release: dict[str, Any], tmp_path: Path) -> None:
     run = ["--out", "run", "--quiet"]
     assert call("evaluate", "--config", "stutz2021-pgd20", *model, *data, *run) == 3
     found = flatguard.load_run("run")
-    assert (found.spec.attack, found.spec.eps) == ("foolbox:LinfPGD", "8/255")
+    assert (found.request.attack, found.request.eps) == ("foolbox:LinfPGD", "8/255")
     assert found.trajectory["restart"].nunique() == 10
     assert found.trajectory.groupby("restart")["call"].nunique().min() == 20
 

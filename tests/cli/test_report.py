@@ -18,7 +18,7 @@ class Told:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def said(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self.lines.append(line)
 
 

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from support.architectures import resnet20
 from torch import Tensor
 
+from flatguard.data.datasets import load_dataset
 from flatguard.detection.conformal import atypicality
 from flatguard.detection.metrics import auroc
 from flatguard.detection.scores import look, one_pass_scores
 from flatguard.detection.stump import fit_stump
 from flatguard.targets import Target, prepare
-from flatguard.targets.datasets import load_dataset
 from flatguard.targets.target import Normalized, make_target
 
 ATTACKED = 300

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from flatguard.data.datasets import ArrayDataset
 from flatguard.detection.compared import Group, compare, share_of, worst_case
 from flatguard.detection.panel import Panel
 from flatguard.detection.trial import Sizes, draw
 from flatguard.errors import DataError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.targets import Target
-from flatguard.targets.datasets import ArrayDataset
 
 SIZES = Sizes(evaluated=50, fitted=20, calibrated=199, adaptive=0)
 
@@ -133,10 +133,10 @@ def test_another_run_is_not_taken(tmp_path: Path, digits_files: Path) -> None:
     from support import digits_target
 
     import flatguard
-    from flatguard import job
     from flatguard.detection.trial import Wanted, run_trial
-    from flatguard.observer import Silent
-    from flatguard.runs.spec import make_spec
+    from flatguard.execution import context
+    from flatguard.execution.progress import Silent
+    from flatguard.request import make_request
 
     data = digits_target.images(400), digits_target.labels(400)
     target = digits_target.target()
@@ -144,7 +144,7 @@ def test_another_run_is_not_taken(tmp_path: Path, digits_files: Path) -> None:
         target, "torchattacks:FGSM", data=(data[0][:20], data[1][:20]), eps=0.1, checks="none",
         out=tmp_path / "t" / "runs" / "torchattacks-FGSM-0.3",
     )  # fmt: skip
-    spec = make_spec(model="digits", attack="torchattacks:FGSM", eps="0.3")
-    whole = job.resolve(spec, digits_target.target(), ArrayDataset(*data, "digits"))
+    spec = make_request(model="digits", attack="torchattacks:FGSM", eps="0.3")
+    whole = context.resolve(spec, digits_target.target(), ArrayDataset(*data, "digits"))
     with pytest.raises(UsageError, match="holds a run of something else"):
         run_trial(whole, [Wanted("torchattacks:FGSM", "0.3")], SIZES, tmp_path / "t", (), Silent())

@@ -99,10 +99,10 @@ def test_the_same_weights_with_other_gradients_are_another_content() -> None:
     net, (images, labels) = digits.digits_net().eval(), digits.digits()
 
     def key(how: float) -> str:
-        job = resolve(
+        context = resolve(
             Behind(net, how), "torchattacks:FGSM", data=(images[:12], labels[:12]), eps=0.1
         )
-        return key_of(content_of(job, "fast", ()))
+        return key_of(content_of(context, "fast", ()))
 
     assert key(1.0) == key(1.0) != key(0.0)
 
@@ -224,10 +224,10 @@ def test_a_kept_run_is_shown_to_the_model_again(
 
 def test_a_surrogate_is_its_bytes(digits_files: Path, tmp_path: Path) -> None:
     asked = config(digits_files).arguments()
-    job, file = resolve(**asked), tmp_path / "other.safetensors"
+    context, file = resolve(**asked), tmp_path / "other.safetensors"
 
     def key(name: str) -> str:
-        return key_of(content_of(job, "fast", (name,)))
+        return key_of(content_of(context, "fast", (name,)))
 
     file.write_bytes(b"one")
     one, moved = key(str(file)), tmp_path / "moved.safetensors"

@@ -9,6 +9,9 @@ import pytest
 from support import detectors
 
 import flatguard
+from flatguard.checks.judging import CHECK_NAMES
+from flatguard.checks.statistics import interval
+from flatguard.checks.verdict import verdict_of
 from flatguard.detection import SharpnessDetector
 from flatguard.detection.flagged import Kinds, load_detection
 from flatguard.errors import DetectorError, UsageError
@@ -16,9 +19,6 @@ from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Thresholds, config_of
 from flatguard.gate.gate import Judged, pass_through
 from flatguard.gate.outcome import Outcome, exit_code, labels, outcomes
-from flatguard.masking.checks import CHECK_NAMES
-from flatguard.masking.statistics import interval
-from flatguard.masking.verdict import verdict_of
 from flatguard.runs.store import Run, load_run
 
 

@@ -17,12 +17,12 @@ import flatguard
 import flatguard.recording.recorder as recorder_module
 from flatguard.attacks import build_attack
 from flatguard.attacks.monitor import Order
+from flatguard.data.datasets import Batch
 from flatguard.errors import AttackError, DataError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import cross_entropy, margin
 from flatguard.geometry.sharpness import log_relative_sharpness
 from flatguard.targets import Target
-from flatguard.targets.datasets import Batch
 
 EPS = 8 / 255
 Images = tuple[torch.Tensor, torch.Tensor]

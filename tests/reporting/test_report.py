@@ -13,10 +13,10 @@ from support.reports import HOSTILE, judged
 from support.schemas import meaning
 
 import flatguard
+from flatguard.checks.evidence import Evidence
+from flatguard.checks.judging import CHECKS, run_checks
+from flatguard.checks.verdict import verdict_of
 from flatguard.errors import RunFolderError
-from flatguard.masking.checks import CHECKS, run_checks
-from flatguard.masking.evidence import Evidence
-from flatguard.masking.verdict import verdict_of
 from flatguard.reporting.document import ReportDocument
 from flatguard.reporting.draw import draw_report, report_of
 from flatguard.reporting.findings import WHY

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from flatguard.runs.owners import ending, sweep_dead
-from flatguard.runs.place import open_place
+from flatguard.runs.storage import open_storage
 
 BEGINS = """
 import sys, time
-from flatguard.runs.place import open_place
-place = open_place("memory://bucket/run")
+from flatguard.runs.storage import open_storage
+place = open_storage("memory://bucket/run")
 place.path.mkdir()
 print(place.path, flush=True)
 time.sleep(600)
@@ -39,7 +39,7 @@ def test_the_mirror_of_a_killed_process_goes_with_the_next_and_a_living_ones_sta
         children[0].send_signal(signal.SIGKILL)
         children[0].wait()
         assert mirrors[0].is_dir()
-        mine = open_place("memory://bucket/run")
+        mine = open_storage("memory://bucket/run")
         assert not mirrors[0].parent.exists()
         assert mirrors[1].is_dir()
         assert tmp_path in mine.path.parents

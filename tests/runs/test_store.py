@@ -16,7 +16,7 @@ from flatguard.recording.trajectory import to_frame
 from flatguard.runs import store, writing
 from flatguard.runs.facts import BlockFailure
 from flatguard.runs.images import as_bytes, as_floats
-from flatguard.runs.place import open_place
+from flatguard.runs.storage import open_storage
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_what_is_loaded_is_what_was_kept(run: store.Run) -> None:
 def test_the_manifest_repeats_the_run(run: store.Run) -> None:
     manifest = json.loads((run.path / "evidence" / "manifest.json").read_text())
     assert manifest["format_version"] == 3
-    assert manifest["spec"]["eps"] == "8/255"
-    assert manifest["spec"]["batch_size"] == 5
+    assert manifest["request"]["eps"] == "8/255"
+    assert manifest["request"]["batch_size"] == 5
     assert manifest["attack_args"]["steps"] == 3
     assert manifest["attack_args"]["alpha"] == 2 / 255
     assert manifest["target"]["head"] == "3"
@@ -191,20 +191,20 @@ def test_what_is_no_run_folder(tmp_path: Path) -> None:
 def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(RunFolderError, match="exists already; name another folder with --out"):
-        writing.check_new(open_place(tmp_path / "mine"))
+        writing.check_new(open_storage(tmp_path / "mine"))
 
 
 def test_a_folder_without_permission() -> None:
     if not Path("/proc/self").exists():
         pytest.skip("needs Linux's /proc, where nobody may write, not even root")
     with pytest.raises(RunFolderError, match="cannot write to /proc"):
-        writing.check_new(open_place(Path("/proc/run")))
+        writing.check_new(open_storage(Path("/proc/run")))
 
 
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match=r"cannot write to .*; name another folder with --out"):
-        writing.check_new(open_place(tmp_path / "file" / "run"))
+        writing.check_new(open_storage(tmp_path / "file" / "run"))
 
 
 def facts(run: store.Run) -> store.BlockFacts:

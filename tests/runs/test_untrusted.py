@@ -257,7 +257,7 @@ def test_columns_that_are_no_numbers_or_words(tmp_path: Path, column: pa.Array) 
 
 
 MANIFESTS: dict[str, tuple[Callable[[Any], object], str]] = {
-    "no budget": (lambda m: m["spec"].update(norm=None), "its spec has no norm"),
+    "no budget": (lambda m: m["request"].update(norm=None), "its request has no norm"),
     "no blocks": (lambda m: m.update(blocks=[]), "it has no blocks"),
     "a gap": (lambda m: m["blocks"][1].update(start=3), "block 1 does not follow"),
     "twice the same": (lambda m: m["blocks"][1].update(index=0), "block 1 does not follow"),
@@ -266,7 +266,7 @@ MANIFESTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "a device of nothing": (lambda m: m.update(device={}), "its device has no type"),
     "a million threads": (lambda m: m["device"].update(threads=10**6), "number of threads"),
     "an endless number": (lambda m: m["blocks"][0].update(seed=10**300), "blocks.0.seed"),
-    "a path for a norm": (lambda m: m["spec"].update(norm="../x"), "spec.norm"),
+    "a path for a norm": (lambda m: m["request"].update(norm="../x"), "request.norm"),
 }
 
 
@@ -370,7 +370,7 @@ def test_a_summary_of_the_wrong_kind(run: Run, edit: dict[str, object]) -> None:
 def test_a_run_folder_runs_no_code(run: Run, spec: dict[str, object]) -> None:
     """Probes load the model that the folder names; what runs code waits for a word."""
     Path("evil.py").write_text("open('victim', 'w')\n")
-    forge(MANIFEST, lambda manifest: manifest["spec"].update(spec))
+    forge(MANIFEST, lambda manifest: manifest["request"].update(spec))
     with pytest.raises(UntrustedCodeError, match=r"names code that would run here \(.*allow-code"):
         flatguard.audit("run", checks="fast")
     assert not Path("victim").exists()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import flatguard
 from flatguard.errors import UsageError
-from flatguard.observer import Silent
+from flatguard.execution.progress import Silent
 from flatguard.studies import STUDIES, find_study
 from flatguard.studies.claim import Claim
 from flatguard.studies.reproduce import Result, reproduce
@@ -73,11 +73,11 @@ def test_a_study_is_the_same_twice(plain_digits: Plain) -> None:
 def subject_of(name: str, plain: Plain, count: int) -> Subject:
     model, data = plain
     protocol = find_study(name).protocol
-    job = flatguard.evaluation.resolve(
+    context = flatguard.evaluation.resolve(
         model, protocol.attack, data=data, norm=protocol.norm, eps=protocol.eps,
         attack_args=protocol.args, batch_size=16,
     )  # fmt: skip
-    return Subject((job,), count, Silent())
+    return Subject((context,), count, Silent())
 
 
 def test_the_path_is_what_the_recorder_records(plain_digits: Plain) -> None:
@@ -87,7 +87,7 @@ def test_the_path_is_what_the_recorder_records(plain_digits: Plain) -> None:
     batch = subject.batch()
     recorder = flatguard.Recorder(subject.model, batch.images, batch.labels)
     with recorder:
-        subject.job.attack.perturb(subject.model, batch.images, batch.labels, 0, recorder)
+        subject.context.attack.perturb(subject.model, batch.images, batch.labels, 0, recorder)
     table = recorder.trajectory().sort_values(["call", "sample"])
     steps = len(path.logits) - 1
     assert len(table) == 12 * steps

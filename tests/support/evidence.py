@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flatguard.masking.evidence import Evidence, ProbeEvidence
+from flatguard.checks.evidence import Evidence, ProbeEvidence
 
 COLUMNS = ["sample", "attempt", "family", "fell", "forwards"]
 

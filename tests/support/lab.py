@@ -12,12 +12,12 @@ from support.architectures import tiny
 from torch import Tensor, nn
 
 import flatguard
+from flatguard.checks.gathering.lab import Lab
+from flatguard.data.datasets import ArrayDataset
+from flatguard.execution.context import resolve
+from flatguard.execution.progress import Silent
 from flatguard.geometry.budget import Norm
-from flatguard.job import resolve
-from flatguard.observer import Silent
-from flatguard.probes.lab import Lab
 from flatguard.targets import make_target
-from flatguard.targets.datasets import ArrayDataset
 
 DUAL = {"Linf": 1.0, "L2": 2.0, "L1": float("inf")}
 
@@ -46,8 +46,8 @@ def lab_of(model: nn.Module, images: Tensor, labels: Tensor, attack: str, **fiel
         model, attack, data=(images, labels), out=folder, checks="none", **fields
     )
     dataset = ArrayDataset(images, labels.numpy(), "images from Python")
-    job = resolve(run.spec, make_target(model, type(model).__name__, "a test"), dataset)
-    return Lab(job, run, Silent())
+    context = resolve(run.request, make_target(model, type(model).__name__, "a test"), dataset)
+    return Lab(context, run, Silent())
 
 
 class Linear(nn.Module):

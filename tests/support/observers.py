@@ -1,6 +1,6 @@
 """Who watches a run in tests."""
 
-from flatguard.observer import Silent
+from flatguard.execution.progress import Silent
 
 
 class Listener(Silent):
@@ -9,6 +9,6 @@ class Listener(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def said(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Keep it."""
         self.lines.append(line)

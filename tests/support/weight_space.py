@@ -6,10 +6,10 @@ import torch
 from support.digits import digits, digits_net
 from torch import Tensor, nn
 
-from flatguard.probes.lab import Meter
-from flatguard.probes.robust_loss import Ascent
-from flatguard.probes.weight_flatness import Scene
-from flatguard.targets.datasets import Batch
+from flatguard.checks.gathering.lab import Meter
+from flatguard.checks.gathering.robust_loss import Ascent
+from flatguard.checks.gathering.weight_flatness import Scene
+from flatguard.data.datasets import Batch
 
 
 class Logits(nn.Module):

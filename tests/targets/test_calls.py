@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import flatguard
+from flatguard.environment.torch_state import TorchState
 from flatguard.targets import make_target
 from flatguard.targets.calls import isolate_calls
-from flatguard.torch_state import TorchState
 
 
 def classifier() -> nn.Module:

@@ -11,10 +11,10 @@ from support.architectures import tiny
 from torch import nn
 
 import flatguard
+from flatguard.data.datasets import load_dataset
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError
 from flatguard.targets import prepare
 from flatguard.targets.checkpoint import build, load
-from flatguard.targets.datasets import load_dataset
 
 ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import flatguard
+from flatguard.data.datasets import Batch
 from flatguard.targets import Target
-from flatguard.targets.datasets import Batch
 from flatguard.targets.head import find_head, relative_mismatch
 
 

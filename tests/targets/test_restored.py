@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import flatguard
 from flatguard.errors import AttackError
+from flatguard.execution.progress import Silent
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import config_of
 from flatguard.gate.gate import pass_through
-from flatguard.observer import Silent
 from flatguard.targets import make_target
 from flatguard.targets.restored import restored
 

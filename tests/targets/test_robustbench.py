@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import flatguard
+from flatguard.data.datasets import Batch
 from flatguard.errors import EnvironmentProblem, ModelError, UntrustedCodeError, UsageError
 from flatguard.targets import robustbench
-from flatguard.targets.datasets import Batch
 
 
 def test_every_entry_of_the_installed_robustbench_is_known() -> None:
@@ -140,7 +140,7 @@ def test_random_weights_in_robustbenchs_own_layout(tmp_path: Path, demo_batch: B
     images = demo_batch.images[:4]
     labels = target.model(images).argmax(1)  # a random network is right about nothing else
     run = flatguard.evaluate(target, "torchattacks:FGSM", data=(images, labels))
-    assert (run.spec.norm, run.spec.eps) == ("Linf", "8/255")
+    assert (run.request.norm, run.request.eps) == ("Linf", "8/255")
     assert run.manifest.target.head == "fc"
     assert run.summary["clean_accuracy"] == 1.0
     assert run.summary["sample_forwards"] == run.summary["sample_backwards"] == 4

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from flatguard.detection.baselines.baseline import Baseline, Fitting
+from flatguard.environment.randomness import seeded
 from flatguard.geometry.precision import wide
-from flatguard.randomness import seeded
 
 DRAWS = 16
 NOISE = 0.02

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from flatguard.masking.basins import Basins
-from flatguard.masking.statistics import interval, median_interval
+from flatguard.checks.basins import Basins
+from flatguard.checks.statistics import interval, median_interval
 from flatguard.reporting.charts import Axis, Series, Words, line_chart
 from flatguard.reporting.figure import Figure, Tone
 from flatguard.reporting.material import Material

@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from flatguard.environment.system import quoted
 from flatguard.reporting.material import Material
 from flatguard.reporting.sections.section import Drawn, Section
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import counted
 from flatguard.runs.probe_store import load_probes
-from flatguard.system import quoted
 
 LIMITS = (
     "The corrected accuracy is an upper bound from the attacks that were run. It is no "
@@ -44,7 +44,7 @@ def _draw(material: Material) -> Drawn:
         "repeat.html.j2",
         items=items,
         limits=LIMITS,
-        spec=_listed(manifest["spec"]),
+        request=_listed(manifest["request"]),
         arguments=_listed(manifest["attack_args"]),
         versions=_listed(manifest["versions"]),
         blocks=material.run.manifest.blocks,
@@ -66,7 +66,7 @@ def _items(material: Material) -> list[Item]:
         Item("data", f"{manifest.data.name}, {len(material.samples):,} of {manifest.data.size:,}"),
         Item("data, SHA-256", manifest.data.sha256, is_code=True),
         Item("adversarial images, SHA-256", summary["adversarial_sha256"], is_code=True),
-        Item("seed", str(manifest.spec.seed)),
+        Item("seed", str(manifest.request.seed)),
         Item("device", device),
         Item("time", f"{summary['seconds']:.1f} s, the attack {summary['attack_seconds']:.1f} s"),
         Item(

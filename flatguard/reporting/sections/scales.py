@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from flatguard.masking.statistics import interval
+from flatguard.checks.statistics import interval
 from flatguard.reporting.charts import Axis, Band, Series, Words, line_chart
 from flatguard.reporting.figure import Figure
 from flatguard.reporting.material import Material

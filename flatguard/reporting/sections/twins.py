@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from flatguard.masking.statistics import interval
+from flatguard.checks.statistics import interval
 from flatguard.reporting.charts import Axis, Words
 from flatguard.reporting.counts import Row, dots
 from flatguard.reporting.figure import Tone
@@ -58,7 +58,7 @@ def _draw(material: Material) -> Drawn | NotMeasured:
 
 
 def _scale(material: Material) -> str:
-    scale, kappa = material.run.spec.logit_scale, material.summary["median_log_kappa_clean"]
+    scale, kappa = material.run.request.logit_scale, material.summary["median_log_kappa_clean"]
     pieces = [f"The target's own logits are multiplied by {scale:g}."] if scale != 1.0 else []
     if kappa is not None:
         pieces.append(

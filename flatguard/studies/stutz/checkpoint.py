@@ -8,9 +8,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from flatguard.checks.judging.weight_flatness import (
+    Ends,
+    WeightLosses,
+    ends,
+    mean,
+    weight_losses,
+    worst,
+)
+from flatguard.checks.statistics import interval
 from flatguard.errors import RunFolderError
-from flatguard.masking.statistics import interval
-from flatguard.masking.weight_flatness import Ends, WeightLosses, ends, mean, weight_losses, worst
 from flatguard.runs.store import Run
 
 EPOCH = re.compile(r"(\d+)$")
@@ -79,9 +86,9 @@ def checkpoint_of(run: Run) -> Checkpoint:
         raise RunFolderError(
             f"{run.path} has no weight flatness; flatguard geometry robust-flatness measures it"
         )
-    samples, spec = run.samples, run.spec
+    samples, request = run.samples, run.request
     n, fell = len(samples), int((~samples["robust"]).sum())
-    model, ascent = Path(spec.model), parts["test"].facts.facts["ascent"]
+    model, ascent = Path(request.model), parts["test"].facts.facts["ascent"]
     epoch = EPOCH.search(model.stem)
     return Checkpoint(
         folder=run.path.name,
@@ -89,7 +96,7 @@ def checkpoint_of(run: Run) -> Checkpoint:
         epoch=None if epoch is None else int(epoch[1]),
         weights_sha256=run.manifest.target.weights_sha256,
         samples=n,
-        attack=spec.attack,
+        attack=request.attack,
         protocol=f"PGD-{ascent['steps']} with {ascent['restarts']} restarts",
         clean_error=1.0 - float(samples["clean_correct"].mean()),
         rerr=fell / n,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from flatguard.masking.statistics import CONFIDENCE_LEVEL
+from flatguard.checks.statistics import CONFIDENCE_LEVEL
 
 RESAMPLES = 2000
 FEWEST = 5

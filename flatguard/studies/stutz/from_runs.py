@@ -41,9 +41,11 @@ def _runs(subject: Subject) -> Sequence[Run]:
     if subject.runs:
         return subject.runs
     found = []
-    for job in subject.jobs:
-        spec = job.spec.model_copy(update={"n_examples": subject.count})
-        found.append(measured(replace(job, spec=spec), KEPT, Plan(), subject.observer, ()))
+    for context in subject.jobs:
+        request = context.request.model_copy(update={"n_examples": subject.count})
+        found.append(
+            measured(replace(context, request=request), KEPT, Plan(), subject.observer, ())
+        )
     return found
 
 

@@ -11,19 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flatguard import runner
-from flatguard.allowance import Allowance, Limits
+from flatguard.checks.gathering.lab import Lab
+from flatguard.checks.gathering.robust_loss import Ascent
+from flatguard.checks.gathering.search import SEARCHED
+from flatguard.checks.gathering.weight_evidence import Part, add_weight_flatness, own_part
+from flatguard.checks.gathering.weight_flatness import Neighbourhood
+from flatguard.data.datasets import Dataset
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
-from flatguard.job import Job, data_sha256
-from flatguard.observer import Observer
-from flatguard.probes.lab import Lab
-from flatguard.probes.robust_loss import Ascent
-from flatguard.probes.search import SEARCHED
-from flatguard.probes.weight_evidence import Part, add_weight_flatness, own_part
-from flatguard.probes.weight_flatness import Neighbourhood
+from flatguard.execution import plan as execution_plan
+from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.context import EvaluationContext, data_sha256
+from flatguard.execution.progress import ProgressReporter
+from flatguard.runs.facts import Limits
 from flatguard.runs.store import Run, load_run
-from flatguard.targets.datasets import Dataset
-from flatguard.torch_state import own_state
 
 STOPPING = Ascent(0.0, steps=7, restarts=1)
 """What chooses an epoch: PGD-7, as in Section 3. Its radius is the run's."""
@@ -63,11 +64,17 @@ def checked(around: Neighbourhood) -> Neighbourhood:
 
 
 @own_state()
-def measured(job: Job, out: Path, plan: Plan, observer: Observer, command: Sequence[str]) -> Run:
+def measured(
+    context: EvaluationContext,
+    out: Path,
+    plan: Plan,
+    observer: ProgressReporter,
+    command: Sequence[str],
+) -> Run:
     """The run of one checkpoint with everything that the plan asks for.
 
     Args:
-        job: the checkpoint with its data and the attack that the robust error is against.
+        context: the checkpoint with its data and the attack that the robust error is against.
         out: the folder that runs are kept in.
         plan: what is measured beside.
         observer: is told of the progress.
@@ -77,21 +84,21 @@ def measured(job: Job, out: Path, plan: Plan, observer: Observer, command: Seque
         UsageError: its folder holds a run of other weights, data or settings; or a norm in which
             robust losses are not searched.
     """
-    budget = job.attack.budget
+    budget = context.attack.budget
     if budget.norm not in SEARCHED or budget.eps is None:
         raise UsageError(f"robust losses are searched in {', '.join(SEARCHED)}, not {budget.norm}")
-    path = out / folder_name(job)
+    path = out / folder_name(context)
     if path.exists():
         run = load_run(path)
-        _same(run, job)
+        _same(run, context)
     else:
-        run = runner.run(job, path, command, observer, Allowance(Limits()))
-    lab = Lab(job, run, observer)
+        run = execution_plan.run(context, path, command, observer, ComputeBudget(Limits()))
+    lab = Lab(context, run, observer)
     ascent = Ascent(budget.eps, budget.norm, plan.steps, plan.restarts)
     add_weight_flatness(lab, own_part(lab), ascent, plan.around)
     if plan.training is not None:
         around = Neighbourhood(plan.around.xi, plan.around.directions, worst_restarts=0)
-        count = min(job.count, len(plan.training))
+        count = min(context.count, len(plan.training))
         add_weight_flatness(lab, Part("training", plan.training, count), ascent, around)
     if plan.held_out is not None:
         chooses = Ascent(budget.eps, budget.norm, STOPPING.steps, STOPPING.restarts)
@@ -100,23 +107,23 @@ def measured(job: Job, out: Path, plan: Plan, observer: Observer, command: Seque
     return run
 
 
-def folder_name(job: Job) -> str:
+def folder_name(context: EvaluationContext) -> str:
     """`awp-0.01-s0-epoch-080`: the checkpoint's folder and name."""
-    model = Path(job.spec.model)
+    model = Path(context.request.model)
     parts = [part for part in (model.parent.name, model.stem) if part]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
 
-def _same(run: Run, job: Job) -> None:
+def _same(run: Run, context: EvaluationContext) -> None:
     """Refuse a folder that holds something else."""
-    facts, spec = run.manifest, run.spec
+    facts, request = run.manifest, run.request
     pairs = {
-        "weights": (facts.target.weights_sha256, job.target.weights_sha256),
-        "data": (facts.data.sha256, data_sha256(job)),
-        "attack": (spec.attack, job.spec.attack),
-        "attack arguments": (spec.attack_args, job.spec.attack_args),
-        "budget": (spec.budget(), job.spec.budget()),
-        "seed": (spec.seed, job.spec.seed),
+        "weights": (facts.target.weights_sha256, context.target.weights_sha256),
+        "data": (facts.data.sha256, data_sha256(context)),
+        "attack": (request.attack, context.request.attack),
+        "attack arguments": (request.attack_args, context.request.attack_args),
+        "budget": (request.budget(), context.request.budget()),
+        "seed": (request.seed, context.request.seed),
     }
     other = [name for name, (there, here) in pairs.items() if there != here]
     if other or not run.complete:

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flatguard.geometry.budget import parse_eps
-from flatguard.geometry.weights import Movable, on_sphere
-from flatguard.probes.lab import Meter
-from flatguard.probes.landscape import DIRECTIONS, landscape
-from flatguard.probes.rescaling import Rescaled, rescaled
-from flatguard.probes.robust_loss import Ascent
-from flatguard.probes.weight_flatness import (
+from flatguard.checks.gathering.lab import Meter
+from flatguard.checks.gathering.landscape import DIRECTIONS, landscape
+from flatguard.checks.gathering.rescaling import Rescaled, rescaled
+from flatguard.checks.gathering.robust_loss import Ascent
+from flatguard.checks.gathering.weight_flatness import (
     Neighbourhood,
     Scene,
     losses_at,
     weight_flatness,
 )
+from flatguard.geometry.budget import parse_eps
+from flatguard.geometry.weights import Movable, on_sphere
 from flatguard.studies.claim import Claim, agrees_if, not_measured
 from flatguard.studies.study import Outcome, Subject
 
@@ -50,9 +50,9 @@ class Measured:
 def study(subject: Subject) -> Outcome:
     """Rescale the layers, and compare landscapes and flatness."""
     batch = subject.batch()
-    spec = subject.job.spec
-    assert spec.eps is not None
-    ascent = Ascent(parse_eps(spec.eps), steps=STEPS, restarts=1)
+    request = subject.context.request
+    assert request.eps is not None
+    ascent = Ascent(parse_eps(request.eps), steps=STEPS, restarts=1)
     scene = Scene([batch], ascent, subject.seed("figure 4"), Meter())
     own = _measured(subject.model, scene)
     claims: list[Claim] = []

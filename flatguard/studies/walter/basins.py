@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from flatguard.checks.statistics import interval, median_interval, rank_correlation
 from flatguard.geometry.basin import LOSS_TOLERANCE, Basins, basins
-from flatguard.masking.statistics import interval, median_interval, rank_correlation
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Protocol, Subject
 from flatguard.studies.walter.path import Path, walk_all

@@ -28,7 +28,7 @@ def lemma10_of(subject: Subject) -> Outcome:
     whole = walk_all(subject)
     path = whole[whole.right()]
     visited = path.visited(norm="Linf")
-    budget = subject.job.attack.budget
+    budget = subject.context.attack.budget
     delta = math.inf if budget.eps is None else budget.eps
     claims = (
         _flips_rise(visited),

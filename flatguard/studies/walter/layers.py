@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flatguard import runner
-from flatguard.allowance import NO_LIMITS, Allowance
-from flatguard.masking.statistics import interval, rank_correlation
+from flatguard.checks.statistics import interval, rank_correlation
+from flatguard.execution import plan as execution_plan
+from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.recording.layers import METHOD
+from flatguard.runs.facts import NO_LIMITS
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Subject
 
@@ -25,13 +26,13 @@ LAYERS = 4
 
 def layers_of(subject: Subject) -> Outcome:
     """One run with its layers recorded; the folder is thrown away."""
-    job = subject.job
+    context = subject.context
     update = {"layers": LAYERS, "layer_samples": subject.count, "n_examples": subject.count}
-    recorded = replace(job, spec=job.spec.model_copy(update=update))
+    recorded = replace(context, request=context.request.model_copy(update=update))
     subject.head()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        run = runner.run(recorded, out, (), subject.observer, Allowance(NO_LIMITS))
+        run = execution_plan.run(recorded, out, (), subject.observer, ComputeBudget(NO_LIMITS))
         table, samples = run.layers, run.samples
     fooled = samples.loc[samples["clean_correct"] & ~samples["robust"], "sample"]
     table = table[(table["method"] == METHOD) & table["sample"].isin(fooled)]

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from flatguard.checks.gathering.lipschitz import POINTS, POWER_STEPS, local_lipschitz
+from flatguard.data.datasets import Batch
 from flatguard.geometry.bounds import (
     NOT_A_CERTIFICATE,
     HeadBound,
     PrintedBound,
     logit_gradient_norm,
 )
-from flatguard.probes.lipschitz import POINTS, POWER_STEPS, local_lipschitz
 from flatguard.studies.study import Subject
 from flatguard.studies.walter.path import Path, walk
-from flatguard.targets.datasets import Batch
 from flatguard.targets.head import Head
 
 SHRUNK = 1e-4
@@ -88,7 +88,7 @@ class Local:
 def look_locally(subject: Subject) -> Local:
     """Attack the samples that are right when clean, and estimate L along each way."""
     head, batch = subject.head(), subject.batch()
-    subject.observer.stage(f"attack {subject.job.attack.info.name}", 2 * len(batch))
+    subject.observer.stage(f"attack {subject.context.attack.info.name}", 2 * len(batch))
     walked = walk(subject, batch, head)
     subject.observer.advanced(len(batch))
     right = walked.path.right()

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flatguard.data.datasets import Batch
 from flatguard.errors import AttackError
 from flatguard.geometry.basin import Visited
 from flatguard.geometry.budget import within
 from flatguard.geometry.decision import cross_entropy
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.studies.study import Subject
-from flatguard.targets.datasets import Batch
 from flatguard.targets.head import Head, inputs_of
 
 
@@ -103,8 +103,8 @@ def walk_all(subject: Subject) -> Path:
         UsageError: the model has no head that was proven.
         AttackError: from the attack's library, or where it does not begin at the clean image.
     """
-    head, job = subject.head(), subject.job
-    subject.observer.stage(f"attack {job.attack.info.name}", subject.count)
+    head, context = subject.head(), subject.context
+    subject.observer.stage(f"attack {context.attack.info.name}", subject.count)
     parts = []
     for start, batch in subject.blocks():
         parts.append(walk(subject, batch, head, start).path)
@@ -122,26 +122,26 @@ class Walk:
 
 def walk(subject: Subject, batch: Batch, head: Head, start: int = 0) -> Walk:
     """The study's attack on one batch, whose first sample has the number `start`."""
-    model, job = subject.model, subject.job
+    model, context = subject.model, subject.context
     watch = _Watch(batch.images)
     handle = model.register_forward_hook(watch.saw_call)
     try:
         with inputs_of(head) as features:
             seed = subject.seed("attack", start)
-            found = job.attack.perturb(model, batch.images, batch.labels, seed).images
+            found = context.attack.perturb(model, batch.images, batch.labels, seed).images
             with torch.no_grad():
                 model(found)
     finally:
         handle.remove()
     if float(watch.linf[0].max()) > 0:
-        raise AttackError(f"{job.attack.info.name} does not begin at the clean image")
+        raise AttackError(f"{context.attack.info.name} does not begin at the clean image")
     path = Path(
         torch.stack(watch.logits),
         torch.stack([one.float().cpu() for one in features]),
         torch.stack(watch.linf).double(),
         torch.stack(watch.l2).double(),
         batch.labels.cpu(),
-        within(found.cpu(), batch.images.cpu(), job.attack.budget),
+        within(found.cpu(), batch.images.cpu(), context.attack.budget),
     )
     return Walk(path, found)
 

@@ -10,14 +10,14 @@ import math
 import torch
 from torch import Tensor
 
+from flatguard.checks.statistics import rank_correlation
+from flatguard.data.datasets import Batch
 from flatguard.geometry.basin import LOSS_TOLERANCE
 from flatguard.geometry.bounds import PrintedBound, largest_step
 from flatguard.geometry.decision import cross_entropy
-from flatguard.masking.statistics import rank_correlation
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share, unbroken
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.local import METHOD, SHRUNK, Local, look_locally
-from flatguard.targets.datasets import Batch
 
 SEARCH_STEPS = 10
 

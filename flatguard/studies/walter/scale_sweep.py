@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flatguard.checks.gathering.scales import rise_of_log_kappa
+from flatguard.checks.statistics import interval, mcnemar, rank_correlation
+from flatguard.data.datasets import Batch
 from flatguard.geometry.budget import within
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
-from flatguard.masking.statistics import interval, mcnemar, rank_correlation
-from flatguard.probes.scales import rise_of_log_kappa
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Subject
 from flatguard.targets import prepare
-from flatguard.targets.datasets import Batch
 from flatguard.targets.head import Head, inputs_of
 
 SCALES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
@@ -55,16 +55,16 @@ def sweep_of(subject: Subject) -> Outcome:
 
 
 def _swept(subject: Subject) -> Sweep:
-    head, job = subject.head(), subject.job
+    head, context = subject.head(), subject.context
     parts: list[Sweep] = []
     subject.observer.stage("scales", subject.count * len(SCALES))
     for start, batch in subject.blocks():
         logits, norm = _clean(subject, batch, head)
         left, first = [], None
         for scale in SCALES:
-            model = prepare(job.target, batch.images[:8], logit_scale=scale).model
+            model = prepare(context.target, batch.images[:8], logit_scale=scale).model
             seed = subject.seed("attack", start)
-            found = job.attack.perturb(model, batch.images, batch.labels, seed).images
+            found = context.attack.perturb(model, batch.images, batch.labels, seed).images
             first = found if first is None else first
             left.append((_survived(subject, batch, found), _shown(model, batch, first)))
             subject.observer.advanced(len(batch))
@@ -92,7 +92,7 @@ def _survived(subject: Subject, batch: Batch, found: Tensor) -> Tensor:
     """Right in a fresh pass of the model as it is, or beyond the budget, which does not count."""
     with torch.no_grad():
         same: Tensor = subject.model(found).argmax(dim=1) == batch.labels
-    inside = within(found.cpu(), batch.images.cpu(), subject.job.attack.budget)
+    inside = within(found.cpu(), batch.images.cpu(), subject.context.attack.budget)
     return same | ~inside.to(same.device)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatguard.masking.statistics import interval, median_interval
+from flatguard.checks.statistics import interval, median_interval
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Protocol, Subject
 from flatguard.studies.walter.path import Path, walk_all

@@ -1,0 +1,189 @@
+"""What the checks read: tables, and nothing that could run the model.
+
+Rows may come in any order and in any number of pieces; classes may have any numbers. No check
+depends on either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from flatguard.checks.finding import names_code
+from flatguard.runs.probe_store import load_probes, load_tables
+from flatguard.runs.store import Run
+
+CHANCE = ("repeat", "control")
+"""The audited attack from another seed, and a plain search on the target itself."""
+
+
+@dataclass(frozen=True)
+class ProbeEvidence:
+    """What a probe saw; `facts["ran"]` is False where it could not run."""
+
+    facts: dict[str, Any]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def ran(self) -> bool:
+        """Whether it ran."""
+        return bool(self.facts.get("ran", True))
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A run's trajectory, a block at a time."""
+
+    run: Run
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        for block in self.run.blocks:
+            yield self.run.trajectory_of(block)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a verdict rests on.
+
+    Attributes:
+        num_classes: of the target.
+        eps: the radius; None without a budget.
+        norm: the budget's.
+        attack: the audited attack's name.
+        attack_args: every argument that it had.
+        samples: a row per sample, as `Run.samples`.
+        trajectory: a row per sample and model call, as `Run.trajectory`, in pieces that hold all
+            rows of their samples. It is read anew each time: memory may not hold all of it.
+        probes: by name.
+        complete: whether every planned block was attacked.
+        stopped: what a budget of forwards or minutes ended, in words; None if none ended anything.
+        names_code: whether the target is loaded by code that the run's request names.
+    """
+
+    num_classes: int
+    eps: float | None
+    norm: str | None
+    attack: str
+    attack_args: Mapping[str, Any]
+    samples: pd.DataFrame
+    trajectory: Iterable[pd.DataFrame]
+    probes: Mapping[str, ProbeEvidence]
+    complete: bool = True
+    stopped: str | None = None
+    names_code: bool = False
+
+    @classmethod
+    def of(cls, run: Run) -> Evidence:
+        """The evidence in a run folder."""
+        return replace(cls.of_samples(run), trajectory=Trajectory(run))
+
+    @classmethod
+    def of_samples(cls, run: Run) -> Evidence:
+        """All but the trajectory, which may be large, for who needs only what fell to what."""
+        probes = {
+            name: ProbeEvidence(
+                {**facts.facts, "ran": facts.ran, "sample_forwards": facts.sample_forwards},
+                load_tables(run, facts),
+            )
+            for name, facts in load_probes(run).items()
+        }
+        return cls(
+            num_classes=run.manifest.target.num_classes,
+            eps=run.request.budget().eps,
+            norm=run.request.norm,
+            attack=run.request.attack,
+            attack_args=run.manifest.attack_args,
+            samples=run.samples,
+            trajectory=(),
+            probes=probes,
+            complete=run.complete,
+            stopped=_stopped(run, probes),
+            names_code=names_code(run.request),
+        )
+
+    @property
+    def n(self) -> int:
+        """How many samples were evaluated."""
+        return len(self.samples)
+
+    @property
+    def reported(self) -> set[int]:
+        """The samples that the audited attack left right, as the run counted them."""
+        return set(self.samples.loc[self.samples["robust"], "sample"].astype(int))
+
+    @cached_property
+    def attempts(self) -> pd.DataFrame:
+        """All attempts on survivors: `sample`, `attempt`, `family`, `fell`, `forwards`."""
+        tables = [
+            probe.tables["attempts"] for probe in self.probes.values() if "attempts" in probe.tables
+        ]
+        columns = ["sample", "attempt", "family", "fell", "forwards"]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+    def fell_to(self, *families: str) -> set[int]:
+        """The survivors that fell to an attempt of one of these families; all without any."""
+        table = self.attempts
+        chosen = table["fell"].astype(bool)
+        if families:
+            chosen &= table["family"].isin(families)
+        return set(table.loc[chosen, "sample"].astype(int)) & self.reported
+
+    def tried(self, *families: str) -> bool:
+        """Whether any attempt of these families was made."""
+        return bool(self.attempts["family"].isin(families).any())
+
+    @cached_property
+    def by_luck(self) -> set[int]:
+        """Survivors of a randomised target that most fresh draws classify wrong."""
+        probe = self.probes.get("determinism")
+        if probe is None or "survival" not in probe.tables:
+            return set()
+        table = probe.tables["survival"]
+        return set(table.loc[table["wrong"] > 0.5, "sample"].astype(int)) & self.reported
+
+    @property
+    def chance(self) -> set[int]:
+        """Survivors that another seed or a plain search is enough for: no twin is needed."""
+        return self.fell_to(*CHANCE) | self.by_luck
+
+    @property
+    def fallen(self) -> set[int]:
+        """Every survivor that did not survive what was tried since."""
+        return self.fell_to() | self.by_luck
+
+    def probe(self, prefix: str) -> ProbeEvidence | None:
+        """The probe of this name, or the one that was asked for most: `square-2000`."""
+        names = [n for n in self.probes if n == prefix or n.startswith(f"{prefix}-")]
+        if not names:
+            return None
+        return self.probes[max(names, key=lambda n: (self.probes[n].ran, _number(n)))]
+
+    def why_not(self, prefix: str) -> str:
+        """Why there is nothing from a probe."""
+        probe = self.probe(prefix)
+        if probe is None:
+            return f"budget: {self.stopped}" if self.stopped else "its probe was not run"
+        return str(probe.facts.get("reason", "it saw no sample"))
+
+
+def _stopped(run: Run, probes: Mapping[str, ProbeEvidence]) -> str | None:
+    for failure in run.failures:
+        if failure.budget:
+            done = sum(block.plan.stop - block.plan.start for block in run.blocks)
+            planned = max(plan.stop for plan in run.manifest.blocks)
+            return f"{failure.error} after {done} of {planned} samples"
+    for name, probe in probes.items():
+        if probe.facts.get("budget") and not probe.ran:
+            return (
+                f"{str(probe.facts['reason']).removeprefix('budget: ')} before check {name} ended"
+            )
+    return None
+
+
+def _number(name: str) -> int:
+    tail = name.rsplit("-", 1)[-1]
+    return int(tail) if tail.isdigit() else 0

@@ -1,0 +1,93 @@
+"""What a check says."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from flatguard.environment.system import quoted
+from flatguard.request import Settings
+from flatguard.runs.storage import RunStorage
+
+Status = Literal["pass", "warn", "fail", "not-run"]
+
+
+class Finding(BaseModel):
+    """What one check made of the evidence.
+
+    Attributes:
+        check: its name.
+        status: `pass`: no evidence against the number; `warn`: a sign that alone decides
+            nothing; `fail`: evidence against the number; `not-run`: nothing was measured.
+        summary: one line for a person.
+        value: the number that was compared; None if nothing was measured.
+        threshold: what it was compared with.
+        interval: exact 95% interval of `value`, where it is a share.
+        samples: over how many samples it is.
+        source: where the idea comes from.
+        next: what to do about it; None if nothing.
+        data: further numbers, for reports.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check: str
+    status: Status
+    summary: str
+    value: float | None = None
+    threshold: float | None = None
+    interval: tuple[float, float] | None = None
+    samples: int = 0
+    source: str = ""
+    next: str | None = None
+    data: dict[str, Any] = {}
+
+    @field_validator("value", "data", mode="before")
+    @classmethod
+    def _measured(cls, value: Any) -> Any:
+        """What is not finite was not measured: JSON knows no NaN."""
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, dict):
+            return {key: cls._measured(item) for key, item in value.items()}
+        return [cls._measured(item) for item in value] if isinstance(value, list) else value
+
+
+MORE_CHECKS = "flatguard audit RUN --checks fast"
+PROBING = re.compile(r"flatguard audit RUN --checks \w+")
+CONSENT = " --allow-code"
+TRUST = (
+    "Allowing code runs what this run's request names: leave that option out for a folder that you "
+    "do not trust."
+)
+
+
+def not_run(check: str, source: str, why: str, how: str = MORE_CHECKS) -> Finding:
+    """A check whose evidence is missing: it never counts as passed."""
+    return Finding(check=check, status="not-run", summary=why, source=source, next=how)
+
+
+def names_code(request: Settings) -> bool:
+    """Whether a run's model is loaded by code that is named; see `Settings.refuse_code`."""
+    return bool(request.arch or request.allow_code)
+
+
+def consenting(step: str, needed: bool) -> str:
+    """A step that is not refused where the run's request names code: probes load its model."""
+    return PROBING.sub(rf"\g<0>{CONSENT}", step) if needed else step
+
+
+def needs_trust(steps: Iterable[str]) -> bool:
+    """Whether one of them allows code; `TRUST` belongs beside it."""
+    return any(CONSENT in step for step in steps)
+
+
+def advice(step: str, run: RunStorage | Path) -> str:
+    """A step as it is typed for this run: its folder or address in place of RUN."""
+    place = quoted(run)
+    return step.replace("audit RUN", f"audit {place}").replace("--resume RUN", f"--resume {place}")

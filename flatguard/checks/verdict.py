@@ -1,0 +1,230 @@
+"""The verdict: can this robust accuracy be believed?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from flatguard.checks.evidence import Evidence
+from flatguard.checks.finding import CONSENT, Finding, consenting
+from flatguard.checks.judging import CORE, run_checks
+from flatguard.checks.judging.gradient_truth import USEFUL, truth_of
+from flatguard.checks.mechanism import Mechanism, mechanism_of
+from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
+from flatguard.environment.system import quoted
+from flatguard.errors import RunFolderError
+from flatguard.request import TOLERANCE
+from flatguard.runs.store import Run, parse
+
+Word = Literal["vulnerable", "consistent", "overestimated", "masked", "inconclusive"]
+VERDICT = "verdict.json"
+ENOUGH_QUERIES = 2000
+
+EXIT_CODES: dict[Word, int] = {
+    "vulnerable": 0, "consistent": 0, "overestimated": 1, "masked": 1, "inconclusive": 3,
+}  # fmt: skip
+
+MENDING: dict[Mechanism, str] = {
+    "saturation": "divide the logits by a temperature (a gap of about 2), or attack the margin",
+    "unavailable-gradient": "attack through the stage with a straight-through gradient (BPDA)",
+    "shattered-gradient": "average gradients over noise, or attack with Square",
+    "stochastic": "average gradients over draws (EOT), and judge by most of several draws",
+    "rugged-loss": "attack with more restarts and more, smaller steps",
+}
+
+
+class Verdict(BaseModel):
+    """The answer, and what it rests on.
+
+    Attributes:
+        verdict: `vulnerable`, `consistent`, `overestimated`, `masked` or `inconclusive`.
+        mechanism: what explains a masked number.
+        sentence: the answer as a person says it.
+        robust_accuracy: the audited number.
+        corrected_robust_accuracy: the worst case for each sample over everything tried.
+        corrected_interval: its exact 95% interval.
+        overestimate: by how much the audited number is too high.
+        overestimate_interval: exact 95% interval of that share.
+        tolerance: how much of it is let pass.
+        findings: of every check, also those that did not run.
+        next: what to run or mend next.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: Word
+    mechanism: Mechanism | None
+    sentence: str
+    robust_accuracy: float
+    corrected_robust_accuracy: float
+    corrected_interval: tuple[float, float]
+    overestimate: float
+    overestimate_interval: tuple[float, float]
+    confidence_level: float = CONFIDENCE_LEVEL
+    tolerance: float
+    findings: tuple[Finding, ...]
+    next: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a number that may be believed, 1 for one that may not, 3 where it is open."""
+        return EXIT_CODES[self.verdict]
+
+
+def verdict_of(run: Run) -> Verdict:
+    """The verdict that stands beside a run's evidence.
+
+    Raises:
+        RunFolderError: there is none, or it is damaged; `audit` writes it anew.
+    """
+    file = run.path / VERDICT
+    if not file.is_file():
+        raise RunFolderError(
+            f"{run.path} has no verdict yet; flatguard audit {quoted(run.storage)}"
+        )
+    try:
+        verdict: Verdict = parse(Verdict, file)
+    except RunFolderError as error:
+        raise RunFolderError(
+            f"{error}; flatguard audit {quoted(run.storage)} writes it anew"
+        ) from error
+    return verdict
+
+
+def tolerance_of(run: Run) -> float:
+    """What a run is judged with unless somebody asks for another tolerance.
+
+    That of the verdict that stands beside its evidence; the manifest's where there is none.
+    """
+    try:
+        kept = verdict_of(run).tolerance
+    except RunFolderError:
+        return run.manifest.tolerance
+    return kept if 0 <= kept < 1 else run.manifest.tolerance
+
+
+def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
+    """Judge evidence; the same evidence in another order gives the same verdict.
+
+    Args:
+        evidence: of a run.
+        tolerance: the overestimate that is let pass, as a share of all samples.
+    """
+    findings = [_consented(f, evidence.names_code) for f in run_checks(evidence, tolerance)]
+    n, reported, fallen = evidence.n, len(evidence.reported), len(evidence.fallen)
+    corrected = reported - fallen
+    too_high = fallen / n > tolerance
+    mechanism = mechanism_of(evidence) if too_high else None
+    word = _word(evidence, findings, too_high, mechanism)
+    return Verdict(
+        verdict=word,
+        mechanism=mechanism,
+        sentence=_sentence(word, mechanism, evidence, findings, tolerance),
+        robust_accuracy=reported / n,
+        corrected_robust_accuracy=corrected / n,
+        corrected_interval=interval(corrected, n),
+        overestimate=fallen / n,
+        overestimate_interval=interval(fallen, n),
+        tolerance=tolerance,
+        findings=tuple(findings),
+        next=_next(word, mechanism, findings, evidence),
+    )
+
+
+def _consented(finding: Finding, names_code: bool) -> Finding:
+    if finding.next is None:
+        return finding
+    return finding.model_copy(update={"next": consenting(finding.next, names_code)})
+
+
+def _word(
+    evidence: Evidence, findings: list[Finding], too_high: bool, mechanism: Mechanism | None
+) -> Word:
+    if too_high:
+        return "overestimated" if mechanism is None else "masked"
+    if evidence.stopped is not None:
+        return "inconclusive"
+    corrected = len(evidence.reported) - len(evidence.fallen)
+    chance = 1.0 / evidence.num_classes
+    if evidence.complete and interval(corrected, evidence.n)[1] <= chance:
+        return "vulnerable"
+    status = {finding.check: finding.status for finding in findings}
+    if not evidence.complete or any(status[name] == "not-run" for name in CORE):
+        return "inconclusive"
+    return "inconclusive" if _disagree(evidence, status) else "consistent"
+
+
+def _disagree(evidence: Evidence, status: Mapping[str, str]) -> bool:
+    """Gradients are worth nothing, or leave torch, and nothing that mends them was there to try.
+
+    A few hundred queries without gradients do not make up for that; `ENOUGH_QUERIES` do.
+    """
+    truth = truth_of(evidence)
+    if truth is None or _queries(evidence) >= ENOUGH_QUERIES:
+        return False
+    leads_nowhere = all(drop < USEFUL for drop in truth.drops.values())
+    return truth.leaves_torch or (status["gradient-truth"] == "fail" and leads_nowhere)
+
+
+def _queries(evidence: Evidence) -> int:
+    probe = evidence.probe("square")
+    return int(probe.facts.get("queries", 0)) if probe is not None and probe.ran else 0
+
+
+def _gradients_failed(findings: list[Finding]) -> bool:
+    return any(f.check == "gradient-truth" and f.status == "fail" for f in findings)
+
+
+def _sentence(
+    word: Word,
+    mechanism: Mechanism | None,
+    evidence: Evidence,
+    findings: list[Finding],
+    tolerance: float,
+) -> str:
+    n, corrected = evidence.n, len(evidence.reported) - len(evidence.fallen)
+    was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
+    if word == "masked":
+        return f"masked by {mechanism}: {was} was reported, at most {now} is true"
+    if word == "overestimated":
+        return f"overestimated: {was} was reported, at most {now} is true"
+    if word == "vulnerable":
+        return f"vulnerable: {now} is no better than chance"
+    if word == "inconclusive" and evidence.stopped is not None:
+        return f"inconclusive: {evidence.stopped}, so {was} can neither be believed nor refuted"
+    if word == "inconclusive" and not evidence.complete:
+        return f"inconclusive: blocks are missing, so {was} of the others is no answer yet"
+    if word == "inconclusive":
+        return f"inconclusive: {was} can neither be believed nor refuted with what was run"
+    if corrected / n <= 1.0 / evidence.num_classes:
+        return f"consistent: {now} is no better than chance, on too few samples to prove it"
+    against = [finding.check for finding in findings if finding.status == "fail"]
+    if not against and len(evidence.fallen) / n <= TOLERANCE:
+        return (
+            f"consistent: no evidence against {was}; the worst case over everything tried is {now}"
+        )
+    told = f"consistent within {tolerance:.1%}: {was} was reported, at most {now} is true"
+    return f"{told}; {', '.join(against)} failed" if against else told
+
+
+def _next(
+    word: Word, mechanism: Mechanism | None, findings: list[Finding], evidence: Evidence
+) -> tuple[str, ...]:
+    if evidence.stopped is not None and not evidence.complete:
+        return ("evaluate again with a larger budget, or fewer samples",)
+    steps = []
+    if not evidence.complete:
+        steps.append(f"flatguard evaluate --resume RUN{CONSENT if evidence.names_code else ''}")
+    if mechanism is not None:
+        steps.append(MENDING[mechanism])
+    elif word == "overestimated" and _gradients_failed(findings):
+        steps.append("gradients are bad, but too few samples fell to name why: evaluate more")
+    elif word == "overestimated":
+        steps.append("the attack is too weak: evaluate again with --attack standard")
+    order = {"fail": 0, "warn": 1, "not-run": 2, "pass": 3}
+    for finding in sorted(findings, key=lambda finding: order[finding.status]):
+        if finding.next is not None and finding.next not in steps:
+            steps.append(finding.next)
+    return tuple(steps) or ("nothing: no check has anything to add",)

@@ -1,0 +1,1 @@
+"""Images and labels: arrays, files, folders and known data sets."""

@@ -1,0 +1,1 @@
+"""How a run is done: its context, its plan, its blocks, and who attacks them."""

@@ -1,0 +1,270 @@
+"""One attack on some rows of a block: a clean look, the attack, a fresh look at what came of it.
+
+Nothing is written here; `block.py` decides what becomes of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from flatguard.attacks.monitor import Order
+from flatguard.data.datasets import Batch
+from flatguard.environment.randomness import seeded
+from flatguard.errors import ModelError, memory_errors
+from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.context import EvaluationContext
+from flatguard.execution.progress import ProgressReporter
+from flatguard.geometry.budget import distance, within
+from flatguard.recording.layers import Layer, LayerTable, measure_points, points_of
+from flatguard.recording.measure import COLUMNS, loss_columns
+from flatguard.recording.recorder import Recorder
+from flatguard.recording.trajectory import NARROW
+from flatguard.recording.waypoints import Waypoints
+from flatguard.request import derive_seed
+from flatguard.runs.facts import BlockFacts, BlockPlan
+from flatguard.targets.head import HeadSearch
+from flatguard.targets.target import model_errors
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a trial that raised nothing."""
+
+    samples: pd.DataFrame
+    adversarial: Tensor
+    facts: BlockFacts
+    seconds: dict[str, float]
+    layers: pd.DataFrame | None
+
+
+@dataclass
+class AttackAttempt:
+    """The whole attack on some rows of a block."""
+
+    context: EvaluationContext
+    plan: BlockPlan
+    batch: Batch
+    rows: np.ndarray
+    observer: ProgressReporter
+    compute_budget: ComputeBudget
+    layers: Sequence[Layer]
+    recorder: Recorder | None = field(default=None, init=False)
+
+    @property
+    def part(self) -> Batch:
+        """The rows alone."""
+        if len(self.rows) == len(self.batch):
+            return self.batch
+        index = torch.from_numpy(self.rows)
+        return Batch(self.batch.images[index].contiguous(), self.batch.labels[index])
+
+    def of(self, rows: np.ndarray) -> AttackAttempt:
+        """The same on other rows."""
+        return AttackAttempt(
+            self.context,
+            self.plan,
+            self.batch,
+            rows,
+            self.observer,
+            self.compute_budget,
+            self.layers,
+        )
+
+    def run(self, sink: Callable[[pd.DataFrame], None]) -> Done:
+        """Clean look, attack, fresh look; rows of the trajectory go to `sink` as they come.
+
+        Raises:
+            ModelError, AttackError: from the model and from the attack.
+            OutOfMemory: the memory is too small for so many rows.
+        """
+        with memory_errors(f"{self.context.target.name} on {len(self.rows)} images at once"):
+            return self._run(sink)
+
+    def _run(self, sink: Callable[[pd.DataFrame], None]) -> Done:
+        context, plan, part, numbers = (
+            self.context,
+            self.plan,
+            self.part,
+            self.rows + self.plan.start,
+        )
+        began = time.perf_counter()
+        clean = self._clean_look(part)
+        way = Waypoints(int((numbers < context.request.layer_samples).sum()) if self.layers else 0)
+        self.recorder = recorder = self._attack_recorder(
+            part, way, lambda rows: sink(_numbered(rows, numbers))
+        )
+        images, labels = part.images.to(context.device), part.labels.to(context.device)
+        attacking = time.perf_counter()
+        with recorder:
+            perturbed = context.attack.perturb(
+                context.target.model, images, labels, plan.seed, recorder
+            )
+        recorder.flush()
+        attacked = time.perf_counter()
+        adversarial = perturbed.images.cpu()
+        after = _measured(
+            context, part, adversarial, derive_seed(context.request.seed, plan.index, "check")
+        )
+        samples = _samples(context, part, numbers, adversarial, clean, after)
+        checked = time.perf_counter()
+        seconds = {
+            "clean": attacking - began, "attack": attacked - attacking, "check": checked - attacked,
+        }  # fmt: skip
+        table = None
+        if len(way):
+            table = self._layer_table(Batch(images, labels), perturbed.images, way, numbers)
+            seconds["layers"] = time.perf_counter() - checked
+        facts = BlockFacts(plan=plan, warnings=perturbed.warnings, **counted(recorder))
+        return Done(samples, adversarial, facts, seconds, table)
+
+    def nothing(self) -> Done:
+        """What came of it where every row failed before."""
+        nobody = _recorder(self.context, self.batch).trajectory()[_measured_columns(self.context)]
+        part = Batch(self.batch.images[:0], self.batch.labels[:0])
+        samples = _samples(self.context, part, self.rows, part.images, nobody, nobody)
+        facts = BlockFacts(
+            plan=self.plan, calls=0, sample_forwards=0, sample_backwards=0, rows_unassigned=0,
+            first_nonfinite=None, segments=(), warnings=(),
+        )  # fmt: skip
+        return Done(samples, part.images, facts, {"clean": 0.0, "attack": 0.0, "check": 0.0}, None)
+
+    def _clean_look(self, part: Batch) -> pd.DataFrame:
+        context = self.context
+        seed = derive_seed(context.request.seed, self.plan.index, "clean")
+        clean = _measured(context, part, part.images, seed)
+        bad = clean["loss"].isna().to_numpy()
+        if bad.any():
+            first = self.plan.start + int(self.rows[bad.argmax()])
+            raise ModelError(
+                f"{context.target.name} gives NaN or infinite logits for {int(bad.sum())} of the "
+                f"clean images, the first of them sample {first}"
+            )
+        return clean
+
+    def _attack_recorder(
+        self, part: Batch, way: Waypoints, sink: Callable[[pd.DataFrame], None]
+    ) -> Recorder:
+        attack = self.context.attack
+        return _recorder(
+            self.context,
+            part,
+            budget=attack.budget,
+            order=attack.info.order,
+            gradients=self.context.request.gradients,
+            waypoints=way if len(way) else None,
+            on_call=partial(_called, self.observer, self.compute_budget),
+            sink=sink,
+        )
+
+    def _layer_table(
+        self, batch: Batch, adversarial: Tensor, way: Waypoints, numbers: np.ndarray
+    ) -> pd.DataFrame:
+        """Deeper layers along the attack; nothing here is recorded, the hooks are gone."""
+        context, head = self.context, self.context.target.head
+        assert head is not None, "checked before the attack"
+        seed, table = derive_seed(self.plan.seed, self.plan.index, "layers"), LayerTable()
+        self.observer.stage("deeper layers", len(way))
+        for index in range(len(way)):
+            points = points_of(
+                int(numbers[index]), batch.images[index], batch.labels[index], adversarial[index],
+                way, index,
+            )  # fmt: skip
+            measure_points(
+                context.target.model, head, self.layers, points, seed + 100 * index, table
+            )
+            self.observer.advanced(1)
+        return table.frame()
+
+
+def _called(observer: ProgressReporter, compute_budget: ComputeBudget, rows: int) -> None:
+    """No method of a trial: it and its recorder would hold each other, and the images, for long."""
+    try:
+        compute_budget.spend(rows)
+    finally:
+        observer.called(rows)  # may interrupt; what goes forward is spent nevertheless
+
+
+def counted(recorder: Recorder) -> dict[str, Any]:
+    """What a recorder counted, as the facts of a block and of a failure have it."""
+    return {
+        "calls": recorder.calls,
+        "sample_forwards": recorder.forwards,
+        "sample_backwards": recorder.backwards,
+        "rows_unassigned": recorder.rows_unassigned,
+        "first_nonfinite": recorder.first_nonfinite,
+        "segments": tuple(recorder.segments),
+    }
+
+
+def _measured(context: EvaluationContext, batch: Batch, images: Tensor, seed: int) -> pd.DataFrame:
+    """One fresh forward pass over `images`, measured against the clean batch."""
+    recorder = _recorder(context, batch, order=Order(keeps=True))
+    where = f"on {len(images)} images at once"
+    with (
+        recorder,
+        torch.no_grad(),
+        seeded(seed, context.device),
+        model_errors(context.target.name, where),
+    ):
+        context.target.model(images.to(context.device))
+    found: pd.DataFrame = recorder.trajectory()[_measured_columns(context)]
+    return found
+
+
+def _measured_columns(context: EvaluationContext) -> list[str]:
+    return [*COLUMNS, *(column for name in context.request.losses for column in loss_columns(name))]
+
+
+def _recorder(context: EvaluationContext, batch: Batch, **how: Any) -> Recorder:
+    images, labels = batch.images.to(context.device), batch.labels.to(context.device)
+    known = HeadSearch(context.target.head, context.target.head_reason)
+    losses = context.request.losses
+    return Recorder(context.target.model, images, labels, head=known, losses=losses, **how)
+
+
+def _numbered(rows: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
+    """Rows of a batch with the numbers that its samples have in the data set."""
+    known = rows["sample"].notna().to_numpy()
+    sample = np.zeros(len(rows), dtype=np.int32)
+    sample[known] = numbers[rows.loc[known, "sample"].to_numpy(dtype="int64")]
+    numbered: pd.DataFrame = rows.assign(sample=pd.arrays.IntegerArray(sample, ~known))
+    return numbered
+
+
+def _samples(
+    context: EvaluationContext,
+    batch: Batch,
+    numbers: np.ndarray,
+    adversarial: Tensor,
+    clean: pd.DataFrame,
+    after: pd.DataFrame,
+) -> pd.DataFrame:
+    """A row per sample; what is robust is decided here, never taken from the attack."""
+    table = pd.DataFrame({"sample": numbers, "label": batch.labels.numpy()})
+    for name in after.columns:
+        if name not in ("linf", "l2"):
+            table[f"clean_{name}"] = clean[name].array
+            table[f"adv_{name}"] = after[name].array
+    table["linf"], table["l2"] = after["linf"], after["l2"]
+    inside = within(adversarial, batch.images, context.attack.budget)
+    table["distance"] = distance(
+        adversarial, batch.images, context.attack.budget.norm
+    ).to(torch.float64).numpy()  # fmt: skip
+    table["admissible"] = inside.numpy()
+    table["failed"] = False
+    table["clean_correct"] = table["clean_prediction"] == table["label"]
+    # A margin that is not finite decides nothing, so it does not count as correct.
+    still_right = (table["adv_prediction"] == table["label"]) & table["adv_margin"].notna()
+    table["robust"] = table["clean_correct"] & (still_right | ~table["admissible"])
+    kept = {name: "float32" for name in table.columns if name.split("_", 1)[-1] in NARROW}
+    narrow: pd.DataFrame = table.astype(kept)
+    return narrow

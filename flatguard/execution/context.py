@@ -1,0 +1,321 @@
+"""A resolved request with everything loaded: defaults filled in, contradictions refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
+from flatguard.data.datasets import DataHash, Dataset, blocks, load_dataset, uses_preprocessing
+from flatguard.environment.randomness import seeded
+from flatguard.environment.torch_state import own_state
+from flatguard.errors import (
+    AttackError,
+    DataError,
+    EnvironmentProblem,
+    ModelError,
+    OutOfMemory,
+    UsageError,
+    memory_errors,
+)
+from flatguard.geometry.budget import Norm
+from flatguard.request import EvaluationRequest, derive_seed
+from flatguard.targets import Target, load_target, prepare
+from flatguard.targets.target import first_look
+
+DEFAULT_N_EXAMPLES = 1000
+LARGEST_BATCH = 128
+BATCH_VALUES = 5_000_000
+"""A batch holds about this many pixel values: 128 at CIFAR's size, 32 at ImageNet's."""
+
+FIRST_LOOK = 8
+FROM_PYTHON, DATA_FROM_PYTHON = "a module from Python", "images from Python"
+"""What stands for a source that has no name."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The model and the data that came from Python, and that no request names."""
+
+    target: Target | None = None
+    dataset: Dataset | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """A resolved request with everything loaded that it names."""
+
+    request: EvaluationRequest
+    target: Target
+    dataset: Dataset
+    attack: Attack
+    device: torch.device
+    origin: Origin = Origin()
+
+    @property
+    def count(self) -> int:
+        """How many samples are evaluated."""
+        return _resolved(self.request.n_examples)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model has."""
+        return _resolved(self.target.num_classes)
+
+    @property
+    def block_size(self) -> int:
+        """How many samples are attacked together."""
+        return _resolved(self.request.batch_size)
+
+
+@own_state()
+def resolve(
+    request: EvaluationRequest,
+    target: Target | None = None,
+    dataset: Dataset | None = None,
+) -> EvaluationContext:
+    """Load what a request names and fill in its defaults.
+
+    Cheap checks come first, so that a typo is found before a model is loaded.
+
+    Args:
+        request: what is asked for.
+        target: instead of loading `request.model`.
+        dataset: instead of loading `request.dataset`.
+    """
+    origin = Origin(target, dataset)
+    info = find_attack(request.attack)
+    check_args(info, request.attack_args)
+    if request.norm is not None:
+        _agreed_norm(info, request.norm, None)
+    device = _device(request.device)
+    target = target or _load_target(request)
+    budget_fields = _budget_fields(request, info, target)
+    subject = load_subject(request, device, target, dataset)
+    resolved = subject.request.model_copy(update={"attack": info.name, **budget_fields})
+    attack = build_attack(
+        info.name, resolved.budget(), _resolved(subject.target.num_classes), request.attack_args
+    )
+    return EvaluationContext(resolved, subject.target, subject.dataset, attack, device, origin)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A prepared target on its device, with the images it is looked at on; no attack yet."""
+
+    request: EvaluationRequest
+    target: Target
+    dataset: Dataset
+    device: torch.device
+
+    @property
+    def count(self) -> int:
+        """How many samples are asked for."""
+        return _resolved(self.request.n_examples)
+
+    @property
+    def block_size(self) -> int:
+        """How many samples go forward together."""
+        return _resolved(self.request.batch_size)
+
+
+@own_state()
+def load_subject(
+    request: EvaluationRequest,
+    device: torch.device | None = None,
+    target: Target | None = None,
+    dataset: Dataset | None = None,
+) -> Subject:
+    """Load a request's model and data, and fill in what is decided by them.
+
+    Args:
+        request: what is asked for; its attack and budget are left as they are.
+        device: None takes the request's.
+        target: instead of loading `request.model`.
+        dataset: instead of loading `request.dataset`.
+    """
+    device = device or _device(request.device)
+    target = target or _load_target(request)
+    data_name = dataset.name if dataset else _dataset_name(request, target)
+    preprocessing = _preprocessing(request, target, data_name, dataset)
+    dataset = dataset or load_dataset(
+        data_name,
+        n_examples=request.n_examples or DEFAULT_N_EXAMPLES,
+        data_dir=request.data_dir,
+        preprocessing=preprocessing,
+    )
+    count = _count(request.n_examples, dataset)
+    first = dataset.block(0, min(count, FIRST_LOOK)).images
+    with memory_errors(f"{target.name}, its weights alone"):
+        target.model.to(device)
+    target = _prepared(target, first, request, device)
+    resolved = request.model_copy(
+        update={
+            "dataset": data_name,
+            "preprocessing": preprocessing,
+            "n_examples": count,
+            "batch_size": request.batch_size or _batch_size(first[0].numel()),
+            "device": str(device),
+        }
+    )
+    return Subject(resolved, target, dataset, device)
+
+
+def _load_target(request: EvaluationRequest) -> Target:
+    return load_target(
+        request.model,
+        dataset=request.dataset,
+        threat_model=request.threat_model,
+        model_dir=request.model_dir,
+        arch=request.arch,
+        mean=request.mean,
+        std=request.std,
+        allow_code=request.allow_code,
+    )
+
+
+def _prepared(
+    target: Target, first: Tensor, request: EvaluationRequest, device: torch.device
+) -> Target:
+    """The target after a first look at as many of these images as the memory holds."""
+    while True:
+        try:
+            with (
+                memory_errors(f"{target.name} on {len(first)} images at once"),
+                seeded(derive_seed(request.seed, 0, "first look"), device),
+            ):
+                seen = _seen(target, first.to(device))
+                return prepare(target, seen, head=request.head, logit_scale=request.logit_scale)
+        except OutOfMemory:
+            if len(first) == 1:
+                raise
+        first = first[: len(first) // 2]
+
+
+def _seen(target: Target, images: Tensor) -> Tensor:
+    """The images that the model takes; all, where it takes none, for whoever says why."""
+    try:
+        first_look(target, images)
+    except ModelError:
+        taken = [image for image in images.split(1) if _is_taken(target, image)]
+        return torch.cat(taken or [images])
+    return images
+
+
+def _is_taken(target: Target, image: Tensor) -> bool:
+    try:
+        first_look(target, image)
+    except ModelError:
+        return False
+    return True
+
+
+def data_sha256(context: EvaluationContext) -> str:
+    """The hash of the images and labels that a job serves, as its manifest has it."""
+    hashes = DataHash()
+    for _, batch in blocks(context.dataset, context.count, context.block_size):
+        hashes.update(batch)
+    return hashes.hexdigest()
+
+
+def describe(context: EvaluationContext) -> str:
+    """The first line that a run prints: what is evaluated, on what, within what."""
+    request, target = context.request, context.target
+    pieces = [
+        f"{target.name} ({target.source})",
+        f"{context.count} of {len(context.dataset)} images from {context.dataset.name}",
+        f"{context.attack.info.name} within {context.attack.budget}",
+        f"{target.num_classes} classes",
+        f"batches of {request.batch_size} on {context.device}",
+        f"seed {request.seed}",
+    ]
+    if request.preprocessing:
+        pieces.insert(2, f"preprocessing {request.preprocessing}")
+    if request.logit_scale != 1.0:
+        pieces.insert(1, f"logits × {request.logit_scale:g}")
+    return "; ".join(pieces)
+
+
+def _resolved(value: int | None) -> int:
+    if value is None:
+        raise ValueError("the request is not resolved")
+    return value
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        with memory_errors(f"--device {name}, for a single number"):
+            torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EnvironmentProblem(f"--device {name} is not available here; use cpu") from error
+    return device
+
+
+def _agreed_norm(info: AttackInfo, wanted: Norm | None, default: Norm | None) -> Norm:
+    if wanted is not None:
+        if wanted not in info.norms:
+            raise AttackError(
+                f"--norm {wanted} does not agree with {info.name}, "
+                f"which measures {' or '.join(info.norms)}"
+            )
+        return wanted
+    if default in info.norms and default is not None:
+        return default
+    if len(info.norms) == 1:
+        return info.norms[0]
+    raise UsageError(f"--norm is needed: {info.name} measures {', '.join(info.norms)}")
+
+
+def _budget_fields(request: EvaluationRequest, info: AttackInfo, target: Target) -> dict[str, Any]:
+    defaults = target.defaults
+    is_corruption_entry = defaults.dataset is not None and defaults.norm is None
+    if is_corruption_entry and (request.norm is None or request.eps is None):
+        raise UsageError(
+            f"{target.name} is a corruption entry without a norm and radius of its own; "
+            "name both with --norm and --eps"
+        )
+    norm = _agreed_norm(info, request.norm, defaults.norm)
+    if norm == "none":
+        if request.eps is not None:
+            raise UsageError(f"{info.name} knows no budget, so --eps has no meaning for it")
+        return {"norm": norm, "eps": None}
+    eps = request.eps or (defaults.eps if norm == defaults.norm else None)
+    if eps is None:
+        raise UsageError(f"--eps is needed: {target.name} has no radius of its own in {norm}")
+    return {"norm": norm, "eps": eps}
+
+
+def _preprocessing(
+    request: EvaluationRequest, target: Target, data_name: str, dataset: Dataset | None
+) -> str | None:
+    if dataset is None and uses_preprocessing(data_name):
+        return request.preprocessing or target.defaults.preprocessing
+    if request.preprocessing is not None:
+        raise UsageError(
+            f"--preprocessing is for files of images; {data_name} is served as it is stored"
+        )
+    return None
+
+
+def _dataset_name(request: EvaluationRequest, target: Target) -> str:
+    name = request.dataset or target.defaults.dataset
+    if name is None:
+        raise UsageError(f"--dataset is needed: {target.name} has no data set of its own")
+    return name
+
+
+def _count(asked: int | None, dataset: Dataset) -> int:
+    if asked is not None and asked > len(dataset):
+        raise DataError(f"--n-examples {asked}: {dataset.name} has only {len(dataset)} images")
+    return asked or min(DEFAULT_N_EXAMPLES, len(dataset))
+
+
+def _batch_size(values: int) -> int:
+    fitting = max(1, BATCH_VALUES // values)
+    return int(min(LARGEST_BATCH, 2 ** (fitting.bit_length() - 1)))

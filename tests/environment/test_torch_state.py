@@ -1,0 +1,292 @@
+"""Evidence does not depend on what the caller switched in torch, and the caller finds it again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.evidence_files import evidence_files
+from torch import Tensor, nn
+
+import flatguard
+from flatguard.environment.torch_state import OWN, TorchState, kept_state, own_state
+from flatguard.execution.executors import Processes
+from flatguard.runs.probe_store import load_probes
+from flatguard.studies.reproduce import reproduce
+
+ASK: dict[str, Any] = {
+    "attack": "square", "norm": "Linf", "eps": 0.08, "attack_args": {"n_queries": 2},
+    "batch_size": 12, "threads": 1,
+}  # fmt: skip
+
+
+def quarters() -> nn.Module:
+    """Says which quarter of an 8×8 image is the brightest."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4))
+
+
+@pytest.fixture(scope="session")
+def data() -> tuple[Tensor, Tensor]:
+    images = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return images, nn.functional.avg_pool2d(images, 4).flatten(1).argmax(1)
+
+
+@pytest.fixture(scope="session")
+def model(data: tuple[Tensor, Tensor]) -> nn.Module:
+    torch.manual_seed(0)
+    net, (images, labels) = quarters(), data
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for _ in range(300):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    return net.eval()
+
+
+@pytest.fixture(scope="session")
+def honest(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> flatguard.Run:
+    """The run in torch's own state; two queries find nothing, and the checks find everything."""
+    run = flatguard.evaluate(model, **ASK, data=data, out=tmp_path_factory.mktemp("honest") / "run")
+    assert run.summary["verdict"] == "overestimated"
+    return run
+
+
+def adversarial(run: flatguard.Run) -> Tensor:
+    return torch.cat([run.adversarial(block.plan.index) for block in run.blocks])
+
+
+@contextlib.contextmanager
+def switched(switch: Callable[[Any], None], value: Any, back: Any) -> Iterator[None]:
+    switch(value)
+    try:
+        yield
+    finally:
+        switch(back)
+
+
+STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no_grad": torch.no_grad,
+    "gradients off": lambda: switched(torch.set_grad_enabled, False, True),
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "float64": lambda: switched(torch.set_default_dtype, torch.float64, torch.float32),
+    "default device": lambda: switched(torch.set_default_device, "meta", None),
+    "device context": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("state", list(STATES))
+def test_evaluate_gives_the_same_evidence(
+    state: str, model: nn.Module, data: tuple[Tensor, Tensor], honest: flatguard.Run, tmp_path: Path
+) -> None:
+    with STATES[state]():
+        before = (TorchState.now(), torch.is_inference_mode_enabled())
+        run = flatguard.evaluate(model, **ASK, data=data, out=tmp_path / "run")
+        assert (TorchState.now(), torch.is_inference_mode_enabled()) == before
+    assert evidence_files(run.path) == evidence_files(honest.path)
+    assert run.summary["verdict"] == "overestimated"
+
+
+@pytest.mark.parametrize("state", ["no_grad", "inference_mode"])
+def test_resume_and_audit_give_the_same_evidence(
+    state: str, model: nn.Module, data: tuple[Tensor, Tensor], honest: flatguard.Run, tmp_path: Path
+) -> None:
+    bare = flatguard.evaluate(model, **ASK, data=data, out=tmp_path / "bare", checks="none")
+    shutil.copytree(honest.path, tmp_path / "part")
+    for missing in ("evidence/blocks/00001-*", "evidence/probes/twins"):
+        for folder in (tmp_path / "part").glob(missing):
+            shutil.rmtree(folder)
+    with STATES[state]():
+        before = (TorchState.now(), torch.is_inference_mode_enabled())
+        resumed = flatguard.resume(tmp_path / "part", model=model, data=data)
+        verdict = flatguard.audit(bare, checks="fast", model=model, data=data)
+        assert (TorchState.now(), torch.is_inference_mode_enabled()) == before
+    assert evidence_files(resumed.path) == evidence_files(honest.path)
+    assert verdict.verdict == resumed.summary["verdict"] == "overestimated"
+    found = load_probes(flatguard.load_run(bare.storage))
+    assert {name: facts.facts for name, facts in found.items()} == {
+        name: facts.facts for name, facts in load_probes(honest).items()
+    }
+
+
+def test_made_in_inference_mode(
+    model: nn.Module, data: tuple[Tensor, Tensor], honest: flatguard.Run, tmp_path: Path
+) -> None:
+    """A model and images that autograd does not take as they are."""
+    with torch.inference_mode():
+        net, (images, labels) = quarters().eval(), (data[0].clone(), data[1].clone())
+        net.load_state_dict(model.state_dict())
+    weights = [*net.parameters()]
+    assert all(weight.is_inference() for weight in weights)
+    run = flatguard.evaluate(net, **ASK, data=(images, labels), out=tmp_path / "run")
+    assert evidence_files(run.path) == evidence_files(honest.path)
+    assert all(a is b for a, b in zip(weights, net.parameters(), strict=True))
+
+
+class Switches(nn.Module):
+    """Leaves gradients off, in an otherwise plain forward pass."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.inner(images)
+        torch.set_grad_enabled(False)
+        return logits
+
+
+def test_a_forward_that_leaves_gradients_off(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    """Of an attack with gradients and of the checks' twins."""
+    ask = {**ASK, "attack": "torchattacks:PGD", "attack_args": {"steps": 1, "alpha": 0.001}}
+    plain = flatguard.evaluate(model, **ask, data=data, out=tmp_path / "plain")
+    run = flatguard.evaluate(Switches(model).eval(), **ask, data=data, out=tmp_path / "run")
+    assert torch.is_grad_enabled()
+    assert run.summary["verdict"] == plain.summary["verdict"] == "overestimated"
+    assert run.samples.equals(plain.samples)
+    assert torch.equal(adversarial(run), adversarial(plain))
+
+
+class ForGood(nn.Module):
+    """Enters inference mode and never leaves it."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+        self.modes: list[Any] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.inner(images)
+        self.modes.append(torch.inference_mode())
+        self.modes[-1].__enter__()
+        return logits
+
+
+def test_a_forward_that_stays_in_inference_mode_is_refused(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    net = ForGood(model).eval()
+    with pytest.raises(flatguard.FlatguardError, match="ForGood enters or leaves"):
+        flatguard.evaluate(net, **ASK, data=data, out=tmp_path / "run")
+    assert not torch.is_inference_mode_enabled()
+    with kept_state():  # the end of what is still open sets the state once more
+        net.modes.clear()
+
+
+class Pixels:
+    """An array that switches gradients off where it is read."""
+
+    def __init__(self, images: Tensor):
+        self._images, self.shape, self.ndim = images, images.shape, images.ndim
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        torch.set_grad_enabled(False)
+        return self._images[part]
+
+
+def test_data_that_switch_gradients_off(
+    model: nn.Module, data: tuple[Tensor, Tensor], honest: flatguard.Run, tmp_path: Path
+) -> None:
+    pixels: Any = Pixels(data[0])
+    run = flatguard.evaluate(model, **ASK, data=(pixels, data[1]), out=tmp_path / "run")
+    assert torch.is_grad_enabled()
+    assert evidence_files(run.path) == evidence_files(honest.path)
+
+
+ARCH = """
+import torch
+from torch import nn
+{imported}
+def make():
+    {called}
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4))
+"""
+OFF = "torch.set_grad_enabled(False)"
+STAYS = "mode = torch.inference_mode(); mode.__enter__()"
+
+
+@pytest.mark.parametrize(
+    ("imported", "called", "workers"),
+    [(OFF, "pass", []), ("", OFF, []), (STAYS, "pass", []), (OFF, OFF, ["--workers", "2"])],
+)
+def test_an_architecture_that_switches_gradients_off(
+    imported: str, called: str, workers: list[str], model: nn.Module, data: tuple[Tensor, Tensor],
+    honest: flatguard.Run, tmp_path: Path,
+) -> None:  # fmt: skip
+    """On the command line, in one process and in several."""
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    torch.save(data, tmp_path / "data.pt")
+    (tmp_path / "arch.py").write_text(ARCH.format(imported=imported, called=called))
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "flatguard", "evaluate", "--model", "w.safetensors",
+            "--arch", "arch.py:make", "--dataset", "data.pt", "--attack", "square",
+            "--norm", "Linf", "--eps", "0.08", "--attack-arg", "n_queries=2", "--batch-size", "12",
+            "--out", "run", "--json", "--quiet", *workers,
+        ],
+        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr + done.stdout
+    assert json.loads(done.stdout)["verdict"] == "overestimated"
+    assert torch.equal(adversarial(flatguard.load_run(tmp_path / "run")), adversarial(honest))
+
+
+def test_workers_below_no_grad(
+    model: nn.Module, data: tuple[Tensor, Tensor], honest: flatguard.Run, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        run = flatguard.evaluate(
+            model, **ASK, data=data, out=tmp_path / "run", executor=Processes(2)
+        )
+    assert evidence_files(run.path) == evidence_files(honest.path)
+
+
+def test_a_study_below_no_grad(model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    asked: dict[str, Any] = {"data": data, "n_examples": 8, "threads": 1}
+    plain = reproduce("walter-fig13", [model], **asked)
+    net = quarters().train()
+    net.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        found = reproduce("walter-fig13", [net], **asked)
+    assert found.claims == plain.claims
+    assert net.training
+
+
+def test_everything_is_put_back() -> None:
+    with STATES["default device"](), torch.no_grad(), torch.autocast("cpu"):
+        before = TorchState.now()
+        with own_state():
+            assert TorchState.now() == OWN
+            assert torch.ones(1).device.type == "cpu"
+            torch.set_grad_enabled(False)
+            torch.set_default_dtype(torch.float64)
+        assert TorchState.now() == before
+        with pytest.raises(KeyboardInterrupt), own_state():
+            raise KeyboardInterrupt
+        assert TorchState.now() == before
+    assert TorchState.now() == OWN
+    with kept_state():
+        torch.set_default_device("meta")
+        torch.set_autocast_enabled("cpu", True)
+        torch.inference_mode().__enter__()
+    assert TorchState.now() == OWN
+    assert not torch.is_inference_mode_enabled()
