@@ -61,7 +61,7 @@ def evaluate(
     executor: Executor | None = None,
     shard: str | None = None,
     detector: str | Path | KeptDetector | None = None,
-    observer: ProgressReporter | None = None,
+    progress: ProgressReporter | None = None,
     command: Sequence[str] = (),
     **fields: Any,
 ) -> store.Run:
@@ -88,7 +88,7 @@ def evaluate(
             `flatguard.merge` puts the parts together.
         detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
             has what it flags. Another model's is refused before the attack.
-        observer: is told of the progress; None is silent.
+        progress: receives progress updates; None is silent.
         command: what the manifest says was typed.
         **fields: the remaining fields of `EvaluationRequest`, such as `eps="8/255"`, `attack_args`,
             `n_examples`, `batch_size`, `device`, `seed`.
@@ -108,7 +108,7 @@ def evaluate(
     """
     level = level_of(checks, tolerance)
     compute_budget = ComputeBudget(limits_of(max_forwards, max_minutes))
-    observer, executor = observer or Silent(), executor or InProcess()
+    progress, executor = progress or Silent(), executor or InProcess()
     _check_executor(executor, compute_budget)
     part = None if shard is None else Shard.parse(shard)
     opened = None if detector is None else Opened.of(detector)
@@ -120,17 +120,17 @@ def evaluate(
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
         stack.enter_context(computing_with(request.threads or executor.threads))
-        stack.enter_context(_going_on_later(storage, observer))
+        stack.enter_context(_going_on_later(storage, progress))
         resolved = context.resolve(request, origin.target, origin.dataset)
         if opened is not None:
             opened.kept.check_target(resolved.target)
         others = surrogates_of(surrogates, level, resolved)
-        _introduce(resolved, observer)
+        _introduce(resolved, progress)
         asked = Asked(command, checks, names_of(surrogates), tolerance, max_failures)
-        bench = _attacked(resolved, storage, asked, executor, observer, compute_budget, part)
+        bench = _attacked(resolved, storage, asked, executor, progress, compute_budget, part)
         if part is not None:
             return bench.run
-        return _finished(bench, others, observer, compute_budget, began, opened)
+        return _finished(bench, others, progress, compute_budget, began, opened)
 
 
 def _attacked(
@@ -138,23 +138,23 @@ def _attacked(
     storage: RunStorage,
     asked: Asked,
     executor: Executor,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget,
     part: Shard | None,
 ) -> Bench:
     """A new run whose blocks are attacked, in batches that fit the device's memory."""
     while True:
         layers = asked_layers(resolved)
-        bench = Bench(resolved, plan(resolved, storage, asked, observer, compute_budget), layers)
+        bench = Bench(resolved, plan(resolved, storage, asked, progress, compute_budget), layers)
         try:
-            return replace(bench, run=fill(bench, executor, observer, compute_budget, part))
+            return replace(bench, run=fill(bench, executor, progress, compute_budget, part))
         except BaseException as error:
             smaller = _halved(bench, error)
             if smaller is None:
                 writing.drop_if_nothing_was_recorded(bench.run)
                 raise
         # Only here: an error that is being handled holds the memory of the pass that it ended.
-        observer.log(
+        progress.log(
             f"batches of {resolved.block_size} do not fit the memory; this is another run, with "
             f"batches of {smaller.batch_size}"
         )
@@ -188,7 +188,7 @@ def resume(
     executor: Executor | None = None,
     shard: str | None = None,
     allow_code: bool = False,
-    observer: ProgressReporter | None = None,
+    progress: ProgressReporter | None = None,
 ) -> store.Run:
     """Do what a run lacks, blocks and probes, and nothing twice; then judge it.
 
@@ -205,14 +205,14 @@ def resume(
         executor: who attacks; it may be another than before.
         shard: as for `evaluate`.
         allow_code: run the code that the run's request names, such as its architecture.
-        observer: is told of the progress; None is silent.
+        progress: receives progress updates; None is silent.
 
     Raises:
         UntrustedCodeError: the run's request names code, and nobody allowed it.
         UsageError: weights, data, versions or device are not those that the run began with.
         RunFolderError: no such run, or it is damaged.
     """
-    observer, executor = observer or Silent(), executor or InProcess()
+    progress, executor = progress or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
     found = store.load_run(run.storage if isinstance(run, store.Run) else run)
     if model is None and not allow_code:
@@ -232,24 +232,24 @@ def resume(
     with (
         caller_kept(model, *(surrogates or ())),
         computing_with(threads),
-        _going_on_later(found.storage, observer),
+        _going_on_later(found.storage, progress),
     ):
         bench = reopened(found, model, data)
         named = manifest.surrogates if surrogates is None else surrogates
         others = surrogates_of(named, level, bench.context)
-        _introduce(bench.context, observer)
+        _introduce(bench.context, progress)
         done, planned = len(found.blocks), len(manifest.blocks)
-        observer.log(f"{done} of {planned} blocks were done before")
-        found = fill(bench, executor, observer, compute_budget, part, max_failures)
+        progress.log(f"{done} of {planned} blocks were done before")
+        found = fill(bench, executor, progress, compute_budget, part, max_failures)
         if part is not None:
             return found
-        return _finished(replace(bench, run=found), others, observer, compute_budget, began, opened)
+        return _finished(replace(bench, run=found), others, progress, compute_budget, began, opened)
 
 
 def _finished(
     bench: Bench,
     others: Sequence[Target],
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget,
     began: float,
     opened: Opened | None,
@@ -258,27 +258,27 @@ def _finished(
     run = bench.run
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
-        probe(bench.context, run, checks, others, observer, compute_budget)
-    derive(run, tolerance_of(run), time.perf_counter() - began, opened, observer)
+        probe(bench.context, run, checks, others, progress, compute_budget)
+    derive(run, tolerance_of(run), time.perf_counter() - began, opened, progress)
     return run
 
 
-def _introduce(resolved: context.EvaluationContext, observer: ProgressReporter) -> None:
-    observer.log(context.describe(resolved))
+def _introduce(resolved: context.EvaluationContext, progress: ProgressReporter) -> None:
+    progress.log(context.describe(resolved))
     for note in resolved.target.notes:
-        observer.log(note)
+        progress.log(note)
     if resolved.target.head is None:
-        observer.log(f"κ is not measured: {resolved.target.head_reason}")
+        progress.log(f"κ is not measured: {resolved.target.head_reason}")
 
 
 @contextmanager
-def _going_on_later(storage: RunStorage, observer: ProgressReporter) -> Iterator[None]:
+def _going_on_later(storage: RunStorage, progress: ProgressReporter) -> Iterator[None]:
     """Says how to take up a run that a person interrupts, where there is one by then."""
     try:
         yield
     except KeyboardInterrupt:
         if storage.path.is_dir():
-            observer.log(f"flatguard evaluate --resume {quoted(storage)} goes on")
+            progress.log(f"flatguard evaluate --resume {quoted(storage)} goes on")
         raise
 
 
@@ -311,7 +311,7 @@ def audit(
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     allow_code: bool = False,
-    observer: ProgressReporter | None = None,
+    progress: ProgressReporter | None = None,
 ) -> Verdict:
     """Judge a run again from its folder, without the model; or run the probes that are missing.
 
@@ -328,7 +328,7 @@ def audit(
         data: the run's images and labels, where they came from Python.
         allow_code: run the code that the run's request names, such as its architecture: the folder
             may be anybody's.
-        observer: is told of the progress; None is silent.
+        progress: receives progress updates; None is silent.
 
     Raises:
         RunFolderError: no such run, or it is damaged.
@@ -336,7 +336,7 @@ def audit(
         UsageError: the model or the data are not those of the run.
         UntrustedCodeError: probes need code that the run's request names.
     """
-    observer = observer or Silent()
+    progress = progress or Silent()
     opened = None if detector is None else Opened.of(detector)
     run = run if isinstance(run, store.Run) else store.load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
@@ -353,8 +353,8 @@ def audit(
         with caller_kept(model, *surrogates), computing_with(threads):
             loaded = reopened(run, model, data).context
             others = surrogates_of(surrogates, level, loaded)
-            probe(loaded, run, level, others, observer)
-    return derive(run, tolerance, seconds_of(run), opened, observer)
+            probe(loaded, run, level, others, progress)
+    return derive(run, tolerance, seconds_of(run), opened, progress)
 
 
 def resolve(

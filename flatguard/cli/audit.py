@@ -44,7 +44,7 @@ def command(
     with watching(quiet, as_json) as watcher:
         verdict = audit(
             opened, checks=checks, surrogates=surrogate or (), tolerance=tolerance,
-            detector=detector, allow_code=allow_code, observer=watcher,
+            detector=detector, allow_code=allow_code, progress=watcher,
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(opened.summary))

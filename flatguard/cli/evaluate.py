@@ -101,9 +101,9 @@ def command(
         chosen = configured(ctx, config, fields)
     with watching(quiet, as_json) as watcher:
         if resume is not None:
-            run = take_up(resume, detector=detector, allow_code=allow_code, observer=watcher, **how)
+            run = take_up(resume, detector=detector, allow_code=allow_code, progress=watcher, **how)
         else:
-            run = evaluate(**chosen.fields, **how, out=out, observer=watcher, command=sys.argv)
+            run = evaluate(**chosen.fields, **how, out=out, progress=watcher, command=sys.argv)
     if shard is not None:
         say_shard(run, shard)
         raise typer.Exit(0)

@@ -48,7 +48,7 @@ def command(
     with watching(quiet, as_json) as watcher:
         lab = Lab(reopened(opened).context, opened, watcher)
         name = add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
-        audit(opened, observer=watcher)
+        audit(opened, progress=watcher)
     rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])
     if as_json:
         typer.echo(json.dumps(rows))

@@ -69,10 +69,10 @@ def command(
         raise UsageError("--runs were measured already: name them or --model, not both")
     with watching(quiet, as_json) as watcher:
         if runs:
-            result = reproduce_from_runs(name, runs, observer=watcher)
+            result = reproduce_from_runs(name, runs, progress=watcher)
         else:
             asked = options.settings(locals())
-            result = reproduce(name, model or [], data=dataset, observer=watcher, **asked)
+            result = reproduce(name, model or [], data=dataset, progress=watcher, **asked)
     if as_json:
         typer.echo(result.model_dump_json())
     else:

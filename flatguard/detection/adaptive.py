@@ -123,7 +123,7 @@ def adaptive_attack(
     budget: Budget,
     effort: Effort,
     seed: int,
-    observer: ProgressReporter | None = None,
+    progress: ProgressReporter | None = None,
 ) -> Evaded:
     """Look for images that are wrong, pass the detector, and lie within the budget.
 
@@ -135,7 +135,7 @@ def adaptive_attack(
         budget: Linf, L2 or L1 with a radius.
         effort: steps and starts.
         seed: of the random starts.
-        observer: is told of the samples done.
+        progress: is told of the samples done.
 
     Raises:
         UsageError: the budget has no radius, or another norm.
@@ -147,7 +147,7 @@ def adaptive_attack(
         raise UsageError(
             f"the adaptive attack needs a radius in {', '.join(SEARCHED)}, got {budget}"
         )
-    observer = observer or Silent()
+    progress = progress or Silent()
     parts = []
     device = next((p.device for p in target.model.parameters()), torch.device("cpu"))
     for number, start in enumerate(range(0, len(images), 128)):
@@ -158,7 +158,7 @@ def adaptive_attack(
         where = f"{target.name} on {len(images[rows])} images at once"
         with memory_errors(where), seeded(seed + number, device):
             parts.append(attack.run())
-        observer.advanced(len(parts[-1].evaded))
+        progress.advanced(len(parts[-1].evaded))
     return Evaded(
         torch.cat([part.images for part in parts]) if parts else images,
         *(

@@ -47,7 +47,7 @@ def fit_detector(
     how: Fit,
     attack: EvaluationContext | None,
     adaptive: int,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
 ) -> Fitted:
     """Calibrate on all images of a subject, and attack the detector knowingly.
 
@@ -57,7 +57,7 @@ def fit_detector(
         attack: a job on the same images; a stump learns from it, and its radius is the adaptive
             attack's. None where there is neither.
         adaptive: so many images are attacked knowingly.
-        observer: is told of the progress.
+        progress: receives progress updates.
 
     Raises:
         UsageError: too few images, or a stump without an attack.
@@ -73,12 +73,12 @@ def fit_detector(
         batch_size=subject.block_size,
         seed=derive_seed(subject.request.seed, 0, "stump"),
     )
-    observer.stage("calibrating", len(batch))
+    progress.stage("calibrating", len(batch))
     if how.calibration == "stump":
-        _fit_stump(detector, batch, attack, observer)
+        _fit_stump(detector, batch, attack, progress)
     else:
         detector.fit(batch.images)
-    observer.advanced(len(batch))
+    progress.advanced(len(batch))
     hashes = DataHash()
     hashes.update(batch)
     data = CalibrationFacts(
@@ -89,7 +89,7 @@ def fit_detector(
     )
     knowing = None
     if adaptive and attack is not None:
-        knowing = _adaptive(detector, batch, attack.attack.budget, subject, adaptive, observer)
+        knowing = _adaptive(detector, batch, attack.attack.budget, subject, adaptive, progress)
     return Fitted(detector, data, knowing)
 
 
@@ -97,7 +97,7 @@ def _fit_stump(
     detector: SharpnessDetector,
     batch: Batch,
     attack: EvaluationContext | None,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
 ) -> None:
     if attack is None:
         raise UsageError("a stump learns from adversarial examples: name an --attack and --eps")
@@ -131,7 +131,7 @@ def _adaptive(
     budget: Budget,
     subject: Subject,
     count: int,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
 ) -> AdaptiveFacts | None:
     """Someone who knows the detector, on the first images that the model is right about."""
     if budget.eps is None:
@@ -140,11 +140,11 @@ def _adaptive(
     right = np.flatnonzero(scored.predicted == batch.labels.numpy())[:count]
     if not len(right):
         return None
-    observer.stage("adaptive attack", len(right))
+    progress.stage("adaptive attack", len(right))
     seed = derive_seed(subject.request.seed, 0, "adaptive")
     found = adaptive_attack(
         subject.target, detector.thresholds_, batch.images[right], batch.labels[right], budget,
-        Effort(), seed, observer,
+        Effort(), seed, progress,
     )  # fmt: skip
     evaded = int(found.evaded.sum())
     return AdaptiveFacts(

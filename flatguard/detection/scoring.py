@@ -12,14 +12,14 @@ from flatguard.execution.context import Subject
 from flatguard.execution.progress import ProgressReporter
 
 
-def score_images(subject: Subject, detector: Path, observer: ProgressReporter) -> pd.DataFrame:
+def score_images(subject: Subject, detector: Path, progress: ProgressReporter) -> pd.DataFrame:
     """Columns: sample, label, predicted, log_kappa (NaN where unmeasured), flagged.
 
     Raises:
         DetectorError: the file is no detector, or one of another model.
     """
     found = SharpnessDetector.load(detector, subject.target)
-    observer.stage("scoring", subject.count)
+    progress.stage("scoring", subject.count)
     parts = []
     for start, batch in blocks(subject.dataset, subject.count, subject.block_size):
         seen = found.classify(batch.images)
@@ -34,6 +34,6 @@ def score_images(subject: Subject, detector: Path, observer: ProgressReporter) -
                 }
             )
         )
-        observer.advanced(len(batch))
+        progress.advanced(len(batch))
     table: pd.DataFrame = pd.concat(parts, ignore_index=True)
     return table

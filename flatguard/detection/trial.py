@@ -108,7 +108,7 @@ def run_trial(
     sizes: Sizes,
     out: Path,
     command: Sequence[str],
-    observer: ProgressReporter,
+    progress: ProgressReporter,
 ) -> Trial:
     """Attack, score, compare, and keep everything under `out`.
 
@@ -120,7 +120,7 @@ def run_trial(
         sizes: of the parts.
         out: a folder; the runs are below it, and `detection-trial.json`.
         command: what was typed.
-        observer: is told of the progress.
+        progress: receives progress updates.
 
     Raises:
         DataError: the data set has too few images.
@@ -128,9 +128,9 @@ def run_trial(
     head_of(context.target)
     parts = draw(context.dataset, sizes, context.request.seed)
     jobs = [_job_of(context, one, parts.attacked) for one in wanted]  # all, before any is run
-    runs = [_attacked(own, out, command, observer) for own in jobs]
-    panel = _panel(context, runs[0], parts, sizes, observer)
-    groups = _groups(context, wanted, runs, parts, panel, observer)
+    runs = [_attacked(own, out, command, progress) for own in jobs]
+    panel = _panel(context, runs[0], parts, sizes, progress)
+    groups = _groups(context, wanted, runs, parts, panel, progress)
     taught = _teaching(runs[0], parts, panel)
     seed = derive_seed(context.request.seed, 0, "detection metrics")
     trial = Trial(
@@ -158,7 +158,7 @@ def run_trial(
             for one, group in zip(wanted, groups, strict=True)
         ),
         worst=worst_case(panel, wanted, groups),
-        adaptive=_adaptive(context, wanted, parts, panel, sizes, observer)
+        adaptive=_adaptive(context, wanted, parts, panel, sizes, progress)
         if sizes.adaptive
         else (),
         missing=panel.missing,
@@ -190,7 +190,7 @@ def draw(dataset: Dataset, sizes: Sizes, seed: int) -> Parts:
 
 
 def _attacked(
-    own: EvaluationContext, out: Path, command: Sequence[str], observer: ProgressReporter
+    own: EvaluationContext, out: Path, command: Sequence[str], progress: ProgressReporter
 ) -> store.Run:
     """The run of one attack; an earlier one of the same request and images is gone on with."""
     what = f"{own.request.attack} within {own.attack.budget}"
@@ -203,14 +203,14 @@ def _attacked(
             raise UsageError(
                 f"{path} holds a run of something else; remove it or name another folder with --out"
             )
-        observer.log(f"{what}: taken from {path}")
+        progress.log(f"{what}: taken from {path}")
     else:
-        observer.log(f"{what} on {own.count} images")
+        progress.log(f"{what} on {own.count} images")
         asked = execution_plan.Asked(command, max_failures=0)
-        run = execution_plan.plan(own, open_storage(path), asked, observer, compute_budget)
+        run = execution_plan.plan(own, open_storage(path), asked, progress, compute_budget)
     bench = Bench(own, run, asked_layers(own))
     return (
-        run if run.complete else execution_plan.fill(bench, InProcess(), observer, compute_budget)
+        run if run.complete else execution_plan.fill(bench, InProcess(), progress, compute_budget)
     )
 
 
@@ -234,10 +234,10 @@ def _panel(
     run: store.Run,
     parts: Parts,
     sizes: Sizes,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
 ) -> Panel:
     """All detectors, fitted on the fitted part and calibrated on the calibrated one."""
-    observer.stage("fitting and calibrating detectors", sizes.fitted + sizes.calibrated)
+    progress.stage("fitting and calibrating detectors", sizes.fitted + sizes.calibrated)
     panel = Panel(
         context.target, context.block_size, derive_seed(context.request.seed, 0, "detection noise")
     )
@@ -246,7 +246,7 @@ def _panel(
     noisy = noise(parts.fitted.images, run.request.budget().eps, context, "fitted")
     panel.fit(Fitting(parts.fitted.images, parts.fitted.labels, noisy, images[fell]))
     panel.calibrate(panel.score(parts.calibrated.images))
-    observer.advanced(sizes.fitted + sizes.calibrated)
+    progress.advanced(sizes.fitted + sizes.calibrated)
     return panel
 
 
@@ -267,21 +267,21 @@ def _groups(
     runs: Sequence[store.Run],
     parts: Parts,
     panel: Panel,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
 ) -> list[Group]:
     """Every attack's images, scored; the clean ones once, and noise once a radius."""
     images, n = parts.evaluated.images, len(parts.evaluated)
-    observer.stage("detectors on clean images", n)
+    progress.stage("detectors on clean images", n)
     clean, noisy = panel.score(images), {}
     found = []
     for one, run in zip(wanted, runs, strict=True):
         if one.eps not in noisy:
-            observer.stage(f"detectors on noise {one.eps}", n)
+            progress.stage(f"detectors on noise {one.eps}", n)
             noisy[one.eps] = panel.score(noise(images, parse_eps(one.eps), context, "evaluated"))
-        observer.stage(f"detectors on {one.attack} {one.eps}", n)
+        progress.stage(f"detectors on {one.attack} {one.eps}", n)
         table, after = run.samples.iloc[:n], panel.score(_adversarial(run)[:n])
         found.append(_group(run, table, clean, noisy[one.eps], after))
-        observer.advanced(n)
+        progress.advanced(n)
     return found
 
 
@@ -317,7 +317,7 @@ def _adaptive(
     parts: Parts,
     panel: Panel,
     sizes: Sizes,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
 ) -> tuple[Adaptive, ...]:
     """Each radius once: someone who knows the sharpness detector, at every rate."""
     detector, effort = panel.detectors[LOG_KAPPA], Effort()
@@ -333,7 +333,7 @@ def _adaptive(
     for eps in dict.fromkeys(one.eps for one in wanted):
         results = []
         for asked in RATES:
-            observer.stage(f"adaptive attack {eps}, {asked:.0%} false positives", len(right))
+            progress.stage(f"adaptive attack {eps}, {asked:.0%} false positives", len(right))
             thresholds = conformal(
                 detector.calibration, np.zeros(len(detector.calibration), int), Rate(asked)
             )
@@ -341,7 +341,7 @@ def _adaptive(
             seed = derive_seed(context.request.seed, 0, f"adaptive {eps} {asked}")
             evaded = adaptive_attack(
                 context.target, thresholds, images[right], labels[right], budget, effort, seed,
-                observer,
+                progress,
             )  # fmt: skip
             results.append(
                 AdaptiveResult(

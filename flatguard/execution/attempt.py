@@ -54,7 +54,7 @@ class AttackAttempt:
     plan: BlockPlan
     batch: Batch
     rows: np.ndarray
-    observer: ProgressReporter
+    progress: ProgressReporter
     compute_budget: ComputeBudget
     layers: Sequence[Layer]
     recorder: Recorder | None = field(default=None, init=False)
@@ -74,7 +74,7 @@ class AttackAttempt:
             self.plan,
             self.batch,
             rows,
-            self.observer,
+            self.progress,
             self.compute_budget,
             self.layers,
         )
@@ -161,7 +161,7 @@ class AttackAttempt:
             order=attack.info.order,
             gradients=self.context.request.gradients,
             waypoints=way if len(way) else None,
-            on_call=partial(_called, self.observer, self.compute_budget),
+            on_call=partial(_called, self.progress, self.compute_budget),
             sink=sink,
         )
 
@@ -172,7 +172,7 @@ class AttackAttempt:
         context, head = self.context, self.context.target.head
         assert head is not None, "checked before the attack"
         seed, table = derive_seed(self.plan.seed, self.plan.index, "layers"), LayerTable()
-        self.observer.stage("deeper layers", len(way))
+        self.progress.stage("deeper layers", len(way))
         for index in range(len(way)):
             points = points_of(
                 int(numbers[index]), batch.images[index], batch.labels[index], adversarial[index],
@@ -181,16 +181,16 @@ class AttackAttempt:
             measure_points(
                 context.target.model, head, self.layers, points, seed + 100 * index, table
             )
-            self.observer.advanced(1)
+            self.progress.advanced(1)
         return table.frame()
 
 
-def _called(observer: ProgressReporter, compute_budget: ComputeBudget, rows: int) -> None:
+def _called(progress: ProgressReporter, compute_budget: ComputeBudget, rows: int) -> None:
     """No method of a trial: it and its recorder would hold each other, and the images, for long."""
     try:
         compute_budget.spend(rows)
     finally:
-        observer.called(rows)  # may interrupt; what goes forward is spent nevertheless
+        progress.called(rows)  # may interrupt; what goes forward is spent nevertheless
 
 
 def counted(recorder: Recorder) -> dict[str, Any]:

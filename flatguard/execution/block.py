@@ -89,7 +89,7 @@ def attack_block(
     bench: Bench,
     plan: BlockPlan,
     max_failures: int,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget,
 ) -> tuple[SampleFailure, ...]:
     """Attack one block and commit it.
@@ -102,7 +102,7 @@ def attack_block(
         bench: the job and its run.
         plan: which block.
         max_failures: so many samples may fail; beyond, the first error is raised.
-        observer: is told of the progress.
+        progress: receives progress updates.
         compute_budget: what the attack may spend.
 
     Returns:
@@ -118,7 +118,7 @@ def attack_block(
     batch = _served(bench, plan)
     with bench.run.storage.working_on(plan.index):
         try:
-            return _attacked(bench, plan, batch, max_failures, observer, compute_budget)
+            return _attacked(bench, plan, batch, max_failures, progress, compute_budget)
         finally:
             record_spent(bench.run, compute_budget)
             bench.run.storage.push()
@@ -129,7 +129,7 @@ def _attacked(
     plan: BlockPlan,
     batch: Batch,
     max_failures: int,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget,
 ) -> tuple[SampleFailure, ...]:
     failed: dict[int, str] = {}
@@ -137,7 +137,7 @@ def _attacked(
         while True:
             rows = np.array([i for i in range(len(batch)) if i not in failed], np.int64)
             trial = AttackAttempt(
-                bench.context, plan, batch, rows, observer, compute_budget, bench.layers
+                bench.context, plan, batch, rows, progress, compute_budget, bench.layers
             )
             if not len(rows):
                 done = trial.nothing()
@@ -163,7 +163,7 @@ def _attacked(
             for row, text in sorted(failed.items())
         )
         for failure in failures:
-            observer.log(f"sample {failure.sample} failed: {failure.error}")
+            progress.log(f"sample {failure.sample} failed: {failure.error}")
         facts = done.facts.model_copy(
             update={"failures": failures, "run": bench.run.manifest.identity}
         )

@@ -52,7 +52,7 @@ class Work:
         plans: the blocks that are to be attacked and committed.
         max_failures: so many samples of a block may fail.
         finished: is called after each block, and may raise.
-        observer: is told of the progress.
+        progress: receives progress updates.
         compute_budget: what may be spent, where this process is the only one.
     """
 
@@ -60,7 +60,7 @@ class Work:
     plans: Sequence[BlockPlan]
     max_failures: int
     finished: Finished
-    observer: ProgressReporter
+    progress: ProgressReporter
     compute_budget: ComputeBudget
 
 
@@ -91,7 +91,7 @@ class InProcess:
             plan = next(free, left[-1])
             left.remove(plan)
             done = _unless_committed(
-                work.bench, plan, work.max_failures, work.observer, work.compute_budget
+                work.bench, plan, work.max_failures, work.progress, work.compute_budget
             )
             work.finished(plan, done)
 
@@ -100,12 +100,12 @@ def _unless_committed(
     bench: Bench,
     plan: BlockPlan,
     max_failures: int,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget,
 ) -> tuple[SampleFailure, ...]:
     if bench.run.storage.fetch_block(plan.index):
         return Run(bench.run.storage, bench.run.manifest).block(plan).failures
-    return attack_block(bench, plan, max_failures, observer, compute_budget)
+    return attack_block(bench, plan, max_failures, progress, compute_budget)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def attack_parcel(
     parcel: WorkerInput,
     plan: BlockPlan,
     max_failures: int,
-    observer: ProgressReporter | None = None,
+    progress: ProgressReporter | None = None,
 ) -> tuple[SampleFailure, ...]:
     """Load a run, which this process does once, and attack one of its blocks."""
     global _opened
@@ -148,7 +148,7 @@ def attack_parcel(
         torch.set_num_threads(run.manifest.device.get("threads", torch.get_num_threads()))
         _opened = Bench.open(run, parcel.origin)
     spent = ComputeBudget(NO_LIMITS)
-    return _unless_committed(_opened, plan, max_failures, observer or Silent(), spent)
+    return _unless_committed(_opened, plan, max_failures, progress or Silent(), spent)
 
 
 _opened: Bench | None = None
@@ -179,7 +179,7 @@ class Processes:
                         f"workers died {DEATHS} times and finished no block; is the memory "
                         f"enough for {self.workers} of them?"
                     ) from error
-                work.observer.log("a worker died; what it had not finished is attacked again")
+                work.progress.log("a worker died; what it had not finished is attacked again")
 
     def _attack_in_pool(self, work: Work, left: dict[int, BlockPlan]) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -202,7 +202,7 @@ class Processes:
                 if not isinstance(error, Exception):
                     stop.set()
                 elif workers > 1 and not isinstance(error, BrokenProcessPool):
-                    work.observer.log("waiting for the blocks that other workers are at")
+                    work.progress.log("waiting for the blocks that other workers are at")
                 # Nobody may write to the run when this is over: its folder may be dropped.
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
@@ -250,8 +250,8 @@ def _end_with_parent() -> None:
 
 def _attack_in_worker(plan: BlockPlan, max_failures: int) -> tuple[SampleFailure, ...]:
     assert _worker is not None, "the pool's initializer ran"
-    parcel, observer = _worker
-    return attack_parcel(parcel, plan, max_failures, observer)
+    parcel, progress = _worker
+    return attack_parcel(parcel, plan, max_failures, progress)
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ class Ray:
         bench = work.bench
         on_gpu = bench.context.device.type == "cuda"
         slots = ray.cluster_resources()
-        work.observer.log(f"Ray: {slots.get('CPU', 0):.0f} CPUs, {slots.get('GPU', 0):.0f} GPUs")
+        work.progress.log(f"Ray: {slots.get('CPU', 0):.0f} CPUs, {slots.get('GPU', 0):.0f} GPUs")
         task = ray.remote(
             num_cpus=bench.run.manifest.device.get("threads", 1),
             num_gpus=1 if on_gpu else 0,

@@ -70,7 +70,7 @@ def plan(
     context: EvaluationContext,
     storage: RunStorage,
     asked: Asked,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget,
 ) -> store.Run:
     """Read the data once, and make a run folder with its manifest; nothing is attacked.
@@ -80,13 +80,13 @@ def plan(
         DataError: from the data, with nothing written.
     """
     writing.check_new(storage)
-    return writing.create(storage, _manifest(context, asked, observer, compute_budget))
+    return writing.create(storage, _manifest(context, asked, progress, compute_budget))
 
 
 def fill(
     bench: Bench,
     executor: Executor,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget,
     shard: Shard | None = None,
     max_failures: int | None = None,
@@ -98,7 +98,7 @@ def fill(
     Args:
         bench: the job and its run.
         executor: who attacks.
-        observer: is told of the progress.
+        progress: receives progress updates.
         compute_budget: what may be spent.
         shard: attack no other blocks.
         max_failures: in place of the manifest's.
@@ -116,19 +116,19 @@ def fill(
     missing = [p for p in missing if shard is None or shard.has(p.index)]
     if shard is not None and not any(shard.has(p.index) for p in bench.run.manifest.blocks):
         count = len(bench.run.manifest.blocks)
-        observer.log(f"part {shard.number} of {shard.count} is empty: the run has {count} blocks")
+        progress.log(f"part {shard.number} of {shard.count} is empty: the run has {count} blocks")
     limit = bench.run.manifest.max_failures if max_failures is None else max_failures
-    tally = _Tally(bench, limit, observer, sum(p.stop - p.start for p in missing))
+    tally = _Tally(bench, limit, progress, sum(p.stop - p.start for p in missing))
     try:
         tally.count([failure for block in run.blocks for failure in block.failures])
         tally.begin()
         if missing:
-            executor.attack(Work(bench, missing, limit, tally.finished, observer, compute_budget))
+            executor.attack(Work(bench, missing, limit, tally.finished, progress, compute_budget))
     except BaseException as error:
         left = store.load_run(storage)
         if isinstance(error, BudgetSpent):
             if left.blocks:
-                observer.log(f"{error}; what was finished is judged")
+                progress.log(f"{error}; what was finished is judged")
                 return left
             error.args = (f"{error} before the first {tally.size} samples were attacked",)
         if (left.blocks or left.failures) and isinstance(error, FlatguardError):
@@ -142,7 +142,7 @@ def run(
     context: EvaluationContext,
     out: Path,
     command: Sequence[str],
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget,
 ) -> store.Run:
     """A job in a new run folder, attacked in this process and not judged.
@@ -156,10 +156,10 @@ def run(
         context,
         open_storage(out),
         Asked(command=tuple(command), max_failures=0),
-        observer,
+        progress,
         compute_budget,
     )
-    return fill(Bench(context, begun, layers), InProcess(), observer, compute_budget)
+    return fill(Bench(context, begun, layers), InProcess(), progress, compute_budget)
 
 
 @dataclass
@@ -168,7 +168,7 @@ class _Tally:
 
     bench: Bench
     limit: int
-    observer: ProgressReporter
+    progress: ProgressReporter
     left: int
     failures: list[SampleFailure] = field(default_factory=list)
 
@@ -179,11 +179,11 @@ class _Tally:
     def begin(self) -> None:
         attack = self.bench.context.attack
         if self.left:
-            self.observer.stage(f"attack {attack.info.name}", self.left, attack.expected_calls())
+            self.progress.stage(f"attack {attack.info.name}", self.left, attack.expected_calls())
 
     def finished(self, block: BlockPlan, failures: Sequence[SampleFailure]) -> None:
         self.left -= block.stop - block.start
-        self.observer.advanced(block.stop - block.start)
+        self.progress.advanced(block.stop - block.start)
         if self.bench.layers:
             self.begin()  # deeper layers were a stage of their own
         self.count(failures)
@@ -201,7 +201,7 @@ class _Tally:
 def _manifest(
     context: EvaluationContext,
     asked: Asked,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget,
 ) -> Manifest:
     head = context.target.head
@@ -227,16 +227,16 @@ def _manifest(
             log_weight_norm_squared=head.log_weight_norm_squared() if head else None,
             notes=context.target.notes,
         ),
-        data=_data(context, observer),
+        data=_data(context, progress),
         blocks=tuple(_plan(context)),
         versions=versions(),
         device=store.device_facts(context.device),
     ).identified()
 
 
-def _data(context: EvaluationContext, observer: ProgressReporter) -> DataFacts:
+def _data(context: EvaluationContext, progress: ProgressReporter) -> DataFacts:
     """Read every image once: what is served is what every later reader must find."""
-    observer.stage("read the data", context.count)
+    progress.stage("read the data", context.count)
     whole, each = DataHash(), []
     for start, batch in blocks(context.dataset, context.count, context.block_size):
         check_labels(batch, context.num_classes, context.dataset.name, start)
@@ -244,7 +244,7 @@ def _data(context: EvaluationContext, observer: ProgressReporter) -> DataFacts:
         alone.update(batch)
         each.append(alone.hexdigest())
         whole.update(batch)
-        observer.advanced(len(batch))
+        progress.advanced(len(batch))
     return DataFacts(
         name=context.dataset.name,
         size=len(context.dataset),

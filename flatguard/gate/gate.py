@@ -60,7 +60,7 @@ def pass_through(
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     command: Sequence[str] = (),
-    observer: ProgressReporter | None = None,
+    progress: ProgressReporter | None = None,
 ) -> Judged:
     """Evaluate what a config names, or take it from the cache, and hold it to its thresholds.
 
@@ -70,13 +70,13 @@ def pass_through(
         model: in place of the config's.
         data: images in [0, 1] and labels, in place of the config's.
         command: what the manifest says was typed.
-        observer: is told of the progress.
+        progress: receives progress updates.
 
     Raises:
         FlatguardError: one of its kinds; nothing could be judged.
     """
     with caller_kept(model):
-        return _passed(config, cache, model, data, command, observer)
+        return _passed(config, cache, model, data, command, progress)
 
 
 def _passed(
@@ -85,7 +85,7 @@ def _passed(
     model: nn.Module | Target | None,
     data: tuple[Tensor, Tensor] | None,
     command: Sequence[str],
-    observer: ProgressReporter | None,
+    progress: ProgressReporter | None,
 ) -> Judged:
     config.check_detector()
     arguments = config.arguments()
@@ -109,7 +109,7 @@ def _passed(
 
     def attack_it(folder: Path) -> Run:
         return evaluate(
-            attacked, attack, out=folder, command=command, observer=observer or Silent(),
+            attacked, attack, out=folder, command=command, progress=progress or Silent(),
             **arguments,
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ def derive(
     tolerance: float,
     seconds: float,
     opened: Opened | None,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
 ) -> Verdict:
     """Judge the evidence, and write what is derived from it beside it.
 
@@ -34,7 +34,7 @@ def derive(
         tolerance: the overestimate that is let pass, as a share of all samples.
         seconds: how long it took.
         opened: a detector that flags the samples; None keeps what was flagged before.
-        observer: is told where the report could not be drawn.
+        progress: is told where the report could not be drawn.
     """
     verdict = judge(Evidence.of(run), tolerance)
     detection = load_detection(run) if opened is None else flag(run, opened)
@@ -44,17 +44,17 @@ def derive(
     summary = _summary(run, verdict, seconds, detection)
     store.write_text(run.path / store.SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
     run.__dict__.pop("summary", None)
-    _draw(run, observer)
+    _draw(run, progress)
     run.storage.push()
     return verdict
 
 
-def _draw(run: store.Run, observer: ProgressReporter) -> None:
+def _draw(run: store.Run, progress: ProgressReporter) -> None:
     """Draw the report; whatever goes wrong there, the run and its verdict are kept."""
     try:
         draw_report(run)
     except Exception as error:
-        observer.log(
+        progress.log(
             f"the report was not drawn: {one_line(error)}; the run is kept, draw it with "
             f"flatguard report {quoted(run.storage)}"
         )

@@ -93,7 +93,7 @@ def reproduce(
     models: Sequence[str | nn.Module | Target],
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
-    observer: ProgressReporter | None = None,
+    progress: ProgressReporter | None = None,
     n_examples: int | None = None,
     **fields: Any,
 ) -> Result:
@@ -104,7 +104,7 @@ def reproduce(
         models: names, paths, modules or Targets: one, or as many as the study compares.
         data: a pair of images in [0, 1] and labels, or a data set's name; None means the
             model's own.
-        observer: is told of the progress; None is silent.
+        progress: receives progress updates; None is silent.
         n_examples: the first so many; None means the study's own number, or all if fewer.
         **fields: fields of `EvaluationRequest`, such as `arch`, `mean`, `std`, `device`,
             `seed`, `batch_size`.
@@ -116,9 +116,9 @@ def reproduce(
     study = find_study(name)
     check_models(study, len(models))
     with caller_kept(*models):
-        subject = _subject(study, models, data, observer or Silent(), n_examples, fields)
+        subject = _subject(study, models, data, progress or Silent(), n_examples, fields)
         about = f"; {study.protocol}; {subject.count} samples" if subject.jobs else ""
-        subject.observer.log(f"{study.name}: {study.reference}{about}")
+        subject.progress.log(f"{study.name}: {study.reference}{about}")
         began = time.perf_counter()
         assert study.run is not None, "check_models refuses what cannot be run"
         outcome = study.run(subject)
@@ -128,20 +128,20 @@ def reproduce(
 
 
 def reproduce_from_runs(
-    name: str, folders: Sequence[str | Path], *, observer: ProgressReporter | None = None
+    name: str, folders: Sequence[str | Path], *, progress: ProgressReporter | None = None
 ) -> Result:
     """One study over checkpoints that were measured already; no model is loaded.
 
     Args:
         name: of a study that takes runs.
         folders: runs, or folders of runs, as `flatguard geometry robust-flatness` leaves them.
-        observer: is told of the progress; None is silent.
+        progress: receives progress updates; None is silent.
 
     Raises:
         UsageError: no such study, or it takes no runs, or they cannot be compared.
         RunFolderError: a folder holds no run, or one without what the study needs.
     """
-    study, observer = find_study(name), observer or Silent()
+    study, progress = find_study(name), progress or Silent()
     if study.run is None or study.models != "runs":
         raise UsageError(f"{study.name} takes no --runs; it looks at a --model")
     runs = tuple(load_run(path) for folder in folders for path in _run_folders(Path(folder)))
@@ -151,8 +151,8 @@ def reproduce_from_runs(
     if len(alike) > 1:
         raise UsageError(f"{study.name}: these runs differ in budget, attack or data; name others")
     began, first = time.perf_counter(), runs[0]
-    observer.log(f"{study.name}: {study.reference}; {len(runs)} runs")
-    outcome = study.run(Subject((), len(first.samples), observer, runs))
+    progress.log(f"{study.name}: {study.reference}; {len(runs)} runs")
+    outcome = study.run(Subject((), len(first.samples), progress, runs))
     shown = Shown(
         protocol=f"{first.request.attack} within {first.request.budget()}",
         data=first.manifest.data.name,
@@ -216,7 +216,7 @@ def _subject(
     study: Study,
     models: Sequence[str | nn.Module | Target],
     data: tuple[Tensor, Tensor] | str | None,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     n_examples: int | None,
     fields: dict[str, Any],
 ) -> Subject:
@@ -235,9 +235,9 @@ def _subject(
         for model in models
     )
     if not jobs:
-        return Subject((), 0, observer)
+        return Subject((), 0, progress)
     count = jobs[0].count if n_examples else min(study.samples, jobs[0].count)
-    return Subject(jobs, count, observer)
+    return Subject(jobs, count, progress)
 
 
 def _shown(study: Study, subject: Subject) -> Shown:

@@ -68,13 +68,13 @@ class Subject:
         jobs: one for each model; each holds the study's protocol as its attack. None where the
             study takes no model.
         count: how many samples, the first ones.
-        observer: is told of the progress.
+        progress: receives progress updates.
         runs: finished ones, in place of models.
     """
 
     jobs: tuple[EvaluationContext, ...]
     count: int
-    observer: ProgressReporter
+    progress: ProgressReporter
     runs: tuple[Run, ...] = ()
 
     @property

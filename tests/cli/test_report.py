@@ -49,7 +49,7 @@ def test_a_report_that_cannot_be_drawn_loses_no_verdict(tmp_path: Path) -> None:
         file.unlink()
     (run.path / "report.html").mkdir()
     told = Told()
-    verdict = flatguard.audit(run, observer=told)  # type: ignore[arg-type]
+    verdict = flatguard.audit(run, progress=told)  # type: ignore[arg-type]
     assert verdict.exit_code == 1
     assert (run.path / "verdict.json").is_file()
     assert len(told.lines) == 1

@@ -117,16 +117,16 @@ def test_what_was_spent_on_interrupted_blocks_counts_when_the_run_is_resumed(
     """Four blocks of 1,000 forwards; 550 and 300 more are lost to interruptions."""
     first, second, last = Interrupts(1500), Interrupts(250), Interrupts()
     with pytest.raises(KeyboardInterrupt):
-        evaluated(digits_files, batch_size=50, max_forwards=ATTACK, checks="none", observer=first)
+        evaluated(digits_files, batch_size=50, max_forwards=ATTACK, checks="none", progress=first)
     assert load_spent(flatguard.load_run("run")) == 1550
     with pytest.raises(KeyboardInterrupt):
-        flatguard.resume("run", allow_code=True, observer=second)
+        flatguard.resume("run", allow_code=True, progress=second)
     assert load_spent(flatguard.load_run("run")) == 1850
-    run = flatguard.resume("run", allow_code=True, observer=last)
+    run = flatguard.resume("run", allow_code=True, progress=last)
     assert first.rows + second.rows + last.rows <= ATTACK + 50
     assert [block.plan.stop for block in run.blocks] == [50, 100, 150]
     assert verdict_of(run).verdict == "inconclusive"
-    again = flatguard.resume("run", allow_code=True, observer=Interrupts())
+    again = flatguard.resume("run", allow_code=True, progress=Interrupts())
     assert [block.plan.stop for block in again.blocks] == [50, 100, 150]
 
 
@@ -134,7 +134,7 @@ def test_without_its_file_only_the_evidence_counts(digits_files: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         evaluated(
             digits_files, batch_size=50, max_forwards=ATTACK, checks="none",
-            observer=Interrupts(1500),
+            progress=Interrupts(1500),
         )  # fmt: skip
     for content in (None, "{}", "no JSON", '{"forwards": -3}'):
         Path("run/spent.json").unlink(missing_ok=True)
@@ -170,7 +170,7 @@ def test_a_search_for_failing_samples_that_is_cut_short_keeps_the_blocks_recordi
         flatguard.evaluate(
             Blind().eval(), "torchattacks:PGD", data=(images, labels), eps="4/255", batch_size=12,
             attack_args={"steps": 4, "random_start": False}, max_failures=2, out="run",
-            observer=watcher, **limits,
+            progress=watcher, **limits,
         )  # fmt: skip
     run = flatguard.load_run("run")
     (failure,) = run.failures

@@ -14,7 +14,7 @@ import torch
 from support.architectures import Hungry, Large, tiny
 from support.defences import OffGrid
 from support.evidence_files import evidence_files
-from support.observers import Listener
+from support.listeners import Listener
 from torch import nn
 
 import flatguard
@@ -30,6 +30,7 @@ from flatguard.execution.progress import Silent
 from flatguard.runs import store, writing
 
 Images = tuple[torch.Tensor, torch.Tensor]
+TESTS = Path(__file__).parents[1]
 PGD = {"attack": "torchattacks:PGD", "eps": "4/255", "attack_args": {"steps": 3}, "threads": 1}
 
 
@@ -219,9 +220,9 @@ def test_a_clock_that_jumps_changes_nothing(
             for file in folder.rglob("*"):
                 os.utime(file, (now, now))
 
-    flatguard.evaluate(model, **asked, shard="2/2", out=folder, observer=Jumps())
+    flatguard.evaluate(model, **asked, shard="2/2", out=folder, progress=Jumps())
     assert time.time() in (0.0, 4_102_444_800.0)
-    again = flatguard.resume(folder, model=model, data=tiny_data, observer=Jumps())
+    again = flatguard.resume(folder, model=model, data=tiny_data, progress=Jumps())
     assert evidence_files(again.path) == evidence_files(wanted.path)
     assert again.summary["verdict"] == wanted.summary["verdict"]
 
@@ -307,7 +308,7 @@ if __name__ == "__main__":
     script.write_text(code)
     done = subprocess.run(
         [sys.executable, script, tmp_path / "out"], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
     )  # fmt: skip
     assert done.stdout.split()[-1] == "True", done.stderr
     assert not (tmp_path / "mark").exists()
@@ -337,7 +338,7 @@ def test_out_of_memory_is_another_run_that_says_so(
 
     run = flatguard.evaluate(
         Large().eval(), **PGD, data=tiny_data, batch_size=12, out=tmp_path / "run",
-        observer=listener, checks="none", executor=executor,
+        progress=listener, checks="none", executor=executor,
     )  # fmt: skip
     assert run.request.batch_size == 3
     assert sum("another run, with batches of" in line for line in listener.lines) == 2
@@ -362,7 +363,7 @@ def test_memory_that_runs_out_in_any_pass_halves_the_batch(
     listener = Listener()
     run = flatguard.evaluate(
         Hungry(when, of_numpy).eval(), **PGD, data=tiny_data, batch_size=12, out=tmp_path / "run",
-        observer=listener, checks="none", executor=executor,
+        progress=listener, checks="none", executor=executor,
     )  # fmt: skip
     assert run.request.batch_size == 3
     assert sum("another run, with batches of" in line for line in listener.lines) == 2

@@ -81,7 +81,7 @@ def test_a_cluster_that_loses_a_node_gives_the_same_bytes(cluster: Any, tmp_path
     cluster.wait_for_nodes()
     assert alive() == 2
     killer = Killer(cluster, second)
-    found = flatguard.evaluate(**asked, out=tmp_path / "ray", executor=Ray(), observer=killer)
+    found = flatguard.evaluate(**asked, out=tmp_path / "ray", executor=Ray(), progress=killer)
     assert killer.node is None
     deadline = time.monotonic() + 30
     while alive() > 1 and time.monotonic() < deadline:

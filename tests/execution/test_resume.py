@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from support.architectures import tiny
 from support.evidence_files import evidence_files
-from support.observers import Listener
+from support.listeners import Listener
 
 import flatguard
 from flatguard.checks.finding import advice
@@ -83,7 +83,7 @@ def test_a_part_that_is_judged_says_what_it_lacks(asked: dict[str, Any], tmp_pat
 
 def test_more_parts_than_blocks(asked: dict[str, Any], tmp_path: Path) -> None:
     listener = Listener()
-    part = flatguard.evaluate(**asked, out=tmp_path / "run", shard="4/4", observer=listener)
+    part = flatguard.evaluate(**asked, out=tmp_path / "run", shard="4/4", progress=listener)
     assert part.blocks == []
     assert "part 4 of 4 is empty: the run has 3 blocks" in listener.lines
 

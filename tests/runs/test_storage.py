@@ -124,7 +124,7 @@ def test_somebody_elses_block_comes_last_at_an_address_too(
             done = {index for index in range(3) if other.fetch_block(index)}
             order.extend(sorted(done - set(order)))
 
-    done = flatguard.resume(run, allow_code=True, observer=Follows())
+    done = flatguard.resume(run, allow_code=True, progress=Follows())
     assert order == [2, 1, 0]
     assert files.glob(f"{marks}/*") == [f"{marks}/00000.elsewhere.1"]  # nobody knows if it lives
     wanted = flatguard.evaluate(**asked, out=tmp_path / "disk")

@@ -142,7 +142,7 @@ def _give_up(net: nn.Module) -> None:
 
 def interrupted(net: nn.Module, data: Data, folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        flatguard.evaluate(net, **PGD, data=data, out=folder / "run", observer=_Interrupts())
+        flatguard.evaluate(net, **PGD, data=data, out=folder / "run", progress=_Interrupts())
     with pytest.raises(KeyboardInterrupt), flatguard.Recorder(net, *data):
         _give_up(net)
 

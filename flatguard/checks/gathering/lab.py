@@ -110,7 +110,7 @@ class Lab:
     Args:
         context: the resolved request, with everything loaded.
         run: the run that is audited.
-        observer: is told of the progress.
+        progress: receives progress updates.
         compute_budget: what may be spent; None is no limit.
 
     Attributes:
@@ -121,10 +121,10 @@ class Lab:
         self,
         context: EvaluationContext,
         run: Run,
-        observer: ProgressReporter,
+        progress: ProgressReporter,
         compute_budget: ComputeBudget | None = None,
     ):
-        self.context, self.run, self.observer = context, run, observer
+        self.context, self.run, self.progress = context, run, progress
         self.target = context.target
         self.model: nn.Module = context.target.model
         self.device = context.device
@@ -226,7 +226,7 @@ class Lab:
 
     def said_done(self, samples: int) -> None:
         """That many samples of the present probe are done."""
-        self.observer.advanced(samples)
+        self.progress.advanced(samples)
 
     def spread(self, numbers: np.ndarray, count: int) -> np.ndarray:
         """At most `count` of these numbers, evenly over all of them."""

@@ -80,7 +80,7 @@ def probe(
     run: Run,
     checks: Checks,
     surrogates: Sequence[Target],
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     compute_budget: ComputeBudget | None = None,
 ) -> None:
     """Run the probes of a level that the folder does not hold yet, or that could not run before.
@@ -88,20 +88,20 @@ def probe(
     A probe that fails is kept as not run, with its reason; the others go on. Where the allowance
     is spent, this probe and all that are left are kept as not run.
     """
-    lab = Lab(context, run, observer, compute_budget)
+    lab = Lab(context, run, progress, compute_budget)
     known = {name for name, facts in load_probes(run).items() if facts.ran}
     first, *others = _plan(lab, checks, surrogates)
     if first.name not in known:
-        _take(lab, first, checks, observer)
+        _take(lab, first, checks, progress)
     lab.randomised = bool(load(run, first.name).facts.get("randomised"))
     left = [step for step in others if step.name not in known]
     price = estimate(lab, checks, [step.name for step in left])
     cost = f"about {price.forwards:,} sample-forwards on {len(lab.survivors)} survivors"
     nothing = "no sample survived, so there is nothing to attack again"
     about = f"{cost}, about {price.seconds:.0f} s"
-    observer.log(f"checks {checks}: {about if len(lab.survivors) else nothing}")
+    progress.log(f"checks {checks}: {about if len(lab.survivors) else nothing}")
     for step in left:
-        _take(lab, step, checks, observer)
+        _take(lab, step, checks, progress)
 
 
 @dataclass(frozen=True)
@@ -166,15 +166,15 @@ def _plan(lab: Lab, checks: Checks, surrogates: Sequence[Target]) -> list[Step]:
     return plan
 
 
-def _take(lab: Lab, step: Step, checks: Checks, observer: ProgressReporter) -> None:
-    observer.stage(f"check {step.name}", step.total)
+def _take(lab: Lab, step: Step, checks: Checks, progress: ProgressReporter) -> None:
+    progress.stage(f"check {step.name}", step.total)
     before, began = lab.meter.forwards, time.perf_counter()
     try:
         found = _found(lab, step)
     finally:
         record_spent(lab.run, lab.meter.compute_budget)
     if step.name == "determinism" and lab.randomised:
-        observer.log(
+        progress.log(
             f"the target is randomised: gradients are averaged over {EOT_DRAWS} draws (EOT)"
         )
     facts = ProbeFacts(
@@ -186,7 +186,7 @@ def _take(lab: Lab, step: Step, checks: Checks, observer: ProgressReporter) -> N
         seed=lab.seed(step.name),
     )
     add_probe(lab.run, facts, found.tables, found.fooled, time.perf_counter() - began)
-    observer.advanced(step.total)
+    progress.advanced(step.total)
 
 
 def _found(lab: Lab, step: Step) -> Found:
@@ -204,11 +204,11 @@ def _found(lab: Lab, step: Step) -> Found:
                 return Found({"ran": False, "reason": f"{type(error).__name__}: {one_line(error)}"})
         # Only here: an error that is being handled holds the memory of the pass that it ended.
         lab.at_once = (lab.at_once + 1) // 2
-        lab.observer.log(
+        lab.progress.log(
             f"check {step.name} does not fit the memory; it begins again with at most "
             f"{lab.at_once} samples at once"
         )
-        lab.observer.stage(f"check {step.name}", step.total)
+        lab.progress.stage(f"check {step.name}", step.total)
 
 
 def load(run: Run, name: str) -> Found:

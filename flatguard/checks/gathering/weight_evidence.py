@@ -98,11 +98,11 @@ def _added(
     if name in known:
         return name
     _refuse_second(lab, kind, part.name, known)
-    lab.observer.stage(f"{kind} on {part.name} samples", total)
+    lab.progress.stage(f"{kind} on {part.name} samples", total)
     seed, before = derive_seed(lab.context.request.seed, 0, kind), lab.meter.forwards
     began = time.perf_counter()
     with model_errors(lab.target.name, f"while its {kind} is measured"):
-        losses = look(Scene(batches, ascent, seed, lab.meter, lab.observer.advanced))
+        losses = look(Scene(batches, ascent, seed, lab.meter, lab.progress.advanced))
     table = "weight_losses" if kind == "weight-flatness" else "landscape"
     found = Found({"kind": kind, **asked, "models": _rows(losses.models)}, {table: losses.table})
     facts = ProbeFacts(

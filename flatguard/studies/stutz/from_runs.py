@@ -44,7 +44,7 @@ def _runs(subject: Subject) -> Sequence[Run]:
     for context in subject.jobs:
         request = context.request.model_copy(update={"n_examples": subject.count})
         found.append(
-            measured(replace(context, request=request), KEPT, Plan(), subject.observer, ())
+            measured(replace(context, request=request), KEPT, Plan(), subject.progress, ())
         )
     return found
 

@@ -68,7 +68,7 @@ def measured(
     context: EvaluationContext,
     out: Path,
     plan: Plan,
-    observer: ProgressReporter,
+    progress: ProgressReporter,
     command: Sequence[str],
 ) -> Run:
     """The run of one checkpoint with everything that the plan asks for.
@@ -77,7 +77,7 @@ def measured(
         context: the checkpoint with its data and the attack that the robust error is against.
         out: the folder that runs are kept in.
         plan: what is measured beside.
-        observer: is told of the progress.
+        progress: receives progress updates.
         command: what the manifest says was typed.
 
     Raises:
@@ -92,8 +92,8 @@ def measured(
         run = load_run(path)
         _same(run, context)
     else:
-        run = execution_plan.run(context, path, command, observer, ComputeBudget(Limits()))
-    lab = Lab(context, run, observer)
+        run = execution_plan.run(context, path, command, progress, ComputeBudget(Limits()))
+    lab = Lab(context, run, progress)
     ascent = Ascent(budget.eps, budget.norm, plan.steps, plan.restarts)
     add_weight_flatness(lab, own_part(lab), ascent, plan.around)
     if plan.training is not None:

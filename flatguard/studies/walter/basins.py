@@ -204,7 +204,7 @@ def _times_as_wide(subject: Subject, path: Path) -> Claim:
     if len(subject.jobs) < 2:
         why = "a plain model to compare with was not given; name it by a second --model"
         return not_measured(name, claim, "20 times", rule, why)
-    plain = walk_all(Subject(subject.jobs[1:], subject.count, subject.observer))
+    plain = walk_all(Subject(subject.jobs[1:], subject.count, subject.progress))
     ours, theirs = basins(path.visited()), basins(plain[plain.right()].visited())
     ratio = float(np.median(ours.width) / np.median(theirs.width))
     return Claim(

@@ -32,7 +32,7 @@ def layers_of(subject: Subject) -> Outcome:
     subject.head()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        run = execution_plan.run(recorded, out, (), subject.observer, ComputeBudget(NO_LIMITS))
+        run = execution_plan.run(recorded, out, (), subject.progress, ComputeBudget(NO_LIMITS))
         table, samples = run.layers, run.samples
     fooled = samples.loc[samples["clean_correct"] & ~samples["robust"], "sample"]
     table = table[(table["method"] == METHOD) & table["sample"].isin(fooled)]

@@ -88,15 +88,15 @@ class Local:
 def look_locally(subject: Subject) -> Local:
     """Attack the samples that are right when clean, and estimate L along each way."""
     head, batch = subject.head(), subject.batch()
-    subject.observer.stage(f"attack {subject.context.attack.info.name}", 2 * len(batch))
+    subject.progress.stage(f"attack {subject.context.attack.info.name}", 2 * len(batch))
     walked = walk(subject, batch, head)
-    subject.observer.advanced(len(batch))
+    subject.progress.advanced(len(batch))
     right = walked.path.right()
     rows = right.to(batch.labels.device)
     kept = Batch(batch.images[rows], batch.labels[rows])
     lipschitz = local_lipschitz(
         subject.model, head, kept.images, walked.ends[rows], subject.seed("power iteration")
     )
-    subject.observer.advanced(len(batch))
+    subject.progress.advanced(len(batch))
     path = walked.path[right]
     return Local(path, head, kept, lipschitz.double().cpu(), path.log_kappa(head)[0])

@@ -104,11 +104,11 @@ def walk_all(subject: Subject) -> Path:
         AttackError: from the attack's library, or where it does not begin at the clean image.
     """
     head, context = subject.head(), subject.context
-    subject.observer.stage(f"attack {context.attack.info.name}", subject.count)
+    subject.progress.stage(f"attack {context.attack.info.name}", subject.count)
     parts = []
     for start, batch in subject.blocks():
         parts.append(walk(subject, batch, head, start).path)
-        subject.observer.advanced(len(batch))
+        subject.progress.advanced(len(batch))
     return Path.joined(parts)
 
 

@@ -57,7 +57,7 @@ def sweep_of(subject: Subject) -> Outcome:
 def _swept(subject: Subject) -> Sweep:
     head, context = subject.head(), subject.context
     parts: list[Sweep] = []
-    subject.observer.stage("scales", subject.count * len(SCALES))
+    subject.progress.stage("scales", subject.count * len(SCALES))
     for start, batch in subject.blocks():
         logits, norm = _clean(subject, batch, head)
         left, first = [], None
@@ -67,7 +67,7 @@ def _swept(subject: Subject) -> Sweep:
             found = context.attack.perturb(model, batch.images, batch.labels, seed).images
             first = found if first is None else first
             left.append((_survived(subject, batch, found), _shown(model, batch, first)))
-            subject.observer.advanced(len(batch))
+            subject.progress.advanced(len(batch))
         right = logits.argmax(dim=1) == batch.labels
         base = log_sum_p_one_minus_p(logits) + 2.0 * norm.log() + head.log_weight_norm_squared()
         kappa = torch.stack([base + rise_of_log_kappa(logits, scale) for scale in SCALES])

@@ -10,7 +10,7 @@ import torch
 from support.architectures import Hungry
 from support.defences import After, Before, Negated, OffGrid, bits, noise
 from support.lab import lab_of, trained
-from support.observers import Listener
+from support.listeners import Listener
 from torch import Tensor, nn
 
 import flatguard
