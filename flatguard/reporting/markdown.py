@@ -20,12 +20,15 @@ ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", "|": "&#124;",
 def markdown_summary(judged: JudgedRun, title: str = "") -> str:
     """Verdict, numbers, findings, and what to do; `title` stands before the verdict."""
     manifest, verdict = judged.run.manifest, judged.verdict
+    heading = f"{title}: {verdict.sentence}" if title else verdict.sentence
+    subject = (
+        f"{manifest.target.name}, {manifest.request.attack} within {judged.budget}, "
+        f"{len(judged.samples):,} images from {manifest.data.name}"
+    )
     lines = [
-        f"### {escape_markdown(f'{title}: {verdict.sentence}' if title else verdict.sentence)}",
+        f"### {escape_markdown(heading)}",
         "",
-        f"{escape_markdown(manifest.target.name)}, {escape_markdown(manifest.request.attack)} within "
-        f"{escape_markdown(str(judged.budget))}, {len(judged.samples):,} images from "
-        f"{escape_markdown(manifest.data.name)}",
+        escape_markdown(subject),
         "",
         "| accuracy | | 95% interval |",
         "|---|---|---|",
