@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from flatguard.data.datasets import DataHash, blocks, check_labels
+from flatguard.data.dataset import blocks, check_labels
+from flatguard.data.hashing import DataHash
+from flatguard.environment.devices import device_facts
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.resources import Resources
@@ -76,7 +78,7 @@ def _manifest(
         data=_data(context, resources.progress),
         blocks=tuple(_blocks(context)),
         versions=versions(),
-        device=store.device_facts(context.device),
+        device=device_facts(context.device),
     ).identified()
 
 

@@ -7,6 +7,7 @@ from importlib import metadata
 
 import torch
 
+from flatguard.environment.devices import device_facts
 from flatguard.errors import UsageError
 from flatguard.runs import store
 
@@ -42,7 +43,7 @@ def check_same_software(run: store.Run) -> None:
                 f"{run.storage} was begun with {name} {before.get(name)}, and here is "
                 f"{now.get(name)}; install that version, or start a new run"
             )
-    device, here = run.manifest.device, store.device_facts(torch.device(str(run.request.device)))
+    device, here = run.manifest.device, device_facts(torch.device(str(run.request.device)))
     for name in sorted({*device, *here} - {"threads"}):
         if device.get(name) != here.get(name):
             raise UsageError(
