@@ -18,7 +18,7 @@ from torch import Tensor
 
 from flatguard.attacks import build_attack, find_attack
 from flatguard.checks.gathering.search import project, random_step
-from flatguard.data.datasets import Batch, Dataset, Subset
+from flatguard.data.dataset import Batch, Dataset, Subset
 from flatguard.detection.adaptive import Effort, adaptive_attack
 from flatguard.detection.baselines import BASELINES, TrainingImages
 from flatguard.detection.comparison import Group, compare, share_of, worst_case

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from flatguard.data.datasets import ArrayDataset
+from flatguard.data.arrays import ArrayDataset
 from flatguard.detection.comparison import Group, compare, share_of, worst_case
 from flatguard.detection.detector_set import DetectorSet
 from flatguard.detection.experiment import SampleSizes, draw
