@@ -18,7 +18,7 @@
       summary.json verdict.json    derived; may be thrown away, as may report.*
       spent.json                   only with limits: what was spent, also on what failed; `spending`
       detection.json               derived, too: which kinds of samples a detector flags, its
-                                   thresholds and SHA-256; see `detection.flagged.Detection`
+                                   thresholds and SHA-256; see `detection.flagging.Detection`
 
 The manifest is written before the first block and never again. `writing` gives a block its name
 when it is whole, so it is there completely or not at all. A run is complete when every block of
