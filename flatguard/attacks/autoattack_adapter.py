@@ -56,9 +56,8 @@ def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> 
     """One part or one version, with AutoAttack's own settings but for `args`."""
     info = infos()[name]
     uses_dlr = name in ("apgd-dlr", "apgd-t", *_VERSIONS)
-    needed = (
-        _CLASSES_FOR_TARGETED_DLR if name in ("apgd-t", "standard", "plus") else _CLASSES_FOR_DLR
-    )
+    is_targeted = name in ("apgd-t", "standard", "plus")
+    needed = _CLASSES_FOR_DLR_T if is_targeted else _CLASSES_FOR_DLR
     if uses_dlr and num_classes < needed:
         raise AttackError(
             f"{name} uses a DLR loss that needs {needed} classes, the model has {num_classes}; "

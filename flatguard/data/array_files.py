@@ -30,12 +30,7 @@ def load_npz(path: Path) -> Dataset:
             raise DataError(f"{path} is damaged, or no .npz archive")
         _check_unpacked(path)
         archive = np.load(path, allow_pickle=False)
-        keys = archive.files
-        return ArrayDataset(
-            archive[_key(keys, _IMAGE_KEYS, path)],
-            archive[_key(keys, _LABEL_KEYS, path)],
-            path.name,
-        )
+        return _of_mapping(archive, archive.files, path)
 
 
 def _check_unpacked(path: Path) -> None:

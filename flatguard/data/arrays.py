@@ -39,9 +39,8 @@ class ArrayDataset(Dataset):
 def _tensor(part: Any, name: str) -> Tensor:
     if isinstance(part, Tensor):
         plain = part.detach().cpu()
-        return (
-            plain.clone() if plain.is_inference() else plain
-        )  # autograd refuses inference tensors
+        # Autograd refuses tensors that were made in inference mode.
+        return plain.clone() if plain.is_inference() else plain
     array = np.asarray(part)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name}: expected numbers, got {array.dtype}")
