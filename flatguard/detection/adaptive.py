@@ -30,8 +30,9 @@ from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError, memory_errors
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.geometry.budget import Budget, distance
+from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import margin
+from flatguard.geometry.distance import distance
 from flatguard.targets.target import Target
 
 STEP = 0.1

@@ -23,7 +23,7 @@ from flatguard.errors import ModelError, memory_errors
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
-from flatguard.geometry.budget import distance, within
+from flatguard.geometry.distance import distance, within
 from flatguard.recording.layers import Layer, LayerTable, measure_points, points_of
 from flatguard.recording.measure import COLUMNS, loss_columns
 from flatguard.recording.recorder import Recorder
