@@ -39,9 +39,10 @@ from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.spending import load_spent
 from flatguard.reporting.derived import derive, seconds_of
 from flatguard.request import TOLERANCE, Checks, EvaluationRequest
-from flatguard.runs import store, writing
+from flatguard.runs import writing
 from flatguard.runs.facts import NO_LIMITS
 from flatguard.runs.naming import default_folder
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import RunStorage, open_storage
 from flatguard.targets.target import Target
 
@@ -64,7 +65,7 @@ def evaluate(
     progress: ProgressReporter | None = None,
     command: Sequence[str] = (),
     **fields: Any,
-) -> store.Run:
+) -> Run:
     """Attack a model, record it, measure again, judge, and keep everything in a run folder.
 
     Args:
@@ -171,14 +172,14 @@ def _halved(bench: Bench, error: BaseException) -> EvaluationRequest | None:
     size = bench.context.block_size
     if size == 1 or not isinstance(error, OutOfMemory):
         return None
-    done = [block.plan for block in store.load_run(bench.run.storage).blocks]
+    done = [block.plan for block in load_run(bench.run.storage).blocks]
     if any(plan.stop - plan.start == size for plan in done):
         return None
     return bench.context.request.model_copy(update={"batch_size": size // 2})
 
 
 def resume(
-    run: store.Run | str | Path,
+    run: Run | str | Path,
     *,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
@@ -189,7 +190,7 @@ def resume(
     shard: str | None = None,
     allow_code: bool = False,
     progress: ProgressReporter | None = None,
-) -> store.Run:
+) -> Run:
     """Do what a run lacks, blocks and probes, and nothing twice; then judge it.
 
     The evidence is the same, byte for byte, as if the run had never been interrupted.
@@ -214,7 +215,7 @@ def resume(
     """
     progress, executor = progress or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
-    found = store.load_run(run.storage if isinstance(run, store.Run) else run)
+    found = load_run(run.storage if isinstance(run, Run) else run)
     if model is None and not allow_code:
         found.request.refuse_code(str(found.storage))
     with _mendable():
@@ -253,7 +254,7 @@ def _finished(
     compute_budget: ComputeBudget,
     began: float,
     opened: Opened | None,
-) -> store.Run:
+) -> Run:
     """Probe what was attacked, judge it, and draw the report."""
     run = bench.run
     checks = cast(Checks, run.manifest.checks)
@@ -302,7 +303,7 @@ def _check_executor(executor: Executor, compute_budget: ComputeBudget) -> None:
 
 
 def audit(
-    run: store.Run | str | Path,
+    run: Run | str | Path,
     *,
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
@@ -338,7 +339,7 @@ def audit(
     """
     progress = progress or Silent()
     opened = None if detector is None else Opened.of(detector)
-    run = run if isinstance(run, store.Run) else store.load_run(run)
+    run = run if isinstance(run, Run) else load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
     level = level_of(checks, tolerance)
     run.verify()

@@ -18,7 +18,7 @@ from flatguard.execution import context
 from flatguard.execution.block import Bench
 from flatguard.request import Checks, EvaluationRequest, make_request
 from flatguard.runs.facts import Limits
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.targets.checkpoint import Program
 from flatguard.targets.restored import restored
 from flatguard.targets.target import Target, make_target

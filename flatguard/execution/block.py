@@ -38,7 +38,7 @@ from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.spending import record_spent
 from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.runs.facts import BlockFailure, BlockPlan, SampleFailure
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.runs.writing import BlockWriter
 from flatguard.targets.target import model_errors
 
@@ -176,7 +176,7 @@ def _served(bench: Bench, plan: BlockPlan) -> Batch:
     batch, kept = bench.context.dataset.block(plan.start, plan.stop), bench.run.manifest.data.blocks
     hashes = DataHash()
     hashes.update(batch)
-    if kept and kept[plan.index] != hashes.hexdigest():
+    if kept[plan.index] != hashes.hexdigest():
         raise DataError(
             f"{bench.run.manifest.data.name} serves other images now than for {bench.run.storage}: "
             f"block {plan.index} differs"

@@ -34,7 +34,7 @@ from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import Origin
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 ANSWER_SECONDS, CANCEL_SECONDS = 10.0, 60.0
 DEATHS = 3

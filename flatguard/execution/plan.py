@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from flatguard.data.datasets import DataHash, blocks, check_labels
+from flatguard.environment.devices import device_facts
 from flatguard.errors import BudgetSpent, FlatguardError, ModelError, UsageError
 from flatguard.execution.block import Bench, asked_layers
 from flatguard.execution.compute_budget import ComputeBudget
@@ -19,8 +20,9 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.executors import Executor, InProcess, Work
 from flatguard.execution.progress import ProgressReporter
 from flatguard.request import TOLERANCE, derive_seed
-from flatguard.runs import store, writing
+from flatguard.runs import writing
 from flatguard.runs.facts import BlockPlan, DataFacts, Manifest, SampleFailure, TargetFacts
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import RunStorage, open_storage
 
 VERSIONS_OF = (
@@ -72,7 +74,7 @@ def plan(
     asked: Asked,
     progress: ProgressReporter,
     compute_budget: ComputeBudget,
-) -> store.Run:
+) -> Run:
     """Read the data once, and make a run folder with its manifest; nothing is attacked.
 
     Raises:
@@ -90,7 +92,7 @@ def fill(
     compute_budget: ComputeBudget,
     shard: Shard | None = None,
     max_failures: int | None = None,
-) -> store.Run:
+) -> Run:
     """Attack the blocks that a run lacks, in any order and by any executor.
 
     Where the allowance is spent after some blocks, they are the run, and it is incomplete.
@@ -110,7 +112,7 @@ def fill(
     """
     storage = bench.run.storage
     writing.sweep(storage.path)
-    run = store.load_run(storage)
+    run = load_run(storage)
     here = {block.plan.index for block in run.blocks}
     missing = [p for p in bench.run.manifest.blocks if p.index not in here]
     missing = [p for p in missing if shard is None or shard.has(p.index)]
@@ -125,7 +127,7 @@ def fill(
         if missing:
             executor.attack(Work(bench, missing, limit, tally.finished, progress, compute_budget))
     except BaseException as error:
-        left = store.load_run(storage)
+        left = load_run(storage)
         if isinstance(error, BudgetSpent):
             if left.blocks:
                 progress.log(f"{error}; what was finished is judged")
@@ -135,7 +137,7 @@ def fill(
             kept = f"the incomplete run, with what was recorded, is in {storage}"
             error.args = (f"{error}; {kept}",)
         raise
-    return store.load_run(storage)
+    return load_run(storage)
 
 
 def run(
@@ -144,7 +146,7 @@ def run(
     command: Sequence[str],
     progress: ProgressReporter,
     compute_budget: ComputeBudget,
-) -> store.Run:
+) -> Run:
     """A job in a new run folder, attacked in this process and not judged.
 
     Raises:
@@ -230,7 +232,7 @@ def _manifest(
         data=_data(context, progress),
         blocks=tuple(_plan(context)),
         versions=versions(),
-        device=store.device_facts(context.device),
+        device=device_facts(context.device),
     ).identified()
 
 
@@ -278,7 +280,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def same_software(run: store.Run) -> None:
+def same_software(run: Run) -> None:
     """Refuse to go on with a run on other software or another kind of device than it began on.
 
     The operating system's version may differ, as it does between the nodes of a cluster.
@@ -293,7 +295,7 @@ def same_software(run: store.Run) -> None:
                 f"{run.storage} was begun with {name} {before.get(name)}, and here is "
                 f"{now.get(name)}; install what it was begun with, or evaluate anew"
             )
-    device, here = run.manifest.device, store.device_facts(torch.device(str(run.request.device)))
+    device, here = run.manifest.device, device_facts(torch.device(str(run.request.device)))
     for name in sorted({*device, *here} - {"threads"}):
         if device.get(name) != here.get(name):
             raise UsageError(

@@ -184,7 +184,7 @@ def add_probe(
     """
     final = _folder(run, facts.name)
     is_plain_folder(final.parent)
-    folder = stage(run, facts.name)
+    folder = stage(run.path, facts.name)
     try:
         with writing(f"probe {final}"):
             folder.mkdir(parents=True)

@@ -54,9 +54,7 @@ def complete(
     Returns:
         The seal of the facts.
     """
-    seal = write_sealed(
-        folder / file, facts.model_copy(update={"files": checksums(folder)})
-    )
+    seal = write_sealed(folder / file, facts.model_copy(update={"files": checksums(folder)}))
     if seconds is not None:
         write_sealed(folder / TIMING, Timing(seconds=seconds))
     return seal

@@ -243,5 +243,3 @@ def _connected(address: str) -> tuple[Any, str]:
     except ValueError as error:
         raise RunFolderError(f"{address}: {one_line(error)}") from error
     return files, str(root)
-
-

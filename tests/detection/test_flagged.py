@@ -30,7 +30,7 @@ from flatguard.detection.flagged import (
 from flatguard.detection.kept import KeptDetector
 from flatguard.errors import DetectorError, RunFolderError, UsageError
 from flatguard.reporting.report import write_report
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 
 @pytest.fixture(scope="module")

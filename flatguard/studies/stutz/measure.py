@@ -24,7 +24,7 @@ from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.progress import ProgressReporter
 from flatguard.runs.facts import Limits
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 STOPPING = Ascent(0.0, steps=7, restarts=1)
 """What chooses an epoch: PGD-7, as in Section 3. Its radius is the run's."""
