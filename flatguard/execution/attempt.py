@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import Order
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.environment.randomness import seeded
 from flatguard.errors import ModelError, memory_errors
 from flatguard.execution.compute_budget import ComputeBudget

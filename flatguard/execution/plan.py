@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from flatguard.data.datasets import DataHash, blocks, check_labels
+from flatguard.data.dataset import blocks, check_labels
+from flatguard.data.hashing import DataHash
 from flatguard.environment.devices import device_facts
 from flatguard.errors import BudgetSpent, FlatguardError, ModelError, UsageError
 from flatguard.execution.block import Bench, asked_layers

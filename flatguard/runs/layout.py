@@ -18,7 +18,7 @@
       summary.json verdict.json    derived; can be deleted and made again, as can report.*
       spent.json                   only with limits: forward passes that were spent; `spending`
       detection.json               derived: which samples a detector flags, its thresholds and
-                                   SHA-256; see `detection.flagged.Detection`
+                                   SHA-256; see `detection.flagging.Detection`
       .staging/                    folders that are not published yet
 
 The manifest is written before the first block and never again. A run is complete when every block
