@@ -36,15 +36,14 @@ from flatguard.detection.thresholds import conformal
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import AttackError, DataError, UsageError
-from flatguard.execution import plan as execution_plan
-from flatguard.execution.block import Bench, asked_layers
-from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
-from flatguard.execution.executors import InProcess
+from flatguard.execution.missing_blocks import attack_missing_blocks
+from flatguard.execution.plan import Asked, plan_run
 from flatguard.execution.progress import ProgressReporter
+from flatguard.execution.resources import Resources
+from flatguard.execution.software import versions
 from flatguard.geometry.budget import parse_eps
 from flatguard.request import EvaluationRequest, derive_seed
-from flatguard.runs.facts import NO_LIMITS
 from flatguard.runs.json_files import write_text
 from flatguard.runs.naming import default_folder
 from flatguard.runs.run import Run, load_run
@@ -170,7 +169,7 @@ def run_experiment(
         else (),
         missing=panel.missing,
         departures={kind.name: kind.departs for kind in BASELINES if kind.departs},
-        versions=execution_plan.versions(),
+        versions=versions(),
     )
     write_text(out / RESULT, trial.model_dump_json(indent=2))
     return trial
@@ -202,7 +201,7 @@ def _attacked(
     """The run of one attack; an earlier one of the same request and images is gone on with."""
     what = f"{own.request.attack} within {own.attack.budget}"
     name = f"{own.request.attack}-{own.request.eps}".replace("/", "_").replace(":", "-")
-    path, compute_budget = out / RUNS / name, ComputeBudget(NO_LIMITS)
+    path, resources = out / RUNS / name, Resources(progress=progress, max_failures=0)
     if path.exists():
         run = load_run(path)
         run.verify()
@@ -213,12 +212,8 @@ def _attacked(
         progress.log(f"{what}: taken from {path}")
     else:
         progress.log(f"{what} on {own.count} images")
-        asked = execution_plan.Asked(command, max_failures=0)
-        run = execution_plan.plan(own, open_storage(path), asked, progress, compute_budget)
-    bench = Bench(own, run, asked_layers(own))
-    return (
-        run if run.complete else execution_plan.fill(bench, InProcess(), progress, compute_budget)
-    )
+        run = plan_run(own, open_storage(path), Asked(command), resources)
+    return run if run.complete else attack_missing_blocks(own, run, resources)
 
 
 def _job_of(

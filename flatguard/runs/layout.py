@@ -16,7 +16,7 @@
           failure.json             counts and the error
           trajectory.parquet       the rows that were recorded until then
       summary.json verdict.json    derived; can be deleted and made again, as can report.*
-      spent.json                   only with limits: forward passes that were spent; `spending`
+      spent.json                   only with limits: forward passes that were spent
       detection.json               derived: which samples a detector flags, its thresholds and
                                    SHA-256; see `detection.flagging.Detection`
       .staging/                    folders that are not published yet
