@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.attacks import build_attack
-from flatguard.attacks.monitor import Nobody
 from flatguard.checks.gathering.attempts import Attempt, Log, make
 from flatguard.checks.gathering.lab import Found, Lab, Meter, Rows
 from flatguard.checks.gathering.search import direction, project
@@ -64,7 +63,7 @@ def _square(lab: Lab, queries: int, rows: Rows) -> tuple[Tensor, Tensor]:
     try:
         seed = lab.seed("square", int(rows.sample[0]))
         images, labels = rows.images.contiguous(), rows.labels
-        found = attack.perturb(lab.model, images, labels, seed, Nobody()).images
+        found = attack.perturb(lab.model, images, labels, seed).images
     finally:
         counter.remove()
     return found, lab.fooled(found.to(lab.device), rows)

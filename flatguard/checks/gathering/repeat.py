@@ -6,7 +6,6 @@ import math
 
 from torch import Tensor
 
-from flatguard.attacks.monitor import Nobody
 from flatguard.checks.gathering.attempts import Attempt, Log, make
 from flatguard.checks.gathering.lab import Found, Lab, Rows
 from flatguard.errors import AttackError, OutOfMemory
@@ -49,7 +48,7 @@ def _again(lab: Lab, rows: Rows, repeats: int) -> tuple[Tensor, Tensor]:
         here = rows[left]
         seed = lab.seed(f"repeat {number}", int(rows.sample[0]))
         images, labels = here.images.contiguous(), here.labels
-        found = lab.context.attack.perturb(lab.model, images, labels, seed, Nobody()).images
+        found = lab.context.attack.perturb(lab.model, images, labels, seed).images
         lab.meter.add(round(price_of_attack(lab) * len(here)))
         fooled = lab.fooled(found.to(lab.device), here)
         best[left[fooled]] = found[fooled].to(best)
