@@ -15,7 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from flatguard.checks.gathering.plan import probe, surrogates_of
+from flatguard.checks.gathering import gather_evidence
+from flatguard.checks.surrogate_transfer import surrogates_of
 from flatguard.checks.verdict import Verdict, tolerance_of
 from flatguard.detection.flagged import Opened
 from flatguard.detection.kept import KeptDetector
@@ -258,7 +259,7 @@ def _finished(
     run = bench.run
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
-        probe(bench.context, run, checks, others, progress, compute_budget)
+        gather_evidence(bench.context, run, checks, others, progress, compute_budget)
     derive(run, tolerance_of(run), time.perf_counter() - began, opened, progress)
     return run
 
@@ -353,7 +354,7 @@ def audit(
         with caller_kept(model, *surrogates), computing_with(threads):
             loaded = reopened(run, model, data).context
             others = surrogates_of(surrogates, level, loaded)
-            probe(loaded, run, level, others, progress)
+            gather_evidence(loaded, run, level, others, progress)
     return derive(run, tolerance, seconds_of(run), opened, progress)
 
 

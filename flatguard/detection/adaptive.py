@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.search import SEARCHED, direction, project, random_step
+from flatguard.geometry.ball import SEARCHED, direction, project, random_step
 from flatguard.detection.scores import Look, look
 from flatguard.detection.thresholds import ALL, Thresholds
 from flatguard.environment.randomness import seeded

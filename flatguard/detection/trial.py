@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks import build_attack, find_attack
-from flatguard.checks.gathering.search import project, random_step
+from flatguard.geometry.ball import project, random_step
 from flatguard.data.datasets import Batch, Dataset, Subset
 from flatguard.detection.adaptive import Effort, adaptive_attack
 from flatguard.detection.baselines import BASELINES, Fitting

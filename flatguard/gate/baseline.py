@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from flatguard.checks.beyond import LEVEL
+from flatguard.checks.chance import LEVEL
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.statistics import interval, mcnemar
 from flatguard.checks.verdict import judge, tolerance_of

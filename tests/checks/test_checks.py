@@ -9,15 +9,15 @@ from support.evidence import attempts, determinism, evidence, gradients, judged_
 
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import MORE_CHECKS, advice
-from flatguard.checks.judging import CHECKS, Check, run_checks
-from flatguard.checks.judging.basin import check_basin
-from flatguard.checks.judging.black_box import check_black_box
-from flatguard.checks.judging.determinism import check_determinism
-from flatguard.checks.judging.discrepancy import check_discrepancy, crossed_ridge
-from flatguard.checks.judging.gradient_truth import check_gradient_truth
-from flatguard.checks.judging.more_budget import check_more_budget, still_rising
-from flatguard.checks.judging.scale_free_loss import check_scale_free_loss
-from flatguard.checks.judging.surrogate import check_surrogate
+from flatguard.checks.registry import CHECKS, Check, run_checks
+from flatguard.checks.basin import check_basin
+from flatguard.checks.black_box import check_black_box
+from flatguard.checks.determinism import check_determinism
+from flatguard.checks.discrepancy import check_discrepancy, crossed_ridge
+from flatguard.checks.gradient_truth import check_gradient_truth
+from flatguard.checks.more_budget import check_more_budget, still_rising
+from flatguard.checks.scale_free_loss import check_scale_free_loss
+from flatguard.checks.surrogate_transfer import check_surrogate
 
 TOLERANCE = 0.05
 
@@ -213,7 +213,7 @@ def test_attempts_of_a_better_level_are_preferred() -> None:
         }
     )
     assert found.probe("square") is found.probes["square-2000"]
-    assert found.fell_to("black-box") == set(range(9))
+    assert found.fooled_by("black-box") == set(range(9))
 
 
 def test_advice_names_the_run_as_it_is_typed() -> None:

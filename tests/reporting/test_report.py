@@ -14,7 +14,7 @@ from support.schemas import meaning
 
 import flatguard
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.judging import CHECKS, run_checks
+from flatguard.checks.registry import CHECKS, run_checks
 from flatguard.checks.verdict import verdict_of
 from flatguard.errors import RunFolderError
 from flatguard.reporting.document import ReportDocument

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from flatguard.checks.judging import CHECKS
+from flatguard.checks.registry import CHECKS
 from flatguard.reporting.sections import SECTIONS
 
 ROOT = Path(__file__).parents[2]

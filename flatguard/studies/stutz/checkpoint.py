@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from flatguard.checks.judging.weight_flatness import (
+from flatguard.checks.weight_space.summary import (
     Ends,
     WeightLosses,
     ends,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from flatguard.checks.gathering.lipschitz import POINTS, POWER_STEPS, local_lipschitz
+from flatguard.studies.walter.lipschitz import POINTS, POWER_STEPS, local_lipschitz
 from flatguard.data.datasets import Batch
 from flatguard.geometry.bounds import (
     NOT_A_CERTIFICATE,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.scales import rise_of_log_kappa
+from flatguard.geometry.sharpness import rise_of_log_kappa
 from flatguard.checks.statistics import interval
 from flatguard.geometry.named_losses import NamedLoss, parse_loss
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.scales import rise_of_log_kappa
+from flatguard.geometry.sharpness import rise_of_log_kappa
 from flatguard.checks.statistics import interval, mcnemar, rank_correlation
 from flatguard.data.datasets import Batch
 from flatguard.geometry.budget import within
