@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.masking_zoo import networks
 from flatguard.cli.progress import Watcher
-from flatguard.data.datasets import ArrayDataset
+from flatguard.data.arrays import ArrayDataset
 from flatguard.detection.conformal import atypicality
 from flatguard.detection.metrics import Auroc, auroc
 from flatguard.detection.results import AttackResult, DetectorResult, Share, Trial

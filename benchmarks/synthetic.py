@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 
 from flatguard.attacks.monitor import Segment
-from flatguard.data.datasets import Batch, DataHash
+from flatguard.data.dataset import Batch
+from flatguard.data.hashing import DataHash
 from flatguard.recording.attribution import How
 from flatguard.recording.measure import COLUMNS
 from flatguard.recording.trajectory import CallRows, to_frame
@@ -165,7 +166,7 @@ def _add_probes(run: store.Run, names: Names, rng: np.random.Generator) -> None:
     attempts = pd.concat(
         pd.DataFrame(
             {"sample": survivors, "attempt": names.twin if name == "temperature" else name,
-             "family": family, "fell": rng.random(len(survivors)) < share, "forwards": 20.0}
+             "family": family, "fooled": rng.random(len(survivors)) < share, "forwards": 20.0}
         )
         for name, (family, share) in TWINS.items()
     )  # fmt: skip

@@ -17,7 +17,7 @@ _MOST = 0.5
 
 
 def judge(evidence: Evidence, tolerance: float) -> Finding:
-    """Warns where most survivors' paths never leave the loss tolerance: the attack does not move."""
+    """Warns where most survivors' paths never leave the loss tolerance."""
     if not evidence.reported:
         return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
     left = _left(evidence)

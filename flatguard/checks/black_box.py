@@ -116,9 +116,7 @@ CHECK = Check(
     QUESTION.source,
     QUESTION.judge,
     (
-        Probe(
-            "noise", add_noise, {"fast": 8, "standard": 8, "full": 8}, _cost_of_noise, order=40
-        ),
+        Probe("noise", add_noise, {"fast": 8, "standard": 8, "full": 8}, _cost_of_noise, order=40),
         Probe(
             "square",
             attack_with_square,

@@ -119,9 +119,9 @@ class ChanceQuestion:
             return self._untried(evidence, tolerance)
         signs, found = signs or Signs(), self._compared(evidence)
         status = found.status(tolerance)
-        if status == "pass" and (signs.warnings or not tried):
-            status = "warn"
-        elif status == "fail" and not self.can_fail:
+        if (status == "pass" and (signs.warnings or not tried)) or (
+            status == "fail" and not self.can_fail
+        ):
             status = "warn"
         summary = f"{self.summary(evidence, found)}{found.doubt(tolerance)}"
         return Finding(

@@ -15,7 +15,8 @@ from flatguard.checks.evidence import ProbeEvidence
 from flatguard.environment.randomness import seeded
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.progress import ProgressReporter
-from flatguard.geometry.budget import Budget, within
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.distance import within
 from flatguard.request import derive_seed
 from flatguard.runs.facts import NO_LIMITS
 from flatguard.runs.probe_store import load_probes, load_tables

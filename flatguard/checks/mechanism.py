@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flatguard.checks.chance import LEVEL, beyond_chance
+from flatguard.checks.chance import beyond_chance
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gradient_truth import MOST, USEFUL, Truth, truth_of
 
@@ -99,7 +99,7 @@ def _much_better(truth: Truth) -> bool:
 
 def _explains(evidence: Evidence, missed: set[int], *families: str) -> bool:
     found = beyond_chance(evidence, *families)
-    return bool(missed) and found.p < LEVEL and len(found.only) >= EXPLAINS * len(missed)
+    return bool(missed) and found.is_significant and len(found.only) >= EXPLAINS * len(missed)
 
 
 def _is_iterative(evidence: Evidence) -> bool:

@@ -112,12 +112,15 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         evidence: of a run.
         tolerance: the overestimate that is let pass, as a share of all samples.
     """
-    findings = [_consented(f, evidence.names_code) for f in run_checks(evidence, tolerance)]
-    n, reported, fallen = evidence.n, len(evidence.reported), len(evidence.fooled)
-    corrected = reported - fallen
-    too_high = fallen / n > tolerance
+    checks = load_checks()
+    found = [check.judge(evidence, tolerance) for check in checks]
+    findings = [_consented(finding, evidence.names_code) for finding in found]
+    decisive = [check.name for check in checks if check.decisive]
+    n, reported, fooled = evidence.n, len(evidence.reported), len(evidence.fooled)
+    corrected = reported - fooled
+    too_high = fooled / n > tolerance
     mechanism = mechanism_of(evidence) if too_high else None
-    word = _word(evidence, findings, too_high, mechanism)
+    word = _word(evidence, findings, too_high, mechanism, decisive)
     return Verdict(
         verdict=word,
         mechanism=mechanism,

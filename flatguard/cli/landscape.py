@@ -27,12 +27,12 @@ def command(
     folder, and its report shows them in the Geometry section.
     """
     from flatguard.checks.context import CheckContext
-    from flatguard.checks.weight_space.robust_loss import Ascent
-    from flatguard.geometry.ball import SEARCHED
     from flatguard.checks.weight_space.measure import add_landscape
+    from flatguard.checks.weight_space.robust_loss import Ascent
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
     from flatguard.execution.arguments import reopened
+    from flatguard.geometry.ball import SEARCHED
     from flatguard.runs.probe_store import load_probes, load_tables
     from flatguard.runs.store import load_run
 

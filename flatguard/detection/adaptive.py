@@ -23,15 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.geometry.ball import SEARCHED, direction, project, random_step
 from flatguard.detection.scores import Look, look
 from flatguard.detection.thresholds import ALL, Thresholds
+from flatguard.environment.devices import device_of
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError, memory_errors
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.geometry.budget import Budget, distance
+from flatguard.geometry.ball import SEARCHED, direction, project, random_step
+from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import margin
+from flatguard.geometry.distance import distance
 from flatguard.targets.target import Target
 
 STEP = 0.1
@@ -149,7 +151,7 @@ def adaptive_attack(
         )
     progress = progress or Silent()
     parts = []
-    device = next((p.device for p in target.model.parameters()), torch.device("cpu"))
+    device = device_of(target.model)
     for number, start in enumerate(range(0, len(images), 128)):
         rows = slice(start, start + 128)
         attack = _Attack(

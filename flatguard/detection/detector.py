@@ -18,6 +18,7 @@ from flatguard.detection.conformal import Rate, Side
 from flatguard.detection.kept import KeptDetector
 from flatguard.detection.scores import look
 from flatguard.detection.thresholds import Thresholds, conformal, from_stump
+from flatguard.environment.devices import device_of
 from flatguard.environment.requirements import needed
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import DataError, UsageError
@@ -221,7 +222,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _no_grad_look(target: Target, images: Tensor) -> tuple[Tensor, Scored]:
-    device = next((p.device for p in target.model.parameters()), torch.device("cpu"))
+    device = device_of(target.model)
     with own_state(), torch.no_grad():
         seen = look(target, images.to(device))
     kappa = seen.log_kappa.cpu().numpy().clip(-LARGEST, LARGEST)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from flatguard.checks.statistics import interval
-from flatguard.data.datasets import Batch, DataHash
+from flatguard.data.dataset import Batch
+from flatguard.data.hashing import DataHash
 from flatguard.detection.adaptive import Effort, adaptive_attack
 from flatguard.detection.conformal import Side
 from flatguard.detection.detector import ADVERSARIAL, Calibration, SharpnessDetector

@@ -12,6 +12,7 @@ from torch import Tensor
 from flatguard.detection.baselines import BASELINES, Baseline, Fitting
 from flatguard.detection.conformal import Bounds, Rate, Side, atypicality, calibrate
 from flatguard.detection.scores import LOG_KAPPA, ONE_PASS, look, one_pass_scores
+from flatguard.environment.devices import device_of
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.targets.target import Target
@@ -83,7 +84,7 @@ class Panel:
     @own_state()
     def score(self, images: Tensor) -> Scores:
         """Every detector's raw scores, `(n,)` each; NaN where it has none."""
-        device = next((p.device for p in self.target.model.parameters()), torch.device("cpu"))
+        device = device_of(self.target.model)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in ONE_PASS}
         with torch.no_grad():
             for batch in images.split(self.batch_size):

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks import build_attack, find_attack
-from flatguard.geometry.ball import project, random_step
-from flatguard.data.datasets import Batch, Dataset, Subset
+from flatguard.data.dataset import Batch, Dataset, Subset
 from flatguard.detection.adaptive import Effort, adaptive_attack
 from flatguard.detection.baselines import BASELINES, Fitting
 from flatguard.detection.compared import Group, compare, share_of, worst_case
@@ -36,6 +35,7 @@ from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.executors import InProcess
 from flatguard.execution.progress import ProgressReporter
+from flatguard.geometry.ball import project, random_step
 from flatguard.geometry.budget import parse_eps
 from flatguard.request import EvaluationRequest, derive_seed
 from flatguard.runs import store

@@ -59,7 +59,7 @@ def _onto_l1(delta: Tensor, eps: float) -> Tensor:
 
 
 def random_step(images: Tensor, eps: float, norm: Norm) -> Tensor:
-    """A random step: uniform in the Linf ball; of a random length in a random direction otherwise."""
+    """A random step: uniform in the Linf ball, of a random length and direction otherwise."""
     if norm == "Linf":
         return (torch.rand_like(images) * 2.0 - 1.0) * eps
     share = torch.rand(len(images), *[1] * (images.ndim - 1), device=images.device)

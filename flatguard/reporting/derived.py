@@ -14,7 +14,7 @@ from flatguard.environment.system import quoted
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import RunFolderError, one_line
 from flatguard.execution.progress import ProgressReporter
-from flatguard.reporting.draw import draw_report
+from flatguard.reporting.report import write_report
 from flatguard.runs import store
 from flatguard.runs.probe_store import load_probes
 
@@ -52,7 +52,7 @@ def derive(
 def _draw(run: store.Run, progress: ProgressReporter) -> None:
     """Draw the report; whatever goes wrong there, the run and its verdict are kept."""
     try:
-        draw_report(run)
+        write_report(run)
     except Exception as error:
         progress.log(
             f"the report was not drawn: {one_line(error)}; the run is kept, draw it with "

@@ -29,7 +29,7 @@ from flatguard.detection.flagged import (
 )
 from flatguard.detection.kept import KeptDetector
 from flatguard.errors import DetectorError, RunFolderError, UsageError
-from flatguard.reporting.draw import draw_report
+from flatguard.reporting.report import write_report
 from flatguard.runs.store import Run, load_run
 
 
@@ -252,12 +252,12 @@ def test_a_strangers_file_is_refused_and_can_be_written_anew(
 ) -> None:
     kept = run.path / DETECTION
     kept.write_text(edited(kept.read_text("utf-8"), how), "utf-8")
-    for refuse in (flatguard.audit, draw_report):
+    for refuse in (flatguard.audit, write_report):
         with pytest.raises(RunFolderError, match=r"detection\.json is .*; delete it, or") as caught:
             refuse(load_run(run.path))
         assert "\n" not in str(caught.value)
     flatguard.audit(run.path, detector=file)
-    draw_report(load_run(run.path))
+    write_report(load_run(run.path))
 
 
 def test_shares_in_the_file_are_not_believed(run: Run) -> None:

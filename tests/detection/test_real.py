@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from support.architectures import resnet20
 from torch import Tensor
 
-from flatguard.data.datasets import load_dataset
+from flatguard.data import load_dataset
 from flatguard.detection.conformal import atypicality
 from flatguard.detection.metrics import auroc
 from flatguard.detection.scores import look, one_pass_scores

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from flatguard.data.datasets import ArrayDataset
+from flatguard.data.arrays import ArrayDataset
 from flatguard.detection.compared import Group, compare, share_of, worst_case
 from flatguard.detection.panel import Panel
 from flatguard.detection.trial import Sizes, draw

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import flatguard
 from flatguard.checks.context import CheckContext
-from flatguard.data.datasets import ArrayDataset
+from flatguard.data.arrays import ArrayDataset
 from flatguard.execution.context import resolve
 from flatguard.execution.progress import Silent
 from flatguard.geometry.budget import Norm
@@ -39,7 +39,9 @@ WEAK = {
 }
 
 
-def lab_of(model: nn.Module, images: Tensor, labels: Tensor, attack: str, **fields: Any) -> CheckContext:
+def lab_of(
+    model: nn.Module, images: Tensor, labels: Tensor, attack: str, **fields: Any
+) -> CheckContext:
     """Audit a model with no checks, and load it again."""
     folder = Path(tempfile.mkdtemp()) / "run"
     run = flatguard.evaluate(
@@ -76,7 +78,9 @@ def linear(norm: Norm) -> tuple[CheckContext, Tensor]:
     reach = score.abs() / dual
     eps = float(reach.median())
     audited = WEAK[norm]
-    context = lab_of(Linear(weight), images, labels, audited.name, eps=eps, attack_args=audited.args)
+    context = lab_of(
+        Linear(weight), images, labels, audited.name, eps=eps, attack_args=audited.args
+    )
     return context, reach[torch.from_numpy(context.survivors.copy())]
 
 

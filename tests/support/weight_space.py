@@ -7,9 +7,9 @@ from support.digits import digits, digits_net
 from torch import Tensor, nn
 
 from flatguard.checks.context import Meter
-from flatguard.checks.weight_space.robust_loss import Ascent
 from flatguard.checks.weight_space.flatness import Scene
-from flatguard.data.datasets import Batch
+from flatguard.checks.weight_space.robust_loss import Ascent
+from flatguard.data.dataset import Batch
 
 
 class Logits(nn.Module):

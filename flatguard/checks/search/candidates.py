@@ -6,7 +6,6 @@ with twins and with more budget follow the best of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -110,7 +109,7 @@ def worth_trying(drops: pd.DataFrame | None) -> list[str]:
     return [name for name in better.index if name not in ("raw", "tempered")][:_REPAIRS_TRIED]
 
 
-def mean_drops(drops: pd.DataFrame) -> Mapping[str, float]:
+def mean_drops(drops: pd.DataFrame) -> dict[str, float]:
     """The mean drop of the margin along each candidate.
 
     Drops are clipped, so that one huge drop counts no more than reaching the boundary.

@@ -15,9 +15,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from flatguard.checks.context import ProbeEvidence, CheckContext
-from flatguard.checks.weight_space.landscape import DIRECTIONS, POINTS, landscape
-from flatguard.checks.weight_space.robust_loss import Ascent
+from flatguard.checks.context import CheckContext
+from flatguard.checks.evidence import ProbeEvidence
 from flatguard.checks.weight_space.flatness import (
     Losses,
     Neighbourhood,
@@ -25,7 +24,10 @@ from flatguard.checks.weight_space.flatness import (
     models_of,
     weight_flatness,
 )
-from flatguard.data.datasets import Batch, DataHash, Dataset, blocks, check_labels
+from flatguard.checks.weight_space.landscape import DIRECTIONS, POINTS, landscape
+from flatguard.checks.weight_space.robust_loss import Ascent
+from flatguard.data.dataset import Batch, Dataset, blocks, check_labels
+from flatguard.data.hashing import DataHash
 from flatguard.errors import UsageError, memory_errors
 from flatguard.request import derive_seed
 from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes
@@ -54,7 +56,9 @@ def own_part(context: CheckContext) -> Part:
     return Part("test", context.evaluation.dataset, context.evaluation.count)
 
 
-def add_weight_flatness(context: CheckContext, part: Part, ascent: Ascent, around: Neighbourhood) -> str:
+def add_weight_flatness(
+    context: CheckContext, part: Part, ascent: Ascent, around: Neighbourhood
+) -> str:
     """Measure `weight_flatness` and keep it, unless the folder has it; the probe's name.
 
     Raises:
@@ -69,7 +73,10 @@ def add_weight_flatness(context: CheckContext, part: Part, ascent: Ascent, aroun
 
 
 def add_landscape(
-    context: CheckContext, ascent: Ascent, directions: int = DIRECTIONS, points: Sequence[float] = POINTS
+    context: CheckContext,
+    ascent: Ascent,
+    directions: int = DIRECTIONS,
+    points: Sequence[float] = POINTS,
 ) -> str:
     """Measure `landscape` on the run's own samples and keep it, unless the folder has it."""
     asked = {"ascent": asdict(ascent), "directions": directions, "points": list(points)}
@@ -104,7 +111,9 @@ def _added(
     with model_errors(context.target.name, f"while its {kind} is measured"):
         losses = look(Scene(batches, ascent, seed, context.meter, context.progress.advanced))
     table = "weight_losses" if kind == "weight-flatness" else "landscape"
-    found = ProbeEvidence({"kind": kind, **asked, "models": _rows(losses.models)}, {table: losses.table})
+    found = ProbeEvidence(
+        {"kind": kind, **asked, "models": _rows(losses.models)}, {table: losses.table}
+    )
     facts = ProbeFacts(
         name=name,
         checks="geometry",
@@ -117,13 +126,15 @@ def _added(
     return name
 
 
-def _refuse_second(context: CheckContext, kind: str, part: str, known: dict[str, ProbeFacts]) -> None:
+def _refuse_second(
+    context: CheckContext, kind: str, part: str, known: dict[str, ProbeFacts]
+) -> None:
     """One protocol of flatness a part: of two, nothing would say which is meant."""
     for facts in known.values():
         if kind == facts.facts.get("kind") == "weight-flatness" and facts.facts["part"] == part:
             raise UsageError(
-                f"{context.run.path} holds weight flatness on {part} samples by another protocol or on "
-                "other data; measure into another folder"
+                f"{context.run.path} holds weight flatness on {part} samples by another protocol "
+                "or on other data; measure into another folder"
             )
 
 

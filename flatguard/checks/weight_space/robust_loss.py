@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flatguard.checks.context import Meter
-from flatguard.geometry.ball import direction, project, random_step
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.environment.randomness import seeded
+from flatguard.geometry.ball import direction, project, random_step
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.geometry.decision import cross_entropy
 

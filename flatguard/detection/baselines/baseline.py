@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from flatguard.environment.devices import device_of
 from flatguard.targets.target import Target, model_errors
 
 
@@ -57,7 +57,7 @@ class Baseline(ABC):
 
     def batches(self, images: Tensor) -> Iterator[Tensor]:
         """The images on the model's device, a batch at a time."""
-        device = next((p.device for p in self.target.model.parameters()), torch.device("cpu"))
+        device = device_of(self.target.model)
         for batch in images.split(self.batch_size):
             yield batch.to(device)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from flatguard.checks.statistics import interval
 from flatguard.checks.weight_space.summary import (
     Ends,
     WeightLosses,
@@ -16,7 +17,6 @@ from flatguard.checks.weight_space.summary import (
     weight_losses,
     worst,
 )
-from flatguard.checks.statistics import interval
 from flatguard.errors import RunFolderError
 from flatguard.runs.store import Run
 

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flatguard.checks.context import CheckContext
-from flatguard.checks.weight_space.robust_loss import Ascent
-from flatguard.geometry.ball import SEARCHED
-from flatguard.checks.weight_space.measure import Part, add_weight_flatness, own_part
 from flatguard.checks.weight_space.flatness import Neighbourhood
-from flatguard.data.datasets import Dataset
+from flatguard.checks.weight_space.measure import Part, add_weight_flatness, own_part
+from flatguard.checks.weight_space.robust_loss import Ascent
+from flatguard.data.dataset import Dataset
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.execution import plan as execution_plan
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.progress import ProgressReporter
+from flatguard.geometry.ball import SEARCHED
 from flatguard.runs.facts import Limits
 from flatguard.runs.store import Run, load_run
 
@@ -93,17 +93,17 @@ def measured(
         _same(run, context)
     else:
         run = execution_plan.run(context, path, command, progress, ComputeBudget(Limits()))
-    context = CheckContext(context, run, progress)
+    checked = CheckContext(context, run, progress)
     ascent = Ascent(budget.eps, budget.norm, plan.steps, plan.restarts)
-    add_weight_flatness(context, own_part(context), ascent, plan.around)
+    add_weight_flatness(checked, own_part(checked), ascent, plan.around)
     if plan.training is not None:
         around = Neighbourhood(plan.around.xi, plan.around.directions, worst_restarts=0)
         count = min(context.count, len(plan.training))
-        add_weight_flatness(context, Part("training", plan.training, count), ascent, around)
+        add_weight_flatness(checked, Part("training", plan.training, count), ascent, around)
     if plan.held_out is not None:
         chooses = Ascent(budget.eps, budget.norm, STOPPING.steps, STOPPING.restarts)
         part = Part("held-out", plan.held_out, len(plan.held_out))
-        add_weight_flatness(context, part, chooses, TEST_ONLY)
+        add_weight_flatness(checked, part, chooses, TEST_ONLY)
     return run
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from flatguard.checks.context import Meter
-from flatguard.checks.weight_space.landscape import DIRECTIONS, landscape
-from flatguard.checks.weight_space.rescaling import Rescaled, rescaled
-from flatguard.checks.weight_space.robust_loss import Ascent
 from flatguard.checks.weight_space.flatness import (
     Neighbourhood,
     Scene,
     losses_at,
     weight_flatness,
 )
+from flatguard.checks.weight_space.landscape import DIRECTIONS, landscape
+from flatguard.checks.weight_space.rescaling import Rescaled, rescaled
+from flatguard.checks.weight_space.robust_loss import Ascent
 from flatguard.geometry.budget import parse_eps
 from flatguard.geometry.weights import Movable, on_sphere
 from flatguard.studies.claim import Claim, agrees_if, not_measured

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatguard.geometry.sharpness import rise_of_log_kappa
 from flatguard.checks.statistics import interval
 from flatguard.geometry.named_losses import NamedLoss, parse_loss
+from flatguard.geometry.sharpness import rise_of_log_kappa
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.path import Path, walk_all

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from support.lab import linear
 from torch import Tensor
 
+from flatguard.checks.search.gradients import Estimated, Gradient, cross_entropy, plain, tempered
 from flatguard.checks.search.projected_gradient import Search, search
 from flatguard.geometry.ball import direction, project, random_step
-from flatguard.checks.search.gradients import Estimated, Gradient, cross_entropy, plain, tempered
-from flatguard.geometry.budget import Budget, Norm, distance
+from flatguard.geometry.budget import Budget, Norm
+from flatguard.geometry.distance import distance
 
 NORMS: list[Norm] = ["Linf", "L2", "L1"]
 
@@ -77,7 +78,7 @@ def test_the_optimum_of_a_linear_model(norm: Norm, sight: str) -> None:
             seen = Estimated(context.model, context.meter, pairs=64, spread=0.01)  # type: ignore[assignment]
         result = search(context, seen, rows, Search(30, random_start=False))
         assert bool((distance(result.images, rows.images, norm) <= context.eps * (1 + 1e-5)).all())
-        found.append(result.fell)
+        found.append(result.fooled)
     fell = torch.cat(found)
     sure = reach < 0.8 * context.eps
     if norm != "L1" or sight == "gradient":  # sparse steps along estimates are slow
@@ -93,5 +94,5 @@ def test_what_fell_leaves_the_search() -> None:
     result = search(context, sight, rows, Search(10))
     spent = context.meter.forwards - before
     assert spent < 11 * len(rows) + len(rows)
-    assert bool(context.fools(result.images, rows)[result.fell].all())
+    assert bool(context.fools(result.images, rows)[result.fooled].all())
     assert len(reach) == len(rows)

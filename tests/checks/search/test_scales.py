@@ -43,18 +43,18 @@ def test_a_confident_models_search_is_blind_at_its_own_scale_only() -> None:
     model = Confident(trained(images, labels)).eval()
     blind = {"steps": 10, "random_start": False}
     context = lab_of(model, images, labels, "torchattacks:PGD", eps=0.4, attack_args=blind)
-    found = sweep_scales(context)
+    found = sweep_scales(context, steps=10)
     table = found.tables["scales"]
     right = context.samples["clean_correct"].sum()
     assert set(table["factor"]) == set(FACTORS)
     assert (table.groupby("factor")["sample"].nunique() == right).all()
-    fell = table.groupby("factor")["fell"].mean()
+    fell = table.groupby("factor")["fooled"].mean()
     assert fell[0.001] > fell[1.0] + 0.3
     # What fools at one scale fools at all of them, and what fell is an attempt like any other.
-    to_best = table.pivot(index="sample", columns="factor", values="fell_to_best")
+    to_best = table.pivot(index="sample", columns="factor", values="fooled_by_best")
     assert (to_best.nunique(axis=1) == 1).all()
     assert to_best[1.0].mean() == pytest.approx(fell.max())
-    attempts = found.tables["attempts"].set_index("sample")["fell"]
+    attempts = found.tables["attempts"].set_index("sample")["fooled"]
     assert set(attempts.index) == set(context.survivors)
     assert (attempts == to_best[1.0].loc[attempts.index]).all()
     kappa = table.groupby("factor")["log_kappa"].median()

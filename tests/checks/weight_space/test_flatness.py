@@ -11,15 +11,15 @@ from support.architectures import Block
 from support.weight_space import few_digits, fitted, grey, linear, margin, scene
 from torch import nn
 
-from flatguard.checks.weight_space.landscape import landscape
-from flatguard.checks.weight_space.rescaling import rescaled
 from flatguard.checks.weight_space.flatness import (
     Neighbourhood,
     climb,
     models_of,
     weight_flatness,
 )
-from flatguard.data.datasets import Batch
+from flatguard.checks.weight_space.landscape import landscape
+from flatguard.checks.weight_space.rescaling import rescaled
+from flatguard.data.dataset import Batch
 from flatguard.geometry.weights import Movable, layers_of, on_sphere
 from flatguard.targets.target import weights_sha256
 

@@ -10,7 +10,7 @@ import pandas as pd
 from flatguard.checks.statistics import interval
 from flatguard.reporting.charts import Axis, Band, Series, Words, line_chart
 from flatguard.reporting.figure import Figure
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.text import counted, number, percent
 
@@ -18,8 +18,8 @@ HALF = (0.25, 0.75)
 """The quantiles that half of the samples lie between."""
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    probe = material.evidence.probe("scales")
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    probe = judged.evidence.probe("scales")
     table = None if probe is None else probe.tables.get("scales")
     if table is None or not len(table):
         return NotMeasured(
@@ -57,8 +57,8 @@ def _left(table: pd.DataFrame, column: str) -> tuple[list[float], list[str]]:
 
 def _accuracy(table: pd.DataFrame, factors: list[float]) -> Figure:
     x = [math.log10(factor) for factor in factors]
-    own, own_said = _left(table, "fell")
-    best, best_said = _left(table, "fell_to_best")
+    own, own_said = _left(table, "fooled")
+    best, best_said = _left(table, "fooled_by_best")
     return line_chart(
         Words(
             "scale-accuracy",
@@ -111,7 +111,7 @@ def _kappa(found: pd.DataFrame) -> Figure:
 
 
 def _data(table: pd.DataFrame, factors: list[float]) -> list[dict[str, float | None]]:
-    own, best = _left(table, "fell")[0], _left(table, "fell_to_best")[0]
+    own, best = _left(table, "fooled")[0], _left(table, "fooled_by_best")[0]
     kappa = _quantiles(table)
     middle = dict(zip(kappa.index, kappa[0.5], strict=True)) if len(kappa) else {}
     return [
@@ -120,4 +120,4 @@ def _data(table: pd.DataFrame, factors: list[float]) -> list[dict[str, float | N
     ]
 
 
-SCALES = Section("scales", "Scales of the logits", _draw)
+LOGIT_SCALES = Section("scales", "Scales of the logits", _draw)
