@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from flatguard.checks.gathering.plan import probe, surrogates_of
 from flatguard.checks.verdict import Verdict, tolerance_of
-from flatguard.detection.flagged import Opened
-from flatguard.detection.kept import KeptDetector
+from flatguard.detection.detector_file import SavedDetector
 from flatguard.environment.system import quoted
 from flatguard.errors import OutOfMemory, RunFolderError, UsageError
 from flatguard.execution import context
@@ -60,7 +59,7 @@ def evaluate(
     max_failures: int | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     progress: ProgressReporter | None = None,
     command: Sequence[str] = (),
     **fields: Any,
@@ -111,7 +110,7 @@ def evaluate(
     progress, executor = progress or Silent(), executor or InProcess()
     _check_executor(executor, compute_budget)
     part = None if shard is None else Shard.parse(shard)
-    opened = None if detector is None else Opened.of(detector)
+    opened = None if detector is None else SavedDetector.open(detector)
     with ExitStack() as stack:
         stack.enter_context(caller_kept(model, *surrogates))
         origin = origin_of(model, data)
@@ -123,7 +122,7 @@ def evaluate(
         stack.enter_context(_going_on_later(storage, progress))
         resolved = context.resolve(request, origin.target, origin.dataset)
         if opened is not None:
-            opened.kept.check_target(resolved.target)
+            opened.check_target(resolved.target)
         others = surrogates_of(surrogates, level, resolved)
         _introduce(resolved, progress)
         asked = Asked(command, checks, names_of(surrogates), tolerance, max_failures)
@@ -184,7 +183,7 @@ def resume(
     data: tuple[Tensor, Tensor] | None = None,
     surrogates: Sequence[str | Target] | None = None,
     max_failures: int | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
     allow_code: bool = False,
@@ -221,9 +220,9 @@ def resume(
         found.verify()
         spent = load_spent(found)
     same_software(found)
-    opened = None if detector is None else Opened.of(detector)
+    opened = None if detector is None else SavedDetector.open(detector)
     if opened is not None:
-        opened.kept.check_run(found.manifest.target)
+        opened.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
     compute_budget = ComputeBudget(manifest.limits, spent)
     _check_executor(executor, compute_budget)
@@ -252,7 +251,7 @@ def _finished(
     progress: ProgressReporter,
     compute_budget: ComputeBudget,
     began: float,
-    opened: Opened | None,
+    opened: SavedDetector | None,
 ) -> store.Run:
     """Probe what was attacked, judge it, and draw the report."""
     run = bench.run
@@ -307,7 +306,7 @@ def audit(
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
     tolerance: float | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     allow_code: bool = False,
@@ -337,13 +336,13 @@ def audit(
         UntrustedCodeError: probes need code that the run's request names.
     """
     progress = progress or Silent()
-    opened = None if detector is None else Opened.of(detector)
+    opened = None if detector is None else SavedDetector.open(detector)
     run = run if isinstance(run, store.Run) else store.load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
     level = level_of(checks, tolerance)
     run.verify()
     if opened is not None:
-        opened.kept.check_run(run.manifest.target)
+        opened.check_run(run.manifest.target)
     if checks != "none":
         if not run.complete:
             raise UsageError(f"{run.storage} is incomplete; probes need all of its blocks")

@@ -12,7 +12,7 @@ from flatguard.errors import UsageError
 from flatguard.gate.config import Config, load_config
 from flatguard.gate.github import Error, announce, errors_of, run_summary
 from flatguard.gate.outcome import exit_code, outcomes
-from flatguard.reporting.markdown import plain
+from flatguard.reporting.markdown import escape_markdown
 from flatguard.runs.store import Run
 
 OPTIONS = {
@@ -98,7 +98,7 @@ def gate_facts(run: Run, verdict: Verdict, chosen: Chosen) -> dict[str, Any]:
 def on_github(title: str, sentence: str, *, shut: bool, quiet: bool) -> None:
     """Say one sentence to GitHub, as an error if it shuts the gate."""
     errors = [Error(title, sentence)] if shut else []
-    for line in announce(f"### {plain(title)}\n\n{plain(sentence)}", errors):
+    for line in announce(f"### {escape_markdown(title)}\n\n{escape_markdown(sentence)}", errors):
         typer.echo(line, err=quiet)
 
 

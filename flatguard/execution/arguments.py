@@ -11,7 +11,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from flatguard.data.datasets import ArrayDataset, Dataset
+from flatguard.data.arrays import ArrayDataset
+from flatguard.data.dataset import Dataset
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.execution import context

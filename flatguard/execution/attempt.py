@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import Order
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.environment.randomness import seeded
 from flatguard.errors import ModelError, memory_errors
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
-from flatguard.geometry.budget import distance, within
+from flatguard.geometry.distance import distance, within
 from flatguard.recording.layers import Layer, LayerTable, measure_points, points_of
 from flatguard.recording.measure import COLUMNS, loss_columns
 from flatguard.recording.recorder import Recorder

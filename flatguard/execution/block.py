@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from flatguard.data.datasets import Batch, DataHash
+from flatguard.data.dataset import Batch
+from flatguard.data.hashing import DataHash
 from flatguard.errors import (
     AttackError,
     BudgetSpent,

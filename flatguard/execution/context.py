@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
-from flatguard.data.datasets import DataHash, Dataset, blocks, load_dataset, uses_preprocessing
+from flatguard.data import load_dataset, uses_preprocessing
+from flatguard.data.dataset import Dataset, blocks
+from flatguard.data.hashing import DataHash
+from flatguard.environment.devices import choose_device
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import (
     AttackError,
     DataError,
-    EnvironmentProblem,
     ModelError,
     OutOfMemory,
     UsageError,
@@ -91,7 +93,7 @@ def resolve(
     check_args(info, request.attack_args)
     if request.norm is not None:
         _agreed_norm(info, request.norm, None)
-    device = _device(request.device)
+    device = choose_device(request.device)
     target = target or _load_target(request)
     budget_fields = _budget_fields(request, info, target)
     subject = load_subject(request, device, target, dataset)
@@ -137,7 +139,7 @@ def load_subject(
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
     """
-    device = device or _device(request.device)
+    device = device or choose_device(request.device)
     target = target or _load_target(request)
     data_name = dataset.name if dataset else _dataset_name(request, target)
     preprocessing = _preprocessing(request, target, data_name, dataset)
@@ -243,18 +245,6 @@ def _resolved(value: int | None) -> int:
     if value is None:
         raise ValueError("the request is not resolved")
     return value
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        with memory_errors(f"--device {name}, for a single number"):
-            torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise EnvironmentProblem(f"--device {name} is not available here; use cpu") from error
-    return device
 
 
 def _agreed_norm(info: AttackInfo, wanted: Norm | None, default: Norm | None) -> Norm:

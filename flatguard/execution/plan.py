@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
-from flatguard.data.datasets import DataHash, blocks, check_labels
+from flatguard.data.dataset import blocks, check_labels
+from flatguard.data.hashing import DataHash
+from flatguard.environment.devices import device_facts
 from flatguard.errors import BudgetSpent, FlatguardError, ModelError, UsageError
 from flatguard.execution.block import Bench, asked_layers
 from flatguard.execution.compute_budget import ComputeBudget
@@ -230,7 +232,7 @@ def _manifest(
         data=_data(context, progress),
         blocks=tuple(_plan(context)),
         versions=versions(),
-        device=store.device_facts(context.device),
+        device=device_facts(context.device),
     ).identified()
 
 
@@ -293,7 +295,7 @@ def same_software(run: store.Run) -> None:
                 f"{run.storage} was begun with {name} {before.get(name)}, and here is "
                 f"{now.get(name)}; install what it was begun with, or evaluate anew"
             )
-    device, here = run.manifest.device, store.device_facts(torch.device(str(run.request.device)))
+    device, here = run.manifest.device, device_facts(torch.device(str(run.request.device)))
     for name in sorted({*device, *here} - {"threads"}):
         if device.get(name) != here.get(name):
             raise UsageError(

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flatguard.checks.verdict import Verdict, verdict_of
-from flatguard.detection.kept import KeptDetector
+from flatguard.detection.detector_file import SavedDetector
 from flatguard.errors import UsageError
 from flatguard.evaluation import audit, evaluate, resolve
 from flatguard.execution.arguments import caller_kept
@@ -103,7 +103,7 @@ def _passed(
     context = resolve(attacked, attack, **request)
     if config.detector is not None:
         # Before the cache, where an error would be that of everybody who asks for this run.
-        KeptDetector.read(config.detector).check_target(context.target)
+        SavedDetector.open(config.detector).check_target(context.target)
     content = content_of(context, config.checks, config.surrogates)
     limits = Limits(max_forwards=config.max_forwards, max_minutes=config.max_minutes)
 

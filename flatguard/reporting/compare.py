@@ -13,8 +13,8 @@ from flatguard.checks.finding import Finding, Status
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval, mcnemar
 from flatguard.checks.verdict import Word
 from flatguard.errors import UsageError
-from flatguard.reporting.document import Part
-from flatguard.reporting.material import Material
+from flatguard.reporting.json_report import Part
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.runs.store import Run
 
 EACH = 1.0 - (1.0 - CONFIDENCE_LEVEL) / 2.0
@@ -117,7 +117,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
         RunFolderError: one is damaged, or was not judged yet.
     """
     _refuse_unpaired(first, second)
-    one, other = Material.of(first), Material.of(second)
+    one, other = JudgedRun.load(first), JudgedRun.load(second)
     return Comparison(
         samples=len(one.samples),
         data_sha256=first.manifest.data.sha256,
@@ -150,14 +150,14 @@ def _refuse_unpaired(first: Run, second: Run) -> None:
             )
 
 
-def _side(material: Material) -> Side:
+def _side(judged: JudgedRun) -> Side:
     return Side(
-        run=material.run.path.name,
-        model=material.run.manifest.target.name,
-        attack=material.run.request.attack,
-        budget=str(material.budget),
-        verdict=material.verdict.verdict,
-        sentence=material.verdict.sentence,
+        run=judged.run.path.name,
+        model=judged.run.manifest.target.name,
+        attack=judged.run.request.attack,
+        budget=str(judged.budget),
+        verdict=judged.verdict.verdict,
+        sentence=judged.verdict.sentence,
     )
 
 
@@ -184,7 +184,7 @@ def _described(run: Run) -> dict[str, str]:
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in found.items()}
 
 
-def _accuracies(one: Material, other: Material) -> list[Paired]:
+def _accuracies(one: JudgedRun, other: JudgedRun) -> list[Paired]:
     names = {"clean accuracy": "clean_correct", "robust accuracy, reported": "robust"}
     found = [
         _paired(name, _right(one, column), _right(other, column)) for name, column in names.items()
@@ -193,12 +193,12 @@ def _accuracies(one: Material, other: Material) -> list[Paired]:
     return [*found, _paired("robust accuracy, corrected", corrected[0], corrected[1])]
 
 
-def _right(material: Material, column: str) -> np.ndarray:
-    return material.samples[column].to_numpy(bool)
+def _right(judged: JudgedRun, column: str) -> np.ndarray:
+    return judged.samples[column].to_numpy(bool)
 
 
-def _fallen(material: Material) -> np.ndarray:
-    return np.isin(material.samples["sample"].to_numpy(int), sorted(material.evidence.fallen))
+def _fallen(judged: JudgedRun) -> np.ndarray:
+    return np.isin(judged.samples["sample"].to_numpy(int), sorted(judged.evidence.fallen))
 
 
 def _paired(name: str, first: np.ndarray, second: np.ndarray) -> Paired:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from flatguard.reporting.compare import Comparison, Paired
 from flatguard.reporting.findings import WORDS
-from flatguard.reporting.html import TONES, page
+from flatguard.reporting.report_page import TONES, page
 from flatguard.reporting.text import MINUS, number, percent
 
 MOST_NUMBERS = 200

@@ -9,12 +9,13 @@ from typing import Any
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.checks.verdict import VERDICT, Verdict, judge
-from flatguard.detection.flagged import Detection, Opened, flag, load_detection, write_detection
+from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.flagging import Detection, flag, load_detection, write_detection
 from flatguard.environment.system import quoted
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import RunFolderError, one_line
 from flatguard.execution.progress import ProgressReporter
-from flatguard.reporting.draw import draw_report
+from flatguard.reporting.report import write_report
 from flatguard.runs import store
 from flatguard.runs.probe_store import load_probes
 
@@ -24,7 +25,7 @@ def derive(
     run: store.Run,
     tolerance: float,
     seconds: float,
-    opened: Opened | None,
+    opened: SavedDetector | None,
     progress: ProgressReporter,
 ) -> Verdict:
     """Judge the evidence, and write what is derived from it beside it.
@@ -52,7 +53,7 @@ def derive(
 def _draw(run: store.Run, progress: ProgressReporter) -> None:
     """Draw the report; whatever goes wrong there, the run and its verdict are kept."""
     try:
-        draw_report(run)
+        write_report(run)
     except Exception as error:
         progress.log(
             f"the report was not drawn: {one_line(error)}; the run is kept, draw it with "

@@ -12,22 +12,22 @@ from xml.etree import ElementTree as xml
 from flatguard.checks.finding import Finding
 from flatguard.checks.verdict import Verdict
 from flatguard.reporting.findings import measured
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.text import between, percent, visible
 
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML document may hold, however it is written."""
 
 
-def junit_xml(material: Material) -> str:
+def junit_xml(judged: JudgedRun) -> str:
     """The findings and the verdict as a test suite."""
-    manifest, verdict = material.run.manifest, material.verdict
-    name = _said(f"{manifest.target.name} {manifest.request.attack} {material.budget}")
+    manifest, verdict = judged.run.manifest, judged.verdict
+    name = _said(f"{manifest.target.name} {manifest.request.attack} {judged.budget}")
     suite = xml.Element(
         "testsuite", name=f"flatguard {name}", timestamp=_said(manifest.created[:19])
     )
-    suite.set("time", f"{material.summary['seconds']:.3f}")
-    _add_properties(suite, material)
+    suite.set("time", f"{judged.summary['seconds']:.3f}")
+    _add_properties(suite, judged)
     _add_verdict(suite, verdict, name)
     for finding in verdict.findings:
         _add_finding(suite, finding, name)
@@ -40,15 +40,15 @@ def junit_xml(material: Material) -> str:
     return xml.tostring(suites, encoding="unicode", xml_declaration=False)
 
 
-def _add_properties(suite: xml.Element, material: Material) -> None:
-    verdict, summary = material.verdict, material.summary
+def _add_properties(suite: xml.Element, judged: JudgedRun) -> None:
+    verdict, summary = judged.verdict, judged.summary
     low, high = verdict.corrected_interval
     values = {
         "clean_accuracy": summary["clean_accuracy"],
         "robust_accuracy": verdict.robust_accuracy,
         "corrected_robust_accuracy": verdict.corrected_robust_accuracy,
         "corrected_interval": f"{low} {high}",
-        "samples": len(material.samples),
+        "samples": len(judged.samples),
     }
     properties = xml.SubElement(suite, "properties")
     for name, value in values.items():

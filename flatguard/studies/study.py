@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from flatguard.data.datasets import Batch, blocks, check_labels
+from flatguard.data.dataset import Batch, blocks, check_labels
 from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter

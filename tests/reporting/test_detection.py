@@ -11,9 +11,9 @@ from support.reports import HOSTILE
 
 import flatguard
 from flatguard.detection import SharpnessDetector
-from flatguard.detection.flagged import load_detection
-from flatguard.detection.kept import CalibrationFacts
-from flatguard.reporting.draw import draw_report, report_of
+from flatguard.detection.detector_file import CalibrationFacts
+from flatguard.detection.flagging import load_detection
+from flatguard.reporting.report import report_files, write_report
 from flatguard.runs.store import Run, load_run
 
 NUMBER = (
@@ -38,7 +38,7 @@ def flagged(run: Run, fitted: SharpnessDetector, **facts: object) -> str:
     """The page of a run that a detector flagged."""
     fitted.save("d.json", **facts)
     flatguard.audit(run, detector="d.json")
-    return report_of(run).html.read_text("utf-8")
+    return report_files(run).html.read_text("utf-8")
 
 
 def section(page: str) -> str:
@@ -52,11 +52,11 @@ def words(html: str) -> str:
 
 
 def test_without_a_detector_it_says_what_would_measure_it(bare: Run) -> None:
-    page = report_of(bare).html.read_text("utf-8")
+    page = report_files(bare).html.read_text("utf-8")
     assert '<section id="detection">' not in page
     assert "<code>flatguard audit RUN --detector FILE</code>" in page
     assert "none was calibrated for this run" in page
-    document = json.loads(report_of(bare).json.read_text("utf-8"))
+    document = json.loads(report_files(bare).json.read_text("utf-8"))
     (told,) = (s for s in document["sections"] if s["name"] == "detection")
     assert (told["measured"], told["data"]) == (False, {})
 
@@ -76,7 +76,7 @@ def test_counts_thresholds_and_the_number_against_it(bare: Run, digits_files: Pa
     assert "lower threshold" in shown
     assert "none was calibrated" not in page
     assert "30.0% false positives, two-sided" in told
-    document = json.loads(report_of(bare).json.read_text("utf-8"))
+    document = json.loads(report_files(bare).json.read_text("utf-8"))
     (data,) = (s["data"] for s in document["sections"] if s["name"] == "detection")
     assert data == bare.summary["detection"]
     assert data["adaptive"]["evaded"] == 194
@@ -106,7 +106,7 @@ def test_it_is_drawn_again_and_moves_with_the_run(
     (tmp_path / "d.json").unlink()
     (tmp_path / "elsewhere").mkdir()
     moved = shutil.move(bare.path, tmp_path / "elsewhere" / "run")
-    assert draw_report(load_run(moved)).html.read_text("utf-8") == page
+    assert write_report(load_run(moved)).html.read_text("utf-8") == page
 
 
 def test_hostile_names_in_a_detector_are_text(bare: Run, digits_files: Path) -> None:

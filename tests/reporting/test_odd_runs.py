@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 import flatguard
 from flatguard.errors import FlatguardError
-from flatguard.reporting.draw import draw_report, report_of
+from flatguard.reporting.report import report_files, write_report
 from flatguard.runs.store import Run, load_run
 
 
 def section(run: Run, name: str) -> dict[str, object]:
-    document = json.loads(report_of(run).json.read_text("utf-8"))
+    document = json.loads(report_files(run).json.read_text("utf-8"))
     found: dict[str, object] = next(s for s in document["sections"] if s["name"] == name)
     return found
 
@@ -36,13 +36,13 @@ def test_an_attack_that_looks_for_near_examples(tiny_data: tuple[Tensor, Tensor]
     fooled = run.samples[run.samples["adv_prediction"] != run.samples["label"]]
     assert len(fooled) > 2
     assert data["no_example_within"] == sorted(fooled["distance"].tolist())
-    assert 'id="accuracy-distance"' in report_of(run).html.read_text("utf-8")
+    assert 'id="accuracy-distance"' in report_files(run).html.read_text("utf-8")
 
 
 def test_a_model_without_a_head_has_no_kappa(tiny_data: tuple[Tensor, Tensor]) -> None:
     headless = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Tanh())
     run = small(tiny_data, "torchattacks:PGD", headless, eps="8/255", attack_args={"steps": 3})
-    page = report_of(run).html.read_text("utf-8")
+    page = report_files(run).html.read_text("utf-8")
     assert "κ was not measured" in page
     assert 'id="kappa-along"' not in page
     assert 'id="loss-along"' in page
@@ -85,9 +85,9 @@ def test_an_incomplete_run_says_so(tiny_data: tuple[Tensor, Tensor]) -> None:
     assert not run.complete
     assert run.blocks
     flatguard.audit(run)
-    draw_report(run)
-    assert "incomplete" in report_of(run).html.read_text("utf-8")
-    assert json.loads(report_of(run).json.read_text("utf-8"))["complete"] is False
+    write_report(run)
+    assert "incomplete" in report_files(run).html.read_text("utf-8")
+    assert json.loads(report_files(run).json.read_text("utf-8"))["complete"] is False
 
 
 def test_of_many_samples_some_are_followed(
@@ -106,7 +106,7 @@ def test_of_many_samples_some_are_followed(
     step = -(-len(survived) // 3)
     kept = len(survived[::step])
     told = f"Of {len(survived)} that survived, {kept} are followed, evenly chosen."
-    assert told in report_of(run).html.read_text("utf-8")
+    assert told in report_files(run).html.read_text("utf-8")
     bands = found["data"]["loss"]["survived"]  # type: ignore[index]
     assert set(bands["samples"]) == {kept}
     rows = run.trajectory[run.trajectory["sample"].isin(survived[::step])]

@@ -17,11 +17,11 @@ from flatguard.checks.evidence import Evidence
 from flatguard.checks.judging import CHECKS, run_checks
 from flatguard.checks.verdict import verdict_of
 from flatguard.errors import RunFolderError
-from flatguard.reporting.document import ReportDocument
-from flatguard.reporting.draw import draw_report, report_of
 from flatguard.reporting.findings import WHY
-from flatguard.reporting.html import draw_sections
-from flatguard.reporting.material import Material
+from flatguard.reporting.json_report import ReportDocument
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.report import report_files, write_report
+from flatguard.reporting.report_page import draw_sections
 from flatguard.reporting.sections import SECTIONS
 from flatguard.reporting.sections.samples import worst
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 
 def page_of(run: Run) -> Page:
-    return Page(report_of(run).html.read_text("utf-8"))
+    return Page(report_files(run).html.read_text("utf-8"))
 
 
 def test_the_verdict_is_the_judges(run: Run) -> None:
@@ -68,7 +68,7 @@ def test_the_verdict_is_the_judges(run: Run) -> None:
 
 
 def test_every_section_is_drawn_or_listed(run: Run) -> None:
-    page, document = page_of(run), json.loads(report_of(run).json.read_text("utf-8"))
+    page, document = page_of(run), json.loads(report_files(run).json.read_text("utf-8"))
     assert len(page.ids()) == len(set(page.ids()))
     assert [s["name"] for s in document["sections"] if s["measured"]] == [
         section.name for section in SECTIONS if section.name in page.ids()
@@ -79,9 +79,9 @@ def test_every_section_is_drawn_or_listed(run: Run) -> None:
 
 
 def test_nothing_measured_is_said_so(run: Run) -> None:
-    absent = Section("absent", "Absent", lambda material: NotMeasured("no probe", "flatguard do"))
-    other = Section("other", "Other", lambda material: Drawn(intro="here"))
-    drawing = draw_sections(Material.of(run), [absent, other])
+    absent = Section("absent", "Absent", lambda judged: NotMeasured("no probe", "flatguard do"))
+    other = Section("other", "Other", lambda judged: Drawn(intro="here"))
+    drawing = draw_sections(JudgedRun.load(run), [absent, other])
     assert [piece.section.name for piece in drawing.pieces] == ["other"]
     assert [(m.section.name, m.reason.why) for m in drawing.missing] == [("absent", "no probe")]
 
@@ -101,7 +101,7 @@ def test_the_page_asks_for_nothing_and_forbids_the_rest(run: Run) -> None:
 
 
 def test_every_figure_has_words_and_numbers(run: Run) -> None:
-    text = report_of(run).html.read_text("utf-8")
+    text = report_files(run).html.read_text("utf-8")
     figures = re.findall(r"<figure.*?</figure>", text, flags=re.DOTALL)
     assert len(figures) == 9
     for figure in figures:
@@ -110,7 +110,7 @@ def test_every_figure_has_words_and_numbers(run: Run) -> None:
 
 
 def test_the_worst_samples_come_first(run: Run) -> None:
-    chosen = worst(Material.of(run))
+    chosen = worst(JudgedRun.load(run))
     evidence = Evidence.of(run)
     overturned = [s for s in chosen["sample"] if s in evidence.fallen]
     assert chosen["sample"].tolist()[: len(overturned)] == overturned
@@ -121,33 +121,33 @@ def test_the_worst_samples_come_first(run: Run) -> None:
 
 
 def test_it_is_drawn_again_from_the_folder_alone(fresh: Run, tmp_path: Path) -> None:
-    before = report_of(fresh).html.read_bytes()
+    before = report_files(fresh).html.read_bytes()
     moved = tmp_path / "elsewhere" / "fresh"
     shutil.move(fresh.path, moved.parent / "fresh")
     for file in moved.glob("report.*"):
         file.unlink()
-    assert draw_report(load_run(moved)).html.read_bytes() == before
+    assert write_report(load_run(moved)).html.read_bytes() == before
 
 
 def test_a_damaged_run_is_refused_and_its_old_report_stays(fresh: Run) -> None:
-    old = report_of(fresh).html.read_bytes()
+    old = report_files(fresh).html.read_bytes()
     file = committed(fresh.path)[1] / "clean.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 0xFF
     file.write_bytes(content)
     with pytest.raises(RunFolderError, match=r"clean\.safetensors is damaged"):
-        draw_report(load_run(fresh.path))
-    assert report_of(fresh).html.read_bytes() == old
+        write_report(load_run(fresh.path))
+    assert report_files(fresh).html.read_bytes() == old
 
 
 def test_an_unjudged_run_is_told_to_be_judged(fresh: Run) -> None:
     (fresh.path / "verdict.json").unlink()
     with pytest.raises(RunFolderError, match="has no verdict yet; flatguard audit"):
-        draw_report(load_run(fresh.path))
+        write_report(load_run(fresh.path))
     flatguard.audit(fresh.path)
     (fresh.path / "summary.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"flatguard audit .* writes it anew"):
-        draw_report(load_run(fresh.path))
+        write_report(load_run(fresh.path))
 
 
 def test_why_each_check_matters_is_known(run: Run) -> None:
@@ -160,7 +160,7 @@ def test_the_published_schema_is_the_models(run: Run) -> None:
     published = json.loads(SCHEMA.read_text("utf-8"))
     now = ReportDocument.model_json_schema()
     assert meaning(published) == meaning(now), "make docs-schema writes it anew"
-    document = json.loads(report_of(run).json.read_text("utf-8"))
+    document = json.loads(report_files(run).json.read_text("utf-8"))
     jsonschema.Draft202012Validator(published).validate(document)
     assert document["schema_version"] == 1
     broken = document | {"judgement": document["judgement"] | {"verdict": "fine"}}
@@ -170,7 +170,7 @@ def test_the_published_schema_is_the_models(run: Run) -> None:
 
 def test_junit_has_one_case_a_check(run: Run) -> None:
     verdict = verdict_of(run)
-    suite = ElementTree.fromstring(report_of(run).junit.read_text("utf-8"))[0]
+    suite = ElementTree.fromstring(report_files(run).junit.read_text("utf-8"))[0]
     cases = {case.attrib["name"]: case for case in suite.findall("testcase")}
     assert set(cases) == {"verdict", *(finding.check for finding in verdict.findings)}
     wanted = {"fail": "failure", "not-run": "skipped", "warn": "system-out", "pass": "system-out"}
@@ -184,7 +184,7 @@ def test_junit_has_one_case_a_check(run: Run) -> None:
 def test_an_open_verdict_is_no_pass_in_junit(fresh: Run) -> None:
     shutil.rmtree(fresh.path / "evidence" / "probes")
     assert flatguard.audit(fresh.path).verdict == "inconclusive"
-    suite = ElementTree.fromstring(report_of(fresh).junit.read_text("utf-8"))[0]
+    suite = ElementTree.fromstring(report_files(fresh).junit.read_text("utf-8"))[0]
     assert suite.find("testcase[@name='verdict']/error") is not None
     assert "Not measured" in "".join(page_of(load_run(fresh.path)).words)
 
@@ -196,17 +196,17 @@ def test_hostile_names_are_text_in_the_page(hostile: Run) -> None:
     text = "".join(page.words)
     assert visible(HOSTILE.model) in text
     assert visible(HOSTILE.classes[0]) in text
-    whole = report_of(hostile).html.read_text("utf-8")
+    whole = report_files(hostile).html.read_text("utf-8")
     assert not re.search("[\u202a-\u202e\u2066-\u2069\u0000\u0007]", whole)
     assert "\\u202egnp.exe" in text
 
 
 def test_hostile_names_are_text_for_machines(hostile: Run) -> None:
-    suite = ElementTree.fromstring(report_of(hostile).junit.read_text("utf-8"))[0]
+    suite = ElementTree.fromstring(report_files(hostile).junit.read_text("utf-8"))[0]
     assert "<script>document.title='owned'</script>" in suite.attrib["name"]
-    document = json.loads(report_of(hostile).json.read_text("utf-8"))
+    document = json.loads(report_files(hostile).json.read_text("utf-8"))
     assert document["manifest"]["target"]["name"] == HOSTILE.model
-    summary = report_of(hostile).markdown.read_text("utf-8")
+    summary = report_files(hostile).markdown.read_text("utf-8")
     assert "<" not in summary
     subject = summary.splitlines()[2]
     assert "|" not in subject
@@ -221,4 +221,4 @@ def test_another_runs_verdict_is_refused(fresh: Run, tmp_path: Path, file: str) 
     other = judged(tmp_path / "other", seed=1)
     shutil.copy(other.path / file, fresh.path / file)
     with pytest.raises(RunFolderError, match=r"not of this run's evidence; flatguard audit "):
-        draw_report(load_run(fresh.path))
+        write_report(load_run(fresh.path))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flatguard.reporting.attempt_charts import Heap, MatrixRow, histogram, matrix
 from flatguard.reporting.charts import Axis, Series, Words, line_chart
-from flatguard.reporting.counts import Heap, MatrixRow, histogram, matrix
 from flatguard.reporting.svg import MINUS, path_of, spanning, tick_label, ticks
 
 NUMBERS = st.floats(-1e6, 1e6)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flatguard.reporting.attack_paths import Bands, bands
 from flatguard.reporting.charts import Axis, Band, Series, Words, line_chart
 from flatguard.reporting.figure import Figure, Tone
-from flatguard.reporting.material import Material
-from flatguard.reporting.paths import Bands, bands
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.text import counted, number
 
@@ -19,9 +19,9 @@ FOLLOWED = 5_000
 """Of more samples than these in a group, so many are followed, evenly: memory stays what it is."""
 
 
-def groups(material: Material) -> list[tuple[str, Tone, np.ndarray]]:
+def groups(judged: JudgedRun) -> list[tuple[str, Tone, np.ndarray]]:
     """The samples that were right when clean, by what became of them."""
-    right = material.samples[material.samples["clean_correct"]]
+    right = judged.samples[judged.samples["clean_correct"]]
     robust = right["robust"].to_numpy(bool)
     number_of = right["sample"].to_numpy(np.int64)
     found: list[tuple[str, Tone, np.ndarray]] = [
@@ -31,11 +31,11 @@ def groups(material: Material) -> list[tuple[str, Tone, np.ndarray]]:
     return [group for group in found if len(group[2])]
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    followed = {name: _thinned(samples) for name, _, samples in groups(material)}
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    followed = {name: _thinned(samples) for name, _, samples in groups(judged)}
     if not followed:
         return NotMeasured("no sample was right when clean, so there was nothing to attack")
-    paths = material.paths(np.concatenate(list(followed.values())))
+    paths = judged.paths(np.concatenate(list(followed.values())))
     if not len(paths):
         return NotMeasured("no call of the attack could be given to a sample for certain")
     found: dict[str, dict[str, Bands]] = {}
@@ -44,15 +44,15 @@ def _draw(material: Material) -> Drawn | NotMeasured:
         found[column] = {name: band for name, band in measured.items() if len(band.step)}
     figures = []
     if found["loss"]:
-        figures.append(_loss(material, found["loss"]))
+        figures.append(_loss(judged, found["loss"]))
     if found["log_kappa"]:
-        figures.append(_sharpness(material, found["log_kappa"]))
+        figures.append(_sharpness(judged, found["log_kappa"]))
     if not figures:
         return NotMeasured("loss and log κ were finite at no call of the attack")
-    words = [] if found["log_kappa"] else [f"κ was not measured: {_why(material)}."]
+    words = [] if found["log_kappa"] else [f"κ was not measured: {_why(judged)}."]
     words += [
         f"Of {len(samples):,} that {name}, {len(followed[name]):,} are followed, evenly chosen."
-        for name, _, samples in groups(material)
+        for name, _, samples in groups(judged)
         if len(followed[name]) < len(samples)
     ]
     data = {
@@ -66,11 +66,11 @@ def _thinned(samples: np.ndarray) -> np.ndarray:
     return samples[:: -(-len(samples) // FOLLOWED)]
 
 
-def _why(material: Material) -> str:
-    return material.run.manifest.target.head_reason or "the head did not explain the logits"
+def _why(judged: JudgedRun) -> str:
+    return judged.run.manifest.target.head_reason or "the head did not explain the logits"
 
 
-def _loss(material: Material, found: dict[str, Bands]) -> Figure:
+def _loss(judged: JudgedRun, found: dict[str, Bands]) -> Figure:
     return line_chart(
         Words(
             "loss-along",
@@ -81,11 +81,11 @@ def _loss(material: Material, found: dict[str, Bands]) -> Figure:
         ),
         STEP,
         Axis("cross-entropy"),
-        _series(material, found),
+        _series(judged, found),
     )
 
 
-def _sharpness(material: Material, found: dict[str, Bands]) -> Figure:
+def _sharpness(judged: JudgedRun, found: dict[str, Bands]) -> Figure:
     return line_chart(
         Words(
             "kappa-along",
@@ -96,7 +96,7 @@ def _sharpness(material: Material, found: dict[str, Bands]) -> Figure:
         ),
         STEP,
         Axis("log κ"),
-        _series(material, found),
+        _series(judged, found),
     )
 
 
@@ -109,7 +109,7 @@ def _told(what: str, found: dict[str, Bands]) -> str:
     return f"{what}, medians: {'; '.join(pieces)}."
 
 
-def _series(material: Material, found: dict[str, Bands]) -> Sequence[Series]:
+def _series(judged: JudgedRun, found: dict[str, Bands]) -> Sequence[Series]:
     return [
         Series(
             f"{name} ({len(samples):,})",
@@ -127,7 +127,7 @@ def _series(material: Material, found: dict[str, Bands]) -> Sequence[Series]:
                 )
             ],
         )
-        for name, tone, samples in groups(material)
+        for name, tone, samples in groups(judged)
         if name in found
     ]
 

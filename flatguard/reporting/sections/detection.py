@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from flatguard.detection.flagged import Detection, Kinds, distances_of, scores_of
+from flatguard.detection.flagging import Detection, Kinds, distances_of, scores_of
+from flatguard.reporting.attempt_charts import Heap, histogram
 from flatguard.reporting.charts import Axis, Rule, Words
-from flatguard.reporting.counts import Heap, histogram
 from flatguard.reporting.figure import Figure, Table, Tone
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import between, counted, number, percent
@@ -24,34 +24,34 @@ DRAWN: dict[str, Tone] = {"clean": "clean", "successful": "fell", "failed": "sur
 """The kinds that are drawn; the others are parts of them."""
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    detection = material.detection
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    detection = judged.detection
     if detection is None:
         return NotMeasured(
             "no detector was given; flatguard detect fit makes one",
             "flatguard audit RUN --detector FILE",
         )
     html = render("detection.html.j2", table=_table(detection.kinds), facts=_facts(detection))
-    figures = _figures(material, detection)
-    said = [f"A diagnostic, not a defence: {detection.against_it}."]
+    said = [f"A diagnostic, not a defence: {detection.adaptive_evidence}."]
+    figures = _figures(judged, detection)
     if detection.in_sample:
-        said.append(f"{detection.not_new}.")
+        said.append(f"{detection.in_sample_warning}.")
     if not figures:
         said.append("No sample has a log κ to be drawn.")
     return Drawn(figures, html, " ".join(said), detection.model_dump(mode="json"))
 
 
-def _figures(material: Material, detection: Detection) -> tuple[Figure, ...]:
+def _figures(judged: JudgedRun, detection: Detection) -> tuple[Figure, ...]:
     """log κ with its thresholds; per class, where a threshold is no one place, how far inside."""
     if detection.per_class:
-        values, axis = distances_of(material.run, detection), Axis("log κ inside its thresholds")
+        values, axis = distances_of(judged.run, detection), Axis("log κ inside its thresholds")
         rules = [Rule(0.0, "flagged to the left")]
         caption = (
             "How far log κ lies inside the thresholds of the class that the model predicts, in "
             "nats. Below 0 a sample is flagged."
         )
     else:
-        values, axis = scores_of(material.run), Axis("log κ")
+        values, axis = scores_of(judged.run), Axis("log κ")
         rules = _rules(detection)
         caption = "Samples beyond the dashed lines are flagged."
     heaps = [

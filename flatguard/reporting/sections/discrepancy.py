@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from flatguard.reporting.attempt_charts import MatrixRow, matrix
 from flatguard.reporting.charts import Words
-from flatguard.reporting.counts import MatrixRow, matrix
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.sections.twins import attempt_name
 from flatguard.reporting.text import MINUS, counted, number
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    evidence = material.evidence
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    evidence = judged.evidence
     survivors = np.array(sorted(evidence.reported), dtype=np.int64)
     table = evidence.attempts
     if not len(survivors):
@@ -40,7 +40,7 @@ def _draw(material: Material) -> Drawn | NotMeasured:
         "survivors of the audited attack",
         rows,
     )
-    return Drawn((figure,), intro=_rank(material), data={row.name: _sum(row) for row in rows})
+    return Drawn((figure,), intro=_rank(judged), data={row.name: _sum(row) for row in rows})
 
 
 def _fell(attempt: pd.DataFrame, survivors: np.ndarray) -> np.ndarray:
@@ -58,10 +58,10 @@ FEWEST = 6
 """A rank correlation over fewer fallen samples is an accident."""
 
 
-def _rank(material: Material) -> str:
-    found = next((f for f in material.verdict.findings if f.check == "discrepancy"), None)
+def _rank(judged: JudgedRun) -> str:
+    found = next((f for f in judged.verdict.findings if f.check == "discrepancy"), None)
     rank = found.data.get("rank_biserial") if found else None
-    if rank is None or len(material.evidence.fallen) < FEWEST:
+    if rank is None or len(judged.evidence.fallen) < FEWEST:
         return ""
     return (
         f"Among all samples that fall to a twin, the rank-biserial correlation of clean log κ with "

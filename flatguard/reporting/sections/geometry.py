@@ -9,7 +9,7 @@ from flatguard.checks.basins import Basins
 from flatguard.checks.statistics import interval, median_interval
 from flatguard.reporting.charts import Axis, Series, Words, line_chart
 from flatguard.reporting.figure import Figure, Tone
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.sections.weight_space import weight_data, weight_figures, weight_sentence
 from flatguard.reporting.text import counted, number, percent
@@ -21,20 +21,20 @@ GROUPS = 4
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    found, of_weights = material.basins, weight_figures(material)
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    found, of_weights = judged.basins, weight_figures(judged)
     if not len(found.table) and not of_weights:
         return NotMeasured(
             "no call of the attack belongs for certain to a sample that was right when clean"
         )
-    data: dict[str, object] = {"weights": weight_data(material)}
+    data: dict[str, object] = {"weights": weight_data(judged)}
     if not len(found.table):
-        return Drawn(tuple(of_weights), intro=weight_sentence(material), data=data)
+        return Drawn(tuple(of_weights), intro=weight_sentence(judged), data=data)
     figures = [_still_inside(found)]
     quarters = _quarters(found.table)
     if quarters is not None:
         figures.append(_by_kappa(found, quarters))
-    intro = f"{_valley(found)} {weight_sentence(material)}".strip()
+    intro = f"{_valley(found)} {weight_sentence(judged)}".strip()
     return Drawn((*figures, *of_weights), intro=intro, data=_data(found) | data)
 
 

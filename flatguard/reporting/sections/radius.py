@@ -9,7 +9,7 @@ from flatguard.checks.statistics import interval
 from flatguard.geometry.budget import Budget
 from flatguard.reporting.charts import Axis, Series, Words, line_chart
 from flatguard.reporting.figure import Figure, Tone
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.text import counted, number, percent
 
@@ -24,34 +24,34 @@ SPREAD = 0.9
 """Examples whose distances differ by less all went to the radius: they show no curve."""
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    budget, swept = material.budget, _swept(material)
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    budget, swept = judged.budget, _swept(judged)
     figures, data, intro = [], {}, ""
     if budget.eps is not None:
-        figures.append(_ladder(material, budget, budget.eps, swept))
+        figures.append(_ladder(judged, budget, budget.eps, swept))
         data = _data(budget.eps, swept)
     if budget.eps is not None and swept is None:
         intro = "Larger balls were not tried; flatguard audit RUN --checks standard does."
-    nearest = _nearest(material)
+    nearest = _nearest(judged)
     if nearest is not None:
-        figures.append(_distances(material, nearest))
+        figures.append(_distances(judged, nearest))
         data["no_example_within"] = nearest.tolist()
     if not figures:
         return NotMeasured("the attack knows no radius, and found no adversarial example")
     return Drawn(tuple(figures), intro=intro, data=data)
 
 
-def _swept(material: Material) -> pd.DataFrame | None:
-    probe = material.evidence.probe("sweep")
+def _swept(judged: JudgedRun) -> pd.DataFrame | None:
+    probe = judged.evidence.probe("sweep")
     return None if probe is None else probe.tables.get("sweep")
 
 
-def _ladder(material: Material, budget: Budget, eps: float, swept: pd.DataFrame | None) -> Figure:
+def _ladder(judged: JudgedRun, budget: Budget, eps: float, swept: pd.DataFrame | None) -> Figure:
     """Radii as rungs of equal height: they grow by factors, and the first of them is 0."""
     radii = [0.0, eps] if swept is None else [0.0, eps, *sorted(swept["eps"].unique())]
     rung = {radius: float(index) for index, radius in enumerate(radii)}
     labels = tuple((rung[radius], _radius(budget, eps, radius)) for radius in radii)
-    summary, verdict = material.summary, material.verdict
+    summary, verdict = judged.summary, judged.verdict
     series = [
         Series(
             "reported, all samples", "survived", [0.0, 1.0],
@@ -119,9 +119,9 @@ def _told(swept: pd.DataFrame | None) -> str:
     return f"{percent(left)} of {_who(swept)} are right in the largest ball."
 
 
-def _nearest(material: Material) -> np.ndarray | None:
+def _nearest(judged: JudgedRun) -> np.ndarray | None:
     """The distances of the examples that fool, sorted; None where they all lie at the radius."""
-    found = material.samples
+    found = judged.samples
     fooled = found[found["clean_correct"] & (found["adv_prediction"] != found["label"])]
     kept = fooled["distance"].to_numpy(float)
     distances: np.ndarray = np.sort(kept[np.isfinite(kept)])
@@ -130,15 +130,15 @@ def _nearest(material: Material) -> np.ndarray | None:
     return distances
 
 
-def _distances(material: Material, distances: np.ndarray) -> Figure:
+def _distances(judged: JudgedRun, distances: np.ndarray) -> Figure:
     """How near the examples of an attack are that looks for near ones."""
-    n, right = len(material.samples), int(material.samples["clean_correct"].sum())
+    n, right = len(judged.samples), int(judged.samples["clean_correct"].sum())
     x = np.concatenate([[0.0], distances])
     y = (right - np.arange(len(x))) / n
     if len(x) > MOST_CORNERS:
         kept = np.unique(np.linspace(0, len(x) - 1, MOST_CORNERS).round().astype(int))
         x, y = x[kept], y[kept]
-    norm = material.budget.norm
+    norm = judged.budget.norm
     return line_chart(
         Words(
             "accuracy-distance",

@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from flatguard.reporting.attack_paths import MOST_STEPS, Paths
 from flatguard.reporting.charts import Axis, Series, Words, line_chart
 from flatguard.reporting.figure import Figure, Tone
-from flatguard.reporting.material import Material
-from flatguard.reporting.paths import MOST_STEPS, Paths
-from flatguard.reporting.pictures import Picture, difference, picture
+from flatguard.reporting.images import Picture, difference, picture
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.sections.twins import attempt_name
 from flatguard.reporting.templating import render
@@ -66,14 +66,14 @@ class Case:
         return FATES[self.fate]
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    chosen = worst(material)
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    chosen = worst(judged)
     numbers = [int(number_of) for number_of in chosen["sample"]]
-    images, paths = _Images(material, numbers), material.paths(numbers)
-    cases = [_case(material, row, images, paths) for _, row in chosen.iterrows()]
+    images, paths = _Images(judged, numbers), judged.paths(numbers)
+    cases = [_case(judged, row, images, paths) for _, row in chosen.iterrows()]
     counts = {fate: sum(case.fate == fate for case in cases) for fate in FATES}
     intro = (
-        f"{counted(len(cases), 'sample')} of {len(material.samples):,}, the worst cases first. "
+        f"{counted(len(cases), 'sample')} of {len(judged.samples):,}, the worst cases first. "
         "Open one for its images, its numbers and its path."
     )
     if not images.complete:
@@ -85,12 +85,12 @@ def _draw(material: Material) -> Drawn | NotMeasured:
     return Drawn(html=html, intro=intro, data={"samples": data})
 
 
-def worst(material: Material) -> pd.DataFrame:
+def worst(judged: JudgedRun) -> pd.DataFrame:
     """At most `MOST` samples: overturned ones, then survivors, then others; a narrow margin first.
 
     A column `fate` is added to those of the run's samples.
     """
-    table, evidence = material.samples, material.evidence
+    table, evidence = judged.samples, judged.evidence
     fate = np.select(
         [
             table["sample"].isin(evidence.fallen),
@@ -115,8 +115,8 @@ class _Images:
     allocator from giving a block's memory to the next one.
     """
 
-    def __init__(self, material: Material, chosen: list[int]):
-        run, wanted = material.run, set(chosen)
+    def __init__(self, judged: JudgedRun, chosen: list[int]):
+        run, wanted = judged.run, set(chosen)
         self._row = {sample: row for row, sample in enumerate(chosen)}
         shape = (len(chosen), *run.manifest.data.image_shape)
         self._clean, self._adversarial = torch.zeros(shape), torch.zeros(shape)
@@ -133,7 +133,7 @@ class _Images:
                     self._clean[self._row[sample]] = clean[index]
                     self._has_clean.add(sample)
         self.fooled: dict[int, Tensor] = {}
-        for probe in material.evidence.probes:
+        for probe in judged.evidence.probes:
             for sample, image in load_fooled(run, probe).items():
                 if sample in wanted:
                     self.fooled.setdefault(sample, image)
@@ -160,29 +160,29 @@ class _Images:
         return tuple(found)
 
 
-def _case(material: Material, row: pd.Series, images: _Images, paths: Paths) -> Case:
+def _case(judged: JudgedRun, row: pd.Series, images: _Images, paths: Paths) -> Case:
     sample = int(row["sample"])
     return Case(
         sample=sample,
         fate=row["fate"],
-        label=material.class_name(int(row["label"])),
-        clean_prediction=_predicted(material, row["clean_prediction"]),
-        prediction=_predicted(material, row["adv_prediction"]),
-        distance=_distance(material, row),
+        label=judged.class_name(int(row["label"])),
+        clean_prediction=_predicted(judged, row["clean_prediction"]),
+        prediction=_predicted(judged, row["adv_prediction"]),
+        distance=_distance(judged, row),
         facts=_facts(row),
-        fell_to=_fell_to(material, sample),
+        fell_to=_fell_to(judged, sample),
         pictures=images.of(sample),
         paths=_paths(paths.of(sample), sample),
     )
 
 
-def _predicted(material: Material, number: Any) -> str:
-    return "not measured" if pd.isna(number) else material.class_name(int(number))
+def _predicted(judged: JudgedRun, number: Any) -> str:
+    return "not measured" if pd.isna(number) else judged.class_name(int(number))
 
 
-def _distance(material: Material, row: pd.Series) -> str:
+def _distance(judged: JudgedRun, row: pd.Series) -> str:
     outside = "" if row["admissible"] else ", outside the budget or [0, 1]: not counted"
-    norm = material.budget.norm
+    norm = judged.budget.norm
     return f"{number(float(row['distance']))}{'' if norm == 'none' else f' in {norm}'}{outside}"
 
 
@@ -199,8 +199,8 @@ def _facts(row: pd.Series) -> tuple[Fact, ...]:
     return (confidence, *others)
 
 
-def _fell_to(material: Material, sample: int) -> tuple[str, ...]:
-    table = material.evidence.attempts
+def _fell_to(judged: JudgedRun, sample: int) -> tuple[str, ...]:
+    table = judged.evidence.attempts
     fell = table.loc[(table["sample"] == sample) & table["fell"].astype(bool), "attempt"]
     return tuple(attempt_name(str(name)) for name in fell.unique())
 

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from flatguard.reporting.figure import Figure
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 
 
 @dataclass(frozen=True)
@@ -52,4 +52,4 @@ class Section:
 
     name: str
     title: str
-    draw: Callable[[Material], Drawn | NotMeasured]
+    draw: Callable[[JudgedRun], Drawn | NotMeasured]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from flatguard.checks.statistics import interval
+from flatguard.reporting.attempt_charts import Row, dots
 from flatguard.reporting.charts import Axis, Words
-from flatguard.reporting.counts import Row, dots
 from flatguard.reporting.figure import Tone
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.text import counted, number, percent
 
@@ -28,15 +28,15 @@ def attempt_name(name: str) -> str:
     return SHOWN.get(name, name)
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    table = material.evidence.attempts
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    table = judged.evidence.attempts
     if not len(table):
-        if not material.evidence.reported:
+        if not judged.evidence.reported:
             return NotMeasured("no sample survived the audited attack, so none was tried again")
         return NotMeasured(
             "no survivor was attacked again", "flatguard audit RUN --checks fast"
         )  # fmt: skip
-    rows = _rows(material, table)
+    rows = _rows(judged, table)
     best = min(rows, key=lambda row: row.share)
     figure = dots(
         Words(
@@ -54,11 +54,11 @@ def _draw(material: Material) -> Drawn | NotMeasured:
         rows,
     )
     data = {row.name: {"accuracy": row.share, "interval": list(row.interval)} for row in rows}
-    return Drawn((figure,), intro=_scale(material), data=data)
+    return Drawn((figure,), intro=_scale(judged), data=data)
 
 
-def _scale(material: Material) -> str:
-    scale, kappa = material.run.request.logit_scale, material.summary["median_log_kappa_clean"]
+def _scale(judged: JudgedRun) -> str:
+    scale, kappa = judged.run.request.logit_scale, judged.summary["median_log_kappa_clean"]
     pieces = [f"The target's own logits are multiplied by {scale:g}."] if scale != 1.0 else []
     if kappa is not None:
         pieces.append(
@@ -68,20 +68,20 @@ def _scale(material: Material) -> str:
     return " ".join(pieces)
 
 
-def _rows(material: Material, table: pd.DataFrame) -> list[Row]:
-    n, survivors = material.evidence.n, len(material.evidence.reported)
+def _rows(judged: JudgedRun, table: pd.DataFrame) -> list[Row]:
+    n, survivors = judged.evidence.n, len(judged.evidence.reported)
     every = f"{counted(survivors, 'survivor')} of {n:,} samples"
     rows = [Row("as audited", "survived", survivors / n, interval(survivors, n), every)]
     for name in table["attempt"].unique():
         of = table[table["attempt"] == name]
-        tried = set(of["sample"].astype(int)) & material.evidence.reported
+        tried = set(of["sample"].astype(int)) & judged.evidence.reported
         fell = set(of.loc[of["fell"].astype(bool), "sample"].astype(int)) & tried
         left = survivors - len(fell)
         tone: Tone = "other" if of["family"].iloc[0] in CHANCE else "fell"
         note = f"{counted(len(fell), 'survivor')} of {len(tried):,} tried fell"
         rows.append(Row(attempt_name(str(name)), tone, left / n, interval(left, n), note))
     rows[1:] = sorted(rows[1:], key=lambda row: -row.share)
-    left = survivors - len(material.evidence.fallen)
+    left = survivors - len(judged.evidence.fallen)
     rows.append(Row("worst case, corrected", "ink", left / n, interval(left, n), every))
     return rows
 

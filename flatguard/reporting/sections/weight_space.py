@@ -14,18 +14,18 @@ from flatguard.checks.judging.weight_flatness import (
 )
 from flatguard.reporting.charts import Axis, Band, Series, Words, line_chart
 from flatguard.reporting.figure import Figure
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.text import counted, number
 
 
-def weight_figures(material: Material) -> list[Figure]:
+def weight_figures(judged: JudgedRun) -> list[Figure]:
     """A figure for each landscape that was measured for this run."""
-    return [_landscape(table, index) for index, table in enumerate(landscapes(material.run))]
+    return [_landscape(table, index) for index, table in enumerate(landscapes(judged.run))]
 
 
-def weight_sentence(material: Material) -> str:
+def weight_sentence(judged: JudgedRun) -> str:
     """Flatness in the robust loss, where it was measured; nothing elsewhere."""
-    found = weight_losses(material.run).get("test")
+    found = weight_losses(judged.run).get("test")
     if found is None:
         return ""
     rises = found.rises("average", "robust_loss")
@@ -41,7 +41,7 @@ def weight_sentence(material: Material) -> str:
     return f"{said} {_worst(found)}".strip()
 
 
-def weight_data(material: Material) -> dict[str, object]:
+def weight_data(judged: JudgedRun) -> dict[str, object]:
     """The same numbers for `report.json`."""
     return {
         part: {
@@ -51,7 +51,7 @@ def weight_data(material: Material) -> dict[str, object]:
             "clean_flatness": mean(losses.rises("average", "clean_loss")),
             "worst": worst(losses.rises("worst-robust", "robust_loss")),
         }
-        for part, losses in weight_losses(material.run).items()
+        for part, losses in weight_losses(judged.run).items()
     }
 
 

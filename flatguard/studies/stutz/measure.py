@@ -16,7 +16,7 @@ from flatguard.checks.gathering.robust_loss import Ascent
 from flatguard.checks.gathering.search import SEARCHED
 from flatguard.checks.gathering.weight_evidence import Part, add_weight_flatness, own_part
 from flatguard.checks.gathering.weight_flatness import Neighbourhood
-from flatguard.data.datasets import Dataset
+from flatguard.data.dataset import Dataset
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.execution import plan as execution_plan

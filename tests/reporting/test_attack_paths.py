@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatguard.reporting.paths import LEVELS, MOST_STEPS, Paths, bands, read_paths
+from flatguard.reporting.attack_paths import LEVELS, MOST_STEPS, Paths, bands, read_paths
 from flatguard.runs.store import Run
 
 

@@ -19,7 +19,7 @@ from flatguard.checks.finding import TRUST, consenting, names_code, needs_trust
 from flatguard.checks.verdict import Verdict, Word
 from flatguard.reporting.charts import dot
 from flatguard.reporting.findings import cards, not_run
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.svg import Scale, drawing, line, path, path_of, text
 from flatguard.reporting.templating import render, source
@@ -89,12 +89,12 @@ class Headline:
         return between(self.bounds)
 
 
-def draw_sections(material: Material, sections: Sequence[Section]) -> Drawing:
+def draw_sections(judged: JudgedRun, sections: Sequence[Section]) -> Drawing:
     """Let every section draw; what has nothing to show is listed."""
     pieces, missing = [], []
-    needed = names_code(material.run.request)
+    needed = names_code(judged.run.request)
     for section in sections:
-        found = section.draw(material)
+        found = section.draw(judged)
         if isinstance(found, Drawn):
             pieces.append(Piece(section, replace(found, intro=consenting(found.intro, needed))))
             continue
@@ -103,12 +103,12 @@ def draw_sections(material: Material, sections: Sequence[Section]) -> Drawing:
     return Drawing(tuple(pieces), tuple(missing))
 
 
-def report_page(material: Material, drawing: Drawing) -> str:
+def report_page(judged: JudgedRun, drawing: Drawing) -> str:
     """The report as one self-contained page."""
-    verdict = material.verdict
+    verdict = judged.verdict
     word, _, rest = verdict.sentence.partition(":")
-    numbers = headlines(material)
-    head = _head(material) | {"word": word, "rest": f":{rest}" if rest else ""}
+    numbers = headlines(judged)
+    head = _head(judged) | {"word": word, "rest": f":{rest}" if rest else ""}
     return page(
         "report.html.j2",
         verdict=verdict,
@@ -152,9 +152,9 @@ def _hash(content: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-def headlines(material: Material) -> list[Headline]:
+def headlines(judged: JudgedRun) -> list[Headline]:
     """The numbers at the head: reported and corrected first, as the verdict has them."""
-    summary, verdict = material.summary, material.verdict
+    summary, verdict = judged.summary, judged.verdict
     low, high = summary["robust_interval"]
     clean_low, clean_high = summary["clean_interval"]
     return [
@@ -185,15 +185,15 @@ def number_line(numbers: Sequence[Headline]) -> Markup:
     return drawing(LINE_WIDTH, LINE_HEIGHT, f"Accuracies from 0 to 100%: {said}", parts)
 
 
-def _head(material: Material) -> dict[str, str]:
-    run = material.run
+def _head(judged: JudgedRun) -> dict[str, str]:
+    run = judged.run
     incomplete = "" if run.complete else ", incomplete"
     scale = run.request.logit_scale
     return {
         "model": run.manifest.target.name + ("" if scale == 1.0 else f", logits × {scale:g}"),
         "attack": run.request.attack,
-        "budget": str(material.budget),
-        "samples": counted(len(material.samples), "image") + incomplete,
+        "budget": str(judged.budget),
+        "samples": counted(len(judged.samples), "image") + incomplete,
         "data": run.manifest.data.name,
         "created": run.manifest.created,
         "run": run.path.name,

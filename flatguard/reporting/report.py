@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flatguard.errors import RunFolderError
-from flatguard.reporting.document import document_of
-from flatguard.reporting.html import draw_sections, report_page
+from flatguard.reporting.json_report import document_of
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.junit import junit_xml
-from flatguard.reporting.markdown import markdown
-from flatguard.reporting.material import Material
+from flatguard.reporting.markdown import markdown_summary
+from flatguard.reporting.report_page import draw_sections, report_page
 from flatguard.reporting.sections import SECTIONS
 from flatguard.runs.store import Run, write_text
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportFiles:
     """Where a report lies."""
 
     html: Path
@@ -25,9 +25,9 @@ class Report:
     markdown: Path
 
 
-def report_of(run: Run) -> Report:
+def report_files(run: Run) -> ReportFiles:
     """Where a run's report lies, or will."""
-    return Report(
+    return ReportFiles(
         run.path / "report.html",
         run.path / "report.json",
         run.path / "report.junit.xml",
@@ -35,7 +35,7 @@ def report_of(run: Run) -> Report:
     )
 
 
-def draw_report(run: Run) -> Report:
+def write_report(run: Run) -> ReportFiles:
     """Draw a judged run's report, in place of an earlier one; needs neither model nor data.
 
     Nothing is written before everything is drawn.
@@ -43,13 +43,13 @@ def draw_report(run: Run) -> Report:
     Raises:
         RunFolderError: the run is damaged, was not judged, or its folder cannot be written.
     """
-    material, report = Material.of(run), report_of(run)
-    drawing = draw_sections(material, SECTIONS)
+    judged, report = JudgedRun.load(run), report_files(run)
+    drawing = draw_sections(judged, SECTIONS)
     contents = {
-        report.html: report_page(material, drawing),
-        report.json: document_of(material, drawing).model_dump_json(indent=1),
-        report.junit: junit_xml(material),
-        report.markdown: markdown(material),
+        report.html: report_page(judged, drawing),
+        report.json: document_of(judged, drawing).model_dump_json(indent=1),
+        report.junit: junit_xml(judged),
+        report.markdown: markdown_summary(judged),
     }
     for file, content in contents.items():
         try:

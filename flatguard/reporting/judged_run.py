@@ -15,11 +15,11 @@ from pydantic import BaseModel, Field, ValidationError
 from flatguard.checks.basins import Basins, basins_of
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.verdict import VERDICT, Verdict, verdict_of
-from flatguard.detection.flagged import Detection, load_detection
+from flatguard.detection.flagging import Detection, load_detection
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
-from flatguard.reporting.paths import Paths, read_paths
+from flatguard.reporting.attack_paths import Paths, read_paths
 from flatguard.runs.facts import Number
 from flatguard.runs.store import SUMMARY, Run
 
@@ -46,7 +46,7 @@ class _Needed(BaseModel):
 
 
 @dataclass(frozen=True)
-class Material:
+class JudgedRun:
     """A run with its verdict; whatever costs time is read when it is first asked for."""
 
     run: Run
@@ -54,8 +54,8 @@ class Material:
     summary: dict[str, Any]
 
     @classmethod
-    def of(cls, run: Run) -> Material:
-        """The material of a judged run, after comparing its checksums.
+    def load(cls, run: Run) -> JudgedRun:
+        """The judged of a judged run, after comparing its checksums.
 
         Raises:
             RunFolderError: the run is damaged, or was not judged yet.

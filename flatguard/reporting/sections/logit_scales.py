@@ -10,7 +10,7 @@ import pandas as pd
 from flatguard.checks.statistics import interval
 from flatguard.reporting.charts import Axis, Band, Series, Words, line_chart
 from flatguard.reporting.figure import Figure
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.text import counted, number, percent
 
@@ -18,8 +18,8 @@ HALF = (0.25, 0.75)
 """The quantiles that half of the samples lie between."""
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    probe = material.evidence.probe("scales")
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    probe = judged.evidence.probe("scales")
     table = None if probe is None else probe.tables.get("scales")
     if table is None or not len(table):
         return NotMeasured(
@@ -120,4 +120,4 @@ def _data(table: pd.DataFrame, factors: list[float]) -> list[dict[str, float | N
     ]
 
 
-SCALES = Section("scales", "Scales of the logits", _draw)
+LOGIT_SCALES = Section("scales", "Scales of the logits", _draw)

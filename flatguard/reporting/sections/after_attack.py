@@ -5,30 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from flatguard.geometry.basin import LOSS_TOLERANCE
+from flatguard.reporting.attempt_charts import Heap, histogram
 from flatguard.reporting.charts import Axis, Rule, Words
-from flatguard.reporting.counts import Heap, histogram
 from flatguard.reporting.figure import Figure
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.along_attack import groups
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.text import counted, number
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    table = material.samples.set_index("sample")
+def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+    table = judged.samples.set_index("sample")
     rise = table["adv_loss"] - table["clean_loss"]
     heaps = [
         Heap(f"{name} ({len(samples):,})", tone, rise.loc[samples].to_numpy(float))
-        for name, tone, samples in groups(material)
+        for name, tone, samples in groups(judged)
     ]
     if not any(np.isfinite(heap.values).any() for heap in heaps):
         return NotMeasured("no sample that was right when clean has a loss after the attack")
     figures = [_rise(heaps)]
-    right = material.samples[material.samples["clean_correct"]]
+    right = judged.samples[judged.samples["clean_correct"]]
     clean = right["clean_log_kappa"].to_numpy(float)
     after = right["adv_log_kappa"].to_numpy(float)
     if np.isfinite(clean).any() and np.isfinite(after).any():
-        figures.append(_kappa(clean, after, material.detection is not None))
+        figures.append(_kappa(clean, after, judged.detection is not None))
     data = {
         "loss_increase": {str(heap.tone): _summary(heap.values) for heap in heaps},
         "log_kappa": {"clean": _summary(clean), "adversarial": _summary(after)},
@@ -84,4 +84,4 @@ def _summary(values: np.ndarray) -> dict[str, float | int | None]:
     return {"samples": int(np.isfinite(values).sum()), "median": _median(values)}
 
 
-ENDS = Section("where-samples-ended", "Where samples ended", _draw)
+AFTER_ATTACK = Section("where-samples-ended", "Where samples ended", _draw)

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from flatguard.checks.finding import Finding
 from flatguard.checks.mechanism import Mechanism
 from flatguard.checks.verdict import Word
-from flatguard.reporting.html import Drawing
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.report_page import Drawing
 from flatguard.runs.facts import Manifest
 
 
@@ -107,14 +107,14 @@ class ReportDocument(Part):
     sections: tuple[SectionDocument, ...]
 
 
-def document_of(material: Material, drawing: Drawing) -> ReportDocument:
+def document_of(judged: JudgedRun, drawing: Drawing) -> ReportDocument:
     """The document of a drawn report."""
-    verdict, summary = material.verdict, material.summary
+    verdict, summary = judged.verdict, judged.summary
     return ReportDocument(
         schema_version=1,
         flatguard=version("flatguard"),
-        run=material.run.path.name,
-        complete=material.run.complete,
+        run=judged.run.path.name,
+        complete=judged.run.complete,
         judgement=Judgement(
             verdict=verdict.verdict,
             mechanism=verdict.mechanism,
@@ -123,18 +123,18 @@ def document_of(material: Material, drawing: Drawing) -> ReportDocument:
             tolerance=verdict.tolerance,
             next=verdict.next,
         ),
-        numbers=_numbers(material),
+        numbers=_numbers(judged),
         findings=verdict.findings,
         spent=Spent(**{name: summary[name] for name in Spent.model_fields}),
-        manifest=material.run.manifest,
+        manifest=judged.run.manifest,
         sections=_sections(drawing),
     )
 
 
-def _numbers(material: Material) -> Numbers:
-    verdict, summary = material.verdict, material.summary
+def _numbers(judged: JudgedRun) -> Numbers:
+    verdict, summary = judged.verdict, judged.summary
     return Numbers(
-        samples=len(material.samples),
+        samples=len(judged.samples),
         confidence_level=verdict.confidence_level,
         clean=_share(summary["clean_accuracy"], summary["clean_interval"]),
         robust=_share(verdict.robust_accuracy, summary["robust_interval"]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flatguard.environment.system import quoted
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, Section
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import counted
@@ -37,25 +37,25 @@ class Item:
     is_code: bool = False
 
 
-def _draw(material: Material) -> Drawn:
-    items = _items(material)
-    manifest = json.loads(material.run.manifest.model_dump_json())
+def _draw(judged: JudgedRun) -> Drawn:
+    items = _items(judged)
+    manifest = json.loads(judged.run.manifest.model_dump_json())
     html = render(
-        "repeat.html.j2",
+        "reproduction.html.j2",
         items=items,
         limits=LIMITS,
         request=_listed(manifest["request"]),
         arguments=_listed(manifest["attack_args"]),
         versions=_listed(manifest["versions"]),
-        blocks=material.run.manifest.blocks,
+        blocks=judged.run.manifest.blocks,
     )
     return Drawn(html=html, data={"manifest": manifest, "limits": list(LIMITS)})
 
 
-def _items(material: Material) -> list[Item]:
-    manifest, summary = material.run.manifest, material.summary
+def _items(judged: JudgedRun) -> list[Item]:
+    manifest, summary = judged.run.manifest, judged.summary
     target, device = manifest.target, ", ".join(f"{k} {v}" for k, v in manifest.device.items())
-    probes = sum(facts.sample_forwards for facts in load_probes(material.run).values())
+    probes = sum(facts.sample_forwards for facts in load_probes(judged.run).values())
     command = quoted(*manifest.command) if manifest.command else "called from Python"
     return [
         Item("command", command, is_code=True),
@@ -63,7 +63,7 @@ def _items(material: Material) -> list[Item]:
         Item("model", f"{target.name} ({target.source})"),
         Item("weights, SHA-256", target.weights_sha256, is_code=True),
         Item("final linear layer", target.head or f"not found: {target.head_reason}"),
-        Item("data", f"{manifest.data.name}, {len(material.samples):,} of {manifest.data.size:,}"),
+        Item("data", f"{manifest.data.name}, {len(judged.samples):,} of {manifest.data.size:,}"),
         Item("data, SHA-256", manifest.data.sha256, is_code=True),
         Item("adversarial images, SHA-256", summary["adversarial_sha256"], is_code=True),
         Item("seed", str(manifest.request.seed)),
@@ -99,4 +99,4 @@ def _listed(values: dict[str, Any]) -> list[Item]:
     ]
 
 
-REPEAT = Section("to-repeat-it", "To repeat it", _draw)
+REPRODUCTION = Section("to-repeat-it", "To repeat it", _draw)
