@@ -36,17 +36,17 @@ from flatguard.detection.thresholds import conformal
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import AttackError, DataError, UsageError
-from flatguard.execution import plan as execution_plan
-from flatguard.execution.block import Bench, asked_layers
-from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
-from flatguard.execution.executors import InProcess
+from flatguard.execution.missing_blocks import attack_missing_blocks
+from flatguard.execution.plan import Asked, plan_run
 from flatguard.execution.progress import ProgressReporter
+from flatguard.execution.resources import Resources
+from flatguard.execution.software import versions
 from flatguard.geometry.budget import parse_eps
 from flatguard.request import EvaluationRequest, derive_seed
-from flatguard.runs import store
-from flatguard.runs.facts import NO_LIMITS
+from flatguard.runs.json_files import write_text
 from flatguard.runs.naming import default_folder
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import open_storage
 from flatguard.targets.target import model_errors
 
@@ -169,9 +169,9 @@ def run_experiment(
         else (),
         missing=panel.missing,
         departures={kind.name: kind.departs for kind in BASELINES if kind.departs},
-        versions=execution_plan.versions(),
+        versions=versions(),
     )
-    store.write_text(out / RESULT, trial.model_dump_json(indent=2))
+    write_text(out / RESULT, trial.model_dump_json(indent=2))
     return trial
 
 
@@ -197,13 +197,13 @@ def draw(dataset: Dataset, sizes: SampleSizes, seed: int) -> Parts:
 
 def _attacked(
     own: EvaluationContext, out: Path, command: Sequence[str], progress: ProgressReporter
-) -> store.Run:
+) -> Run:
     """The run of one attack; an earlier one of the same request and images is gone on with."""
     what = f"{own.request.attack} within {own.attack.budget}"
     name = f"{own.request.attack}-{own.request.eps}".replace("/", "_").replace(":", "-")
-    path, compute_budget = out / RUNS / name, ComputeBudget(NO_LIMITS)
+    path, resources = out / RUNS / name, Resources(progress=progress, max_failures=0)
     if path.exists():
-        run = store.load_run(path)
+        run = load_run(path)
         run.verify()
         if run.manifest.request != own.request or run.manifest.data.sha256 != data_sha256(own):
             raise UsageError(
@@ -212,12 +212,8 @@ def _attacked(
         progress.log(f"{what}: taken from {path}")
     else:
         progress.log(f"{what} on {own.count} images")
-        asked = execution_plan.Asked(command, max_failures=0)
-        run = execution_plan.plan(own, open_storage(path), asked, progress, compute_budget)
-    bench = Bench(own, run, asked_layers(own))
-    return (
-        run if run.complete else execution_plan.fill(bench, InProcess(), progress, compute_budget)
-    )
+        run = plan_run(own, open_storage(path), Asked(command), resources)
+    return run if run.complete else attack_missing_blocks(own, run, resources)
 
 
 def _job_of(
@@ -239,7 +235,7 @@ def _job_of(
 
 def _panel(
     context: EvaluationContext,
-    run: store.Run,
+    run: Run,
     parts: Parts,
     sizes: SampleSizes,
     progress: ProgressReporter,
@@ -272,7 +268,7 @@ def noise(images: Tensor, eps: float | None, context: EvaluationContext, part: s
 def _groups(
     context: EvaluationContext,
     wanted: Sequence[AttackAtRadius],
-    runs: Sequence[store.Run],
+    runs: Sequence[Run],
     parts: Parts,
     panel: DetectorSet,
     progress: ProgressReporter,
@@ -293,9 +289,7 @@ def _groups(
     return found
 
 
-def _group(
-    run: store.Run, table: pd.DataFrame, clean: Scores, noisy: Scores, after: Scores
-) -> Group:
+def _group(run: Run, table: pd.DataFrame, clean: Scores, noisy: Scores, after: Scores) -> Group:
     right, robust = table["clean_correct"].to_numpy(), table["robust"].to_numpy()
     return Group(
         budget=run.request.budget(),
@@ -308,14 +302,14 @@ def _group(
     )
 
 
-def _teaching(run: store.Run, parts: Parts, panel: DetectorSet) -> Group:
+def _teaching(run: Run, parts: Parts, panel: DetectorSet) -> Group:
     """The fitted part under the first attack: what stumps are taught with."""
     first = len(parts.evaluated)
     clean, after = panel.score(parts.fitted.images), panel.score(_adversarial(run)[first:])
     return _group(run, run.samples.iloc[first:], clean, clean, after)
 
 
-def _adversarial(run: store.Run) -> Tensor:
+def _adversarial(run: Run) -> Tensor:
     return torch.cat([run.adversarial(block.plan.index) for block in run.blocks])
 
 

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.evaluation import resolve
-from flatguard.execution.arguments import caller_kept
 from flatguard.execution.context import EvaluationContext, data_sha256
-from flatguard.execution.plan import versions
+from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.software import versions
 from flatguard.runs.facts import TargetFacts
-from flatguard.runs.store import EVIDENCE, load_run
+from flatguard.runs.layout import EVIDENCE
+from flatguard.runs.run import load_run
 from flatguard.studies import find_study
 from flatguard.studies.claim import Claim
 from flatguard.studies.study import Study, Subject
@@ -117,7 +118,7 @@ def reproduce(
     """
     study = find_study(name)
     _check_models(study, len(models))
-    with caller_kept(*models):
+    with caller_state_kept(*models):
         subject = _subject(study, models, data, progress or Silent(), n_examples, fields)
         about = f"; {study.protocol}; {subject.count} samples" if models else ""
         facts = tuple(_model_facts(context.target) for context in subject.contexts)

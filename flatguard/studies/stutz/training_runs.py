@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.studies.claim import Claim
 from flatguard.studies.statement import Statement, read_data
 from flatguard.studies.study import Outcome, Subject
