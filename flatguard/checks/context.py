@@ -18,9 +18,9 @@ from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.distance import within
 from flatguard.request import derive_seed
+from flatguard.runs.check_evidence import load_probes, load_tables
 from flatguard.runs.facts import NO_LIMITS
-from flatguard.runs.probe_store import load_probes, load_tables
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 if TYPE_CHECKING:
     from flatguard.execution.context import EvaluationContext

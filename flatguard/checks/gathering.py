@@ -13,13 +13,12 @@ from flatguard.checks.evidence import ProbeEvidence
 from flatguard.checks.registry import load_checks
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import BudgetSpent, one_line, ran_out_of_memory
-from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.compute_budget import ComputeBudget, record_spent
 from flatguard.execution.progress import ProgressReporter
-from flatguard.execution.spending import record_spent
 from flatguard.geometry.ball import SEARCHED
 from flatguard.request import Checks
-from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes
-from flatguard.runs.store import Run
+from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes
+from flatguard.runs.run import Run
 
 if TYPE_CHECKING:
     from flatguard.execution.context import EvaluationContext

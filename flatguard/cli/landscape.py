@@ -31,10 +31,10 @@ def command(
     from flatguard.checks.weight_space.robust_loss import Ascent
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
-    from flatguard.execution.arguments import reopened
+    from flatguard.execution.context import reopen
     from flatguard.geometry.ball import SEARCHED
-    from flatguard.runs.probe_store import load_probes, load_tables
-    from flatguard.runs.store import load_run
+    from flatguard.runs.check_evidence import load_probes, load_tables
+    from flatguard.runs.run import load_run
 
     opened = load_run(run)
     opened.verify()
@@ -46,7 +46,7 @@ def command(
     if not allow_code:
         opened.request.refuse_code(str(run))
     with watching(quiet, as_json) as watcher:
-        context = CheckContext(reopened(opened).context, opened, watcher)
+        context = CheckContext(reopen(opened, check_data=True), opened, watcher)
         name = add_landscape(context, Ascent(budget.eps, budget.norm, steps, restarts), directions)
         audit(opened, progress=watcher)
     rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])

@@ -20,8 +20,9 @@ from flatguard.checks.gathering import estimate, gather_evidence
 from flatguard.checks.gradient_truth import truth_of
 from flatguard.errors import RunFolderError
 from flatguard.execution.progress import Silent
-from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
-from flatguard.runs.store import committed, sealed
+from flatguard.runs.check_evidence import load_fooled, load_probes, load_tables
+from flatguard.runs.json_files import write_sealed
+from flatguard.runs.layout import committed
 from flatguard.targets import make_target
 
 Images = tuple[Tensor, Tensor]
@@ -197,7 +198,7 @@ def test_evidence_names_no_file_elsewhere(name: str, net: nn.Module, data: Image
     context = probed(net, data)
     file = context.run.path / "evidence" / "probes" / "twins" / "probe.json"
     facts = load_probes(context.run)["twins"]
-    file.write_text(sealed(facts.model_copy(update={"files": {**facts.files, name: "0" * 64}})))
+    write_sealed(file, facts.model_copy(update={"files": {**facts.files, name: "0" * 64}}))
     with pytest.raises(RunFolderError, match=r"is damaged: files\."):
         flatguard.audit(context.run.path)
 

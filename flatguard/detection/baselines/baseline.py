@@ -13,7 +13,7 @@ from flatguard.targets.target import Target, model_errors
 
 
 @dataclass(frozen=True)
-class Fitting:
+class TrainingImages:
     """Images that a baseline may learn from; none of them is evaluated or calibrated on.
 
     Attributes:
@@ -48,7 +48,7 @@ class Baseline(ABC):
         self.target, self.batch_size, self.seed = target, batch_size, seed
 
     @abstractmethod
-    def fit(self, given: Fitting) -> None:
+    def fit(self, given: TrainingImages) -> None:
         """Learn what it needs."""
 
     @abstractmethod

@@ -18,7 +18,7 @@ from flatguard.checks.weight_space.summary import (
     worst,
 )
 from flatguard.errors import RunFolderError
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 EPOCH = re.compile(r"(\d+)$")
 
