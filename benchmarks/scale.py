@@ -34,7 +34,8 @@ from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import Origin, data_sha256
 from flatguard.execution.executors import Executor, InProcess, Processes, Ray, Work, computing_with
 from flatguard.execution.progress import Silent
-from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure
+from flatguard.request import NO_LIMITS
+from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.store import load_run
 
 BLOCK = 4

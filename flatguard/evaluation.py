@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,6 @@ from flatguard.errors import OutOfMemory, RunFolderError, UsageError
 from flatguard.execution import context
 from flatguard.execution.arguments import (
     caller_kept,
-    level_of,
-    limits_of,
     names_of,
     origin_of,
     reopened,
@@ -34,13 +32,12 @@ from flatguard.execution.arguments import (
 from flatguard.execution.block import Bench, asked_layers
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.executors import Executor, InProcess, computing_with
-from flatguard.execution.plan import Asked, Shard, fill, plan, same_software
+from flatguard.execution.plan import Shard, fill, plan, same_software
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.spending import load_spent
 from flatguard.reporting.derived import derive, seconds_of
-from flatguard.request import TOLERANCE, Checks, EvaluationRequest
+from flatguard.request import NO_LIMITS, EvaluationRequest
 from flatguard.runs import store, writing
-from flatguard.runs.facts import NO_LIMITS
 from flatguard.runs.naming import default_folder
 from flatguard.runs.storage import RunStorage, open_storage
 from flatguard.targets.target import Target
@@ -52,18 +49,13 @@ def evaluate(
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
     out: str | Path | None = None,
-    checks: str = "fast",
     surrogates: Sequence[str | Target] = (),
-    tolerance: float = TOLERANCE,
-    max_forwards: int | None = None,
-    max_minutes: float | None = None,
-    max_failures: int | None = None,
+    detector: str | Path | KeptDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
-    detector: str | Path | KeptDetector | None = None,
     progress: ProgressReporter | None = None,
     command: Sequence[str] = (),
-    **fields: Any,
+    **options: Any,
 ) -> store.Run:
     """Attack a model, record it, measure again, judge, and keep everything in a run folder.
 
@@ -75,23 +67,17 @@ def evaluate(
             model's own.
         out: the run folder, or an address such as `s3://bucket/run`; None names a new one under
             `reports/`.
-        checks: how much is spent on the verdict: `fast`, `standard`, `full`, or `none`.
         surrogates: models whose adversarial examples are shown to this one, by name.
-        tolerance: the overestimate that is let pass, as a share of all samples.
-        max_forwards: the images that the attack and the checks may send forward together.
-        max_minutes: the time that all of it may take. A run that spends either is inconclusive.
-        max_failures: samples on which the model may raise before the run ends; None is one in a
-            hundred. They count as not robust.
+        detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
+            has what it flags. Another model's is refused before the attack.
         executor: who attacks: `flatguard.execution.executors.InProcess()`, which is the default,
             `Processes(4)` or `Ray("auto")`.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
-        detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
-            has what it flags. Another model's is refused before the attack.
         progress: receives progress updates; None is silent.
         command: what the manifest says was typed.
-        **fields: the remaining fields of `EvaluationRequest`, such as `eps="8/255"`, `attack_args`,
-            `n_examples`, `batch_size`, `device`, `seed`.
+        **options: the fields of `EvaluationRequest`, by name: `eps="8/255"`, `attack_args`,
+            `n_examples`, `batch_size`, `device`, `seed`, `checks`, `tolerance`, ...
 
     Returns:
         The run; `run.summary` holds the numbers, `run.samples` and `run.trajectory` the tables.
@@ -106,17 +92,17 @@ def evaluate(
         >>> run.summary["robust_accuracy"], run.summary["verdict"]  # doctest: +SKIP
         (0.25, 'overestimated')
     """
-    level = level_of(checks, tolerance)
-    compute_budget = ComputeBudget(limits_of(max_forwards, max_minutes))
     progress, executor = progress or Silent(), executor or InProcess()
-    _check_executor(executor, compute_budget)
     part = None if shard is None else Shard.parse(shard)
     opened = None if detector is None else Opened.of(detector)
     with ExitStack() as stack:
         stack.enter_context(caller_kept(model, *surrogates))
         origin = origin_of(model, data)
-        request = request_of(origin.target or model, attack, data, fields)
-        began = time.perf_counter()
+        options["surrogates"] = names_of(surrogates)
+        options["detector"] = None if isinstance(detector, KeptDetector) else detector
+        request = request_of(origin.target or model, attack, data, options)
+        began, compute_budget = time.perf_counter(), ComputeBudget(request.limits)
+        _check_executor(executor, compute_budget)
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
         stack.enter_context(computing_with(request.threads or executor.threads))
@@ -124,10 +110,9 @@ def evaluate(
         resolved = context.resolve(request, origin.target, origin.dataset)
         if opened is not None:
             opened.kept.check_target(resolved.target)
-        others = surrogates_of(surrogates, level, resolved)
+        others = surrogates_of(surrogates, request.checks, resolved)
         _introduce(resolved, progress)
-        asked = Asked(command, checks, names_of(surrogates), tolerance, max_failures)
-        bench = _attacked(resolved, storage, asked, executor, progress, compute_budget, part)
+        bench = _attacked(resolved, storage, command, executor, progress, compute_budget, part)
         if part is not None:
             return bench.run
         return _finished(bench, others, progress, compute_budget, began, opened)
@@ -136,7 +121,7 @@ def evaluate(
 def _attacked(
     resolved: context.EvaluationContext,
     storage: RunStorage,
-    asked: Asked,
+    command: Sequence[str],
     executor: Executor,
     progress: ProgressReporter,
     compute_budget: ComputeBudget,
@@ -145,7 +130,7 @@ def _attacked(
     """A new run whose blocks are attacked, in batches that fit the device's memory."""
     while True:
         layers = asked_layers(resolved)
-        bench = Bench(resolved, plan(resolved, storage, asked, progress, compute_budget), layers)
+        bench = Bench(resolved, plan(resolved, storage, command, progress), layers)
         try:
             return replace(bench, run=fill(bench, executor, progress, compute_budget, part))
         except BaseException as error:
@@ -225,9 +210,8 @@ def resume(
     if opened is not None:
         opened.kept.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
-    compute_budget = ComputeBudget(manifest.limits, spent)
+    compute_budget = ComputeBudget(found.request.limits, spent)
     _check_executor(executor, compute_budget)
-    level = level_of(manifest.checks, manifest.tolerance)
     threads = manifest.device.get("threads", torch.get_num_threads())
     with (
         caller_kept(model, *(surrogates or ())),
@@ -235,8 +219,8 @@ def resume(
         _going_on_later(found.storage, progress),
     ):
         bench = reopened(found, model, data)
-        named = manifest.surrogates if surrogates is None else surrogates
-        others = surrogates_of(named, level, bench.context)
+        named = found.request.surrogates if surrogates is None else surrogates
+        others = surrogates_of(named, found.request.checks, bench.context)
         _introduce(bench.context, progress)
         done, planned = len(found.blocks), len(manifest.blocks)
         progress.log(f"{done} of {planned} blocks were done before")
@@ -256,7 +240,7 @@ def _finished(
 ) -> store.Run:
     """Probe what was attacked, judge it, and draw the report."""
     run = bench.run
-    checks = cast(Checks, run.manifest.checks)
+    checks = run.request.checks
     if checks != "none" and run.complete:
         probe(bench.context, run, checks, others, progress, compute_budget)
     derive(run, tolerance_of(run), time.perf_counter() - began, opened, progress)
@@ -340,7 +324,7 @@ def audit(
     opened = None if detector is None else Opened.of(detector)
     run = run if isinstance(run, store.Run) else store.load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
-    level = level_of(checks, tolerance)
+    level = run.request.with_(checks=checks, tolerance=tolerance).checks
     run.verify()
     if opened is not None:
         opened.kept.check_run(run.manifest.target)
@@ -362,12 +346,12 @@ def resolve(
     attack: str,
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
-    **fields: Any,
+    **options: Any,
 ) -> context.EvaluationContext:
     """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked.
 
     A module that is given is the job's, in eval mode and on its device, from now on.
     """
     origin = origin_of(model, data)
-    request = request_of(origin.target or model, attack, data, fields)
+    request = request_of(origin.target or model, attack, data, options)
     return context.resolve(request, origin.target, origin.dataset)

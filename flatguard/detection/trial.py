@@ -37,9 +37,8 @@ from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.executors import InProcess
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import parse_eps
-from flatguard.request import EvaluationRequest, derive_seed
+from flatguard.request import NO_LIMITS, EvaluationRequest, derive_seed
 from flatguard.runs import store
-from flatguard.runs.facts import NO_LIMITS
 from flatguard.runs.naming import default_folder
 from flatguard.runs.storage import open_storage
 from flatguard.targets.target import model_errors
@@ -206,8 +205,7 @@ def _attacked(
         progress.log(f"{what}: taken from {path}")
     else:
         progress.log(f"{what} on {own.count} images")
-        asked = execution_plan.Asked(command, max_failures=0)
-        run = execution_plan.plan(own, open_storage(path), asked, progress, compute_budget)
+        run = execution_plan.plan(own, open_storage(path), command, progress)
     bench = Bench(own, run, asked_layers(own))
     return (
         run if run.complete else execution_plan.fill(bench, InProcess(), progress, compute_budget)
@@ -222,7 +220,8 @@ def _job_of(context: EvaluationContext, one: Wanted, attacked: Dataset) -> Evalu
     request = context.request.model_copy(
         update={
             "attack": info.name, "eps": one.eps, "attack_args": known,
-            "n_examples": len(attacked), "dataset": attacked.name,
+            "n_examples": len(attacked), "dataset": attacked.name, "checks": "none",
+            "max_failures": 0,
         }
     )  # fmt: skip
     attack = build_attack(info.name, request.budget(), context.num_classes, known)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from flatguard.data.datasets import ArrayDataset, Dataset
@@ -16,8 +15,7 @@ from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.execution import context
 from flatguard.execution.block import Bench
-from flatguard.request import Checks, EvaluationRequest, make_request
-from flatguard.runs.facts import Limits
+from flatguard.request import EvaluationRequest, make_request
 from flatguard.runs.store import Run
 from flatguard.targets.checkpoint import Program
 from flatguard.targets.restored import restored
@@ -75,7 +73,7 @@ def request_of(
     model: str | nn.Module | Target,
     attack: str,
     data: tuple[Tensor, Tensor] | str | None,
-    fields: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> EvaluationRequest:
     """The request of what is asked for; what came from Python stands in it by its name.
 
@@ -86,37 +84,8 @@ def request_of(
         model=model.name if isinstance(model, Target) else model,
         attack=attack,
         dataset=data if isinstance(data, str) else None,
-        **fields,
+        **options,
     )
-
-
-def limits_of(max_forwards: int | None, max_minutes: float | None) -> Limits:
-    """What a run may spend.
-
-    Raises:
-        UsageError: not a positive number; names the option.
-    """
-    try:
-        return Limits(max_forwards=max_forwards, max_minutes=max_minutes)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"--{option}: {first['msg']}, got {first['input']!r}") from error
-
-
-def level_of(checks: str, tolerance: float) -> Checks:
-    """The level that is named, where the tolerance beside it is a share.
-
-    Raises:
-        UsageError: one of them is not.
-    """
-    if not 0 <= tolerance < 1:
-        raise UsageError(f"--tolerance: expected a share from 0 to below 1, got {tolerance:g}")
-    for level in get_args(Checks):
-        if level == checks:
-            return cast(Checks, level)
-    levels = ", ".join(get_args(Checks))
-    raise UsageError(f"--checks: expected one of {levels}, got {checks!r}")
 
 
 def names_of(surrogates: Sequence[str | Target]) -> list[str]:

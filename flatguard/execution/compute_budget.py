@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from flatguard.errors import BudgetSpent
-from flatguard.runs.facts import Limits
+from flatguard.request import Limits
 
 
 class ComputeBudget:

@@ -22,11 +22,10 @@ from flatguard.errors import (
     memory_errors,
 )
 from flatguard.geometry.budget import Norm
-from flatguard.request import EvaluationRequest, derive_seed
+from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
 from flatguard.targets import Target, load_target, prepare
 from flatguard.targets.target import first_look
 
-DEFAULT_N_EXAMPLES = 1000
 LARGEST_BATCH = 128
 BATCH_VALUES = 5_000_000
 """A batch holds about this many pixel values: 128 at CIFAR's size, 32 at ImageNet's."""
@@ -69,6 +68,11 @@ class EvaluationContext:
     def block_size(self) -> int:
         """How many samples are attacked together."""
         return _resolved(self.request.batch_size)
+
+    @property
+    def max_failures(self) -> int:
+        """On how many samples the model may fail."""
+        return _resolved(self.request.max_failures)
 
 
 @own_state()
@@ -143,7 +147,7 @@ def load_subject(
     preprocessing = _preprocessing(request, target, data_name, dataset)
     dataset = dataset or load_dataset(
         data_name,
-        n_examples=request.n_examples or DEFAULT_N_EXAMPLES,
+        n_examples=request.n_examples or MOST_EXAMPLES,
         data_dir=request.data_dir,
         preprocessing=preprocessing,
     )
@@ -159,6 +163,7 @@ def load_subject(
             "n_examples": count,
             "batch_size": request.batch_size or _batch_size(first[0].numel()),
             "device": str(device),
+            "max_failures": _max_failures(request.max_failures, count),
         }
     )
     return Subject(resolved, target, dataset, device)
@@ -313,7 +318,11 @@ def _dataset_name(request: EvaluationRequest, target: Target) -> str:
 def _count(asked: int | None, dataset: Dataset) -> int:
     if asked is not None and asked > len(dataset):
         raise DataError(f"--n-examples {asked}: {dataset.name} has only {len(dataset)} images")
-    return asked or min(DEFAULT_N_EXAMPLES, len(dataset))
+    return asked or min(MOST_EXAMPLES, len(dataset))
+
+
+def _max_failures(asked: int | None, count: int) -> int:
+    return int(FAILURES * count) if asked is None else asked
 
 
 def _batch_size(values: int) -> int:

@@ -33,7 +33,8 @@ from flatguard.execution.block import Bench, attack_block
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import Origin
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure
+from flatguard.request import NO_LIMITS
+from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.store import Run, load_run
 
 ANSWER_SECONDS, CANCEL_SECONDS = 10.0, 60.0

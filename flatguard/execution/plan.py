@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.executors import Executor, InProcess, Work
 from flatguard.execution.progress import ProgressReporter
-from flatguard.request import TOLERANCE, derive_seed
+from flatguard.request import derive_seed
 from flatguard.runs import store, writing
 from flatguard.runs.facts import BlockPlan, DataFacts, Manifest, SampleFailure, TargetFacts
 from flatguard.runs.storage import RunStorage, open_storage
@@ -27,19 +27,6 @@ VERSIONS_OF = (
     "flatguard", "torch", "torchvision", "torchattacks", "pyautoattack", "autoattack",
     "robustbench", "foolbox", "timm", "numpy", "pandas", "pyarrow",
 )  # fmt: skip
-FAILURES = 0.01
-"""The share of the samples on which the model may fail by default."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a run is asked for beside its request; see `Manifest`."""
-
-    command: Sequence[str] = ()
-    checks: str = "none"
-    surrogates: Sequence[str] = ()
-    tolerance: float = TOLERANCE
-    max_failures: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +56,8 @@ class Shard:
 def plan(
     context: EvaluationContext,
     storage: RunStorage,
-    asked: Asked,
+    command: Sequence[str],
     progress: ProgressReporter,
-    compute_budget: ComputeBudget,
 ) -> store.Run:
     """Read the data once, and make a run folder with its manifest; nothing is attacked.
 
@@ -80,7 +66,7 @@ def plan(
         DataError: from the data, with nothing written.
     """
     writing.check_new(storage)
-    return writing.create(storage, _manifest(context, asked, progress, compute_budget))
+    return writing.create(storage, _manifest(context, command, progress))
 
 
 def fill(
@@ -101,7 +87,7 @@ def fill(
         progress: receives progress updates.
         compute_budget: what may be spent.
         shard: attack no other blocks.
-        max_failures: in place of the manifest's.
+        max_failures: in place of the request's.
 
     Raises:
         ModelError, AttackError: from the attack; the blocks done before it and what was recorded
@@ -117,7 +103,7 @@ def fill(
     if shard is not None and not any(shard.has(p.index) for p in bench.run.manifest.blocks):
         count = len(bench.run.manifest.blocks)
         progress.log(f"part {shard.number} of {shard.count} is empty: the run has {count} blocks")
-    limit = bench.run.manifest.max_failures if max_failures is None else max_failures
+    limit = bench.context.max_failures if max_failures is None else max_failures
     tally = _Tally(bench, limit, progress, sum(p.stop - p.start for p in missing))
     try:
         tally.count([failure for block in run.blocks for failure in block.failures])
@@ -151,14 +137,10 @@ def run(
         RunFolderError, DataError: from `plan`.
         ModelError, AttackError, BudgetSpent: from `fill`; none of the samples may fail.
     """
+    request = context.request.model_copy(update={"checks": "none", "max_failures": 0})
+    context = replace(context, request=request)
     layers = asked_layers(context)
-    begun = plan(
-        context,
-        open_storage(out),
-        Asked(command=tuple(command), max_failures=0),
-        progress,
-        compute_budget,
-    )
+    begun = plan(context, open_storage(out), command, progress)
     return fill(Bench(context, begun, layers), InProcess(), progress, compute_budget)
 
 
@@ -200,21 +182,14 @@ class _Tally:
 
 def _manifest(
     context: EvaluationContext,
-    asked: Asked,
+    command: Sequence[str],
     progress: ProgressReporter,
-    compute_budget: ComputeBudget,
 ) -> Manifest:
     head = context.target.head
-    default = int(FAILURES * context.count)
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=tuple(asked.command),
+        command=tuple(command),
         request=context.request,
-        checks=asked.checks,
-        surrogates=tuple(asked.surrogates),
-        tolerance=asked.tolerance,
-        limits=compute_budget.limits,
-        max_failures=default if asked.max_failures is None else asked.max_failures,
         attack_args=context.attack.effective_args(),
         target=TargetFacts(
             name=context.target.name,

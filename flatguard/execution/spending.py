@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from flatguard.errors import RunFolderError
 from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.runs.facts import NO_LIMITS, Number
+from flatguard.request import NO_LIMITS
+from flatguard.runs.facts import Number
 from flatguard.runs.probe_store import load_probes
 from flatguard.runs.store import Run, parse, write_text
 from flatguard.runs.untrusted import is_plain_file

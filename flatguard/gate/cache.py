@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks.evidence import Evidence
 from flatguard.errors import BudgetSpent, EnvironmentProblem, FlatguardError, RunFolderError
+from flatguard.request import NO_LIMITS, Limits
 from flatguard.runs import store
-from flatguard.runs.facts import NO_LIMITS, Limits
 
 RUN, ENTRY = "run", "entry.json"
 

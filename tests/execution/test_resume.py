@@ -97,7 +97,7 @@ def test_no_workers(workers: int) -> None:
 def test_shards_of_other_runs_are_refused(asked: dict[str, Any], tmp_path: Path) -> None:
     one = flatguard.evaluate(**asked, out=tmp_path / "one", shard="1/2")
     other = flatguard.evaluate(**{**asked, "seed": 1}, out=tmp_path / "other", shard="2/2")
-    with pytest.raises(UsageError, match=r"no shards of one run: spec\.seed"):
+    with pytest.raises(UsageError, match=r"no shards of one run: request\.seed"):
         flatguard.merge([one, other], tmp_path / "merged")
     shutil.move(str(store.committed(other.path)[1]), one.path / "evidence" / "blocks")
     with pytest.raises(RunFolderError, match="belongs to another run"):

@@ -90,7 +90,7 @@ def make_old(run: store.Run, version: int) -> store.Run:
     """The run as flatguard wrote it in format 1 or 2: no seals, no names by content."""
     manifest = run.path / "evidence" / "manifest.json"
     content = json.loads(manifest.read_text())
-    for name in ("seal", "identity", "checks", "surrogates", "tolerance", "max_failures"):
+    for name in ("seal", "identity"):
         del content[name]
     del content["data"]["blocks"]
     for index, block in store.committed(run.path).items():

@@ -23,7 +23,7 @@ from flatguard.execution import plan as execution_plan
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.progress import ProgressReporter
-from flatguard.runs.facts import Limits
+from flatguard.request import Limits
 from flatguard.runs.store import Run, load_run
 
 STOPPING = Ascent(0.0, steps=7, restarts=1)

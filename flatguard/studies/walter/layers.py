@@ -17,7 +17,7 @@ from flatguard.checks.statistics import interval, rank_correlation
 from flatguard.execution import plan as execution_plan
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.recording.layers import METHOD
-from flatguard.runs.facts import NO_LIMITS
+from flatguard.request import NO_LIMITS
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Subject
 
