@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 
 from flatguard.attacks.monitor import Segment
-from flatguard.data.datasets import Batch, DataHash
+from flatguard.data.dataset import Batch
+from flatguard.data.hashing import DataHash
 from flatguard.recording.attribution import How
 from flatguard.recording.measure import COLUMNS
 from flatguard.recording.trajectory import CallRows, to_frame

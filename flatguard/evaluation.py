@@ -6,9 +6,8 @@ What the command line, the pytest plugin and notebooks call.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,22 @@ from torch import Tensor, nn
 
 from flatguard.checks.gathering.plan import probe, surrogates_of
 from flatguard.checks.verdict import Verdict, tolerance_of
-from flatguard.detection.flagged import Opened
-from flatguard.detection.kept import KeptDetector
+from flatguard.detection.detector_file import SavedDetector
 from flatguard.environment.system import quoted
-from flatguard.errors import OutOfMemory, RunFolderError, UsageError
+from flatguard.errors import RunFolderError, UsageError
 from flatguard.execution import context
-from flatguard.execution.arguments import (
-    caller_kept,
-    names_of,
-    origin_of,
-    reopened,
-    request_of,
-)
-from flatguard.execution.block import Bench, asked_layers
-from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.executors import Executor, InProcess, computing_with
-from flatguard.execution.plan import Shard, fill, plan, same_software
+from flatguard.execution.batch_size import halve_batch
+from flatguard.execution.compute_budget import ComputeBudget, load_spent
+from flatguard.execution.executors import Executor, InProcess
+from flatguard.execution.missing_blocks import attack_missing_blocks
+from flatguard.execution.origin import caller_state_kept, origin_of, torch_threads
+from flatguard.execution.plan import plan_run
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.execution.spending import load_spent
+from flatguard.execution.resources import Resources
+from flatguard.execution.shard import Shard
+from flatguard.execution.software import check_same_software
 from flatguard.reporting.derived import derive, seconds_of
-from flatguard.request import NO_LIMITS, EvaluationRequest
+from flatguard.request import EvaluationRequest, make_request
 from flatguard.runs import store, writing
 from flatguard.runs.naming import default_folder
 from flatguard.runs.storage import RunStorage, open_storage
@@ -50,7 +45,7 @@ def evaluate(
     data: tuple[Tensor, Tensor] | str | None = None,
     out: str | Path | None = None,
     surrogates: Sequence[str | Target] = (),
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
     progress: ProgressReporter | None = None,
@@ -75,7 +70,7 @@ def evaluate(
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
         progress: receives progress updates; None is silent.
-        command: what the manifest says was typed.
+        command: the command line, for the manifest.
         **options: the fields of `EvaluationRequest`, by name: `eps="8/255"`, `attack_args`,
             `n_examples`, `batch_size`, `device`, `seed`, `checks`, `tolerance`, ...
 
@@ -94,72 +89,54 @@ def evaluate(
     """
     progress, executor = progress or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
-    opened = None if detector is None else Opened.of(detector)
+    opened = None if detector is None else SavedDetector.open(detector)
     with ExitStack() as stack:
-        stack.enter_context(caller_kept(model, *surrogates))
+        stack.enter_context(caller_state_kept(model, *surrogates))
         origin = origin_of(model, data)
-        options["surrogates"] = names_of(surrogates)
-        options["detector"] = None if isinstance(detector, KeptDetector) else detector
-        request = request_of(origin.target or model, attack, data, options)
-        began, compute_budget = time.perf_counter(), ComputeBudget(request.limits)
-        _check_executor(executor, compute_budget)
+        options["surrogates"] = [_name_of(surrogate) for surrogate in surrogates]
+        options["detector"] = None if isinstance(detector, SavedDetector) else detector
+        request = _request_of(origin.target or model, attack, data, options)
+        began = time.perf_counter()
+        resources = Resources(executor, progress, ComputeBudget(request.limits), part)
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
-        stack.enter_context(computing_with(request.threads or executor.threads))
+        stack.enter_context(torch_threads(request.threads or executor.threads))
         stack.enter_context(_going_on_later(storage, progress))
         resolved = context.resolve(request, origin.target, origin.dataset)
         if opened is not None:
-            opened.kept.check_target(resolved.target)
+            opened.check_target(resolved.target)
         others = surrogates_of(surrogates, request.checks, resolved)
         _introduce(resolved, progress)
-        bench = _attacked(resolved, storage, command, executor, progress, compute_budget, part)
+        resolved, run = _attacked(resolved, storage, command, resources)
         if part is not None:
-            return bench.run
-        return _finished(bench, others, progress, compute_budget, began, opened)
+            return run
+        return _finished(resolved, run, others, resources, began, opened)
 
 
 def _attacked(
     resolved: context.EvaluationContext,
     storage: RunStorage,
     command: Sequence[str],
-    executor: Executor,
-    progress: ProgressReporter,
-    compute_budget: ComputeBudget,
-    part: Shard | None,
-) -> Bench:
+    resources: Resources,
+) -> tuple[context.EvaluationContext, store.Run]:
     """A new run whose blocks are attacked, in batches that fit the device's memory."""
     while True:
-        layers = asked_layers(resolved)
-        bench = Bench(resolved, plan(resolved, storage, command, progress), layers)
+        run = plan_run(resolved, storage, command, resources.progress)
         try:
-            return replace(bench, run=fill(bench, executor, progress, compute_budget, part))
+            return resolved, attack_missing_blocks(resolved, run, resources)
         except BaseException as error:
-            smaller = _halved(bench, error)
+            smaller = halve_batch(run, error)
             if smaller is None:
-                writing.drop_if_nothing_was_recorded(bench.run)
+                writing.drop_if_nothing_was_recorded(run)
                 raise
         # Only here: an error that is being handled holds the memory of the pass that it ended.
-        progress.log(
+        resources.progress.log(
             f"batches of {resolved.block_size} do not fit the memory; this is another run, with "
             f"batches of {smaller.batch_size}"
         )
         storage.drop()
         origin = resolved.origin
         resolved = context.resolve(smaller, origin.target, origin.dataset)
-
-
-def _halved(bench: Bench, error: BaseException) -> EvaluationRequest | None:
-    """The request with half the batch, where memory ran out before a whole batch was committed.
-
-    Attacks draw their random starts for a whole batch, so that smaller ones are another run.
-    """
-    size = bench.context.block_size
-    if size == 1 or not isinstance(error, OutOfMemory):
-        return None
-    done = [block.plan for block in store.load_run(bench.run.storage).blocks]
-    if any(plan.stop - plan.start == size for plan in done):
-        return None
-    return bench.context.request.model_copy(update={"batch_size": size // 2})
 
 
 def resume(
@@ -169,7 +146,7 @@ def resume(
     data: tuple[Tensor, Tensor] | None = None,
     surrogates: Sequence[str | Target] | None = None,
     max_failures: int | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
     allow_code: bool = False,
@@ -205,45 +182,44 @@ def resume(
     with _mendable():
         found.verify()
         spent = load_spent(found)
-    same_software(found)
-    opened = None if detector is None else Opened.of(detector)
+    check_same_software(found)
+    opened = None if detector is None else SavedDetector.open(detector)
     if opened is not None:
-        opened.kept.check_run(found.manifest.target)
+        opened.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
     compute_budget = ComputeBudget(found.request.limits, spent)
-    _check_executor(executor, compute_budget)
+    resources = Resources(executor, progress, compute_budget, part, max_failures)
     threads = manifest.device.get("threads", torch.get_num_threads())
     with (
-        caller_kept(model, *(surrogates or ())),
-        computing_with(threads),
+        caller_state_kept(model, *(surrogates or ())),
+        torch_threads(threads),
         _going_on_later(found.storage, progress),
     ):
-        bench = reopened(found, model, data)
+        resolved = context.reopen(found, origin_of(model, data), check_data=True)
         named = found.request.surrogates if surrogates is None else surrogates
-        others = surrogates_of(named, found.request.checks, bench.context)
-        _introduce(bench.context, progress)
+        others = surrogates_of(named, found.request.checks, resolved)
+        _introduce(resolved, progress)
         done, planned = len(found.blocks), len(manifest.blocks)
         progress.log(f"{done} of {planned} blocks were done before")
-        found = fill(bench, executor, progress, compute_budget, part, max_failures)
+        found = attack_missing_blocks(resolved, found, resources)
         if part is not None:
             return found
-        return _finished(replace(bench, run=found), others, progress, compute_budget, began, opened)
+        return _finished(resolved, found, others, resources, began, opened)
 
 
 def _finished(
-    bench: Bench,
+    resolved: context.EvaluationContext,
+    run: store.Run,
     others: Sequence[Target],
-    progress: ProgressReporter,
-    compute_budget: ComputeBudget,
+    resources: Resources,
     began: float,
-    opened: Opened | None,
+    opened: SavedDetector | None,
 ) -> store.Run:
     """Probe what was attacked, judge it, and draw the report."""
-    run = bench.run
     checks = run.request.checks
     if checks != "none" and run.complete:
-        probe(bench.context, run, checks, others, progress, compute_budget)
-    derive(run, tolerance_of(run), time.perf_counter() - began, opened, progress)
+        probe(resolved, run, checks, others, resources.progress, resources.compute_budget)
+    derive(run, tolerance_of(run), time.perf_counter() - began, opened, resources.progress)
     return run
 
 
@@ -277,21 +253,13 @@ def _mendable() -> Iterator[None]:
         ) from error
 
 
-def _check_executor(executor: Executor, compute_budget: ComputeBudget) -> None:
-    if compute_budget.limits != NO_LIMITS and not isinstance(executor, InProcess):
-        raise UsageError(
-            "--max-forwards and --max-minutes are counted in one process; leave out --workers and "
-            "--executor"
-        )
-
-
 def audit(
     run: store.Run | str | Path,
     *,
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
     tolerance: float | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     allow_code: bool = False,
@@ -321,21 +289,21 @@ def audit(
         UntrustedCodeError: probes need code that the run's request names.
     """
     progress = progress or Silent()
-    opened = None if detector is None else Opened.of(detector)
+    opened = None if detector is None else SavedDetector.open(detector)
     run = run if isinstance(run, store.Run) else store.load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
     level = run.request.with_(checks=checks, tolerance=tolerance).checks
     run.verify()
     if opened is not None:
-        opened.kept.check_run(run.manifest.target)
+        opened.check_run(run.manifest.target)
     if checks != "none":
         if not run.complete:
             raise UsageError(f"{run.storage} is incomplete; probes need all of its blocks")
         if model is None and not allow_code:
             run.request.refuse_code(str(run.storage))
         threads = run.manifest.device.get("threads", torch.get_num_threads())
-        with caller_kept(model, *surrogates), computing_with(threads):
-            loaded = reopened(run, model, data).context
+        with caller_state_kept(model, *surrogates), torch_threads(threads):
+            loaded = context.reopen(run, origin_of(model, data), check_data=True)
             others = surrogates_of(surrogates, level, loaded)
             probe(loaded, run, level, others, progress)
     return derive(run, tolerance, seconds_of(run), opened, progress)
@@ -353,5 +321,24 @@ def resolve(
     A module that is given is the job's, in eval mode and on its device, from now on.
     """
     origin = origin_of(model, data)
-    request = request_of(origin.target or model, attack, data, options)
+    request = _request_of(origin.target or model, attack, data, options)
     return context.resolve(request, origin.target, origin.dataset)
+
+
+def _request_of(
+    model: str | nn.Module | Target,
+    attack: str,
+    data: tuple[Tensor, Tensor] | str | None,
+    options: Mapping[str, Any],
+) -> EvaluationRequest:
+    """The request for these arguments; an object from Python stands in it by its name."""
+    return make_request(
+        model=_name_of(model),
+        attack=attack,
+        dataset=data if isinstance(data, str) else None,
+        **options,
+    )
+
+
+def _name_of(model: str | nn.Module | Target) -> Any:
+    return model.name if isinstance(model, Target) else model

@@ -11,7 +11,8 @@ from support.architectures import resnet20
 
 import flatguard
 from flatguard.checks.statistics import interval
-from flatguard.data.datasets import Batch, load_dataset
+from flatguard.data import load_dataset
+from flatguard.data.dataset import Batch
 from flatguard.request import derive_seed, make_request
 from flatguard.runs.naming import default_folder
 from flatguard.runs.store import Run

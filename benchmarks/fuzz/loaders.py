@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.fuzz.forging import block_folder, seal, sign
 from benchmarks.synthetic import Size, make_run
-from flatguard.data.datasets import load_dataset
+from flatguard.data import load_dataset
 from flatguard.evaluation import audit
 from flatguard.gate import baseline
 from flatguard.gate.config import load_config

@@ -112,7 +112,7 @@ class Config(EvaluationRequest):
         dict[str, Any],
         Field(description="Arguments of the attack by name."),
         BeforeValidator(_parsed),
-    ] = {}
+    ] = Field(default_factory=dict)
     tolerance: Annotated[
         SkipJsonSchema[Share], Field(exclude=True), BeforeValidator(_is_max_overestimate)
     ] = TOLERANCE

@@ -13,7 +13,7 @@ from torch import nn
 
 from flatguard.environment.randomness import seeded
 from flatguard.execution.context import FIRST_LOOK, EvaluationContext, data_sha256
-from flatguard.execution.plan import versions
+from flatguard.execution.software import versions
 from flatguard.gate.code import module_files, with_imports
 from flatguard.gate.state import State, files_of
 from flatguard.request import derive_seed

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from flatguard.checks.verdict import Verdict, verdict_of
-from flatguard.detection.kept import KeptDetector
+from flatguard.detection.detector_file import SavedDetector
 from flatguard.errors import UsageError
 from flatguard.evaluation import audit, evaluate, resolve
-from flatguard.execution.arguments import caller_kept
+from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Config, Thresholds
@@ -70,7 +70,7 @@ def pass_through(
     Raises:
         FlatguardError: one of its kinds; nothing could be judged.
     """
-    with caller_kept(model):
+    with caller_state_kept(model):
         return _passed(config, cache, model, data, command, progress)
 
 
@@ -97,7 +97,7 @@ def _passed(
     context = resolve(attacked, attack, **arguments)
     if config.detector is not None:
         # Before the cache, where an error would be that of everybody who asks for this run.
-        KeptDetector.read(config.detector).check_target(context.target)
+        SavedDetector.open(config.detector).check_target(context.target)
     content = content_of(context)
 
     def attack_it(folder: Path) -> Run:

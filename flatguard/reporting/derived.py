@@ -9,7 +9,8 @@ from typing import Any
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.checks.verdict import VERDICT, Verdict, judge
-from flatguard.detection.flagged import Detection, Opened, flag, load_detection, write_detection
+from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.flagging import Detection, flag, load_detection, write_detection
 from flatguard.environment.system import quoted
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import RunFolderError, one_line
@@ -24,7 +25,7 @@ def derive(
     run: store.Run,
     tolerance: float,
     seconds: float,
-    opened: Opened | None,
+    opened: SavedDetector | None,
     progress: ProgressReporter,
 ) -> Verdict:
     """Judge the evidence, and write what is derived from it beside it.

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from flatguard.checks.basins import Basins, basins_of
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.verdict import VERDICT, Verdict, verdict_of
-from flatguard.detection.flagged import Detection, load_detection
+from flatguard.detection.flagging import Detection, load_detection
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget

@@ -18,7 +18,7 @@
       summary.json verdict.json    derived; may be thrown away, as may report.*
       spent.json                   only with limits: what was spent, also on what failed; `spending`
       detection.json               derived, too: which kinds of samples a detector flags, its
-                                   thresholds and SHA-256; see `detection.flagged.Detection`
+                                   thresholds and SHA-256; see `detection.flagging.Detection`
 
 The manifest is written before the first block and never again. `writing` gives a block its name
 when it is whole, so it is there completely or not at all. A run is complete when every block of
@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
@@ -421,12 +420,3 @@ def reading(file: Path) -> Any:
         if refused(error):
             raise RunFolderError(f"{file} cannot be read: {one_line(error)}") from error
         raise RunFolderError(f"{file} is damaged: {one_line(error)}") from error
-
-
-def device_facts(device: torch.device) -> dict[str, Any]:
-    """What the numbers were computed on."""
-    facts: dict[str, Any] = {"type": device.type, "threads": torch.get_num_threads()}
-    if device.type == "cuda":
-        facts["name"] = torch.cuda.get_device_name(device)
-        facts["tf32"] = torch.backends.cuda.matmul.allow_tf32
-    return facts

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from flatguard.data.datasets import Batch, DataHash, check_labels
-from flatguard.data.datasets import blocks as blocks_of
+from flatguard.data.dataset import Batch, check_labels
+from flatguard.data.dataset import blocks as blocks_of
+from flatguard.data.hashing import DataHash
 from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter

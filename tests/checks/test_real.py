@@ -11,7 +11,7 @@ from torch import nn
 
 import flatguard
 from flatguard.checks.verdict import Verdict
-from flatguard.data.datasets import load_dataset
+from flatguard.data import load_dataset
 from flatguard.runs.store import Run
 from flatguard.targets.target import Normalized
 

@@ -13,9 +13,8 @@ import flatguard
 from flatguard.checks.verdict import verdict_of
 from flatguard.errors import BudgetSpent, UsageError
 from flatguard.evaluation import audit
-from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.compute_budget import ComputeBudget, load_spent
 from flatguard.execution.progress import Silent
-from flatguard.execution.spending import load_spent
 from flatguard.request import Limits
 from flatguard.runs.probe_store import load_probes
 

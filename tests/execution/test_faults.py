@@ -30,7 +30,7 @@ from flatguard.execution.progress import Silent
 from flatguard.runs import store, writing
 
 Images = tuple[torch.Tensor, torch.Tensor]
-TESTS = Path(__file__).parents[1]
+HERE = Path(__file__).parent
 PGD = {"attack": "torchattacks:PGD", "eps": "4/255", "attack_args": {"steps": 3}, "threads": 1}
 
 
@@ -308,7 +308,7 @@ if __name__ == "__main__":
     script.write_text(code)
     done = subprocess.run(
         [sys.executable, script, tmp_path / "out"], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), *sys.path])},
     )  # fmt: skip
     assert done.stdout.split()[-1] == "True", done.stderr
     assert not (tmp_path / "mark").exists()

@@ -11,8 +11,8 @@ from support.reports import HOSTILE
 
 import flatguard
 from flatguard.detection import SharpnessDetector
-from flatguard.detection.flagged import load_detection
-from flatguard.detection.kept import CalibrationFacts
+from flatguard.detection.detector_file import CalibrationFacts
+from flatguard.detection.flagging import load_detection
 from flatguard.reporting.report import report_files, write_report
 from flatguard.runs.store import Run, load_run
 

@@ -25,7 +25,8 @@ from flatguard.checks.gathering.weight_flatness import (
     models_of,
     weight_flatness,
 )
-from flatguard.data.datasets import Batch, DataHash, Dataset, blocks, check_labels
+from flatguard.data.dataset import Batch, Dataset, blocks, check_labels
+from flatguard.data.hashing import DataHash
 from flatguard.errors import UsageError, memory_errors
 from flatguard.request import derive_seed
 from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes

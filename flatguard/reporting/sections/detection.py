@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flatguard.detection.flagged import Detection, Kinds, distances_of, scores_of
+from flatguard.detection.flagging import Detection, Kinds, distances_of, scores_of
 from flatguard.reporting.attempt_charts import Heap, histogram
 from flatguard.reporting.charts import Axis, Rule, Words
 from flatguard.reporting.figure import Figure, Table, Tone
@@ -32,10 +32,10 @@ def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
             "flatguard audit RUN --detector FILE",
         )
     html = render("detection.html.j2", table=_table(detection.kinds), facts=_facts(detection))
+    said = [f"A diagnostic, not a defence: {detection.adaptive_evidence}."]
     figures = _figures(judged, detection)
-    said = [f"A diagnostic, not a defence: {detection.against_it}."]
     if detection.in_sample:
-        said.append(f"{detection.not_new}.")
+        said.append(f"{detection.in_sample_warning}.")
     if not figures:
         said.append("No sample has a log κ to be drawn.")
     return Drawn(figures, html, " ".join(said), detection.model_dump(mode="json"))

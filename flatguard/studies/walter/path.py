@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.errors import AttackError
 from flatguard.geometry.basin import Visited
 from flatguard.geometry.decision import cross_entropy
