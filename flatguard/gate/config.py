@@ -94,6 +94,10 @@ class Thresholds(BaseModel):
     allow: tuple[Allowed, ...] = ()
 
 
+def _optional(name: str) -> Any:
+    return Field(None, description=EvaluationRequest.model_fields[name].description)
+
+
 class Config(EvaluationRequest):
     """What is evaluated, how, and what it must reach; None means "by default".
 
@@ -106,8 +110,8 @@ class Config(EvaluationRequest):
 
     title: str | None = None
     source: str | tuple[str, ...] = ()
-    model: str | None = None  # type: ignore[assignment]
-    attack: str | None = None  # type: ignore[assignment]
+    model: str | None = _optional("model")  # type: ignore[assignment]
+    attack: str | None = _optional("attack")  # type: ignore[assignment]
     attack_args: Annotated[
         dict[str, Any],
         Field(description="Arguments of the attack by name."),
