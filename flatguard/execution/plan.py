@@ -12,8 +12,9 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.software import versions
 from flatguard.request import derive_seed
-from flatguard.runs import store, writing
+from flatguard.runs import writing
 from flatguard.runs.facts import BlockPlan, DataFacts, Manifest, TargetFacts
+from flatguard.runs.run import Run
 from flatguard.runs.storage import RunStorage
 
 
@@ -22,7 +23,7 @@ def plan_run(
     storage: RunStorage,
     command: Sequence[str],
     progress: ProgressReporter,
-) -> store.Run:
+) -> Run:
     """Read the data once, and make a run folder with its manifest; nothing is attacked.
 
     Raises:

@@ -20,7 +20,7 @@ from flatguard.gate.config import Config, Thresholds
 from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
 from flatguard.gate.replay import unlike
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.targets import Target
 
 

@@ -16,7 +16,7 @@ from flatguard.evaluation import audit
 from flatguard.execution.compute_budget import ComputeBudget, load_spent
 from flatguard.execution.progress import Silent
 from flatguard.request import Limits
-from flatguard.runs.probe_store import load_probes
+from flatguard.runs.check_evidence import load_probes
 
 PGD = {"attack_args": {"steps": 20, "alpha": 0.02}, "eps": digits.EPS}
 ATTACK = 200 * 20

@@ -20,7 +20,7 @@ from flatguard.execution.origin import Origin
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.request import NO_LIMITS
 from flatguard.runs.facts import BlockPlan, SampleFailure
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 
 @dataclass(frozen=True)
