@@ -66,7 +66,7 @@ def test_checks_that_were_not_paid_for_are_not_run_and_can_be_run_later(
 
 
 def test_a_budget_that_ends_in_a_check_of_no_weight_is_no_pass_either(digits_files: Path) -> None:
-    """All checks that a verdict needs have run, and still a part of what was options for has not."""
+    """All checks that a verdict needs have run, and a part of what was requested has not."""
     free = evaluated(digits_files, "free")
     price = sum(facts.sample_forwards for facts in load_probes(free).values())
     run = evaluated(digits_files, max_forwards=ATTACK + price - 1)

@@ -39,7 +39,8 @@ if __name__ == "__main__":
     flatguard.evaluate(Dies(mark).eval(), **options, out=out)
     mark.touch()
     again = out.parent / "again"
-    print(flatguard.evaluate(Dies(mark).eval(), **options, out=again, executor=Processes(1)).complete)
+    done = flatguard.evaluate(Dies(mark).eval(), **options, out=again, executor=Processes(1))
+    print(done.complete)
 """
     script = tmp_path / "main.py"
     script.write_text(code)
