@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import multiprocessing
 import statistics
 import subprocess
@@ -34,8 +33,9 @@ from flatguard.execution.context import data_sha256, reopen
 from flatguard.execution.executors import Executor, InProcess, Processes, Ray, Work
 from flatguard.execution.origin import torch_threads
 from flatguard.execution.progress import Silent
-from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure
-from flatguard.runs.store import load_run
+from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure, Timing
+from flatguard.runs.json_files import read_sealed
+from flatguard.runs.run import load_run
 
 BLOCK = 4
 STORE_SECONDS = 0.2
@@ -262,11 +262,9 @@ def measure(folder: Path, images: int) -> Times:
         began = time.perf_counter()
         run = flatguard.resume(work.run, allow_code=True)
         rest = time.perf_counter() - began
-    stages = [json.loads(f.read_text()) for f in run.path.glob("evidence/blocks/*/timing.json")]
+    stages = [_seconds(f) for f in run.path.glob("evidence/blocks/*/timing.json")]
     inside = sum(sum(stage.values()) for stage in stages)
-    probes = [
-        json.loads(f.read_text())["probe"] for f in run.path.glob("evidence/probes/*/timing.json")
-    ]
+    probes = [_seconds(f)["probe"] for f in run.path.glob("evidence/probes/*/timing.json")]
     times = np.diff(moments)
     return Times(
         blocks=tuple(times.tolist()),
@@ -276,6 +274,10 @@ def measure(folder: Path, images: int) -> Times:
         probe=sum(probes) / images,
         judge=max(0.0, rest - sum(probes)) / images,
     )
+
+
+def _seconds(timing: Path) -> dict[str, float]:
+    return read_sealed(Timing, timing).seconds
 
 
 def simulate(times: Times, examples: int = 50_000) -> None:

@@ -33,8 +33,9 @@ from flatguard.execution.shard import Shard
 from flatguard.execution.software import check_same_software
 from flatguard.reporting.derived import derive, seconds_of
 from flatguard.request import TOLERANCE, Checks
-from flatguard.runs import store, writing
+from flatguard.runs import writing
 from flatguard.runs.naming import default_folder
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import RunStorage, open_storage
 from flatguard.targets.target import Target
 
@@ -57,7 +58,7 @@ def evaluate(
     progress: ProgressReporter | None = None,
     command: Sequence[str] = (),
     **fields: Any,
-) -> store.Run:
+) -> Run:
     """Attack a model, record it, measure again, judge, and keep everything in a run folder.
 
     Args:
@@ -132,7 +133,7 @@ def evaluate(
 
 def _attacked(
     resolved: context.EvaluationContext, storage: RunStorage, asked: Asked, resources: Resources
-) -> tuple[context.EvaluationContext, store.Run]:
+) -> tuple[context.EvaluationContext, Run]:
     """A new run whose blocks are attacked, in batches that fit the device's memory."""
     while True:
         run = plan_run(resolved, storage, asked, resources)
@@ -154,7 +155,7 @@ def _attacked(
 
 
 def resume(
-    run: store.Run | str | Path,
+    run: Run | str | Path,
     *,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
@@ -165,7 +166,7 @@ def resume(
     shard: str | None = None,
     allow_code: bool = False,
     progress: ProgressReporter | None = None,
-) -> store.Run:
+) -> Run:
     """Do what a run lacks, blocks and probes, and nothing twice; then judge it.
 
     The evidence is the same, byte for byte, as if the run had never been interrupted.
@@ -190,7 +191,7 @@ def resume(
     """
     progress, executor = progress or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
-    found = store.load_run(run.storage if isinstance(run, store.Run) else run)
+    found = load_run(run.storage if isinstance(run, Run) else run)
     if model is None and not allow_code:
         found.request.refuse_code(str(found.storage))
     with _mendable():
@@ -224,12 +225,12 @@ def resume(
 
 def _finished(
     resolved: context.EvaluationContext,
-    run: store.Run,
+    run: Run,
     others: Sequence[Target],
     resources: Resources,
     began: float,
     opened: SavedDetector | None,
-) -> store.Run:
+) -> Run:
     """Probe what was attacked, judge it, and draw the report."""
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
@@ -269,7 +270,7 @@ def _mendable() -> Iterator[None]:
 
 
 def audit(
-    run: store.Run | str | Path,
+    run: Run | str | Path,
     *,
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
@@ -305,7 +306,7 @@ def audit(
     """
     progress = progress or Silent()
     opened = None if detector is None else SavedDetector.open(detector)
-    run = run if isinstance(run, store.Run) else store.load_run(run)
+    run = run if isinstance(run, Run) else load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
     level = level_of(checks, tolerance)
     run.verify()

@@ -33,8 +33,8 @@ def command(
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
     from flatguard.execution.context import reopen
-    from flatguard.runs.probe_store import load_probes, load_tables
-    from flatguard.runs.store import load_run
+    from flatguard.runs.check_evidence import load_probes, load_tables
+    from flatguard.runs.run import load_run
 
     opened = load_run(run)
     opened.verify()

@@ -44,8 +44,9 @@ from flatguard.execution.resources import Resources
 from flatguard.execution.software import versions
 from flatguard.geometry.budget import parse_eps
 from flatguard.request import EvaluationRequest, derive_seed
-from flatguard.runs import store
+from flatguard.runs.json_files import write_text
 from flatguard.runs.naming import default_folder
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import open_storage
 from flatguard.targets.target import model_errors
 
@@ -170,7 +171,7 @@ def run_experiment(
         departures={kind.name: kind.departs for kind in BASELINES if kind.departs},
         versions=versions(),
     )
-    store.write_text(out / RESULT, trial.model_dump_json(indent=2))
+    write_text(out / RESULT, trial.model_dump_json(indent=2))
     return trial
 
 
@@ -196,13 +197,13 @@ def draw(dataset: Dataset, sizes: SampleSizes, seed: int) -> Parts:
 
 def _attacked(
     own: EvaluationContext, out: Path, command: Sequence[str], progress: ProgressReporter
-) -> store.Run:
+) -> Run:
     """The run of one attack; an earlier one of the same request and images is gone on with."""
     what = f"{own.request.attack} within {own.attack.budget}"
     name = f"{own.request.attack}-{own.request.eps}".replace("/", "_").replace(":", "-")
     path, resources = out / RUNS / name, Resources(progress=progress, max_failures=0)
     if path.exists():
-        run = store.load_run(path)
+        run = load_run(path)
         run.verify()
         if run.manifest.request != own.request or run.manifest.data.sha256 != data_sha256(own):
             raise UsageError(
@@ -234,7 +235,7 @@ def _job_of(
 
 def _panel(
     context: EvaluationContext,
-    run: store.Run,
+    run: Run,
     parts: Parts,
     sizes: SampleSizes,
     progress: ProgressReporter,
@@ -267,7 +268,7 @@ def noise(images: Tensor, eps: float | None, context: EvaluationContext, part: s
 def _groups(
     context: EvaluationContext,
     wanted: Sequence[AttackAtRadius],
-    runs: Sequence[store.Run],
+    runs: Sequence[Run],
     parts: Parts,
     panel: DetectorSet,
     progress: ProgressReporter,
@@ -288,9 +289,7 @@ def _groups(
     return found
 
 
-def _group(
-    run: store.Run, table: pd.DataFrame, clean: Scores, noisy: Scores, after: Scores
-) -> Group:
+def _group(run: Run, table: pd.DataFrame, clean: Scores, noisy: Scores, after: Scores) -> Group:
     right, robust = table["clean_correct"].to_numpy(), table["robust"].to_numpy()
     return Group(
         budget=run.request.budget(),
@@ -303,14 +302,14 @@ def _group(
     )
 
 
-def _teaching(run: store.Run, parts: Parts, panel: DetectorSet) -> Group:
+def _teaching(run: Run, parts: Parts, panel: DetectorSet) -> Group:
     """The fitted part under the first attack: what stumps are taught with."""
     first = len(parts.evaluated)
     clean, after = panel.score(parts.fitted.images), panel.score(_adversarial(run)[first:])
     return _group(run, run.samples.iloc[first:], clean, clean, after)
 
 
-def _adversarial(run: store.Run) -> Tensor:
+def _adversarial(run: Run) -> Tensor:
     return torch.cat([run.adversarial(block.plan.index) for block in run.blocks])
 
 

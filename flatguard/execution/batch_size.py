@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flatguard.errors import OutOfMemory
 from flatguard.request import EvaluationRequest
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 _LARGEST = 128
 _PIXEL_VALUES = 5_000_000

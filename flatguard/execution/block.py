@@ -29,7 +29,7 @@ from flatguard.execution.compute_budget import ComputeBudget, record_spent
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.runs.facts import BlockFailure, BlockPlan, SampleFailure
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.runs.writing import BlockWriter
 
 
@@ -123,7 +123,7 @@ def _served(context: EvaluationContext, run: Run, plan: BlockPlan) -> Batch:
     batch, kept = context.dataset.block(plan.start, plan.stop), run.manifest.data.blocks
     hashes = DataHash()
     hashes.update(batch)
-    if kept and kept[plan.index] != hashes.hexdigest():
+    if kept[plan.index] != hashes.hexdigest():
         raise DataError(
             f"{run.manifest.data.name} serves other images now than for {run.storage}: "
             f"block {plan.index} differs"

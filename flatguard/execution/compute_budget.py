@@ -13,9 +13,10 @@ from contextlib import suppress
 from pydantic import BaseModel, ConfigDict
 
 from flatguard.errors import BudgetSpent, RunFolderError
+from flatguard.runs.check_evidence import load_probes
 from flatguard.runs.facts import NO_LIMITS, Limits, Number
-from flatguard.runs.probe_store import load_probes
-from flatguard.runs.store import Run, parse, write_text
+from flatguard.runs.json_files import read_json, write_text
+from flatguard.runs.run import Run
 from flatguard.runs.untrusted import is_plain_file
 
 _SPENT = "spent.json"
@@ -74,7 +75,7 @@ def load_spent(run: Run) -> int:
     found += sum(facts.sample_forwards for facts in load_probes(run).values())
     file = run.path / _SPENT
     try:
-        kept: _Spent | None = parse(_Spent, file) if is_plain_file(file) else None
+        kept: _Spent | None = read_json(_Spent, file) if is_plain_file(file) else None
     except RunFolderError:
         kept = None
     return found if kept is None else max(found, kept.forwards)

@@ -30,7 +30,7 @@ from flatguard.execution.origin import BY_NAME, DATA_FROM_PYTHON, FROM_PYTHON, O
 from flatguard.geometry.budget import Norm
 from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.request import EvaluationRequest, derive_seed
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target, prepare
 from flatguard.targets.target import first_look, model_errors
 

@@ -14,8 +14,8 @@ from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.resources import Resources
 from flatguard.runs import writing
 from flatguard.runs.facts import BlockPlan, SampleFailure
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import open_storage
-from flatguard.runs.store import Run, load_run
 
 
 def attack_new_run(

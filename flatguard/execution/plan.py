@@ -14,8 +14,9 @@ from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.resources import Resources
 from flatguard.execution.software import versions
 from flatguard.request import TOLERANCE, derive_seed
-from flatguard.runs import store, writing
+from flatguard.runs import writing
 from flatguard.runs.facts import BlockPlan, DataFacts, Manifest, TargetFacts
+from flatguard.runs.run import Run
 from flatguard.runs.storage import RunStorage
 
 _FAILURES = 0.01
@@ -34,7 +35,7 @@ class Asked:
 
 def plan_run(
     context: EvaluationContext, storage: RunStorage, asked: Asked, resources: Resources
-) -> store.Run:
+) -> Run:
     """Read the data once, and make a run folder with its manifest; nothing is attacked.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 
 from flatguard.environment.devices import device_facts
 from flatguard.errors import UsageError
-from flatguard.runs import store
+from flatguard.runs.run import Run
 
 _PACKAGES = (
     "flatguard", "torch", "torchvision", "torchattacks", "pyautoattack", "autoattack",
@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_same_software(run: store.Run) -> None:
+def check_same_software(run: Run) -> None:
     """Refuse to resume a run with other software or on another kind of device.
 
     The operating system's version may differ, as it does between the nodes of a cluster.

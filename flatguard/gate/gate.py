@@ -21,7 +21,7 @@ from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
 from flatguard.gate.replay import unlike
 from flatguard.runs.facts import Limits
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.targets import Target
 
 BESIDE_THE_SPEC = (

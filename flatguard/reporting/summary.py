@@ -10,8 +10,10 @@ from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.checks.verdict import Verdict
 from flatguard.detection.flagging import Detection
 from flatguard.errors import RunFolderError
-from flatguard.runs.probe_store import load_probes
-from flatguard.runs.store import SUMMARY, Run, write_text
+from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.json_files import write_text
+from flatguard.runs.layout import SUMMARY
+from flatguard.runs.run import Run
 
 
 def write_summary(run: Run, summary: dict[str, Any]) -> None:

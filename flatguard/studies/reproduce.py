@@ -17,7 +17,8 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.software import versions
-from flatguard.runs.store import EVIDENCE, Run, load_run
+from flatguard.runs.layout import EVIDENCE
+from flatguard.runs.run import Run, load_run
 from flatguard.studies import find_study
 from flatguard.studies.claim import Claim
 from flatguard.studies.study import Outcome, Study, Subject

@@ -20,7 +20,7 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Norm
 from flatguard.request import derive_seed
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.studies.claim import Claim
 from flatguard.targets.head import Head
 from flatguard.targets.target import Target

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from flatguard.runs.run import Run
-from safetensors.torch import save_file
 from support.architectures import tiny
 from support.failing import PGD
 
 import flatguard
+from flatguard.runs.run import Run
 
 ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
+from safetensors.torch import save_file
 
 Images = tuple[torch.Tensor, torch.Tensor]
 

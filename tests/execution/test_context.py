@@ -1,6 +1,5 @@
 """A request is resolved: defaults, contradictions, and a run that is loaded again."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from flatguard.errors import (
 )
 from flatguard.execution.context import resolve
 from flatguard.request import make_request
+from flatguard.runs.json_files import write_sealed
 from flatguard.targets import Defaults, make_target
 
 Images = tuple[torch.Tensor, torch.Tensor]
@@ -121,10 +121,9 @@ def test_changes_since_are_refused(options: dict[str, Any], tmp_path: Path) -> N
     with pytest.raises(UsageError, match="serves other images now"):
         flatguard.resume(run, allow_code=True)
     torch.save((images, labels), options["data"])
-    manifest = json.loads((run.path / "evidence" / "manifest.json").read_text())
-    del manifest["seal"]
-    manifest["versions"]["torch"] = "1.0"
-    (run.path / "evidence" / "manifest.json").write_text(json.dumps(manifest))
+    versions = {**run.manifest.versions, "torch": "1.0"}
+    older = run.manifest.model_copy(update={"versions": versions})
+    write_sealed(run.path / "evidence" / "manifest.json", older)
     with pytest.raises(UsageError, match=r"was begun with torch 1\.0, and here is"):
         flatguard.resume(run.path, allow_code=True)
 

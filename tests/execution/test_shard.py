@@ -15,7 +15,7 @@ from flatguard.errors import (
     UsageError,
 )
 from flatguard.execution.executors import Processes
-from flatguard.runs import store
+from flatguard.runs.layout import committed
 
 Images = tuple[torch.Tensor, torch.Tensor]
 
@@ -48,9 +48,9 @@ def test_a_part_that_is_judged_says_what_it_lacks(options: dict[str, Any], tmp_p
 def test_shards_of_other_runs_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
     one = flatguard.evaluate(**options, out=tmp_path / "one", shard="1/2")
     other = flatguard.evaluate(**{**options, "seed": 1}, out=tmp_path / "other", shard="2/2")
-    with pytest.raises(UsageError, match=r"no shards of one run: spec\.seed"):
+    with pytest.raises(UsageError, match=r"not shards of one run: request\.seed"):
         flatguard.merge([one, other], tmp_path / "merged")
-    shutil.move(str(store.committed(other.path)[1]), one.path / "evidence" / "blocks")
+    shutil.move(str(committed(other.path)[1]), one.path / "evidence" / "blocks")
     with pytest.raises(RunFolderError, match="belongs to another run"):
         flatguard.resume(one.path, allow_code=True)
     assert not (tmp_path / "merged").exists()

@@ -31,8 +31,8 @@ from flatguard.execution.compute_budget import ComputeBudget, record_spent
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.request import Checks
-from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes, load_tables
-from flatguard.runs.store import Run
+from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes, load_tables
+from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target
 from flatguard.targets.calls import isolate_calls
 

@@ -11,7 +11,7 @@ from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.runs.facts import BlockPlan, SampleFailure
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 MAX_DEATHS = 3
 """So many workers in a row may die without a finished block; then the run ends with an error."""

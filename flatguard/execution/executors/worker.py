@@ -19,7 +19,7 @@ from flatguard.execution.executors.executor import Work, attack_unless_committed
 from flatguard.execution.origin import Origin
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.missing_blocks import attack_new_run
 from flatguard.execution.progress import ProgressReporter
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 STOPPING = Ascent(0.0, steps=7, restarts=1)
 """What chooses an epoch: PGD-7, as in Section 3. Its radius is the run's."""
