@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from support.architectures import tiny
 from support.failing import PGD
 
@@ -12,7 +13,6 @@ import flatguard
 from flatguard.runs.run import Run
 
 ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
-from safetensors.torch import save_file
 
 Images = tuple[torch.Tensor, torch.Tensor]
 

@@ -12,9 +12,7 @@ from support.failing import Half, TurnsNan
 from torch import nn
 
 import flatguard
-from flatguard.errors import (
-    ModelError,
-)
+from flatguard.errors import ModelError
 from flatguard.recording.recorder import Recorder
 
 Images = tuple[torch.Tensor, torch.Tensor]

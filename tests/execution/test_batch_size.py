@@ -1,5 +1,6 @@
 """Out of memory halves the batch."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from support.failing import PGD
 from support.listeners import Listener
 
 import flatguard
-from flatguard.errors import (
-    OutOfMemory,
-)
+from flatguard.errors import OutOfMemory
+from flatguard.execution.batch_size import default_batch_size, halve_batch
 from flatguard.execution.executors import Executor, InProcess, Processes
+from flatguard.runs.run import Run
+from flatguard.runs.storage import open_storage
+from flatguard.runs.writing import create
 
 Images = tuple[torch.Tensor, torch.Tensor]
 
@@ -82,3 +85,24 @@ def test_a_model_that_one_image_is_too_much_for_is_one_line(
             Hungry(most=0).eval(), **PGD, data=tiny_data, out=tmp_path / "run", batch_size=1
         )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((1, 28, 28), 128), ((3, 32, 32), 128), ((3, 224, 224), 32), ((3, 3000, 3000), 1)],
+)
+def test_larger_images_come_in_smaller_batches(shape: tuple[int, ...], expected: int) -> None:
+    assert default_batch_size(math.prod(shape)) == expected
+
+
+def test_only_a_lack_of_memory_halves_the_batch(run: Run, tmp_path: Path) -> None:
+    assert halve_batch(run, OutOfMemory("too small")) is None  # both of its batches fitted
+    bare = plan_of(run, tmp_path / "bare")
+    smaller = halve_batch(bare, OutOfMemory("too small"))
+    assert smaller == run.request.model_copy(update={"batch_size": 3})
+    assert halve_batch(bare, RuntimeError("something else")) is None
+
+
+def plan_of(run: Run, folder: Path) -> Run:
+    """The same run before its first block."""
+    return create(open_storage(folder), run.manifest)

@@ -9,11 +9,7 @@ from support.failing import OUT_OF_LUCK, PGD, Blind, FailsUnderAttack, Interrupt
 from torch import nn
 
 import flatguard
-from flatguard.errors import (
-    AttackError,
-    BudgetSpent,
-    FlatguardError,
-)
+from flatguard.errors import AttackError, BudgetSpent, FlatguardError
 
 Images = tuple[torch.Tensor, torch.Tensor]
 

@@ -11,13 +11,7 @@ from torch import nn
 
 import flatguard
 from flatguard.data.arrays import ArrayDataset
-from flatguard.errors import (
-    AttackError,
-    DataError,
-    FlatguardError,
-    ModelError,
-    UsageError,
-)
+from flatguard.errors import AttackError, DataError, FlatguardError, ModelError, UsageError
 from flatguard.execution.context import resolve
 from flatguard.request import make_request
 from flatguard.runs.json_files import write_sealed

@@ -18,12 +18,7 @@ from support.failing import OUT_OF_LUCK, PGD, FailsUnderAttack, Raises
 from support.listeners import Listener
 
 import flatguard
-from flatguard.errors import (
-    AttackError,
-    FlatguardError,
-    ModelError,
-    RunFolderError,
-)
+from flatguard.errors import AttackError, FlatguardError, ModelError, RunFolderError
 from flatguard.execution.progress import Silent
 from flatguard.runs.layout import STAGING, committed
 from flatguard.runs.run import Run

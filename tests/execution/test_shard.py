@@ -10,11 +10,9 @@ from support.evidence_files import evidence_files
 
 import flatguard
 from flatguard.checks.finding import advice
-from flatguard.errors import (
-    RunFolderError,
-    UsageError,
-)
+from flatguard.errors import RunFolderError, UsageError
 from flatguard.execution.executors import Processes
+from flatguard.execution.shard import Shard
 from flatguard.runs.layout import committed
 
 Images = tuple[torch.Tensor, torch.Tensor]
@@ -56,7 +54,16 @@ def test_shards_of_other_runs_are_refused(options: dict[str, Any], tmp_path: Pat
     assert not (tmp_path / "merged").exists()
 
 
-@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "-1/2"])
-def test_what_is_no_shard(shard: str, options: dict[str, Any]) -> None:
+def test_every_block_belongs_to_one_shard() -> None:
+    shards = [Shard.parse(f"{number}/3") for number in (1, 2, 3)]
+    assert [[shard.has(block) for block in range(4)] for shard in shards] == [
+        [True, False, False, True],
+        [False, True, False, False],
+        [False, False, True, False],
+    ]
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "-1/2"])
+def test_what_is_no_shard(text: str) -> None:
     with pytest.raises(UsageError, match="--shard: expected I/N"):
-        flatguard.evaluate(**options, shard=shard)
+        Shard.parse(text)

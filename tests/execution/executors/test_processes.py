@@ -13,9 +13,7 @@ from support.failing import PGD
 from torch import nn
 
 import flatguard
-from flatguard.errors import (
-    FlatguardError,
-)
+from flatguard.errors import FlatguardError
 from flatguard.execution.executors import Processes
 
 TESTS = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from flatguard.execution.executors import Ray
 from flatguard.execution.progress import Silent
 
 ray = pytest.importorskip("ray", reason="no Ray: pip install 'flatguard[ray]'")
-ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
+ARCH = f"{Path(__file__).parents[2] / 'support' / 'architectures.py'}:tiny"
 MEMORY = 80_000_000
 
 
