@@ -18,8 +18,7 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.distance import distance
-from flatguard.request import derive_seed
-from flatguard.runs.facts import NO_LIMITS
+from flatguard.request import NO_LIMITS, derive_seed
 from flatguard.runs.run import Run
 
 VERIFY_DRAWS, CONFIRM_DRAWS = 9, 21
