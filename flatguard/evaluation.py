@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import CONSENT, names_code
-from flatguard.checks.gathering.plan import probe, surrogates_of
+from flatguard.checks.gathering import gather_evidence
+from flatguard.checks.surrogate_transfer import surrogates_of
 from flatguard.checks.verdict import VERDICT, Verdict, judge, tolerance_of
 from flatguard.detection.detector_file import SavedDetector
 from flatguard.detection.flagging import flag, load_detection, write_detection
@@ -329,7 +330,7 @@ def finish(
         began: when the evaluation began, by `time.perf_counter`; None keeps the recorded seconds.
     """
     if gathering is not None and gathering.checks != "none" and run.complete:
-        probe(
+        gather_evidence(
             gathering.context,
             run,
             gathering.checks,
