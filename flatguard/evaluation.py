@@ -6,7 +6,6 @@ a shard take the same path, `_carry_out`; each of them, and `audit()`, ends with
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -74,8 +73,8 @@ def evaluate(
         surrogates: models whose adversarial examples are shown to this one, by name.
         detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
             has what it flags. Another model's is refused before the attack.
-        executor: who attacks: `flatguard.execution.executors.InProcess()`, which is the default,
-            `Processes(4)` or `Ray("auto")`.
+        executor: attacks the blocks; `flatguard.execution.executors` has `InProcess()`, which is
+            the default, `Processes(4)` and `Ray("auto")`.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
         progress: receives progress updates; None is silent.
@@ -198,14 +197,14 @@ def _carry_out(
 
     A shard ends after the attack. `attack` returns another context where the batch was halved.
     """
-    began, checks = time.perf_counter(), context.request.checks
+    checks = context.request.checks
     others = surrogates_of(surrogates, checks, context)
     for line in contexts.describe(context):
         resources.progress.log(line)
     context, run = attack()
     if resources.shard is None:
-        gathering = Gathering(context, checks, others, resources.compute_budget)
-        finish(run, resources.progress, gathering=gathering, detector=detector, began=began)
+        gathering = Gathering(context, checks, others)
+        finish(run, resources.progress, gathering, detector, None, resources.compute_budget)
     return run
 
 
@@ -289,7 +288,7 @@ def audit(
             stack.enter_context(torch_threads(_threads(run)))
             context = reopen(run, origin_of(model, data), check_data=True)
             gathering = Gathering(context, level, surrogates_of(surrogates, level, context))
-        return finish(run, progress, gathering=gathering, detector=opened, tolerance=tolerance)
+        return finish(run, progress, gathering, opened, tolerance)
 
 
 @dataclass(frozen=True)
@@ -300,24 +299,21 @@ class Gathering:
         context: the run's model and data, loaded.
         checks: the level; `none` gathers nothing.
         surrogates: models whose adversarial examples are shown to this one.
-        compute_budget: what the checks may spend; None is no limit.
     """
 
     context: EvaluationContext
     checks: Checks
     surrogates: Sequence[Target]
-    compute_budget: ComputeBudget | None = None
 
 
 @own_state()
 def finish(
     run: Run,
     progress: ProgressReporter,
-    *,
     gathering: Gathering | None = None,
     detector: SavedDetector | None = None,
     tolerance: float | None = None,
-    began: float | None = None,
+    compute_budget: ComputeBudget | None = None,
 ) -> Verdict:
     """The final step of every evaluation: gather the checks' evidence, judge it, report.
 
@@ -327,7 +323,8 @@ def finish(
         gathering: what the checks need; None judges what the folder holds.
         detector: flags the samples; None keeps what was flagged before.
         tolerance: the overestimate that is accepted; None is that of the run.
-        began: when the evaluation began, by `time.perf_counter`; None keeps the recorded seconds.
+        compute_budget: what the evaluation may spend, and the seconds that it has taken; None is
+            no limit, and keeps the recorded seconds.
     """
     if gathering is not None and gathering.checks != "none" and run.complete:
         gather_evidence(
@@ -336,9 +333,9 @@ def finish(
             gathering.checks,
             gathering.surrogates,
             progress,
-            gathering.compute_budget,
+            compute_budget,
         )
-    seconds = recorded_seconds(run) if began is None else time.perf_counter() - began
+    seconds = recorded_seconds(run) if compute_budget is None else compute_budget.seconds
     verdict = judge(Evidence.of(run), tolerance_of(run) if tolerance is None else tolerance)
     detection = load_detection(run) if detector is None else flag(run, detector)
     write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))

@@ -108,7 +108,7 @@ def resolve(
     Cheap checks come first, so that a typo is found before a model is loaded.
 
     Args:
-        request: what is asked for.
+        request: what to evaluate, and how.
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
     """
@@ -184,7 +184,7 @@ def load_subject(
     """Load a request's model and data, and fill in what is decided by them.
 
     Args:
-        request: what is asked for; its attack and budget are left as they are.
+        request: its model and data are loaded; its attack and budget stay as they are.
         device: None takes the request's.
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
@@ -354,11 +354,11 @@ def _dataset_name(request: EvaluationRequest, target: Target) -> str:
     return name
 
 
-def _count(asked: int | None, dataset: Dataset) -> int:
-    if asked is not None and asked > len(dataset):
-        raise DataError(f"--n-examples {asked}: {dataset.name} has only {len(dataset)} images")
-    return asked or min(MOST_EXAMPLES, len(dataset))
+def _count(wanted: int | None, dataset: Dataset) -> int:
+    if wanted is not None and wanted > len(dataset):
+        raise DataError(f"--n-examples {wanted}: {dataset.name} has only {len(dataset)} images")
+    return wanted or min(MOST_EXAMPLES, len(dataset))
 
 
-def _max_failures(asked: int | None, count: int) -> int:
-    return int(FAILURES * count) if asked is None else asked
+def _max_failures(wanted: int | None, count: int) -> int:
+    return int(FAILURES * count) if wanted is None else wanted
