@@ -134,9 +134,7 @@ class _FoolboxAttack(Attack):
             args["distance"] = LpDistance(_ORDER[self.budget.norm])
         attack = cls(**args)
         if "distance" not in accepted and flexible:
-            attack._distance = LpDistance(
-                _ORDER[self.budget.norm]
-            )  # Pointwise
+            attack._distance = LpDistance(_ORDER[self.budget.norm])  # Pointwise
         return attack
 
     def effective_args(self) -> dict[str, Any]:

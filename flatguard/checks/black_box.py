@@ -61,7 +61,7 @@ def _noise(context: CheckContext, draws: int, rows: Rows) -> tuple[Tensor, Tenso
 
 def _square(context: CheckContext, queries: int, rows: Rows) -> tuple[Tensor, Tensor]:
     from flatguard.attacks import build_attack
-    
+
     args = {"n_queries": queries}
     attack = build_attack("square", context.budget, context.evaluation.num_classes, args)
     counter = context.model.register_forward_pre_hook(_counting(context.meter))

@@ -49,7 +49,7 @@ def cost_of_repeat(context: CheckContext, steps: int) -> float:
 
 
 def _again(context: CheckContext, rows: Rows, repeats: int) -> tuple[Tensor, Tensor]:
-    
+
     best = rows.images.clone()
     fooled = context.fools(best, rows) & False
     for number in range(repeats):
