@@ -27,7 +27,7 @@ from flatguard.detection.scores import forward_pass
 from flatguard.execution import context
 from flatguard.execution.progress import ProgressReporter
 from flatguard.request import make_request
-from flatguard.runs import store
+from flatguard.runs.run import load_run
 from flatguard.targets import prepare
 from flatguard.targets.target import Target, make_target
 
@@ -207,8 +207,8 @@ def _collapse() -> Iterator[str]:
     if networks.missing("resnet20") or not at.is_dir():
         return
     network = networks.load("resnet20")
-    run = store.load_run(at)
-    clean = torch.cat([c for b in run.blocks if (c := run.clean(b.plan.index)) is not None])
+    run = load_run(at)
+    clean = torch.cat([run.clean(b.plan.index) for b in run.blocks])
     adversarial = torch.cat([run.adversarial(b.plan.index) for b in run.blocks])
     chosen = np.flatnonzero((run.samples["clean_correct"] & ~run.samples["robust"]).to_numpy())
     half = len(clean) // 2

@@ -16,7 +16,7 @@ from flatguard.geometry.budget import Budget
 from flatguard.recording.layers import layer_median
 from flatguard.reporting.report import report_files
 from flatguard.reporting.text import visible
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 COLOURS = {
     "pass": "green", "warn": "yellow", "fail": "red", "not-run": "dim",

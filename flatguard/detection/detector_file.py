@@ -18,7 +18,7 @@ from flatguard.detection.stump import Stump
 from flatguard.detection.thresholds import Thresholds
 from flatguard.errors import DetectorError, UsageError, one_line
 from flatguard.runs.facts import TargetFacts
-from flatguard.runs.store import write_text
+from flatguard.runs.json_files import write_text
 from flatguard.targets.target import Target
 
 _FORMAT_VERSION = 1

@@ -37,17 +37,17 @@ from flatguard.detection.thresholds import ALL, Thresholds
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import AttackError, DataError, UsageError
-from flatguard.execution import plan as execution_plan
-from flatguard.execution.block import Bench, asked_layers
-from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
-from flatguard.execution.executors import InProcess
+from flatguard.execution.missing_blocks import attack_missing_blocks
+from flatguard.execution.plan import Asked, plan_run
 from flatguard.execution.progress import ProgressReporter
+from flatguard.execution.resources import Resources
+from flatguard.execution.software import versions
 from flatguard.geometry.budget import Budget, parse_eps
 from flatguard.request import EvaluationRequest, derive_seed
-from flatguard.runs import store
-from flatguard.runs.facts import NO_LIMITS
+from flatguard.runs.json_files import write_text
 from flatguard.runs.naming import default_folder
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import open_storage
 
 RESULT = "detection-trial.json"
@@ -131,7 +131,7 @@ def run_experiment(
     detectors = experiment.fit_detectors(runs[0])
     scored = experiment.score_attacks(attacks, runs, detectors)
     result = experiment.result(scored, runs[0], detectors)
-    store.write_text(out / RESULT, result.model_dump_json(indent=2))
+    write_text(out / RESULT, result.model_dump_json(indent=2))
     return result
 
 
@@ -185,13 +185,13 @@ class _Experiment:
         attack = build_attack(info.name, request.budget(), self.context.num_classes, known)
         return replace(self.context, request=request, dataset=dataset, attack=attack)
 
-    def run(self, own: EvaluationContext, folder: Path, command: Sequence[str]) -> store.Run:
+    def run(self, own: EvaluationContext, folder: Path, command: Sequence[str]) -> Run:
         """The run of one attack; an earlier run of the same request and images is continued."""
         attack = f"{own.request.attack} within {own.attack.budget}"
         name = f"{own.request.attack}-{own.request.eps}".replace("/", "_").replace(":", "-")
-        path, compute_budget = folder / name, ComputeBudget(NO_LIMITS)
+        path, resources = folder / name, Resources(progress=self.progress, max_failures=0)
         if path.exists():
-            run = store.load_run(path)
+            run = load_run(path)
             run.verify()
             if run.manifest.request != own.request or run.manifest.data.sha256 != data_sha256(own):
                 raise UsageError(
@@ -201,14 +201,10 @@ class _Experiment:
             self.progress.log(f"{attack}: taken from {path}")
         else:
             self.progress.log(f"{attack} on {own.count} images")
-            asked = execution_plan.Asked(command, max_failures=0)
-            run = execution_plan.plan(own, open_storage(path), asked, self.progress, compute_budget)
-        if run.complete:
-            return run
-        bench = Bench(own, run, asked_layers(own))
-        return execution_plan.fill(bench, InProcess(), self.progress, compute_budget)
+            run = plan_run(own, open_storage(path), Asked(command), resources)
+        return run if run.complete else attack_missing_blocks(own, run, resources)
 
-    def fit_detectors(self, run: store.Run) -> DetectorSet:
+    def fit_detectors(self, run: Run) -> DetectorSet:
         """All detectors, fitted on the fitted part and calibrated on the calibrated part."""
         context, first, images = self.context, self.sizes.evaluated, self.parts.fitted.images
         count = self.sizes.fitted + self.sizes.calibrated
@@ -234,7 +230,7 @@ class _Experiment:
             return project(moved, images, budget.eps, budget.norm)
 
     def score_attacks(
-        self, attacks: Sequence[AttackAtRadius], runs: Sequence[store.Run], detectors: DetectorSet
+        self, attacks: Sequence[AttackAtRadius], runs: Sequence[Run], detectors: DetectorSet
     ) -> list[ScoredAttack]:
         """Score every attack's images; the clean images once, the noisy images once a radius."""
         images, n = self.parts.evaluated.images, len(self.parts.evaluated)
@@ -254,7 +250,7 @@ class _Experiment:
         return found
 
     def result(
-        self, scored: Sequence[ScoredAttack], first: store.Run, detectors: DetectorSet
+        self, scored: Sequence[ScoredAttack], first: Run, detectors: DetectorSet
     ) -> DetectionExperiment:
         """Compare the detectors on every attack."""
         context, sizes, n = self.context, self.sizes, self.sizes.evaluated
@@ -291,7 +287,7 @@ class _Experiment:
             adaptive=self.attack_adaptively(scored, detectors),
             missing=detectors.missing,
             departures=departures(),
-            versions=execution_plan.versions(),
+            versions=versions(),
         )
 
     def attack_adaptively(
@@ -358,5 +354,5 @@ def _scored(
     )
 
 
-def _adversarial(run: store.Run) -> Tensor:
+def _adversarial(run: Run) -> Tensor:
     return torch.cat([run.adversarial(block.plan.index) for block in run.blocks])

@@ -20,7 +20,8 @@ from flatguard.detection.thresholds import Thresholds
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import pretty_eps
-from flatguard.runs.store import Run, parse, write_text
+from flatguard.runs.json_files import read_json, write_text
+from flatguard.runs.run import Run
 
 DETECTION = "detection.json"
 _FORMAT_VERSION = 1
@@ -198,7 +199,7 @@ def load_detection(run: Run) -> Detection | None:
         return None
     advice = f"delete it, or flatguard audit {quoted(run.storage)} --detector FILE writes it anew"
     try:
-        found: Detection = parse(Detection, file)
+        found: Detection = read_json(Detection, file)
     except RunFolderError as error:
         raise RunFolderError(f"{error}; {advice}") from error
     counted = found.model_copy(update={"kinds": _kinds(run, found.thresholds)})

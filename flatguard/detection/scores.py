@@ -2,8 +2,8 @@ r"""Scores of one forward pass: relative sharpness, and the scores that it is co
 
 All are computed in the log domain, because they differ most for confident models. With the top
 class t and $S = \sum_{j \ne t} e^{z_j - z_t}$, the probability $p_t$ rounds to 1 in float64 from a
-gap of 37 on, while $\log(1 - p_t) = \log S - \log(1 + S)$ stays exact. The logarithm keeps the order
-of the scores, so the ROC curve is that of the plain formula wherever that formula is exact.
+gap of 37 on, while $\log(1 - p_t) = \log S - \log(1 + S)$ stays exact. The logarithm keeps the
+order of the scores, so the ROC curve is that of the plain formula wherever that formula is exact.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from flatguard.checks.verdict import Verdict, verdict_of
 from flatguard.detection.detector_file import SavedDetector
 from flatguard.errors import UsageError
 from flatguard.evaluation import audit, evaluate, resolve
-from flatguard.execution.arguments import caller_kept
+from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Config, Thresholds
@@ -21,7 +21,7 @@ from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
 from flatguard.gate.replay import unlike
 from flatguard.runs.facts import Limits
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.targets import Target
 
 BESIDE_THE_SPEC = (
@@ -75,7 +75,7 @@ def pass_through(
     Raises:
         FlatguardError: one of its kinds; nothing could be judged.
     """
-    with caller_kept(model):
+    with caller_state_kept(model):
         return _passed(config, cache, model, data, command, progress)
 
 

@@ -15,7 +15,7 @@ from flatguard.checks.verdict import Verdict
 from flatguard.detection.flagging import Detection, load_detection
 from flatguard.errors import visible
 from flatguard.gate.config import DETECTION, INCONCLUSIVE, Thresholds
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 Kind = Literal["finding", "threshold"]
 Status = Literal["passed", "allowed", "failed", "undecided"]

@@ -15,7 +15,7 @@ from flatguard.checks.verdict import Word
 from flatguard.errors import UsageError
 from flatguard.reporting.json_report import Part
 from flatguard.reporting.judged_run import JudgedRun
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 EACH = 1.0 - (1.0 - CONFIDENCE_LEVEL) / 2.0
 """The level of two intervals that together hold with 95% at least (Bonferroni)."""

@@ -21,7 +21,8 @@ from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
 from flatguard.reporting.attack_paths import Paths, read_paths
 from flatguard.runs.facts import Number
-from flatguard.runs.store import SUMMARY, Run
+from flatguard.runs.layout import SUMMARY
+from flatguard.runs.run import Run
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -12,7 +12,8 @@ from flatguard.reporting.junit import junit_xml
 from flatguard.reporting.markdown import markdown_summary
 from flatguard.reporting.report_page import draw_sections, report_page
 from flatguard.reporting.sections import SECTIONS
-from flatguard.runs.store import Run, write_text
+from flatguard.runs.json_files import write_text
+from flatguard.runs.run import Run
 
 
 @dataclass(frozen=True)

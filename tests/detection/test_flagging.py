@@ -29,7 +29,7 @@ from flatguard.detection.flagging import (
 )
 from flatguard.errors import DetectorError, RunFolderError, UsageError
 from flatguard.reporting.report import write_report
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from support import digits_target
 from flatguard.detection.scores import (
     ONE_PASS,
     _energy,
-    forward_pass,
     _log_entropy,
     _log_one_minus_top,
-    one_pass_scores,
     _top_margin,
+    forward_pass,
+    one_pass_scores,
 )
 from flatguard.errors import ModelError
 from flatguard.targets import Target

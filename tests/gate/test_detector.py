@@ -19,7 +19,7 @@ from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Thresholds, config_of
 from flatguard.gate.gate import Judged, pass_through
 from flatguard.gate.outcome import Outcome, exit_code, labels, outcomes
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from flatguard.geometry.budget import Budget
 from flatguard.geometry.distance import distance
 from flatguard.request import derive_seed
 from flatguard.runs.facts import NO_LIMITS
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 VERIFY_DRAWS, CONFIRM_DRAWS = 9, 21
 """A randomised target is fooled where most of so many fresh passes are wrong. A search looks at

@@ -29,7 +29,7 @@ from flatguard.data.dataset import Batch, Dataset, blocks, check_labels
 from flatguard.data.hashing import DataHash
 from flatguard.errors import UsageError, memory_errors
 from flatguard.request import derive_seed
-from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes
+from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes
 from flatguard.targets.target import model_errors
 
 PartName = Literal["test", "training", "held-out"]

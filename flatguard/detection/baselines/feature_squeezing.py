@@ -62,10 +62,9 @@ def non_local_means(images: Tensor) -> Tensor:
     d² is the mean squared difference of the patches around both pixels, over all channels.
     """
     reach, half = SEARCH // 2, PATCH // 2
-    padded = F.pad(
-        images, (reach,) * 4, mode="reflect" if min(images.shape[2:]) > reach else "replicate"
-    )
     height, width = images.shape[2:]
+    mode = "reflect" if min(height, width) > reach else "replicate"
+    padded = F.pad(images, (reach,) * 4, mode=mode)
     total, weights = torch.zeros_like(images), torch.zeros_like(images[:, :1])
     for down in range(SEARCH):
         for right in range(SEARCH):

@@ -11,7 +11,7 @@ from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Drawn, Section
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import counted
-from flatguard.runs.probe_store import load_probes
+from flatguard.runs.check_evidence import load_probes
 
 LIMITS = (
     "The corrected accuracy is an upper bound from the attacks that were run. It is no "

@@ -20,7 +20,7 @@ from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.sections.twins import attempt_name
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import counted, number, percent
-from flatguard.runs.probe_store import load_fooled
+from flatguard.runs.check_evidence import load_fooled
 
 MOST = 100
 
@@ -76,8 +76,6 @@ def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
         f"{counted(len(cases), 'sample')} of {len(judged.samples):,}, the worst cases first. "
         "Open one for its images, its numbers and its path."
     )
-    if not images.complete:
-        intro += " This run is of an older format, which kept no clean images."
     html = render("samples.html.j2", cases=cases, fates=FATES, counts=counts)
     data = [
         {"sample": case.sample, "fate": case.fate, "fell_to": list(case.fell_to)} for case in cases
@@ -120,7 +118,6 @@ class _Images:
         self._row = {sample: row for row, sample in enumerate(chosen)}
         shape = (len(chosen), *run.manifest.data.image_shape)
         self._clean, self._adversarial = torch.zeros(shape), torch.zeros(shape)
-        self._has_clean: set[int] = set()
         for block in run.blocks:
             numbers = range(block.plan.start, block.plan.stop)
             here = [(i, sample) for i, sample in enumerate(numbers) if sample in wanted]
@@ -129,34 +126,27 @@ class _Images:
             clean, adversarial = run.clean(block.plan.index), run.adversarial(block.plan.index)
             for index, sample in here:
                 self._adversarial[self._row[sample]] = adversarial[index]
-                if clean is not None:
-                    self._clean[self._row[sample]] = clean[index]
-                    self._has_clean.add(sample)
+                self._clean[self._row[sample]] = clean[index]
         self.fooled: dict[int, Tensor] = {}
         for probe in judged.evidence.probes:
             for sample, image in load_fooled(run, probe).items():
                 if sample in wanted:
                     self.fooled.setdefault(sample, image)
-        self.complete = len(self._has_clean) == len(chosen)
 
     def of(self, sample: int) -> tuple[Picture, ...]:
         """Clean, adversarial and magnified difference, as far as they were kept."""
         what, found = f"sample {sample}", []
         row = self._row[sample]
-        clean = self._clean[row] if sample in self._has_clean else None
-        attacked = self._adversarial[row]
+        clean, attacked = self._clean[row], self._adversarial[row]
         fooling = self.fooled.get(sample)
-        if clean is not None:
-            found.append(picture(clean, "clean", f"{what}, clean"))
+        found.append(picture(clean, "clean", f"{what}, clean"))
         found.append(picture(attacked, "audited attack", f"{what} after the audited attack"))
-        if clean is not None:
-            alt = f"what the audited attack changed in {what}, magnified"
-            found.append(difference(attacked, clean, alt))
+        alt = f"what the audited attack changed in {what}, magnified"
+        found.append(difference(attacked, clean, alt))
         if fooling is not None:
             found.append(picture(fooling, "what fooled it", f"{what} as a later attempt fooled it"))
-            if clean is not None:
-                alt = f"what the later attempt changed in {what}, magnified"
-                found.append(difference(fooling, clean, alt))
+            alt = f"what the later attempt changed in {what}, magnified"
+            found.append(difference(fooling, clean, alt))
         return tuple(found)
 
 
