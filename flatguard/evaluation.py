@@ -6,33 +6,33 @@ What the command line, the pytest plugin and notebooks call.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flatguard.checks.gathering.plan import probe, surrogates_of
+from flatguard.checks.gathering import gather_evidence
+from flatguard.checks.surrogate_transfer import surrogates_of
 from flatguard.checks.verdict import Verdict, tolerance_of
 from flatguard.detection.detector_file import SavedDetector
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.execution import context
-from flatguard.execution.arguments import level_of, limits_of, names_of, request_of
 from flatguard.execution.batch_size import halve_batch
 from flatguard.execution.compute_budget import ComputeBudget, load_spent
 from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.missing_blocks import attack_missing_blocks
 from flatguard.execution.origin import caller_state_kept, origin_of, torch_threads
-from flatguard.execution.plan import Asked, plan_run
+from flatguard.execution.plan import plan_run
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.resources import Resources
 from flatguard.execution.shard import Shard
 from flatguard.execution.software import check_same_software
 from flatguard.reporting.derived import derive, seconds_of
-from flatguard.request import TOLERANCE, Checks
+from flatguard.request import EvaluationRequest, make_request
 from flatguard.runs import writing
 from flatguard.runs.naming import default_folder
 from flatguard.runs.run import Run, load_run
@@ -46,18 +46,13 @@ def evaluate(
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
     out: str | Path | None = None,
-    checks: str = "fast",
     surrogates: Sequence[str | Target] = (),
-    tolerance: float = TOLERANCE,
-    max_forwards: int | None = None,
-    max_minutes: float | None = None,
-    max_failures: int | None = None,
+    detector: str | Path | SavedDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
-    detector: str | Path | SavedDetector | None = None,
     progress: ProgressReporter | None = None,
     command: Sequence[str] = (),
-    **fields: Any,
+    **options: Any,
 ) -> Run:
     """Attack a model, record it, measure again, judge, and keep everything in a run folder.
 
@@ -69,23 +64,17 @@ def evaluate(
             model's own.
         out: the run folder, or an address such as `s3://bucket/run`; None names a new one under
             `reports/`.
-        checks: how much is spent on the verdict: `fast`, `standard`, `full`, or `none`.
         surrogates: models whose adversarial examples are shown to this one, by name.
-        tolerance: the overestimate that is let pass, as a share of all samples.
-        max_forwards: the images that the attack and the checks may send forward together.
-        max_minutes: the time that all of it may take. A run that spends either is inconclusive.
-        max_failures: samples on which the model may raise before the run ends; None is one in a
-            hundred. They count as not robust.
+        detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
+            has what it flags. Another model's is refused before the attack.
         executor: who attacks: `flatguard.execution.executors.InProcess()`, which is the default,
             `Processes(4)` or `Ray("auto")`.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
-        detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
-            has what it flags. Another model's is refused before the attack.
         progress: receives progress updates; None is silent.
-        command: what the manifest says was typed.
-        **fields: the remaining fields of `EvaluationRequest`, such as `eps="8/255"`, `attack_args`,
-            `n_examples`, `batch_size`, `device`, `seed`.
+        command: the command line, for the manifest.
+        **options: the fields of `EvaluationRequest`, by name: `eps="8/255"`, `attack_args`,
+            `n_examples`, `batch_size`, `device`, `seed`, `checks`, `tolerance`, ...
 
     Returns:
         The run; `run.summary` holds the numbers, `run.samples` and `run.trajectory` the tables.
@@ -100,21 +89,17 @@ def evaluate(
         >>> run.summary["robust_accuracy"], run.summary["verdict"]  # doctest: +SKIP
         (0.25, 'overestimated')
     """
-    level = level_of(checks, tolerance)
     progress, executor = progress or Silent(), executor or InProcess()
-    resources = Resources(
-        executor,
-        progress,
-        ComputeBudget(limits_of(max_forwards, max_minutes)),
-        None if shard is None else Shard.parse(shard),
-        max_failures,
-    )
+    part = None if shard is None else Shard.parse(shard)
     opened = None if detector is None else SavedDetector.open(detector)
     with ExitStack() as stack:
         stack.enter_context(caller_state_kept(model, *surrogates))
         origin = origin_of(model, data)
-        request = request_of(origin.target or model, attack, data, fields)
+        options["surrogates"] = [_name_of(surrogate) for surrogate in surrogates]
+        options["detector"] = None if isinstance(detector, SavedDetector) else detector
+        request = _request_of(origin.target or model, attack, data, options)
         began = time.perf_counter()
+        resources = Resources(executor, progress, ComputeBudget(request.limits), part)
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
         stack.enter_context(torch_threads(request.threads or executor.threads))
@@ -122,21 +107,23 @@ def evaluate(
         resolved = context.resolve(request, origin.target, origin.dataset)
         if opened is not None:
             opened.check_target(resolved.target)
-        others = surrogates_of(surrogates, level, resolved)
+        others = surrogates_of(surrogates, request.checks, resolved)
         _introduce(resolved, progress)
-        asked = Asked(command, checks, names_of(surrogates), tolerance)
-        resolved, run = _attacked(resolved, storage, asked, resources)
-        if resources.shard is not None:
+        resolved, run = _attacked(resolved, storage, command, resources)
+        if part is not None:
             return run
         return _finished(resolved, run, others, resources, began, opened)
 
 
 def _attacked(
-    resolved: context.EvaluationContext, storage: RunStorage, asked: Asked, resources: Resources
+    resolved: context.EvaluationContext,
+    storage: RunStorage,
+    command: Sequence[str],
+    resources: Resources,
 ) -> tuple[context.EvaluationContext, Run]:
     """A new run whose blocks are attacked, in batches that fit the device's memory."""
     while True:
-        run = plan_run(resolved, storage, asked, resources)
+        run = plan_run(resolved, storage, command, resources.progress)
         try:
             return resolved, attack_missing_blocks(resolved, run, resources)
         except BaseException as error:
@@ -202,9 +189,8 @@ def resume(
     if opened is not None:
         opened.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
-    compute_budget = ComputeBudget(manifest.limits, spent)
+    compute_budget = ComputeBudget(found.request.limits, spent)
     resources = Resources(executor, progress, compute_budget, part, max_failures)
-    level = level_of(manifest.checks, manifest.tolerance)
     threads = manifest.device.get("threads", torch.get_num_threads())
     with (
         caller_state_kept(model, *(surrogates or ())),
@@ -212,8 +198,8 @@ def resume(
         _going_on_later(found.storage, progress),
     ):
         resolved = context.reopen(found, origin_of(model, data), check_data=True)
-        named = manifest.surrogates if surrogates is None else surrogates
-        others = surrogates_of(named, level, resolved)
+        named = found.request.surrogates if surrogates is None else surrogates
+        others = surrogates_of(named, found.request.checks, resolved)
         _introduce(resolved, progress)
         done, planned = len(found.blocks), len(manifest.blocks)
         progress.log(f"{done} of {planned} blocks were done before")
@@ -232,9 +218,9 @@ def _finished(
     opened: SavedDetector | None,
 ) -> Run:
     """Probe what was attacked, judge it, and draw the report."""
-    checks = cast(Checks, run.manifest.checks)
+    checks = run.request.checks
     if checks != "none" and run.complete:
-        probe(resolved, run, checks, others, resources.progress, resources.compute_budget)
+        gather_evidence(resolved, run, checks, others, resources.progress, resources.compute_budget)
     derive(run, tolerance_of(run), time.perf_counter() - began, opened, resources.progress)
     return run
 
@@ -308,7 +294,7 @@ def audit(
     opened = None if detector is None else SavedDetector.open(detector)
     run = run if isinstance(run, Run) else load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
-    level = level_of(checks, tolerance)
+    level = run.request.with_(checks=checks, tolerance=tolerance).checks
     run.verify()
     if opened is not None:
         opened.check_run(run.manifest.target)
@@ -321,7 +307,7 @@ def audit(
         with caller_state_kept(model, *surrogates), torch_threads(threads):
             loaded = context.reopen(run, origin_of(model, data), check_data=True)
             others = surrogates_of(surrogates, level, loaded)
-            probe(loaded, run, level, others, progress)
+            gather_evidence(loaded, run, level, others, progress)
     return derive(run, tolerance, seconds_of(run), opened, progress)
 
 
@@ -330,12 +316,31 @@ def resolve(
     attack: str,
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
-    **fields: Any,
+    **options: Any,
 ) -> context.EvaluationContext:
     """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked.
 
     A module that is given is the job's, in eval mode and on its device, from now on.
     """
     origin = origin_of(model, data)
-    request = request_of(origin.target or model, attack, data, fields)
+    request = _request_of(origin.target or model, attack, data, options)
     return context.resolve(request, origin.target, origin.dataset)
+
+
+def _request_of(
+    model: str | nn.Module | Target,
+    attack: str,
+    data: tuple[Tensor, Tensor] | str | None,
+    options: Mapping[str, Any],
+) -> EvaluationRequest:
+    """The request for these arguments; an object from Python stands in it by its name."""
+    return make_request(
+        model=_name_of(model),
+        attack=attack,
+        dataset=data if isinstance(data, str) else None,
+        **options,
+    )
+
+
+def _name_of(model: str | nn.Module | Target) -> Any:
+    return model.name if isinstance(model, Target) else model

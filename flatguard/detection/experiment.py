@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks import build_attack, find_attack
-from flatguard.checks.gathering.search import project, random_step
 from flatguard.data.dataset import Batch, Dataset, Subset
 from flatguard.detection.adaptive import AttackEffort, adaptive_attack
 from flatguard.detection.baselines import TrainingImages, departures
@@ -39,10 +38,11 @@ from flatguard.environment.torch_state import own_state
 from flatguard.errors import AttackError, DataError, UsageError
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.missing_blocks import attack_missing_blocks
-from flatguard.execution.plan import Asked, plan_run
+from flatguard.execution.plan import plan_run
 from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.resources import Resources
 from flatguard.execution.software import versions
+from flatguard.geometry.ball import project, random_step
 from flatguard.geometry.budget import Budget, parse_eps
 from flatguard.request import EvaluationRequest, derive_seed
 from flatguard.runs.json_files import write_text
@@ -201,7 +201,7 @@ class _Experiment:
             self.progress.log(f"{attack}: taken from {path}")
         else:
             self.progress.log(f"{attack} on {own.count} images")
-            run = plan_run(own, open_storage(path), Asked(command), resources)
+            run = plan_run(own, open_storage(path), command, self.progress)
         return run if run.complete else attack_missing_blocks(own, run, resources)
 
     def fit_detectors(self, run: Run) -> DetectorSet:

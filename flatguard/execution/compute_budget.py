@@ -13,8 +13,9 @@ from contextlib import suppress
 from pydantic import BaseModel, ConfigDict
 
 from flatguard.errors import BudgetSpent, RunFolderError
+from flatguard.request import NO_LIMITS, Limits
 from flatguard.runs.check_evidence import load_probes
-from flatguard.runs.facts import NO_LIMITS, Limits, Number
+from flatguard.runs.facts import Number
 from flatguard.runs.json_files import read_json, write_text
 from flatguard.runs.run import Run
 from flatguard.runs.untrusted import is_plain_file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,12 +29,11 @@ from flatguard.execution.batch_size import default_batch_size
 from flatguard.execution.origin import BY_NAME, DATA_FROM_PYTHON, FROM_PYTHON, Origin
 from flatguard.geometry.budget import Norm
 from flatguard.recording.layers import Layer, check_layers, last_layers
-from flatguard.request import EvaluationRequest, derive_seed
+from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
 from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target, prepare
 from flatguard.targets.target import first_look, model_errors
 
-DEFAULT_N_EXAMPLES = 1000
 FIRST_LOOK = 8
 
 
@@ -86,6 +85,16 @@ class EvaluationContext:
     def block_size(self) -> int:
         """How many samples are attacked together."""
         return _resolved(self.request.batch_size)
+
+    @property
+    def max_failures(self) -> int:
+        """On how many samples the model may fail."""
+        return _resolved(self.request.max_failures)
+
+    def not_judged(self) -> EvaluationContext:
+        """The same, but no check runs after the attack, and the model may fail on no sample."""
+        changes = {"checks": "none", "max_failures": 0}
+        return replace(self, request=self.request.model_copy(update=changes))
 
 
 @own_state()
@@ -186,7 +195,7 @@ def load_subject(
     preprocessing = _preprocessing(request, target, data_name, dataset)
     dataset = dataset or load_dataset(
         data_name,
-        n_examples=request.n_examples or DEFAULT_N_EXAMPLES,
+        n_examples=request.n_examples or MOST_EXAMPLES,
         data_dir=request.data_dir,
         preprocessing=preprocessing,
     )
@@ -202,6 +211,7 @@ def load_subject(
             "n_examples": count,
             "batch_size": request.batch_size or default_batch_size(first[0].numel()),
             "device": str(device),
+            "max_failures": _max_failures(request.max_failures, count),
         }
     )
     return Subject(resolved, target, dataset, device)
@@ -344,4 +354,8 @@ def _dataset_name(request: EvaluationRequest, target: Target) -> str:
 def _count(asked: int | None, dataset: Dataset) -> int:
     if asked is not None and asked > len(dataset):
         raise DataError(f"--n-examples {asked}: {dataset.name} has only {len(dataset)} images")
-    return asked or min(DEFAULT_N_EXAMPLES, len(dataset))
+    return asked or min(MOST_EXAMPLES, len(dataset))
+
+
+def _max_failures(asked: int | None, count: int) -> int:
+    return int(FAILURES * count) if asked is None else asked

@@ -9,7 +9,7 @@ from pathlib import Path
 from flatguard.errors import BudgetSpent, FlatguardError, ModelError
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.executors import Work
-from flatguard.execution.plan import Asked, plan_run
+from flatguard.execution.plan import plan_run
 from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.resources import Resources
 from flatguard.runs import writing
@@ -27,9 +27,9 @@ def attack_new_run(
         RunFolderError, DataError: from `plan_run`.
         ModelError, AttackError: from `attack_missing_blocks`.
     """
-    resources = Resources(progress=progress, max_failures=0)
-    run = plan_run(context, open_storage(out), Asked(tuple(command)), resources)
-    return attack_missing_blocks(context, run, resources)
+    context = context.not_judged()
+    run = plan_run(context, open_storage(out), command, progress)
+    return attack_missing_blocks(context, run, Resources(progress=progress))
 
 
 def attack_missing_blocks(context: EvaluationContext, run: Run, resources: Resources) -> Run:
@@ -54,7 +54,7 @@ def attack_missing_blocks(context: EvaluationContext, run: Run, resources: Resou
             f"part {shard.number} of {shard.count} is empty: the run has {len(planned)} blocks"
         )
     limit = resources.max_failures
-    limit = run.manifest.max_failures if limit is None else limit
+    limit = context.max_failures if limit is None else limit
     tally = _Tally(context, limit, progress, sum(plan.stop - plan.start for plan in missing))
     try:
         tally.count([failure for block in kept.blocks for failure in block.failures])

@@ -15,8 +15,8 @@ from flatguard.errors import BudgetSpent, UsageError
 from flatguard.evaluation import audit
 from flatguard.execution.compute_budget import ComputeBudget, load_spent
 from flatguard.execution.progress import Silent
+from flatguard.request import Limits
 from flatguard.runs.check_evidence import load_probes
-from flatguard.runs.facts import Limits
 
 PGD = {"attack_args": {"steps": 20, "alpha": 0.02}, "eps": digits.EPS}
 ATTACK = 200 * 20
@@ -43,7 +43,7 @@ def test_an_attack_that_ends_midway_keeps_its_finished_blocks(digits_files: Path
     assert run.failures[0].budget
     assert run.failures[0].sample_forwards == 550  # the first call beyond 2,500 is the last
     assert len(run.failed_trajectory(2)) == 550
-    assert run.manifest.limits.max_forwards == 2500
+    assert run.request.limits.max_forwards == 2500
     verdict = verdict_of(run)
     assert (verdict.verdict, verdict.exit_code) == ("inconclusive", 3)
     assert "2,500 forwards (--max-forwards) was spent after 100 of 200 samples" in verdict.sentence

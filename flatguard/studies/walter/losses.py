@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.scales import rise_of_log_kappa
 from flatguard.geometry.named_losses import NamedLoss, parse_loss
+from flatguard.geometry.sharpness import rise_of_log_kappa
 from flatguard.studies.claim import Claim
 from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
