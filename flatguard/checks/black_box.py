@@ -110,9 +110,15 @@ QUESTION = ChanceQuestion(
     data=_data,
 )
 
+_WHY = (
+    "A search without gradients has less information. If it finds more, the gradients are "
+    "unreliable."
+)
+
 CHECK = Check(
     NAME,
     QUESTION.source,
+    _WHY,
     QUESTION.judge,
     (
         Probe("noise", add_noise, {"fast": 8, "standard": 8, "full": 8}, _cost_of_noise, order=40),
