@@ -1,6 +1,6 @@
-"""Checkpoints to run folders: robust error by the audited attack, then flatness as probes.
+"""Checkpoints to run folders: robust error by the audited attack, then flatness.
 
-A checkpoint that was measured stays measured: a stopped command goes on where it was.
+A measured checkpoint is not measured again: a stopped command continues where it was.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from flatguard.execution.missing_blocks import attack_new_run
 from flatguard.execution.progress import ProgressReporter
 from flatguard.runs.run import Run, load_run
 
-STOPPING = Ascent(0.0, steps=7, restarts=1)
-"""What chooses an epoch: PGD-7, as in Section 3. Its radius is the run's."""
+_STOPPING = Ascent(0.0, steps=7, restarts=1)
+"""The attack that chooses an epoch: PGD-7, as in Section 3. Its radius is the run's."""
 
-TEST_ONLY = Neighbourhood(directions=0, worst_restarts=0)
+_TEST_ONLY = Neighbourhood(directions=0, worst_restarts=0)
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ def measured(
     progress: ProgressReporter,
     command: Sequence[str],
 ) -> Run:
-    """The run of one checkpoint with everything that the plan asks for.
+    """The run of one checkpoint with everything that the plan names.
 
     Args:
         context: the checkpoint with its data and the attack that the robust error is against.
         out: the folder that runs are kept in.
-        plan: what is measured beside.
+        plan: what is measured in addition.
         progress: receives progress updates.
-        command: what the manifest says was typed.
+        command: the command line, for the manifest.
 
     Raises:
         UsageError: its folder holds a run of other weights, data or settings; or a norm in which
@@ -99,9 +99,9 @@ def measured(
         count = min(context.count, len(plan.training))
         add_weight_flatness(lab, Part("training", plan.training, count), ascent, around)
     if plan.held_out is not None:
-        chooses = Ascent(budget.eps, budget.norm, STOPPING.steps, STOPPING.restarts)
+        chooses = Ascent(budget.eps, budget.norm, _STOPPING.steps, _STOPPING.restarts)
         part = Part("held-out", plan.held_out, len(plan.held_out))
-        add_weight_flatness(lab, part, chooses, TEST_ONLY)
+        add_weight_flatness(lab, part, chooses, _TEST_ONLY)
     return run
 
 
