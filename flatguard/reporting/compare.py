@@ -198,7 +198,7 @@ def _right(judged: JudgedRun, column: str) -> np.ndarray:
 
 
 def _fallen(judged: JudgedRun) -> np.ndarray:
-    return np.isin(judged.samples["sample"].to_numpy(int), sorted(judged.evidence.fallen))
+    return np.isin(judged.samples["sample"].to_numpy(int), sorted(judged.evidence.fooled))
 
 
 def _paired(name: str, first: np.ndarray, second: np.ndarray) -> Paired:

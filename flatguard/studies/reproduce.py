@@ -108,7 +108,8 @@ def reproduce(
         data: a pair of images in [0, 1] and labels, or a data set's name; None means the
             model's own.
         progress: receives progress updates; None is silent.
-        n_examples: how many samples, from the first on; None means the study's own number, or all if fewer.
+        n_examples: how many samples, from the first on; None means the study's own number, or all
+            if fewer.
         **fields: fields of `EvaluationRequest`, such as `arch`, `mean`, `std`, `device`,
             `seed`, `batch_size`.
 

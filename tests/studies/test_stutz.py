@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from support.digits import digits, digits_net
 from support.weight_space import fitted
 
-from flatguard.checks.judging.weight_flatness import weight_losses
+from flatguard.checks.weight_space.summary import weight_losses
 from flatguard.cli.app import main
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.runs.check_evidence import load_probes

@@ -27,7 +27,7 @@ def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
         MatrixRow(attempt_name(str(name)), _fell(table[table["attempt"] == name], survivors))
         for name in table["attempt"].unique()
     ]
-    fallen, chance = evidence.fallen, evidence.chance
+    fallen, chance = evidence.fooled, evidence.chance
     figure = matrix(
         Words(
             "who-falls",
@@ -45,7 +45,7 @@ def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
 
 def _fell(attempt: pd.DataFrame, survivors: np.ndarray) -> np.ndarray:
     """1, 0, or NaN where it was not tried; an attempt that was made twice counts if either did."""
-    by_sample = attempt.groupby(attempt["sample"].astype("int64"))["fell"].max()
+    by_sample = attempt.groupby(attempt["sample"].astype("int64"))["fooled"].max()
     found: np.ndarray = by_sample.astype(float).reindex(survivors).to_numpy(float)
     return found
 
@@ -61,7 +61,7 @@ FEWEST = 6
 def _rank(judged: JudgedRun) -> str:
     found = next((f for f in judged.verdict.findings if f.check == "discrepancy"), None)
     rank = found.data.get("rank_biserial") if found else None
-    if rank is None or len(judged.evidence.fallen) < FEWEST:
+    if rank is None or len(judged.evidence.fooled) < FEWEST:
         return ""
     return (
         f"Among all samples that fall to a twin, the rank-biserial correlation of clean log κ with "

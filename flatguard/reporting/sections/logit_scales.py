@@ -57,8 +57,8 @@ def _left(table: pd.DataFrame, column: str) -> tuple[list[float], list[str]]:
 
 def _accuracy(table: pd.DataFrame, factors: list[float]) -> Figure:
     x = [math.log10(factor) for factor in factors]
-    own, own_said = _left(table, "fell")
-    best, best_said = _left(table, "fell_to_best")
+    own, own_said = _left(table, "fooled")
+    best, best_said = _left(table, "fooled_by_best")
     return line_chart(
         Words(
             "scale-accuracy",
@@ -111,7 +111,7 @@ def _kappa(found: pd.DataFrame) -> Figure:
 
 
 def _data(table: pd.DataFrame, factors: list[float]) -> list[dict[str, float | None]]:
-    own, best = _left(table, "fell")[0], _left(table, "fell_to_best")[0]
+    own, best = _left(table, "fooled")[0], _left(table, "fooled_by_best")[0]
     kappa = _quantiles(table)
     middle = dict(zip(kappa.index, kappa[0.5], strict=True)) if len(kappa) else {}
     return [

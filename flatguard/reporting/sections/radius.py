@@ -94,7 +94,7 @@ def _radius(budget: Budget, eps: float, radius: float) -> str:
 def _sweeps(swept: pd.DataFrame, rung: dict[float, float]) -> list[Series]:
     found = []
     for sight, (name, tone) in SIGHTS.items():
-        right = ~swept.loc[swept["sight"] == sight].set_index("eps")["fell"].astype(bool)
+        right = ~swept.loc[swept["sight"] == sight].set_index("eps")["fooled"].astype(bool)
         counts = right.groupby(level=0).agg(["sum", "size"]).sort_index()
         shares = [(int(a), int(b)) for a, b in counts.itertuples(index=False)]
         found.append(
@@ -115,7 +115,7 @@ def _told(swept: pd.DataFrame | None) -> str:
     if swept is None:
         return ""
     largest = swept[swept["eps"] == swept["eps"].max()]
-    left = 1.0 - float(largest.groupby("sight")["fell"].mean().max())
+    left = 1.0 - float(largest.groupby("sight")["fooled"].mean().max())
     return f"{percent(left)} of {_who(swept)} are right in the largest ball."
 
 
@@ -159,7 +159,7 @@ def _data(eps: float, swept: pd.DataFrame | None) -> dict[str, object]:
         return {"eps": eps, "sweep": None}
     points = []
     for sight, radius in _rungs(swept):
-        right = ~swept.loc[(swept["sight"] == sight) & (swept["eps"] == radius), "fell"].astype(
+        right = ~swept.loc[(swept["sight"] == sight) & (swept["eps"] == radius), "fooled"].astype(
             bool
         )
         points.append(

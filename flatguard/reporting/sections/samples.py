@@ -91,7 +91,7 @@ def worst(judged: JudgedRun) -> pd.DataFrame:
     table, evidence = judged.samples, judged.evidence
     fate = np.select(
         [
-            table["sample"].isin(evidence.fallen),
+            table["sample"].isin(evidence.fooled),
             table["robust"].astype(bool),
             table["clean_correct"].astype(bool),
         ],
@@ -191,7 +191,7 @@ def _facts(row: pd.Series) -> tuple[Fact, ...]:
 
 def _fell_to(judged: JudgedRun, sample: int) -> tuple[str, ...]:
     table = judged.evidence.attempts
-    fell = table.loc[(table["sample"] == sample) & table["fell"].astype(bool), "attempt"]
+    fell = table.loc[(table["sample"] == sample) & table["fooled"].astype(bool), "attempt"]
     return tuple(attempt_name(str(name)) for name in fell.unique())
 
 

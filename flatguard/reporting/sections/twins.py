@@ -75,13 +75,13 @@ def _rows(judged: JudgedRun, table: pd.DataFrame) -> list[Row]:
     for name in table["attempt"].unique():
         of = table[table["attempt"] == name]
         tried = set(of["sample"].astype(int)) & judged.evidence.reported
-        fell = set(of.loc[of["fell"].astype(bool), "sample"].astype(int)) & tried
+        fell = set(of.loc[of["fooled"].astype(bool), "sample"].astype(int)) & tried
         left = survivors - len(fell)
         tone: Tone = "other" if of["family"].iloc[0] in CHANCE else "fell"
         note = f"{counted(len(fell), 'survivor')} of {len(tried):,} tried fell"
         rows.append(Row(attempt_name(str(name)), tone, left / n, interval(left, n), note))
     rows[1:] = sorted(rows[1:], key=lambda row: -row.share)
-    left = survivors - len(judged.evidence.fallen)
+    left = survivors - len(judged.evidence.fooled)
     rows.append(Row("worst case, corrected", "ink", left / n, interval(left, n), every))
     return rows
 

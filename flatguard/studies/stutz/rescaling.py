@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flatguard.checks.gathering.lab import Meter
-from flatguard.checks.gathering.landscape import DIRECTIONS, landscape
-from flatguard.checks.gathering.rescaling import Rescaled, rescaled
-from flatguard.checks.gathering.robust_loss import Ascent
-from flatguard.checks.gathering.weight_flatness import (
+from flatguard.checks.context import Meter
+from flatguard.checks.weight_space.flatness import (
     Neighbourhood,
     Scene,
     losses_at,
     weight_flatness,
 )
+from flatguard.checks.weight_space.landscape import DIRECTIONS, landscape
+from flatguard.checks.weight_space.rescaling import Rescaled, rescaled
+from flatguard.checks.weight_space.robust_loss import Ascent
 from flatguard.geometry.budget import parse_eps
 from flatguard.geometry.weights import Movable, on_sphere
 from flatguard.studies.claim import Claim

@@ -25,7 +25,7 @@ from flatguard.studies.stutz.correlation import (
     mean_difference,
     mean_over_runs,
 )
-from flatguard.studies.stutz.measure import Plan, measured
+from flatguard.studies.stutz.measure import Plan, measure_checkpoint
 from flatguard.studies.stutz.table import (
     by_run,
     chosen,
@@ -76,7 +76,8 @@ def training_runs_of(subject: Subject) -> Outcome:
 def _runs(subject: Subject) -> Sequence[Run]:
     """The given runs, or those of the given models, measured now."""
     return subject.runs or [
-        measured(context, _KEPT, Plan(), subject.progress, ()) for context in subject.contexts
+        measure_checkpoint(context, _KEPT, Plan(), subject.progress, ())
+        for context in subject.contexts
     ]
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.scales import rise_of_log_kappa
 from flatguard.geometry.named_losses import NamedLoss, parse_loss
+from flatguard.geometry.sharpness import rise_of_log_kappa
 from flatguard.studies.claim import Claim
 from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
@@ -128,7 +128,9 @@ _TABLE = (
         "KL to a soft target",
         lambda p: (_smooth(p) * (_smooth(p) / p).log()).sum(), False, "× (some q_j > 0)",
     ),
-    _LossRow("reverse KL to a soft target", lambda p: (p * (p / _smooth(p)).log()).sum(), True, "✓"),
+    _LossRow(
+        "reverse KL to a soft target", lambda p: (p * (p / _smooth(p)).log()).sum(), True, "✓",
+    ),
 )  # fmt: skip
 _NEAR = (1e-2, 1e-4, 1e-6)
 """How near the edge of the simplex of three classes is approached."""

@@ -51,7 +51,7 @@ def proposition9_of(subject: Subject) -> Outcome:
 
 
 def _with_slope(local: Local, shrunk: float, epsilon: float) -> Tensor:
-    """δ of Equation 5 with its linear term. It is smaller than the printed one, so the test is fairer."""
+    """δ of Equation 5 with its linear term. It is the smaller one: a fairer test."""
     bound = local.printed(shrunk)
     step = largest_step(local.slope, bound.quadratic, bound.cubic, epsilon)
     return local.radius / local.lipschitz * step
@@ -128,7 +128,7 @@ def _grows(local: Local, radius: Tensor) -> Claim:
 
 
 def _feature_radius(local: Local, epsilon: float) -> Claim:
-    """The distance that the bound for any head allows, against where the loss leaves the tolerance."""
+    """The distance allowed by the bound for any head, against where the loss exceeds ε."""
     allowed = local.any_head().distance(epsilon)
     rise, moved = local.path.rise(), local.path.moved()
     broken = ((moved <= allowed) & (rise > epsilon * (1 + 1e-6) + 1e-9)).any(dim=0)

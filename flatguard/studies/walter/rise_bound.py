@@ -19,7 +19,7 @@ _CLAIMS = statements("walter", "rise_bound")
 
 
 def equation5_of(subject: Subject) -> Outcome:
-    """The rise of the loss along the path against Equation 5, Proposition 8 and the bound for any head."""
+    """The rise of the loss along the path against all three bounds."""
     local = look_locally(subject)
     rise, moved = local.path.rise()[1:], local.moved[1:]
     printed, holds = local.printed(), local.any_head()

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.scales import rise_of_log_kappa
 from flatguard.checks.statistics import interval, mcnemar, rank_correlation
 from flatguard.data.dataset import Batch
 from flatguard.geometry.distance import within
-from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
+from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p, rise_of_log_kappa
 from flatguard.studies.claim import Claim
 from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
