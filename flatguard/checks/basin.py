@@ -66,4 +66,6 @@ def _drift(evidence: Evidence) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
-CHECK = Check(NAME, SOURCE, judge)
+_WHY = "An attack whose loss does not move has tested nothing, however many steps it took."
+
+CHECK = Check(NAME, SOURCE, _WHY, judge)

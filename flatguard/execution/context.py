@@ -1,4 +1,4 @@
-"""A resolved request with everything loaded: defaults filled in, contradictions refused."""
+"""The context of an evaluation: the resolved request, with model, data and attack loaded."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def resolve(
     Cheap checks come first, so that a typo is found before a model is loaded.
 
     Args:
-        request: what is asked for.
+        request: what to evaluate, and how.
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
     """
@@ -156,7 +156,7 @@ def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> E
 
 @dataclass(frozen=True)
 class Subject:
-    """A prepared target on its device, with the images it is looked at on; no attack yet."""
+    """A prepared target on its device, with its images; no attack yet."""
 
     request: EvaluationRequest
     target: Target
@@ -165,7 +165,7 @@ class Subject:
 
     @property
     def count(self) -> int:
-        """How many samples are asked for."""
+        """How many samples are used."""
         return _resolved(self.request.n_examples)
 
     @property
@@ -184,7 +184,7 @@ def load_subject(
     """Load a request's model and data, and fill in what is decided by them.
 
     Args:
-        request: what is asked for; its attack and budget are left as they are.
+        request: its model and data are loaded; its attack and budget stay as they are.
         device: None takes the request's.
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
@@ -249,7 +249,7 @@ def _prepared(
 
 
 def _seen(target: Target, images: Tensor) -> Tensor:
-    """The images that the model takes; all, where it takes none, for whoever says why."""
+    """The images that the model accepts; all of them if it accepts none, so that it raises."""
     try:
         first_look(target, images)
     except ModelError:
@@ -267,15 +267,15 @@ def _is_taken(target: Target, image: Tensor) -> bool:
 
 
 def data_sha256(context: EvaluationContext) -> str:
-    """The hash of the images and labels that a job serves, as its manifest has it."""
+    """The hash of the evaluated images and labels, as in the manifest."""
     hashes = DataHash()
     for _, batch in blocks(context.dataset, context.count, context.block_size):
         hashes.update(batch)
     return hashes.hexdigest()
 
 
-def describe(context: EvaluationContext) -> str:
-    """The first line that a run prints: what is evaluated, on what, within what."""
+def describe(context: EvaluationContext) -> list[str]:
+    """The first lines that a run prints: model, data, attack and budget; then what is unusual."""
     request, target = context.request, context.target
     pieces = [
         f"{target.name} ({target.source})",
@@ -289,7 +289,10 @@ def describe(context: EvaluationContext) -> str:
         pieces.insert(2, f"preprocessing {request.preprocessing}")
     if request.logit_scale != 1.0:
         pieces.insert(1, f"logits × {request.logit_scale:g}")
-    return "; ".join(pieces)
+    lines = ["; ".join(pieces), *target.notes]
+    if target.head is None:
+        lines.append(f"κ is not measured: {target.head_reason}")
+    return lines
 
 
 def _resolved(value: int | None) -> int:
@@ -351,11 +354,11 @@ def _dataset_name(request: EvaluationRequest, target: Target) -> str:
     return name
 
 
-def _count(asked: int | None, dataset: Dataset) -> int:
-    if asked is not None and asked > len(dataset):
-        raise DataError(f"--n-examples {asked}: {dataset.name} has only {len(dataset)} images")
-    return asked or min(MOST_EXAMPLES, len(dataset))
+def _count(wanted: int | None, dataset: Dataset) -> int:
+    if wanted is not None and wanted > len(dataset):
+        raise DataError(f"--n-examples {wanted}: {dataset.name} has only {len(dataset)} images")
+    return wanted or min(MOST_EXAMPLES, len(dataset))
 
 
-def _max_failures(asked: int | None, count: int) -> int:
-    return int(FAILURES * count) if asked is None else asked
+def _max_failures(wanted: int | None, count: int) -> int:
+    return int(FAILURES * count) if wanted is None else wanted
