@@ -98,9 +98,15 @@ def judge(evidence: Evidence, tolerance: float) -> Finding:
     )
 
 
+_WHY = (
+    "A model that gives other logits for the same image misleads single gradients and single "
+    "passes; its samples may survive by luck."
+)
+
 CHECK = Check(
     NAME,
     SOURCE,
+    _WHY,
     judge,
     (
         Probe(

@@ -96,7 +96,7 @@ def _summary(evidence: Evidence, found: BeyondChance) -> str:
     fooled = evidence.fooled_by(*_TWINS)
     return (
         f"attacks on twins that decide alike fool {len(fooled)} of {len(evidence.reported)} "
-        f"survivors, {len(found.only)} of them are fooled by twins only (p = {found.p:.2g}); "
+        f"survivors, and {len(found.only)} that chance does not fool (p = {found.p:.2g}); "
         f"a plain search or another seed fools {len(evidence.chance)}"
     )
 
@@ -193,9 +193,15 @@ QUESTION = ChanceQuestion(
 
 _STEPS = 20
 
+_WHY = (
+    "A twin decides exactly as the target does. If an attack on it succeeds where the audited "
+    "attack failed, the target is not robust there: the audited attack was blind."
+)
+
 CHECK = Check(
     NAME,
     QUESTION.source,
+    _WHY,
     QUESTION.judge,
     (
         Probe(

@@ -389,9 +389,15 @@ def _mended(evidence: Evidence, truth: Truth) -> list[str]:
     return ["no cut stage could be isolated: only estimates, transfer and black-box remain"]
 
 
+_WHY = (
+    "Gradient attacks go where the gradient points. If it is missing, zero or wrong, their "
+    "failure says nothing about the model."
+)
+
 CHECK = Check(
     NAME,
     SOURCE,
+    _WHY,
     judge,
     (
         Probe(

@@ -196,9 +196,15 @@ QUESTION = ChanceQuestion(
     signs=_signs,
 )  # fmt: skip
 
+_WHY = (
+    "An attack that finds more with more steps was stopped too early. In a ball that holds "
+    "every image, an attack must fool the model on nearly all of them."
+)
+
 CHECK = Check(
     NAME,
     QUESTION.source,
+    _WHY,
     QUESTION.judge,
     (
         Probe(

@@ -31,4 +31,9 @@ QUESTION = ChanceQuestion(
     advice=lambda evidence: "attack with a scale-free loss: --attack apgd-dlr",
 )
 
-CHECK = Check(NAME, QUESTION.source, QUESTION.judge, decisive=True)
+_WHY = (
+    "The gradient of cross-entropy vanishes with confidence; that of the margin does not. "
+    "Survivors that the margin loss fools survived only because of the loss."
+)
+
+CHECK = Check(NAME, QUESTION.source, _WHY, QUESTION.judge, decisive=True)

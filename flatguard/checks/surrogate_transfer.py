@@ -134,9 +134,15 @@ QUESTION = ChanceQuestion(
     can_fail=False,
 )
 
+_WHY = (
+    "Examples made on another model should be weaker than the target's own. If they find "
+    "more, the target's own gradients are misleading."
+)
+
 CHECK = Check(
     NAME,
     QUESTION.source,
+    _WHY,
     QUESTION.judge,
     (
         Probe(

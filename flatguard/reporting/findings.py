@@ -7,29 +7,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from flatguard.checks.finding import Finding, Status
+from flatguard.checks.registry import load_checks
 from flatguard.checks.verdict import Verdict
 from flatguard.reporting.charts import dot
 from flatguard.reporting.svg import Scale, drawing, line, path, path_of
 from flatguard.reporting.text import between, number, percent
-
-WHY = {
-    "discrepancy": "A twin decides exactly as the target does. If it falls where the target "
-    "stood, the target was not robust there: its attack was blind.",
-    "gradient-truth": "Gradient attacks go where the gradient points. If it is missing, zero or "
-    "untrue, that they fail says nothing about the model.",
-    "scale-free-loss": "Cross-entropy's gradient fades with confidence, the margin's does not. "
-    "Survivors that fall to the margin survived for the loss's sake.",
-    "determinism": "A model that answers differently each time misleads single gradients and "
-    "single passes; its samples may survive by luck.",
-    "black-box": "A search that asks for no gradient knows less. If it finds more, the gradient "
-    "was hiding something.",
-    "more-budget": "An attack that would find more with more steps was stopped too early; in a "
-    "ball that holds every image, it must find everything.",
-    "surrogate-transfer": "Examples made on another model should be weaker than the target's own. "
-    "Where they find more, its own gradients led astray.",
-    "basin": "An attack whose loss never moved has tested nothing, however many steps it took.",
-}
-"""By the check's name; a check from elsewhere goes without."""
 
 WORDS: dict[Status, str] = {
     "fail": "Failed", "warn": "Warning", "not-run": "Not run", "pass": "Passed",
@@ -52,7 +34,8 @@ class Card:
 def cards(verdict: Verdict) -> list[Card]:
     """All findings, the gravest first."""
     findings = sorted(verdict.findings, key=lambda finding: ORDER.index(finding.status))
-    return [_card(finding) for finding in findings]
+    why = {check.name: check.why for check in load_checks()}
+    return [_card(finding, why.get(finding.check, "")) for finding in findings]
 
 
 def not_run(verdict: Verdict) -> list[Finding]:
@@ -60,9 +43,9 @@ def not_run(verdict: Verdict) -> list[Finding]:
     return [finding for finding in verdict.findings if finding.status == "not-run"]
 
 
-def _card(finding: Finding) -> Card:
+def _card(finding: Finding, why: str) -> Card:
     return Card(
-        finding, WORDS[finding.status], WHY.get(finding.check, ""), measured(finding),
+        finding, WORDS[finding.status], why, measured(finding),
         _gauge(finding),
     )  # fmt: skip
 

@@ -14,10 +14,8 @@ from support.schemas import meaning
 
 import flatguard
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.registry import check_names
 from flatguard.checks.verdict import verdict_of
 from flatguard.errors import RunFolderError
-from flatguard.reporting.findings import WHY
 from flatguard.reporting.json_report import ReportDocument
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.report import report_files, write_report
@@ -149,11 +147,6 @@ def test_an_unjudged_run_is_told_to_be_judged(fresh: Run) -> None:
     (fresh.path / "summary.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"flatguard audit .* writes it anew"):
         write_report(load_run(fresh.path))
-
-
-def test_why_each_check_matters_is_known(run: Run) -> None:
-    names = set(check_names())
-    assert set(WHY) == names
 
 
 def test_the_published_schema_is_the_models(run: Run) -> None:
