@@ -17,16 +17,16 @@ import torch
 
 from benchmarks.masking_zoo import networks
 from flatguard.cli.progress import Watcher
-from flatguard.data.datasets import ArrayDataset
+from flatguard.data.arrays import ArrayDataset
+from flatguard.detection.auroc import Auroc, auroc
 from flatguard.detection.conformal import atypicality
-from flatguard.detection.metrics import Auroc, auroc
-from flatguard.detection.results import AttackResult, DetectorResult, Share, Trial
-from flatguard.detection.scores import look
-from flatguard.detection.trial import RESULT, Sizes, Wanted, run_trial
+from flatguard.detection.experiment import RESULT, AttackAtRadius, SampleSizes, run_experiment
+from flatguard.detection.results import AttackResult, DetectionExperiment, DetectorResult, Share
+from flatguard.detection.scores import forward_pass
 from flatguard.execution import context
 from flatguard.execution.progress import ProgressReporter
 from flatguard.request import make_request
-from flatguard.runs import store
+from flatguard.runs.run import load_run
 from flatguard.targets import prepare
 from flatguard.targets.target import Target, make_target
 
@@ -45,14 +45,14 @@ class Case:
     """A network and how many images it can afford here."""
 
     network: str
-    sizes: Sizes
+    sizes: SampleSizes
     batch: int = 100
 
 
 CASES = (
-    Case("resnet20", Sizes(500, 100, 400, 100)),
-    Case("resnet56", Sizes(200, 80, 400, 50)),
-    Case(networks.DEMO, Sizes(80, 50, 250, 30), batch=50),
+    Case("resnet20", SampleSizes(500, 100, 400, 100)),
+    Case("resnet56", SampleSizes(200, 80, 400, 50)),
+    Case(networks.DEMO, SampleSizes(80, 50, 250, 30), batch=50),
 )
 
 
@@ -71,7 +71,9 @@ def main() -> None:
                     _trial(case, watcher)
     done = [c for c in CASES if (STUDY / c.network / RESULT).is_file()]
     trials = {
-        c.network: Trial.model_validate_json((STUDY / c.network / RESULT).read_text("utf-8"))
+        c.network: DetectionExperiment.model_validate_json(
+            (STUDY / c.network / RESULT).read_text("utf-8")
+        )
         for c in done
     }
     TABLE.write_text("\n".join(_page(trials)) + "\n", "utf-8")
@@ -95,11 +97,13 @@ def _trial(case: Case, watcher: ProgressReporter) -> None:
         whole.request.model_copy(update={"attack_args": ARGS}), whole.target, whole.dataset,
         whole.attack, whole.device,
     )  # fmt: skip
-    wanted = [Wanted(attack, eps) for eps in RADII for attack in ATTACKS]
-    run_trial(whole, wanted, case.sizes, STUDY / case.network, ["make", "bench-detect"], watcher)
+    wanted = [AttackAtRadius(attack, eps) for eps in RADII for attack in ATTACKS]
+    run_experiment(
+        whole, wanted, case.sizes, STUDY / case.network, ["make", "bench-detect"], watcher
+    )
 
 
-def _page(trials: dict[str, Trial]) -> Iterator[str]:
+def _page(trials: dict[str, DetectionExperiment]) -> Iterator[str]:
     yield "# The detection study"
     yield ""
     yield (
@@ -124,7 +128,7 @@ def _page(trials: dict[str, Trial]) -> Iterator[str]:
     yield from _collapse()
 
 
-def _network(name: str, trial: Trial) -> Iterator[str]:
+def _network(name: str, trial: DetectionExperiment) -> Iterator[str]:
     split = trial.split
     yield ""
     yield f"## {name}"
@@ -202,8 +206,8 @@ def _collapse() -> Iterator[str]:
     if networks.missing("resnet20") or not at.is_dir():
         return
     network = networks.load("resnet20")
-    run = store.load_run(at)
-    clean = torch.cat([c for b in run.blocks if (c := run.clean(b.plan.index)) is not None])
+    run = load_run(at)
+    clean = torch.cat([run.clean(b.plan.index) for b in run.blocks])
     adversarial = torch.cat([run.adversarial(b.plan.index) for b in run.blocks])
     chosen = np.flatnonzero((run.samples["clean_correct"] & ~run.samples["robust"]).to_numpy())
     half = len(clean) // 2
@@ -278,7 +282,7 @@ def _both(target: Target, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]
     squared = float(target.head.module.weight.detach().square().sum())
     with torch.no_grad():
         for batch in images.split(100):
-            seen = look(target, batch)
+            seen = forward_pass(target, batch)
             p = seen.logits.softmax(dim=1)
             trace = (1.0 - p.square().sum(dim=1)) * seen.features.square().sum(dim=1)
             logs.append(seen.log_kappa.numpy())

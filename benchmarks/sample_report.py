@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import flatguard
-from flatguard.data.datasets import Dataset, Subset, load_dataset
+from flatguard.data import load_dataset
+from flatguard.data.dataset import Dataset, Subset
 from flatguard.detection.fitting import Fit, fit_detector
 from flatguard.execution import context
 from flatguard.execution.progress import Silent

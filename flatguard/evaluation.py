@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,31 +16,26 @@ from torch import Tensor, nn
 
 from flatguard.checks.gathering.plan import probe, surrogates_of
 from flatguard.checks.verdict import Verdict, tolerance_of
-from flatguard.detection.flagged import Opened
-from flatguard.detection.kept import KeptDetector
+from flatguard.detection.detector_file import SavedDetector
 from flatguard.environment.system import quoted
-from flatguard.errors import OutOfMemory, RunFolderError, UsageError
+from flatguard.errors import RunFolderError, UsageError
 from flatguard.execution import context
-from flatguard.execution.arguments import (
-    caller_kept,
-    level_of,
-    limits_of,
-    names_of,
-    origin_of,
-    reopened,
-    request_of,
-)
-from flatguard.execution.block import Bench, asked_layers
-from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.executors import Executor, InProcess, computing_with
-from flatguard.execution.plan import Asked, Shard, fill, plan, same_software
+from flatguard.execution.arguments import level_of, limits_of, names_of, request_of
+from flatguard.execution.batch_size import halve_batch
+from flatguard.execution.compute_budget import ComputeBudget, load_spent
+from flatguard.execution.executors import Executor, InProcess
+from flatguard.execution.missing_blocks import attack_missing_blocks
+from flatguard.execution.origin import caller_state_kept, origin_of, torch_threads
+from flatguard.execution.plan import Asked, plan_run
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.execution.spending import load_spent
+from flatguard.execution.resources import Resources
+from flatguard.execution.shard import Shard
+from flatguard.execution.software import check_same_software
 from flatguard.reporting.derived import derive, seconds_of
-from flatguard.request import TOLERANCE, Checks, EvaluationRequest
-from flatguard.runs import store, writing
-from flatguard.runs.facts import NO_LIMITS
+from flatguard.request import TOLERANCE, Checks
+from flatguard.runs import writing
 from flatguard.runs.naming import default_folder
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import RunStorage, open_storage
 from flatguard.targets.target import Target
 
@@ -60,11 +54,11 @@ def evaluate(
     max_failures: int | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     progress: ProgressReporter | None = None,
     command: Sequence[str] = (),
     **fields: Any,
-) -> store.Run:
+) -> Run:
     """Attack a model, record it, measure again, judge, and keep everything in a run folder.
 
     Args:
@@ -107,54 +101,51 @@ def evaluate(
         (0.25, 'overestimated')
     """
     level = level_of(checks, tolerance)
-    compute_budget = ComputeBudget(limits_of(max_forwards, max_minutes))
     progress, executor = progress or Silent(), executor or InProcess()
-    _check_executor(executor, compute_budget)
-    part = None if shard is None else Shard.parse(shard)
-    opened = None if detector is None else Opened.of(detector)
+    resources = Resources(
+        executor,
+        progress,
+        ComputeBudget(limits_of(max_forwards, max_minutes)),
+        None if shard is None else Shard.parse(shard),
+        max_failures,
+    )
+    opened = None if detector is None else SavedDetector.open(detector)
     with ExitStack() as stack:
-        stack.enter_context(caller_kept(model, *surrogates))
+        stack.enter_context(caller_state_kept(model, *surrogates))
         origin = origin_of(model, data)
         request = request_of(origin.target or model, attack, data, fields)
         began = time.perf_counter()
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
-        stack.enter_context(computing_with(request.threads or executor.threads))
+        stack.enter_context(torch_threads(request.threads or executor.threads))
         stack.enter_context(_going_on_later(storage, progress))
         resolved = context.resolve(request, origin.target, origin.dataset)
         if opened is not None:
-            opened.kept.check_target(resolved.target)
+            opened.check_target(resolved.target)
         others = surrogates_of(surrogates, level, resolved)
         _introduce(resolved, progress)
-        asked = Asked(command, checks, names_of(surrogates), tolerance, max_failures)
-        bench = _attacked(resolved, storage, asked, executor, progress, compute_budget, part)
-        if part is not None:
-            return bench.run
-        return _finished(bench, others, progress, compute_budget, began, opened)
+        asked = Asked(command, checks, names_of(surrogates), tolerance)
+        resolved, run = _attacked(resolved, storage, asked, resources)
+        if resources.shard is not None:
+            return run
+        return _finished(resolved, run, others, resources, began, opened)
 
 
 def _attacked(
-    resolved: context.EvaluationContext,
-    storage: RunStorage,
-    asked: Asked,
-    executor: Executor,
-    progress: ProgressReporter,
-    compute_budget: ComputeBudget,
-    part: Shard | None,
-) -> Bench:
+    resolved: context.EvaluationContext, storage: RunStorage, asked: Asked, resources: Resources
+) -> tuple[context.EvaluationContext, Run]:
     """A new run whose blocks are attacked, in batches that fit the device's memory."""
     while True:
-        layers = asked_layers(resolved)
-        bench = Bench(resolved, plan(resolved, storage, asked, progress, compute_budget), layers)
+        run = plan_run(resolved, storage, asked, resources)
         try:
-            return replace(bench, run=fill(bench, executor, progress, compute_budget, part))
+            return resolved, attack_missing_blocks(resolved, run, resources)
         except BaseException as error:
-            smaller = _halved(bench, error)
+            smaller = halve_batch(run, error)
             if smaller is None:
-                writing.drop_if_nothing_was_recorded(bench.run)
+                writing.drop_if_nothing_was_recorded(run)
                 raise
         # Only here: an error that is being handled holds the memory of the pass that it ended.
-        progress.log(
+        resources.progress.log(
             f"batches of {resolved.block_size} do not fit the memory; this is another run, with "
             f"batches of {smaller.batch_size}"
         )
@@ -163,33 +154,19 @@ def _attacked(
         resolved = context.resolve(smaller, origin.target, origin.dataset)
 
 
-def _halved(bench: Bench, error: BaseException) -> EvaluationRequest | None:
-    """The request with half the batch, where memory ran out before a whole batch was committed.
-
-    Attacks draw their random starts for a whole batch, so that smaller ones are another run.
-    """
-    size = bench.context.block_size
-    if size == 1 or not isinstance(error, OutOfMemory):
-        return None
-    done = [block.plan for block in store.load_run(bench.run.storage).blocks]
-    if any(plan.stop - plan.start == size for plan in done):
-        return None
-    return bench.context.request.model_copy(update={"batch_size": size // 2})
-
-
 def resume(
-    run: store.Run | str | Path,
+    run: Run | str | Path,
     *,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     surrogates: Sequence[str | Target] | None = None,
     max_failures: int | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
     allow_code: bool = False,
     progress: ProgressReporter | None = None,
-) -> store.Run:
+) -> Run:
     """Do what a run lacks, blocks and probes, and nothing twice; then judge it.
 
     The evidence is the same, byte for byte, as if the run had never been interrupted.
@@ -214,52 +191,51 @@ def resume(
     """
     progress, executor = progress or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
-    found = store.load_run(run.storage if isinstance(run, store.Run) else run)
+    found = load_run(run.storage if isinstance(run, Run) else run)
     if model is None and not allow_code:
         found.request.refuse_code(str(found.storage))
     with _mendable():
         found.verify()
         spent = load_spent(found)
-    same_software(found)
-    opened = None if detector is None else Opened.of(detector)
+    check_same_software(found)
+    opened = None if detector is None else SavedDetector.open(detector)
     if opened is not None:
-        opened.kept.check_run(found.manifest.target)
+        opened.check_run(found.manifest.target)
     manifest, began = found.manifest, time.perf_counter()
     compute_budget = ComputeBudget(manifest.limits, spent)
-    _check_executor(executor, compute_budget)
+    resources = Resources(executor, progress, compute_budget, part, max_failures)
     level = level_of(manifest.checks, manifest.tolerance)
     threads = manifest.device.get("threads", torch.get_num_threads())
     with (
-        caller_kept(model, *(surrogates or ())),
-        computing_with(threads),
+        caller_state_kept(model, *(surrogates or ())),
+        torch_threads(threads),
         _going_on_later(found.storage, progress),
     ):
-        bench = reopened(found, model, data)
+        resolved = context.reopen(found, origin_of(model, data), check_data=True)
         named = manifest.surrogates if surrogates is None else surrogates
-        others = surrogates_of(named, level, bench.context)
-        _introduce(bench.context, progress)
+        others = surrogates_of(named, level, resolved)
+        _introduce(resolved, progress)
         done, planned = len(found.blocks), len(manifest.blocks)
         progress.log(f"{done} of {planned} blocks were done before")
-        found = fill(bench, executor, progress, compute_budget, part, max_failures)
+        found = attack_missing_blocks(resolved, found, resources)
         if part is not None:
             return found
-        return _finished(replace(bench, run=found), others, progress, compute_budget, began, opened)
+        return _finished(resolved, found, others, resources, began, opened)
 
 
 def _finished(
-    bench: Bench,
+    resolved: context.EvaluationContext,
+    run: Run,
     others: Sequence[Target],
-    progress: ProgressReporter,
-    compute_budget: ComputeBudget,
+    resources: Resources,
     began: float,
-    opened: Opened | None,
-) -> store.Run:
+    opened: SavedDetector | None,
+) -> Run:
     """Probe what was attacked, judge it, and draw the report."""
-    run = bench.run
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
-        probe(bench.context, run, checks, others, progress, compute_budget)
-    derive(run, tolerance_of(run), time.perf_counter() - began, opened, progress)
+        probe(resolved, run, checks, others, resources.progress, resources.compute_budget)
+    derive(run, tolerance_of(run), time.perf_counter() - began, opened, resources.progress)
     return run
 
 
@@ -293,21 +269,13 @@ def _mendable() -> Iterator[None]:
         ) from error
 
 
-def _check_executor(executor: Executor, compute_budget: ComputeBudget) -> None:
-    if compute_budget.limits != NO_LIMITS and not isinstance(executor, InProcess):
-        raise UsageError(
-            "--max-forwards and --max-minutes are counted in one process; leave out --workers and "
-            "--executor"
-        )
-
-
 def audit(
-    run: store.Run | str | Path,
+    run: Run | str | Path,
     *,
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
     tolerance: float | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     allow_code: bool = False,
@@ -337,21 +305,21 @@ def audit(
         UntrustedCodeError: probes need code that the run's request names.
     """
     progress = progress or Silent()
-    opened = None if detector is None else Opened.of(detector)
-    run = run if isinstance(run, store.Run) else store.load_run(run)
+    opened = None if detector is None else SavedDetector.open(detector)
+    run = run if isinstance(run, Run) else load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
     level = level_of(checks, tolerance)
     run.verify()
     if opened is not None:
-        opened.kept.check_run(run.manifest.target)
+        opened.check_run(run.manifest.target)
     if checks != "none":
         if not run.complete:
             raise UsageError(f"{run.storage} is incomplete; probes need all of its blocks")
         if model is None and not allow_code:
             run.request.refuse_code(str(run.storage))
         threads = run.manifest.device.get("threads", torch.get_num_threads())
-        with caller_kept(model, *surrogates), computing_with(threads):
-            loaded = reopened(run, model, data).context
+        with caller_state_kept(model, *surrogates), torch_threads(threads):
+            loaded = context.reopen(run, origin_of(model, data), check_data=True)
             others = surrogates_of(surrogates, level, loaded)
             probe(loaded, run, level, others, progress)
     return derive(run, tolerance, seconds_of(run), opened, progress)

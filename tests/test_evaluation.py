@@ -11,10 +11,11 @@ from support.architectures import resnet20
 
 import flatguard
 from flatguard.checks.statistics import interval
-from flatguard.data.datasets import Batch, load_dataset
+from flatguard.data import load_dataset
+from flatguard.data.dataset import Batch
 from flatguard.request import derive_seed, make_request
 from flatguard.runs.naming import default_folder
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.targets import Target
 
 RESNET = "cifar10_resnet20_standard.safetensors"

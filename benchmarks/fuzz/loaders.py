@@ -20,13 +20,13 @@ from torch import nn
 
 from benchmarks.fuzz.forging import block_folder, seal, sign
 from benchmarks.synthetic import Size, make_run
-from flatguard.data.datasets import load_dataset
+from flatguard.data import load_dataset
 from flatguard.evaluation import audit
 from flatguard.gate import baseline
 from flatguard.gate.config import load_config
 from flatguard.reporting.report import write_report
-from flatguard.runs.probe_store import load_fooled, load_probes
-from flatguard.runs.store import load_run
+from flatguard.runs.check_evidence import load_fooled, load_probes
+from flatguard.runs.run import load_run
 from flatguard.targets import checkpoint
 
 TINY = Size(samples=4, steps=2, block=2, side=4)

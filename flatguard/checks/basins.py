@@ -17,7 +17,7 @@ from flatguard.geometry.basin import (
     is_within,
     rank_widths,
 )
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.runs.visited import distance_column, visited_of
 
 COLUMNS = ("loss", "prediction", "log_kappa")

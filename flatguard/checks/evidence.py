@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from flatguard.checks.finding import names_code
-from flatguard.runs.probe_store import load_probes, load_tables
-from flatguard.runs.store import Run
+from flatguard.runs.check_evidence import load_probes, load_tables
+from flatguard.runs.run import Run
 
 CHANCE = ("repeat", "control")
 """The audited attack from another seed, and a plain search on the target itself."""

@@ -16,7 +16,8 @@ from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.request import TOLERANCE
-from flatguard.runs.store import Run, parse
+from flatguard.runs.json_files import read_json
+from flatguard.runs.run import Run
 
 Word = Literal["vulnerable", "consistent", "overestimated", "masked", "inconclusive"]
 VERDICT = "verdict.json"
@@ -85,7 +86,7 @@ def verdict_of(run: Run) -> Verdict:
             f"{run.path} has no verdict yet; flatguard audit {quoted(run.storage)}"
         )
     try:
-        verdict: Verdict = parse(Verdict, file)
+        verdict: Verdict = read_json(Verdict, file)
     except RunFolderError as error:
         raise RunFolderError(
             f"{error}; flatguard audit {quoted(run.storage)} writes it anew"

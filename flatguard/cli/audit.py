@@ -38,7 +38,7 @@ def command(
     """
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
-    from flatguard.runs.store import load_run
+    from flatguard.runs.run import load_run
 
     opened = load_run(run)
     with watching(quiet, as_json) as watcher:

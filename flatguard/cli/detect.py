@@ -101,9 +101,9 @@ def fit(
         found = fit_detector(subject, how, whole, adaptive, watcher)
     found.detector.save(out, data=found.data, adaptive=found.adaptive)
     from flatguard.cli.detected import show_fit
-    from flatguard.detection.kept import KeptDetector
+    from flatguard.detection.detector_file import SavedDetector
 
-    kept = KeptDetector.read(out)
+    kept = SavedDetector.open(out)
     if as_json:
         facts = kept.model_dump(exclude={"classes"})
         bounds = {key: (of.lower, of.upper) for key, of in kept.classes.items()}
@@ -203,13 +203,18 @@ def evaluate(
     log κ under the first attack, the same for every baseline under `baselines`, and all of it
     under `trial`. An interrupted trial goes on where it stopped if the same --out is named.
     """
-    from flatguard.cli.detected import show_trial
+    from flatguard.cli.detected import show_experiment
     from flatguard.cli.progress import watching
+    from flatguard.detection.experiment import (
+        AttackAtRadius,
+        SampleSizes,
+        experiment_folder,
+        run_experiment,
+    )
     from flatguard.detection.results import DetectorResult
-    from flatguard.detection.trial import Sizes, Wanted, run_trial, trial_folder
     from flatguard.execution import context
 
-    sizes = Sizes(n_examples, n_fit, n_calibration, adaptive)
+    sizes = SampleSizes(n_examples, n_fit, n_calibration, adaptive)
     given = {**locals(), "eps": eps[0] if eps else None, "n_examples": sizes.total}
     request = _spec(given, attack[0], known_only=True)
     with watching(quiet, as_json) as watcher:
@@ -219,9 +224,9 @@ def evaluate(
             parts = f"{n_examples} to evaluate, {n_fit} to fit and {n_calibration} to calibrate"
             raise DataError(f"{error} ({parts} were asked for)") from error
         radii = eps or [str(whole.request.eps)]
-        wanted = [Wanted(name, radius) for radius in radii for name in attack]
-        path = trial_folder(request) if out is None else Path(out)
-        trial = run_trial(whole, wanted, sizes, path, sys.argv, watcher)
+        wanted = [AttackAtRadius(name, radius) for radius in radii for name in attack]
+        path = experiment_folder(request) if out is None else Path(out)
+        trial = run_experiment(whole, wanted, sizes, path, sys.argv, watcher)
     if as_json:
         first = {k: v.model_dump() for k, v in trial.attacks[0].detectors.items()}
         own = first.pop("log-kappa")
@@ -230,7 +235,7 @@ def evaluate(
         facts = {**own, "baselines": first, "trial": trial.model_dump(), "out": str(path)}
         typer.echo(json.dumps(facts))
     else:
-        show_trial(trial, path)
+        show_experiment(trial, path)
 
 
 def _spec(given: dict[str, Any], attack: str, known_only: bool = False) -> EvaluationRequest:
@@ -252,6 +257,6 @@ def _spec(given: dict[str, Any], attack: str, known_only: bool = False) -> Evalu
 
 
 def _side(text: str) -> Any:
-    from flatguard.detection.conformal import Rate
+    from flatguard.detection.conformal import FalsePositiveRate
 
-    return Rate(0.5, text).side  # type: ignore[arg-type]  # refuses what is no side
+    return FalsePositiveRate(0.5, text).side  # type: ignore[arg-type]  # refuses what is no side

@@ -13,7 +13,7 @@ from flatguard.gate.config import Config, load_config
 from flatguard.gate.github import Error, announce, errors_of, run_summary
 from flatguard.gate.outcome import exit_code, outcomes
 from flatguard.reporting.markdown import escape_markdown
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 OPTIONS = {
     "attack_args": "attack_arg", "surrogates": "surrogate", "losses": "loss", "data": "dataset",

@@ -32,9 +32,9 @@ def command(
     from flatguard.checks.gathering.weight_evidence import add_landscape
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
-    from flatguard.execution.arguments import reopened
-    from flatguard.runs.probe_store import load_probes, load_tables
-    from flatguard.runs.store import load_run
+    from flatguard.execution.context import reopen
+    from flatguard.runs.check_evidence import load_probes, load_tables
+    from flatguard.runs.run import load_run
 
     opened = load_run(run)
     opened.verify()
@@ -46,7 +46,7 @@ def command(
     if not allow_code:
         opened.request.refuse_code(str(run))
     with watching(quiet, as_json) as watcher:
-        lab = Lab(reopened(opened).context, opened, watcher)
+        lab = Lab(reopen(opened, check_data=True), opened, watcher)
         name = add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
         audit(opened, progress=watcher)
     rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])

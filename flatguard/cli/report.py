@@ -12,7 +12,7 @@ def command(
 ) -> None:
     """Draw report.html, report.json, report.junit.xml and report.md in each run's folder."""
     from flatguard.reporting.report import write_report
-    from flatguard.runs.store import load_run
+    from flatguard.runs.run import load_run
 
     for opened in [load_run(path) for path in runs]:
         typer.echo(write_report(opened).html)

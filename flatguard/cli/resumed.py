@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from flatguard.errors import UsageError
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 STILL_GIVEN = {
     "resume", "detector", "workers", "executor", "address", "shard", "max_failures",

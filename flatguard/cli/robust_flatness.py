@@ -64,9 +64,9 @@ def command(
     """
     from flatguard.checks.gathering.weight_flatness import Neighbourhood
     from flatguard.cli.progress import watching
-    from flatguard.data.datasets import load_dataset
+    from flatguard.data import load_dataset
     from flatguard.evaluation import resolve
-    from flatguard.runs.store import write_text
+    from flatguard.runs.json_files import write_text
     from flatguard.studies.stutz.checkpoint import checkpoint_of
     from flatguard.studies.stutz.measure import Plan, checked, measured
     from flatguard.studies.stutz.table import table

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flatguard.data.datasets import ArrayDataset, Dataset, reading
-from flatguard.data.pickles import check_pickle, pickle_code
+from flatguard.data.arrays import ArrayDataset
+from flatguard.data.dataset import Dataset
+from flatguard.data.reading import reading
+from flatguard.environment.pickles import check_pickle, pickle_code
 from flatguard.errors import DataError
 
 IMAGE_KEYS = ("images", "x", "x_test", "data", "image")

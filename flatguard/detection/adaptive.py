@@ -24,14 +24,16 @@ import torch
 from torch import Tensor
 
 from flatguard.checks.gathering.search import SEARCHED, direction, project, random_step
-from flatguard.detection.scores import Look, look
+from flatguard.detection.scores import ForwardPass, forward_pass
 from flatguard.detection.thresholds import ALL, Thresholds
+from flatguard.environment.devices import device_of
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError, memory_errors
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.geometry.budget import Budget, distance
+from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import margin
+from flatguard.geometry.distance import distance
 from flatguard.targets.target import Target
 
 STEP = 0.1
@@ -104,12 +106,12 @@ class _Clean:
     def rows(self, values: Tensor, predicted: Tensor) -> Tensor:
         return values[predicted] if self.by_class else values.expand(len(predicted))
 
-    def flagged(self, seen: Look) -> Tensor:
+    def flagged(self, seen: ForwardPass) -> Tensor:
         kappa, predicted = seen.log_kappa, seen.predicted
         low, high = self.rows(self.lower, predicted), self.rows(self.upper, predicted)
         return ~((kappa >= low) & (kappa <= high))
 
-    def away(self, seen: Look) -> Tensor:
+    def away(self, seen: ForwardPass) -> Tensor:
         median = self.rows(self.median, seen.predicted)
         return (seen.log_kappa - median).abs() / self.rows(self.width, seen.predicted)
 
@@ -125,7 +127,7 @@ def adaptive_attack(
     seed: int,
     progress: ProgressReporter | None = None,
 ) -> Evaded:
-    """Look for images that are wrong, pass the detector, and lie within the budget.
+    """ForwardPass for images that are wrong, pass the detector, and lie within the budget.
 
     Args:
         target: prepared, with a head.
@@ -149,7 +151,7 @@ def adaptive_attack(
         )
     progress = progress or Silent()
     parts = []
-    device = next((p.device for p in target.model.parameters()), torch.device("cpu"))
+    device = device_of(target.model)
     for number, start in enumerate(range(0, len(images), 128)):
         rows = slice(start, start + 128)
         attack = _Attack(
@@ -185,7 +187,7 @@ class _Attack:
         self.eps: float = budget.eps
         self.clean, self.labels = images, labels
         with torch.no_grad():
-            seen = look(target, images)
+            seen = forward_pass(target, images)
         self.known = _Clean.of(thresholds, seen.logits.shape[1], images.device)
         typical = margin(seen.logits, labels).abs().median()
         self.unit = typical.clamp_min(1e-12)
@@ -216,7 +218,7 @@ class _Attack:
         weight = torch.ones(len(active), dtype=torch.float64, device=images.device)
         for step in range(self.effort.steps + 1):
             images = images.detach().requires_grad_(True)
-            seen = look(self.target, images)
+            seen = forward_pass(self.target, images)
             lead = margin(seen.logits, self.labels[active])
             away, flagged = self.known.away(seen), self.known.flagged(seen)
             # In float64 a tie of float32 logits is none; argmax decides, as for every verdict.
@@ -268,7 +270,7 @@ class _Attack:
     def _verified(self, images: Tensor, numbers: Tensor) -> Tensor:
         """In a fresh pass: wrong, unflagged, in the box, and within the budget."""
         with torch.no_grad():
-            seen = look(self.target, images)
+            seen = forward_pass(self.target, images)
         flat = images.flatten(1)
         inside = ((flat >= 0) & (flat <= 1)).all(dim=1)
         inside &= self.budget.contains(distance(images, self.clean[numbers], self.budget.norm))

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.detection.conformal import Rate, Side
-from flatguard.detection.kept import KeptDetector
-from flatguard.detection.scores import look
+from flatguard.detection.conformal import FalsePositiveRate, Side
+from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.scores import forward_pass
 from flatguard.detection.thresholds import Thresholds, conformal, from_stump
+from flatguard.environment.devices import device_of
 from flatguard.environment.requirements import needed
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import DataError, UsageError
@@ -144,7 +145,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             self.thresholds_ = conformal(
                 scored.log_kappa[clean],
                 scored.predicted[clean],
-                Rate(self.alpha, self.side, self.delta),
+                FalsePositiveRate(self.alpha, self.side, self.delta),
                 classes,
             )
         else:
@@ -190,10 +191,10 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             path: replaced at once if it exists.
-            **facts: more fields of `KeptDetector`: `data`, `adaptive`.
+            **facts: more fields of `SavedDetector`: `data`, `adaptive`.
         """
         check_is_fitted(self, "thresholds_")
-        KeptDetector.of(self.target, self.thresholds_, self._how(), **facts).write(Path(path))
+        SavedDetector.of(self.target, self.thresholds_, self._how(), **facts).write(Path(path))
 
     @classmethod
     def load(cls, path: str | Path, target: Target) -> SharpnessDetector:
@@ -202,7 +203,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             DetectorError: no such file, damaged, newer, or fitted on other weights.
         """
-        kept = KeptDetector.read(Path(path))
+        kept = SavedDetector.open(Path(path))
         kept.check_target(target)
         detector = cls(target, **kept.how.model_dump())
         detector.thresholds_ = kept.thresholds()
@@ -221,9 +222,9 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _no_grad_look(target: Target, images: Tensor) -> tuple[Tensor, Scored]:
-    device = next((p.device for p in target.model.parameters()), torch.device("cpu"))
+    device = device_of(target.model)
     with own_state(), torch.no_grad():
-        seen = look(target, images.to(device))
+        seen = forward_pass(target, images.to(device))
     kappa = seen.log_kappa.cpu().numpy().clip(-LARGEST, LARGEST)
     return seen.logits, Scored(kappa, seen.predicted.cpu().numpy())
 

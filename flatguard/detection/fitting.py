@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from flatguard.checks.statistics import interval
-from flatguard.data.datasets import Batch, DataHash
+from flatguard.data.dataset import Batch
+from flatguard.data.hashing import DataHash
 from flatguard.detection.adaptive import Effort, adaptive_attack
 from flatguard.detection.conformal import Side
 from flatguard.detection.detector import ADVERSARIAL, Calibration, SharpnessDetector
-from flatguard.detection.kept import AdaptiveFacts, CalibrationFacts
+from flatguard.detection.detector_file import AdaptiveFacts, CalibrationFacts
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext, Subject

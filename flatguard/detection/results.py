@@ -122,7 +122,7 @@ class Split(Facts):
     seed: int
 
 
-class Trial(Facts):
+class DetectionExperiment(Facts):
     """All of it.
 
     Attributes:

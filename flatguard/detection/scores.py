@@ -27,7 +27,7 @@ LOG_KAPPA = "log-kappa"
 
 
 @dataclass(frozen=True)
-class Look:
+class ForwardPass:
     """What one forward pass showed of n images; differentiable where the pass was.
 
     Attributes:
@@ -75,7 +75,7 @@ def head_of(target: Target) -> Head:
     return target.head
 
 
-def look(target: Target, images: Tensor) -> Look:
+def forward_pass(target: Target, images: Tensor) -> ForwardPass:
     """One forward pass over images on the model's device.
 
     Cost: the pass, and about 0.1 ms for 128 rows of ten classes.
@@ -93,7 +93,7 @@ def look(target: Target, images: Tensor) -> Look:
     log_trace = log_sum_p_one_minus_p(logits) + 2.0 * (feature_norm(features).log() + log_scale)
     proven = relative_mismatch(logits.detach(), output.detach(), head.scale) <= RELATIVE_TOLERANCE
     log_kappa = torch.where(proven, log_trace + head.log_weight_norm_squared(), torch.nan)
-    return Look(logits, features, log_kappa)
+    return ForwardPass(logits, features, log_kappa)
 
 
 def log_one_minus_top(logits: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def _gaps(logits: Tensor) -> tuple[Tensor, Tensor]:
     return d, d.logsumexp(dim=1)
 
 
-ONE_PASS: dict[str, Callable[[Look], Tensor]] = {
+ONE_PASS: dict[str, Callable[[ForwardPass], Tensor]] = {
     LOG_KAPPA: lambda seen: seen.log_kappa,
     "max-softmax": lambda seen: log_one_minus_top(seen.logits),
     "entropy": lambda seen: log_entropy(seen.logits),
@@ -150,6 +150,6 @@ ONE_PASS: dict[str, Callable[[Look], Tensor]] = {
 """Scores by name. Gini impurity 1 - ‖p‖² is Σp(1-p): what is left of κ without ‖W‖²‖φ‖²."""
 
 
-def one_pass_scores(seen: Look) -> dict[str, np.ndarray]:
+def one_pass_scores(seen: ForwardPass) -> dict[str, np.ndarray]:
     """Every score of `ONE_PASS`, `(n,)` float64 each."""
     return {name: score(seen).detach().cpu().numpy() for name, score in ONE_PASS.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flatguard.data.datasets import blocks
+from flatguard.data.dataset import blocks
 from flatguard.detection.detector import SharpnessDetector
 from flatguard.execution.context import Subject
 from flatguard.execution.progress import ProgressReporter

@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
-from flatguard.data.datasets import DataHash, Dataset, blocks, load_dataset, uses_preprocessing
+from flatguard.data import load_dataset, uses_preprocessing
+from flatguard.data.dataset import Dataset, blocks
+from flatguard.data.hashing import DataHash
+from flatguard.environment.devices import choose_device
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import (
     AttackError,
     DataError,
-    EnvironmentProblem,
     ModelError,
     OutOfMemory,
     UsageError,
     memory_errors,
 )
+from flatguard.execution.batch_size import default_batch_size
+from flatguard.execution.origin import BY_NAME, DATA_FROM_PYTHON, FROM_PYTHON, Origin
 from flatguard.geometry.budget import Norm
+from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.request import EvaluationRequest, derive_seed
+from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target, prepare
-from flatguard.targets.target import first_look
+from flatguard.targets.target import first_look, model_errors
 
 DEFAULT_N_EXAMPLES = 1000
-LARGEST_BATCH = 128
-BATCH_VALUES = 5_000_000
-"""A batch holds about this many pixel values: 128 at CIFAR's size, 32 at ImageNet's."""
-
 FIRST_LOOK = 8
-FROM_PYTHON, DATA_FROM_PYTHON = "a module from Python", "images from Python"
-"""What stands for a source that has no name."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The model and the data that came from Python, and that no request names."""
-
-    target: Target | None = None
-    dataset: Dataset | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,30 @@ class EvaluationContext:
     dataset: Dataset
     attack: Attack
     device: torch.device
-    origin: Origin = Origin()
+    origin: Origin = BY_NAME
+
+    @cached_property
+    def layers(self) -> Sequence[Layer]:
+        """The layers below the head that `--layers` names; empty without that option.
+
+        Raises:
+            UsageError: the model has no proven head, or these layers cannot be measured.
+        """
+        request, target = self.request, self.target
+        if request.layers is None:
+            return []
+        if target.head is None:
+            raise UsageError(f"--layers needs the model's head: {target.head_reason}")
+        first = self.dataset.block(0, 1)
+        with model_errors(target.name, "when --layers differentiates it twice"):
+            image, label = first.images.to(self.device), first.labels.to(self.device)
+            layers = last_layers(target.model, target.head, image, request.layers)
+            check_layers(target.model, layers, image, label)
+        return layers
+
+    def check_layers(self) -> None:
+        """Raise now if the layers that `--layers` names cannot be measured."""
+        _ = self.layers
 
     @property
     def count(self) -> int:
@@ -91,7 +108,7 @@ def resolve(
     check_args(info, request.attack_args)
     if request.norm is not None:
         _agreed_norm(info, request.norm, None)
-    device = _device(request.device)
+    device = choose_device(request.device)
     target = target or _load_target(request)
     budget_fields = _budget_fields(request, info, target)
     subject = load_subject(request, device, target, dataset)
@@ -100,6 +117,32 @@ def resolve(
         info.name, resolved.budget(), _resolved(subject.target.num_classes), request.attack_args
     )
     return EvaluationContext(resolved, subject.target, subject.dataset, attack, device, origin)
+
+
+def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> EvaluationContext:
+    """Load again what a run was made with.
+
+    Args:
+        run: its manifest says what to load.
+        origin: the run's model and data, where they came from Python.
+        check_data: read every image and compare their hash with the manifest's.
+
+    Raises:
+        UsageError: the weights or the images have changed, or they came from Python and are not
+            given.
+    """
+    target, data = run.manifest.target, run.manifest.data
+    if origin.target is None and target.source == FROM_PYTHON:
+        raise UsageError(f"{run.storage}: its model came from Python; give it with model=...")
+    if origin.dataset is None and data.name == DATA_FROM_PYTHON:
+        raise UsageError(f"{run.storage}: its data came from Python; give it with data=...")
+    context = resolve(run.request, origin.target, origin.dataset)
+    if context.target.weights_sha256 != target.weights_sha256:
+        raise UsageError(f"{target.name} has other weights now than when {run.storage} was made")
+    if check_data and data_sha256(context) != data.sha256:
+        raise UsageError(f"{data.name} serves other images now than for {run.storage}")
+    context.check_layers()
+    return context
 
 
 @dataclass(frozen=True)
@@ -137,7 +180,7 @@ def load_subject(
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
     """
-    device = device or _device(request.device)
+    device = device or choose_device(request.device)
     target = target or _load_target(request)
     data_name = dataset.name if dataset else _dataset_name(request, target)
     preprocessing = _preprocessing(request, target, data_name, dataset)
@@ -157,7 +200,7 @@ def load_subject(
             "dataset": data_name,
             "preprocessing": preprocessing,
             "n_examples": count,
-            "batch_size": request.batch_size or _batch_size(first[0].numel()),
+            "batch_size": request.batch_size or default_batch_size(first[0].numel()),
             "device": str(device),
         }
     )
@@ -245,18 +288,6 @@ def _resolved(value: int | None) -> int:
     return value
 
 
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        with memory_errors(f"--device {name}, for a single number"):
-            torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise EnvironmentProblem(f"--device {name} is not available here; use cpu") from error
-    return device
-
-
 def _agreed_norm(info: AttackInfo, wanted: Norm | None, default: Norm | None) -> Norm:
     if wanted is not None:
         if wanted not in info.norms:
@@ -314,8 +345,3 @@ def _count(asked: int | None, dataset: Dataset) -> int:
     if asked is not None and asked > len(dataset):
         raise DataError(f"--n-examples {asked}: {dataset.name} has only {len(dataset)} images")
     return asked or min(DEFAULT_N_EXAMPLES, len(dataset))
-
-
-def _batch_size(values: int) -> int:
-    fitting = max(1, BATCH_VALUES // values)
-    return int(min(LARGEST_BATCH, 2 ** (fitting.bit_length() - 1)))

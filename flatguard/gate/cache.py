@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks.evidence import Evidence
 from flatguard.errors import BudgetSpent, EnvironmentProblem, FlatguardError, RunFolderError
-from flatguard.runs import store
 from flatguard.runs.facts import NO_LIMITS, Limits
+from flatguard.runs.json_files import read_json, write_text
+from flatguard.runs.run import Run, load_run
 
 RUN, ENTRY = "run", "entry.json"
 
@@ -52,7 +53,7 @@ class _Entry(BaseModel):
 class Fetched:
     """A run, and whether somebody had attacked already."""
 
-    run: store.Run
+    run: Run
     cached: bool
     why: str | None = None
     """Why a run that was kept was not taken."""
@@ -82,9 +83,9 @@ class RunCache:
         self,
         key: str,
         content: dict[str, Any],
-        attack: Callable[[Path], store.Run],
+        attack: Callable[[Path], Run],
         *,
-        unlike: Callable[[store.Run], str | None] = lambda run: None,
+        unlike: Callable[[Run], str | None] = lambda run: None,
         limits: Limits = NO_LIMITS,
     ) -> Fetched:
         """The run of this key; `attack` makes it, in a folder that it is given, if there is none.
@@ -114,12 +115,12 @@ class RunCache:
                 return Fetched(found, cached=True)
             return Fetched(self._filled(key, content, attack, limits), cached=False, why=why)
 
-    def _kept(self, key: str, limits: Limits) -> store.Run | None:
+    def _kept(self, key: str, limits: Limits) -> Run | None:
         place = self._folder / key
         if not (place / ENTRY).is_file():
             return None  # nothing, or left by a process that died
         try:
-            entry: _Entry = store.parse(_Entry, place / ENTRY)
+            entry: _Entry = read_json(_Entry, place / ENTRY)
             ours = entry.session == self._session
             shared = ours and _within(limits, entry.limits)
             if self._fresh and not ours:
@@ -129,7 +130,7 @@ class RunCache:
                     kind = BudgetSpent if entry.failure.budget else FlatguardError
                     raise kind(entry.failure.message)
                 return None
-            run = store.load_run(place / RUN)
+            run = load_run(place / RUN)
             run.verify()
             evidence = Evidence.of(run)
         except RunFolderError:
@@ -140,9 +141,9 @@ class RunCache:
         self,
         key: str,
         content: dict[str, Any],
-        attack: Callable[[Path], store.Run],
+        attack: Callable[[Path], Run],
         limits: Limits,
-    ) -> store.Run:
+    ) -> Run:
         place = self._folder / key
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
@@ -158,4 +159,4 @@ class RunCache:
 
     @staticmethod
     def _write(place: Path, entry: _Entry) -> None:
-        store.write_text(place / ENTRY, entry.model_dump_json(indent=2))
+        write_text(place / ENTRY, entry.model_dump_json(indent=2))

@@ -14,11 +14,11 @@ from torch import nn
 
 from flatguard.environment.randomness import seeded
 from flatguard.execution.context import FIRST_LOOK, EvaluationContext, data_sha256
-from flatguard.execution.plan import versions
+from flatguard.execution.software import versions
 from flatguard.gate.code import module_files, with_imports
 from flatguard.gate.state import State, files_of
 from flatguard.request import derive_seed
-from flatguard.runs.store import sha256
+from flatguard.runs.checksums import sha256
 from flatguard.targets.target import model_errors
 
 PLACES = {"model", "arch", "model_dir", "dataset", "data_dir", "allow_code", "preprocessing"}

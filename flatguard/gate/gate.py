@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from flatguard.checks.verdict import Verdict, verdict_of
-from flatguard.detection.kept import KeptDetector
+from flatguard.detection.detector_file import SavedDetector
 from flatguard.errors import UsageError
 from flatguard.evaluation import audit, evaluate, resolve
-from flatguard.execution.arguments import caller_kept
+from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Config, Thresholds
@@ -21,7 +21,7 @@ from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
 from flatguard.gate.replay import unlike
 from flatguard.runs.facts import Limits
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.targets import Target
 
 BESIDE_THE_SPEC = (
@@ -75,7 +75,7 @@ def pass_through(
     Raises:
         FlatguardError: one of its kinds; nothing could be judged.
     """
-    with caller_kept(model):
+    with caller_state_kept(model):
         return _passed(config, cache, model, data, command, progress)
 
 
@@ -103,7 +103,7 @@ def _passed(
     context = resolve(attacked, attack, **request)
     if config.detector is not None:
         # Before the cache, where an error would be that of everybody who asks for this run.
-        KeptDetector.read(config.detector).check_target(context.target)
+        SavedDetector.open(config.detector).check_target(context.target)
     content = content_of(context, config.checks, config.surrogates)
     limits = Limits(max_forwards=config.max_forwards, max_minutes=config.max_minutes)
 

@@ -12,7 +12,7 @@ from flatguard.checks.verdict import Verdict
 from flatguard.gate.outcome import Outcome, report_of
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.markdown import escape_markdown, markdown_summary
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 

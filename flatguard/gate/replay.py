@@ -9,8 +9,8 @@ from flatguard.environment.randomness import seeded
 from flatguard.execution.context import EvaluationContext
 from flatguard.geometry.decision import cross_entropy, margin
 from flatguard.request import derive_seed
-from flatguard.runs.probe_store import load_fooled, load_probes
-from flatguard.runs.store import Run
+from flatguard.runs.check_evidence import load_fooled, load_probes
+from flatguard.runs.run import Run
 from flatguard.targets.target import model_errors
 
 SAMPLES = 256

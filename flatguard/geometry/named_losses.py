@@ -1,22 +1,18 @@
-"""The losses that can be named beside cross-entropy: `focal`, `focal:1.5`, `brier`, `kl:0.1`."""
+"""The losses that can be named beside cross-entropy: `focal`, `focal:1.5`, `brier`, `kl:0.1`.
+
+Imports no torch before a loss is computed: the command line reads names of losses.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from flatguard.geometry.losses import (
-    SignedLog,
-    brier_loss,
-    brier_trace,
-    focal_loss,
-    focal_trace,
-    soft_target_loss,
-    soft_target_trace,
-)
+    from flatguard.geometry.losses import SignedLog
 
 Kind = Literal["focal", "brier", "kl"]
 FOCAL_GAMMA = 2.0
@@ -39,19 +35,23 @@ class NamedLoss:
 
     def values(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of `(n, k)` logits at `(n,)` labels, `(n,)` float64."""
+        from flatguard.geometry import losses
+
         if self.kind == "focal":
-            return focal_loss(logits, labels, self.parameter)
+            return losses.focal_loss(logits, labels, self.parameter)
         if self.kind == "brier":
-            return brier_loss(logits, labels)
-        return soft_target_loss(logits, labels, self.parameter)
+            return losses.brier_loss(logits, labels)
+        return losses.soft_target_loss(logits, labels, self.parameter)
 
     def trace(self, logits: Tensor, labels: Tensor, features: Tensor) -> SignedLog:
         """Its tr H in the final linear layer with inputs `(n, d)`, `(n,)` each."""
+        from flatguard.geometry import losses
+
         if self.kind == "focal":
-            return focal_trace(logits, labels, features, self.parameter)
+            return losses.focal_trace(logits, labels, features, self.parameter)
         if self.kind == "brier":
-            return brier_trace(logits, labels, features)
-        return soft_target_trace(logits, features)
+            return losses.brier_trace(logits, labels, features)
+        return losses.soft_target_trace(logits, features)
 
 
 def parse_loss(text: str) -> NamedLoss:

@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import NO_ORDER, Order
-from flatguard.geometry.budget import CHUNK_VALUES, Budget, Distances, Norm
+from flatguard.geometry.budget import Budget, Norm
+from flatguard.geometry.distance import CHUNK_VALUES, Distances
 from flatguard.geometry.precision import wide, wide_type
 
 UNASSIGNED = -1

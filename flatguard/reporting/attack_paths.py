@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from flatguard.reporting.summaries import evenly_spaced
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_STEPS = 160

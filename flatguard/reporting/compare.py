@@ -17,7 +17,7 @@ from flatguard.errors import UsageError
 from flatguard.reporting.json_report import Part
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.summaries import finite_median
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 _EACH_LEVEL = 1.0 - (1.0 - CONFIDENCE_LEVEL) / 2.0
 """The level of each of two intervals that hold together with at least 95% (Bonferroni)."""

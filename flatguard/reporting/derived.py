@@ -9,22 +9,25 @@ from typing import Any
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.checks.verdict import VERDICT, Verdict, judge
-from flatguard.detection.flagged import Detection, Opened, flag, load_detection, write_detection
+from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.flagging import Detection, flag, load_detection, write_detection
 from flatguard.environment.system import quoted
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import RunFolderError, one_line
 from flatguard.execution.progress import ProgressReporter
 from flatguard.reporting.report import write_report
-from flatguard.runs import store
-from flatguard.runs.probe_store import load_probes
+from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.json_files import write_text
+from flatguard.runs.layout import SUMMARY
+from flatguard.runs.run import Run
 
 
 @own_state()
 def derive(
-    run: store.Run,
+    run: Run,
     tolerance: float,
     seconds: float,
-    opened: Opened | None,
+    opened: SavedDetector | None,
     progress: ProgressReporter,
 ) -> Verdict:
     """Judge the evidence, and write what is derived from it beside it.
@@ -38,18 +41,18 @@ def derive(
     """
     verdict = judge(Evidence.of(run), tolerance)
     detection = load_detection(run) if opened is None else flag(run, opened)
-    store.write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
+    write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
     if detection is not None:
         write_detection(run, detection)
     summary = _summary(run, verdict, seconds, detection)
-    store.write_text(run.path / store.SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
+    write_text(run.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
     run.__dict__.pop("summary", None)
     _draw(run, progress)
     run.storage.push()
     return verdict
 
 
-def _draw(run: store.Run, progress: ProgressReporter) -> None:
+def _draw(run: Run, progress: ProgressReporter) -> None:
     """Draw the report; whatever goes wrong there, the run and its verdict are kept."""
     try:
         write_report(run)
@@ -60,7 +63,7 @@ def _draw(run: store.Run, progress: ProgressReporter) -> None:
         )
 
 
-def seconds_of(run: store.Run) -> float:
+def seconds_of(run: Run) -> float:
     """How long it took, as the summary has it; it is derived, so may be missing or spoilt."""
     try:
         return float(run.summary["seconds"])
@@ -69,7 +72,7 @@ def seconds_of(run: store.Run) -> float:
 
 
 def _summary(
-    run: store.Run, verdict: Verdict, seconds: float, detection: Detection | None
+    run: Run, verdict: Verdict, seconds: float, detection: Detection | None
 ) -> dict[str, Any]:
     """The numbers that `--json` prints, from the evidence alone but for `seconds`."""
     request, samples = run.request, run.samples
@@ -114,7 +117,7 @@ def _summary(
     }
 
 
-def _warnings(run: store.Run) -> list[str]:
+def _warnings(run: Run) -> list[str]:
     """What the attack's library warned of, and calls on which the model gave no numbers."""
     found = {f"{run.request.attack}: {text}" for block in run.blocks for text in block.warnings}
     for block in run.blocks:

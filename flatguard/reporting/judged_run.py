@@ -15,13 +15,14 @@ from pydantic import BaseModel, Field, ValidationError
 from flatguard.checks.basins import Basins, basins_of
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.verdict import VERDICT, Verdict, verdict_of
-from flatguard.detection.flagged import Detection, load_detection
+from flatguard.detection.flagging import Detection, load_detection
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
 from flatguard.reporting.attack_paths import AttackPaths, read_attack_paths
 from flatguard.runs.facts import Number
-from flatguard.runs.store import SUMMARY, Run
+from flatguard.runs.layout import SUMMARY
+from flatguard.runs.run import Run
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

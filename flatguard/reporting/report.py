@@ -13,7 +13,8 @@ from flatguard.reporting.markdown import markdown_summary
 from flatguard.reporting.report_page import report_page
 from flatguard.reporting.sections import SECTIONS
 from flatguard.reporting.sections.section import build_sections
-from flatguard.runs.store import Run, write_text
+from flatguard.runs.json_files import write_text
+from flatguard.runs.run import Run
 
 
 @dataclass(frozen=True)

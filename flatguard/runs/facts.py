@@ -1,4 +1,4 @@
-"""What a run folder says about itself, as it stands in its JSON files."""
+"""The contents of a run folder's JSON files, as pydantic models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from flatguard.attacks.monitor import Segment
 from flatguard.request import TOLERANCE, EvaluationRequest
 
-FORMAT_VERSION = 3
-"""2 added the clean images of a block and the names of the classes; 3 seals and the names of blocks
-by their content. What lacks them is read."""
-
+FORMAT_VERSION = 4
+"""Of the run folder; other formats are refused."""
 
 MOST_THREADS = 4096
 
@@ -89,8 +87,8 @@ class DataFacts(BaseModel):
     size: Number
     sha256: str
     image_shape: tuple[Number, ...]
-    classes: tuple[str, ...] | None = None
-    blocks: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None
+    blocks: tuple[str, ...]
 
 
 class Manifest(BaseModel):
@@ -140,6 +138,8 @@ class Manifest(BaseModel):
             start = plan.stop
         if not self.blocks:
             raise ValueError("it has no blocks")
+        if len(self.data.blocks) != len(self.blocks):
+            raise ValueError("its data has not one hash for each block")
         return self
 
     def identified(self) -> Manifest:
@@ -185,6 +185,14 @@ class BlockFacts(BaseModel):
     failures: tuple[SampleFailure, ...] = ()
     run: str = ""
     files: dict[FileName, str] = {}
+
+
+class Timing(BaseModel):
+    """How long the stages of a block or a check took; the one file that two runs differ in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 class BlockFailure(BaseModel):

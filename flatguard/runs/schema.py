@@ -18,7 +18,7 @@ from flatguard.recording.measure import COLUMNS
 from flatguard.runs.facts import BlockPlan
 
 MEASURED = tuple(name for name in COLUMNS if name not in ("linf", "l2"))
-TRUTHS = ("admissible", "clean_correct", "robust")
+TRUTHS = ("admissible", "clean_correct", "robust", "failed")
 WHOLE = ("sample", "label", "call", "segment", "assigned_by", "prediction")
 SAMPLE_COLUMNS = (
     "sample", "label", *(f"{which}_{name}" for which in ("clean", "adv") for name in MEASURED),
@@ -100,7 +100,7 @@ def _fits(name: str, column: pd.Series) -> bool:
         return True  # an empty column has no kind of its own
     if name in WORDS:
         return all(isinstance(word, str) for word in column.unique())
-    if name in TRUTHS or name in ("failed", "fell", "flips"):
+    if name in (*TRUTHS, "fell", "flips"):
         return is_bool_dtype(column.dtype) and not column.isna().any()
     if name == "sample" or (name in WHOLE and column.notna().all()):
         return is_integer_dtype(column.dtype) or _is_whole(column)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from flatguard.geometry.basin import Visited
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 
 def distance_column(norm: str | None) -> str:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.evaluation import resolve
-from flatguard.execution.arguments import caller_kept
 from flatguard.execution.context import EvaluationContext
-from flatguard.execution.plan import versions
+from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.runs.store import EVIDENCE, Run, load_run
+from flatguard.execution.software import versions
+from flatguard.runs.layout import EVIDENCE
+from flatguard.runs.run import Run, load_run
 from flatguard.studies import find_study
 from flatguard.studies.claim import Claim
 from flatguard.studies.study import Outcome, Study, Subject
@@ -115,7 +116,7 @@ def reproduce(
     """
     study = find_study(name)
     check_models(study, len(models))
-    with caller_kept(*models):
+    with caller_state_kept(*models):
         subject = _subject(study, models, data, progress or Silent(), n_examples, fields)
         about = f"; {study.protocol}; {subject.count} samples" if subject.jobs else ""
         subject.progress.log(f"{study.name}: {study.reference}{about}")

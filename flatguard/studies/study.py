@@ -12,14 +12,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from flatguard.data.datasets import Batch, DataHash, check_labels
-from flatguard.data.datasets import blocks as blocks_of
+from flatguard.data.dataset import Batch, check_labels
+from flatguard.data.dataset import blocks as blocks_of
+from flatguard.data.hashing import DataHash
 from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Norm
 from flatguard.request import derive_seed
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.studies.claim import Claim
 from flatguard.targets.head import Head
 from flatguard.targets.target import Target

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatguard.data.pickles import check_pickle, pickle_code
 from flatguard.environment.offline import asked_for
+from flatguard.environment.pickles import check_pickle, pickle_code
 from flatguard.environment.torch_state import kept_state
 from flatguard.errors import (
     ModelError,

@@ -10,7 +10,7 @@ import importlib.resources
 
 import torch
 
-from flatguard.data.pickles import pickle_code
+from flatguard.environment.pickles import pickle_code
 from flatguard.environment.requirements import needed, repair_command
 from flatguard.errors import EnvironmentProblem
 from flatguard.targets.target import Defaults, Target, make_target

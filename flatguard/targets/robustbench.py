@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flatguard.data.pickles import check_pickle, pickle_code
 from flatguard.environment import compat
 from flatguard.environment.network import bounded_sockets, cached_only, unreachable
+from flatguard.environment.pickles import check_pickle, pickle_code
 from flatguard.environment.requirements import needed, repair_command
 from flatguard.errors import (
     EnvironmentProblem,

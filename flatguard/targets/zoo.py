@@ -6,8 +6,8 @@ import contextlib
 import sys
 from typing import Any
 
-from flatguard.data.pickles import pickle_code
 from flatguard.environment.network import bounded_sockets, cached_only, unreachable
+from flatguard.environment.pickles import pickle_code
 from flatguard.environment.requirements import needed
 from flatguard.errors import EnvironmentProblem, ModelError, did_you_mean, one_line
 from flatguard.targets.target import Defaults, Normalized, Target, make_target

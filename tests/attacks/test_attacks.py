@@ -12,7 +12,8 @@ import flatguard
 from flatguard.attacks import build_attack, find_attack, list_attacks, parse_args
 from flatguard.attacks.attack import parse_value
 from flatguard.errors import AttackError
-from flatguard.geometry.budget import Budget, distance
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.distance import distance
 
 LINF = Budget("Linf", 8 / 255)
 Images = tuple[torch.Tensor, torch.Tensor]

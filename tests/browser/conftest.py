@@ -11,7 +11,7 @@ from support.reports import HOSTILE, SMALL, judged
 from flatguard.reporting.compare import compare_runs
 from flatguard.reporting.compare_page import compare_page
 from flatguard.reporting.report import report_files
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (

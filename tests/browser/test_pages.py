@@ -11,7 +11,7 @@ from support.reports import HOSTILE
 
 from flatguard.reporting.report import report_files
 from flatguard.reporting.text import visible
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 LARGE, SMALL = (1280, 800), (390, 844)
 FIRST_PAINT = 2000.0

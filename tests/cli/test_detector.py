@@ -12,7 +12,7 @@ from support import detectors, digits
 import flatguard
 from flatguard.checks.judging import CHECK_NAMES
 from flatguard.cli.app import main
-from flatguard.detection.flagged import load_detection
+from flatguard.detection.flagging import load_detection
 
 
 @pytest.fixture(scope="module")

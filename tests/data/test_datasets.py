@@ -10,16 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from flatguard.data import array_files
-from flatguard.data.datasets import (
-    ArrayDataset,
-    Batch,
-    DataHash,
-    Subset,
-    blocks,
-    check_labels,
-    load_dataset,
-)
+from flatguard.data import array_files, load_dataset
+from flatguard.data.arrays import ArrayDataset
+from flatguard.data.dataset import Batch, Subset, blocks, check_labels
+from flatguard.data.hashing import DataHash
 from flatguard.errors import DataError, EnvironmentProblem
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 8, 6, 3), dtype=np.uint8)

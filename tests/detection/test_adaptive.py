@@ -9,7 +9,8 @@ from support import digits_target
 from flatguard.detection import SharpnessDetector
 from flatguard.detection.adaptive import Effort, Evaded, adaptive_attack
 from flatguard.errors import UsageError
-from flatguard.geometry.budget import Budget, distance
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.distance import distance
 from flatguard.targets import Target
 from flatguard.targets.target import weights_sha256
 

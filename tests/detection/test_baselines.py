@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from support import digits_target
 
-from flatguard.detection.baselines import BASELINES, Baseline, Fitting
+from flatguard.detection.baselines import BASELINES, Baseline, TrainingImages
 from flatguard.detection.baselines.feature_squeezing import (
     PATCH,
     SEARCH,
@@ -17,15 +17,15 @@ from flatguard.detection.baselines.feature_squeezing import (
 )
 from flatguard.detection.baselines.lid import lid
 from flatguard.detection.baselines.mahalanobis import Mahalanobis
-from flatguard.detection.scores import look
+from flatguard.detection.scores import forward_pass
 from flatguard.errors import UsageError
 from flatguard.targets import Target
 
 
-def fitting() -> Fitting:
+def fitting() -> TrainingImages:
     images, labels = digits_target.images(120), digits_target.labels(120)
     noisy = (images + 0.05 * torch.randn(images.shape)).clamp(0, 1)
-    return Fitting(images, labels, noisy, (images[:60] + 0.2).clamp(0, 1))
+    return TrainingImages(images, labels, noisy, (images[:60] + 0.2).clamp(0, 1))
 
 
 @pytest.mark.parametrize("kind", BASELINES, ids=lambda kind: kind.name)
@@ -59,7 +59,7 @@ def test_lid_leaves_out_the_image_itself() -> None:
 
 def test_lid_needs_neighbours(digits_net: Target) -> None:
     few = fitting()
-    small = Fitting(few.images[:20], few.labels[:20], few.noisy[:20], few.adversarial)
+    small = TrainingImages(few.images[:20], few.labels[:20], few.noisy[:20], few.adversarial)
     baseline = next(kind for kind in BASELINES if kind.name == "lid")(digits_net, 32, 0)
     with pytest.raises(UsageError, match="needs more than 20 images to learn from, got 20"):
         baseline.fit(small)
@@ -96,8 +96,8 @@ def test_mahalanobis_is_the_dense_formula(digits_net: Target) -> None:
     baseline = Mahalanobis(digits_net, 64, 0)
     baseline.fit(given)
     with torch.no_grad():
-        own = look(digits_net, given.images).features.double()
-        new = look(digits_net, digits_target.images(10, 300)).features.double()
+        own = forward_pass(digits_net, given.images).features.double()
+        new = forward_pass(digits_net, digits_target.images(10, 300)).features.double()
     means = torch.stack([own[given.labels == c].mean(dim=0) for c in range(10)])
     centred = own - means[given.labels]
     precision = torch.linalg.inv(centred.T @ centred + 1e-6 * torch.eye(own.shape[1]).double())

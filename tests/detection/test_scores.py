@@ -13,9 +13,9 @@ from support import digits_target
 from flatguard.detection.scores import (
     ONE_PASS,
     energy,
+    forward_pass,
     log_entropy,
     log_one_minus_top,
-    look,
     one_pass_scores,
     top_margin,
 )
@@ -62,7 +62,7 @@ def test_a_logit_of_minus_infinity_is_a_class_less() -> None:
 
 def test_scores_of_a_real_network(digits_net: Target) -> None:
     images = digits_target.images(40)
-    seen = look(digits_net, images)
+    seen = forward_pass(digits_net, images)
     with torch.no_grad():
         logits = digits_net.model(images)
     torch.testing.assert_close(seen.logits, logits)
@@ -76,7 +76,7 @@ def test_scores_of_a_real_network(digits_net: Target) -> None:
 
 def test_its_gradient_is_that_of_the_dense_formula(digits_net: Target) -> None:
     images = digits_target.images(6).requires_grad_(True)
-    seen = look(digits_net, images)
+    seen = forward_pass(digits_net, images)
     (ours,) = torch.autograd.grad(seen.log_kappa.sum(), images, retain_graph=True)
     p = seen.logits.double().softmax(dim=1)
     dense = ((p * (1 - p)).sum(dim=1) * seen.features.double().square().sum(dim=1)).log()
@@ -87,4 +87,4 @@ def test_its_gradient_is_that_of_the_dense_formula(digits_net: Target) -> None:
 def test_without_a_head_the_error_says_why() -> None:
     bare = Target(torch.nn.ReLU(), "bare", "here", "0" * 64, head_reason="it has no linear layer")
     with pytest.raises(ModelError, match="needs the model's head: it has no linear layer"):
-        look(bare, torch.zeros(1, 1, 2, 2))
+        forward_pass(bare, torch.zeros(1, 1, 2, 2))

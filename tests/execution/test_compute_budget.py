@@ -13,11 +13,10 @@ import flatguard
 from flatguard.checks.verdict import verdict_of
 from flatguard.errors import BudgetSpent, UsageError
 from flatguard.evaluation import audit
-from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.compute_budget import ComputeBudget, load_spent
 from flatguard.execution.progress import Silent
-from flatguard.execution.spending import load_spent
+from flatguard.runs.check_evidence import load_probes
 from flatguard.runs.facts import Limits
-from flatguard.runs.probe_store import load_probes
 
 PGD = {"attack_args": {"steps": 20, "alpha": 0.02}, "eps": digits.EPS}
 ATTACK = 200 * 20

@@ -11,7 +11,7 @@ from support.architectures import tiny
 from torch import nn
 
 import flatguard
-from flatguard.data.datasets import ArrayDataset
+from flatguard.data.arrays import ArrayDataset
 from flatguard.errors import AttackError, DataError, FlatguardError, ModelError, UsageError
 from flatguard.execution.context import resolve
 from flatguard.recording.recorder import Recorder

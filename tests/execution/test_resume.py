@@ -1,6 +1,5 @@
 """A run that was interrupted and taken up again is the run that never was."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ import flatguard
 from flatguard.checks.finding import advice
 from flatguard.errors import FlatguardError, RunFolderError, UsageError
 from flatguard.execution.executors import Processes, choose
-from flatguard.runs import store, writing
+from flatguard.runs.json_files import write_sealed
+from flatguard.runs.layout import STAGING, committed
+from flatguard.runs.publishing import stage
 
 ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
 
@@ -97,9 +98,9 @@ def test_no_workers(workers: int) -> None:
 def test_shards_of_other_runs_are_refused(asked: dict[str, Any], tmp_path: Path) -> None:
     one = flatguard.evaluate(**asked, out=tmp_path / "one", shard="1/2")
     other = flatguard.evaluate(**{**asked, "seed": 1}, out=tmp_path / "other", shard="2/2")
-    with pytest.raises(UsageError, match=r"no shards of one run: spec\.seed"):
+    with pytest.raises(UsageError, match=r"not shards of one run: request\.seed"):
         flatguard.merge([one, other], tmp_path / "merged")
-    shutil.move(str(store.committed(other.path)[1]), one.path / "evidence" / "blocks")
+    shutil.move(str(committed(other.path)[1]), one.path / "evidence" / "blocks")
     with pytest.raises(RunFolderError, match="belongs to another run"):
         flatguard.resume(one.path, allow_code=True)
     assert not (tmp_path / "merged").exists()
@@ -118,10 +119,9 @@ def test_changes_since_are_refused(asked: dict[str, Any], tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="serves other images now"):
         flatguard.resume(run, allow_code=True)
     torch.save((images, labels), asked["data"])
-    manifest = json.loads((run.path / "evidence" / "manifest.json").read_text())
-    del manifest["seal"]
-    manifest["versions"]["torch"] = "1.0"
-    (run.path / "evidence" / "manifest.json").write_text(json.dumps(manifest))
+    versions = {**run.manifest.versions, "torch": "1.0"}
+    older = run.manifest.model_copy(update={"versions": versions})
+    write_sealed(run.path / "evidence" / "manifest.json", older)
     with pytest.raises(UsageError, match=r"was begun with torch 1\.0, and here is"):
         flatguard.resume(run.path, allow_code=True)
 
@@ -145,16 +145,14 @@ def test_somebody_elses_block_comes_last_and_the_dead_are_swept(
     asked: dict[str, Any], tmp_path: Path
 ) -> None:
     run = flatguard.evaluate(**asked, out=tmp_path / "run", shard="3/3")
-    host = writing.staged(run.path, "00000").name.split(".")[1]
-    (run.path / writing.STAGING / f"00000.{host}.999999999").mkdir(parents=True)
-    (run.path / writing.STAGING / "00000.elsewhere.1").mkdir()
+    host = stage(run.path, "00000").name.split(".")[1]
+    (run.path / STAGING / f"00000.{host}.999999999").mkdir(parents=True)
+    (run.path / STAGING / "00000.elsewhere.1").mkdir()
     assert run.storage.is_begun(0)
     done = flatguard.resume(run, allow_code=True)
-    order = sorted(
-        done.blocks, key=lambda b: store.committed(run.path)[b.plan.index].stat().st_ctime_ns
-    )
+    order = sorted(done.blocks, key=lambda b: committed(run.path)[b.plan.index].stat().st_ctime_ns)
     assert [b.plan.index for b in order] == [2, 1, 0]
-    assert [f.name for f in (run.path / writing.STAGING).iterdir()] == ["00000.elsewhere.1"]
+    assert [f.name for f in (run.path / STAGING).iterdir()] == ["00000.elsewhere.1"]
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "-1/2"])

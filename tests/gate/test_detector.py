@@ -13,13 +13,13 @@ from flatguard.checks.judging import CHECK_NAMES
 from flatguard.checks.statistics import interval
 from flatguard.checks.verdict import verdict_of
 from flatguard.detection import SharpnessDetector
-from flatguard.detection.flagged import Kinds, load_detection
+from flatguard.detection.flagging import Kinds, load_detection
 from flatguard.errors import DetectorError, UsageError
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Thresholds, config_of
 from flatguard.gate.gate import Judged, pass_through
 from flatguard.gate.outcome import Outcome, exit_code, labels, outcomes
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 
 @pytest.fixture(scope="module")

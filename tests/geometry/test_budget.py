@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatguard.geometry.budget import Budget, Distances, distance, parse_eps, pretty_eps, within
+from flatguard.geometry.budget import Budget, parse_eps, pretty_eps
+from flatguard.geometry.distance import Distances, distance, within
 
 
 @given(numerator=st.integers(1, 255))
@@ -62,7 +63,7 @@ def test_distances_in_chunks_are_the_same(norm: str, monkeypatch: pytest.MonkeyP
     references = torch.rand(5, 3, 4, 4, generator=generator)
     index = torch.randint(5, (11,), generator=generator)
     expected = distance(rows, references[index], norm)
-    monkeypatch.setattr("flatguard.geometry.budget.CHUNK_VALUES", 100)  # two rows at a time
+    monkeypatch.setattr("flatguard.geometry.distance.CHUNK_VALUES", 100)  # two rows at a time
     distances = Distances(references)
     for some in (slice(11), slice(3), slice(3, 11)):  # memory kept from a larger call is no matter
         (found,) = distances.to(rows[some], index[some], (norm,))

@@ -17,7 +17,7 @@ import flatguard
 import flatguard.recording.recorder as recorder_module
 from flatguard.attacks import build_attack
 from flatguard.attacks.monitor import Order
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.errors import AttackError, DataError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import cross_entropy, margin

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from flatguard.reporting.attack_paths import LEVELS, MOST_STEPS, Paths, bands, read_paths
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 
 @pytest.fixture(scope="module")

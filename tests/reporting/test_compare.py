@@ -14,7 +14,8 @@ import flatguard
 from flatguard.errors import UsageError
 from flatguard.reporting.compare import _paired, compare_runs
 from flatguard.reporting.compare_page import compare_page
-from flatguard.runs.store import Run, committed, load_run
+from flatguard.runs.layout import committed
+from flatguard.runs.run import Run, load_run
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from support.reports import HOSTILE
 
 import flatguard
 from flatguard.detection import SharpnessDetector
-from flatguard.detection.flagged import load_detection
-from flatguard.detection.kept import CalibrationFacts
+from flatguard.detection.detector_file import CalibrationFacts
+from flatguard.detection.flagging import load_detection
 from flatguard.reporting.report import report_files, write_report
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 NUMBER = (
     "fools the model on 99.5% of 200 images and evades it on 97.0% (95% interval 93.6% to 98.9%), "

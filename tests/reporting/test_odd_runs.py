@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import flatguard
 from flatguard.errors import FlatguardError
 from flatguard.reporting.report import report_files, write_report
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 
 def section(run: Run, name: str) -> dict[str, object]:

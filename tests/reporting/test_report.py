@@ -26,7 +26,8 @@ from flatguard.reporting.sections import SECTIONS
 from flatguard.reporting.sections.samples import worst
 from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
 from flatguard.reporting.text import visible
-from flatguard.runs.store import Run, committed, load_run
+from flatguard.runs.layout import committed
+from flatguard.runs.run import Run, load_run
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "docs" / "report.schema.json"

@@ -25,10 +25,11 @@ from flatguard.cli.app import main
 from flatguard.errors import RunFolderError, UntrustedCodeError
 from flatguard.reporting.report import write_report
 from flatguard.runs import untrusted, writing
+from flatguard.runs.check_evidence import load_fooled, load_probes, load_tables
+from flatguard.runs.checksums import sha256
 from flatguard.runs.facts import BlockFailure
 from flatguard.runs.owners import ending
-from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
-from flatguard.runs.store import Run, load_run, sha256
+from flatguard.runs.run import Run, load_run
 
 RUN = Path("run")
 MANIFEST = Path("run/evidence/manifest.json")

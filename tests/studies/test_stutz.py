@@ -14,8 +14,8 @@ from support.weight_space import fitted
 from flatguard.checks.judging.weight_flatness import weight_losses
 from flatguard.cli.app import main
 from flatguard.errors import RunFolderError, UsageError
-from flatguard.runs.probe_store import load_probes
-from flatguard.runs.store import load_run
+from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.run import load_run
 from flatguard.studies.claim import Claim
 from flatguard.studies.reproduce import reproduce_from_runs
 from flatguard.studies.stutz import correlation

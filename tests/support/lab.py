@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import flatguard
 from flatguard.checks.gathering.lab import Lab
-from flatguard.data.datasets import ArrayDataset
+from flatguard.data.arrays import ArrayDataset
 from flatguard.execution.context import resolve
 from flatguard.execution.progress import Silent
 from flatguard.geometry.budget import Norm

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from flatguard.checks.gathering.lab import Meter
 from flatguard.checks.gathering.robust_loss import Ascent
 from flatguard.checks.gathering.weight_flatness import Scene
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 
 
 class Logits(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import flatguard
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.errors import EnvironmentProblem, ModelError, UntrustedCodeError, UsageError
 from flatguard.targets import robustbench
 

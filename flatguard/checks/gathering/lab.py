@@ -16,10 +16,11 @@ from flatguard.environment.randomness import seeded
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
-from flatguard.geometry.budget import Budget, distance
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.distance import distance
 from flatguard.request import derive_seed
 from flatguard.runs.facts import NO_LIMITS
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 VERIFY_DRAWS, CONFIRM_DRAWS = 9, 21
 """A randomised target is fooled where most of so many fresh passes are wrong. A search looks at

@@ -27,13 +27,12 @@ from flatguard.checks.gathering.truth import LOOKED_AT, look_at_gradients
 from flatguard.checks.gathering.twins import attack_twins
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import BudgetSpent, one_line, ran_out_of_memory
-from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.compute_budget import ComputeBudget, record_spent
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
-from flatguard.execution.spending import record_spent
 from flatguard.request import Checks
-from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes, load_tables
-from flatguard.runs.store import Run
+from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes, load_tables
+from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target
 from flatguard.targets.calls import isolate_calls
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flatguard.checks.gathering.lab import Meter
 from flatguard.checks.gathering.search import direction, project, random_step
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.environment.randomness import seeded
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.geometry.decision import cross_entropy

@@ -25,10 +25,11 @@ from flatguard.checks.gathering.weight_flatness import (
     models_of,
     weight_flatness,
 )
-from flatguard.data.datasets import Batch, DataHash, Dataset, blocks, check_labels
+from flatguard.data.dataset import Batch, Dataset, blocks, check_labels
+from flatguard.data.hashing import DataHash
 from flatguard.errors import UsageError, memory_errors
 from flatguard.request import derive_seed
-from flatguard.runs.probe_store import ProbeFacts, add_probe, load_probes
+from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes
 from flatguard.targets.target import model_errors
 
 PartName = Literal["test", "training", "held-out"]

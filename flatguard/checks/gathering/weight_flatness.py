@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from flatguard.checks.gathering.lab import Meter
 from flatguard.checks.gathering.robust_loss import Ascent, clean_losses, robust_losses
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.geometry.weights import Movable, Weights, in_ball, on_sphere, project, steepest

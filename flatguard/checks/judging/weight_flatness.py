@@ -10,8 +10,8 @@ import pandas as pd
 
 from flatguard.checks.statistics import CONFIDENCE_LEVEL
 from flatguard.errors import RunFolderError
-from flatguard.runs.probe_store import ProbeFacts, load_probes, load_tables
-from flatguard.runs.store import Run
+from flatguard.runs.check_evidence import ProbeFacts, load_probes, load_tables
+from flatguard.runs.run import Run
 
 RESAMPLES = 1000
 

@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from flatguard.environment.devices import device_of
 from flatguard.targets.target import Target, model_errors
 
 
 @dataclass(frozen=True)
-class Fitting:
+class TrainingImages:
     """Images that a baseline may learn from; none of them is evaluated or calibrated on.
 
     Attributes:
@@ -48,7 +48,7 @@ class Baseline(ABC):
         self.target, self.batch_size, self.seed = target, batch_size, seed
 
     @abstractmethod
-    def fit(self, given: Fitting) -> None:
+    def fit(self, given: TrainingImages) -> None:
         """Learn what it needs."""
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Baseline(ABC):
 
     def batches(self, images: Tensor) -> Iterator[Tensor]:
         """The images on the model's device, a batch at a time."""
-        device = next((p.device for p in self.target.model.parameters()), torch.device("cpu"))
+        device = device_of(self.target.model)
         for batch in images.split(self.batch_size):
             yield batch.to(device)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flatguard.detection.baselines.baseline import Baseline, Fitting
+from flatguard.detection.baselines.baseline import Baseline, TrainingImages
 from flatguard.geometry.precision import wide
 
 LEVELS = 2**5 - 1
@@ -26,7 +26,7 @@ class FeatureSqueezing(Baseline):
     source = "Xu, Evans & Qi (2018)"
     departs = "non-local means in RGB, without conversion to Lab"
 
-    def fit(self, given: Fitting) -> None:
+    def fit(self, given: TrainingImages) -> None:
         """Nothing is learnt."""
 
     def score(self, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatguard.detection.baselines.baseline import Baseline, Fitting
+from flatguard.detection.baselines.baseline import Baseline, TrainingImages
 from flatguard.environment.requirements import needed
 from flatguard.errors import UsageError
 
@@ -32,7 +32,7 @@ class Lid(Baseline):
     departs = "one fixed reference of clean images instead of one a minibatch"
     learns_attacks = True
 
-    def fit(self, given: Fitting) -> None:
+    def fit(self, given: TrainingImages) -> None:
         """Keep the reference's activations, and fit the regression."""
         with needed("scikit-learn", "detection", "the LID baseline"):
             from sklearn.linear_model import LogisticRegression

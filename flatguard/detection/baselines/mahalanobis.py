@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.detection.baselines.baseline import Baseline, Fitting
-from flatguard.detection.scores import look
+from flatguard.detection.baselines.baseline import Baseline, TrainingImages
+from flatguard.detection.scores import forward_pass
 from flatguard.environment.requirements import needed
 
 
@@ -23,7 +23,7 @@ class Mahalanobis(Baseline):
     source = "Lee et al. (2018), by pytorch-ood"
     departs = "features of the last layer only, without input preprocessing"
 
-    def fit(self, given: Fitting) -> None:
+    def fit(self, given: TrainingImages) -> None:
         """Means of the classes that are there, and their covariance."""
         with needed("pytorch-ood", "detection", "the Mahalanobis baseline"):
             from pytorch_ood.detector import Mahalanobis as Fitted
@@ -39,5 +39,5 @@ class Mahalanobis(Baseline):
     def _features(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             return torch.cat(
-                [look(self.target, batch).features.cpu() for batch in self.batches(images)]
+                [forward_pass(self.target, batch).features.cpu() for batch in self.batches(images)]
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flatguard.detection.baselines.baseline import Baseline, Fitting
+from flatguard.detection.baselines.baseline import Baseline, TrainingImages
 from flatguard.environment.randomness import seeded
 from flatguard.geometry.precision import wide
 
@@ -27,7 +27,7 @@ class Odds(Baseline):
     source = "Roth, Kilcher & Hofmann (2019)"
     departs = f"{DRAWS} draws of Gaussian noise of one size, {NOISE:g}; the paper tries several"
 
-    def fit(self, given: Fitting) -> None:
+    def fit(self, given: TrainingImages) -> None:
         """Means and deviations by predicted class; over all classes where one has under two."""
         moved, predicted = self._moved(given.images)
         classes = moved.shape[1]

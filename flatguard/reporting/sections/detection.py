@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flatguard.detection.flagged import Detection, Kinds, distances_of, scores_of
+from flatguard.detection.flagging import Detection, Kinds, distances_of, scores_of
 from flatguard.reporting.charts import Axis, ReferenceLine
 from flatguard.reporting.figure import Figure, FigureText, Table, Tone
 from flatguard.reporting.histogram import Distribution, histogram
@@ -34,9 +34,9 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
         )
     html = render("detection.html.j2", table=_table(detection.kinds), facts=_facts(detection))
     figures = _figures(judged, detection)
-    notes = [f"A detector is a diagnostic, not a defence: {detection.against_it}."]
+    notes = [f"A detector is a diagnostic, not a defence: {detection.adaptive_evidence}."]
     if detection.in_sample:
-        notes.append(f"{detection.not_new}.")
+        notes.append(f"{detection.in_sample_warning}.")
     if not figures:
         notes.append("There is no figure, because log κ was measured for no sample.")
     return SectionContent(figures, html, " ".join(notes), detection.model_dump(mode="json"))

@@ -21,7 +21,7 @@ from flatguard.reporting.sections.twins import attempt_name
 from flatguard.reporting.summaries import evenly_spaced
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import counted, number, percent
-from flatguard.runs.probe_store import load_fooled
+from flatguard.runs.check_evidence import load_fooled
 
 MOST_SAMPLES = 100
 
@@ -119,8 +119,7 @@ class _Images:
             clean, adversarial = run.clean(block.plan.index), run.adversarial(block.plan.index)
             for index, sample in here:
                 self._adversarial[self._row[sample]] = adversarial[index]
-                if clean is not None:
-                    self._clean[self._row[sample]] = clean[index]
+                self._clean[self._row[sample]] = clean[index]
         self._fooling: dict[int, Tensor] = {}
         for probe in judged.evidence.probes:
             for sample, image in load_fooled(run, probe).items():

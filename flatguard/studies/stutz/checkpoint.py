@@ -18,7 +18,7 @@ from flatguard.checks.judging.weight_flatness import (
 )
 from flatguard.checks.statistics import interval
 from flatguard.errors import RunFolderError
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 EPOCH = re.compile(r"(\d+)$")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.studies.claim import Claim, agrees_if, not_measured
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.stutz.checkpoint import Checkpoint, checkpoint_of

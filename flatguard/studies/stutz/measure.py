@@ -16,15 +16,13 @@ from flatguard.checks.gathering.robust_loss import Ascent
 from flatguard.checks.gathering.search import SEARCHED
 from flatguard.checks.gathering.weight_evidence import Part, add_weight_flatness, own_part
 from flatguard.checks.gathering.weight_flatness import Neighbourhood
-from flatguard.data.datasets import Dataset
+from flatguard.data.dataset import Dataset
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
-from flatguard.execution import plan as execution_plan
-from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
+from flatguard.execution.missing_blocks import attack_new_run
 from flatguard.execution.progress import ProgressReporter
-from flatguard.runs.facts import Limits
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 STOPPING = Ascent(0.0, steps=7, restarts=1)
 """What chooses an epoch: PGD-7, as in Section 3. Its radius is the run's."""
@@ -92,7 +90,7 @@ def measured(
         run = load_run(path)
         _same(run, context)
     else:
-        run = execution_plan.run(context, path, command, progress, ComputeBudget(Limits()))
+        run = attack_new_run(context, path, command, progress)
     lab = Lab(context, run, progress)
     ascent = Ascent(budget.eps, budget.norm, plan.steps, plan.restarts)
     add_weight_flatness(lab, own_part(lab), ascent, plan.around)

@@ -14,10 +14,8 @@ import numpy as np
 import pandas as pd
 
 from flatguard.checks.statistics import interval, rank_correlation
-from flatguard.execution import plan as execution_plan
-from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.missing_blocks import attack_new_run
 from flatguard.recording.layers import METHOD
-from flatguard.runs.facts import NO_LIMITS
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Subject
 
@@ -32,7 +30,7 @@ def layers_of(subject: Subject) -> Outcome:
     subject.head()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        run = execution_plan.run(recorded, out, (), subject.progress, ComputeBudget(NO_LIMITS))
+        run = attack_new_run(recorded, out, (), subject.progress)
         table, samples = run.layers, run.samples
     fooled = samples.loc[samples["clean_correct"] & ~samples["robust"], "sample"]
     table = table[(table["method"] == METHOD) & table["sample"].isin(fooled)]

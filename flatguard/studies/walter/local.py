@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from flatguard.checks.gathering.lipschitz import POINTS, POWER_STEPS, local_lipschitz
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.geometry.bounds import (
     NOT_A_CERTIFICATE,
     HeadBound,

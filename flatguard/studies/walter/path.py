@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.errors import AttackError
 from flatguard.geometry.basin import Visited
-from flatguard.geometry.budget import within
 from flatguard.geometry.decision import cross_entropy
+from flatguard.geometry.distance import within
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.studies.study import Subject
 from flatguard.targets.head import Head, inputs_of

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flatguard.checks.statistics import rank_correlation
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.geometry.basin import LOSS_TOLERANCE
 from flatguard.geometry.bounds import PrintedBound, largest_step
 from flatguard.geometry.decision import cross_entropy

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from flatguard.checks.gathering.scales import rise_of_log_kappa
 from flatguard.checks.statistics import interval, mcnemar, rank_correlation
-from flatguard.data.datasets import Batch
-from flatguard.geometry.budget import within
+from flatguard.data.dataset import Batch
+from flatguard.geometry.distance import within
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.studies.claim import Claim, agrees_if, not_measured, share
 from flatguard.studies.study import Outcome, Subject

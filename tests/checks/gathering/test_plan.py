@@ -20,8 +20,9 @@ from flatguard.checks.gathering.plan import estimate, probe
 from flatguard.checks.judging.gradient_truth import truth_of
 from flatguard.errors import RunFolderError
 from flatguard.execution.progress import Silent
-from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
-from flatguard.runs.store import committed, sealed
+from flatguard.runs.check_evidence import load_fooled, load_probes, load_tables
+from flatguard.runs.json_files import write_sealed
+from flatguard.runs.layout import committed
 from flatguard.targets import make_target
 
 Images = tuple[Tensor, Tensor]
@@ -192,7 +193,7 @@ def test_evidence_names_no_file_elsewhere(name: str, net: nn.Module, data: Image
     lab = probed(net, data)
     file = lab.run.path / "evidence" / "probes" / "twins" / "probe.json"
     facts = load_probes(lab.run)["twins"]
-    file.write_text(sealed(facts.model_copy(update={"files": {**facts.files, name: "0" * 64}})))
+    write_sealed(file, facts.model_copy(update={"files": {**facts.files, name: "0" * 64}}))
     with pytest.raises(RunFolderError, match=r"is damaged: files\."):
         flatguard.audit(lab.run.path)
 

@@ -8,8 +8,9 @@ from torch import nn
 
 from flatguard.checks.gathering.lab import Meter
 from flatguard.checks.gathering.robust_loss import Ascent, clean_losses, robust_losses
-from flatguard.data.datasets import Batch
-from flatguard.geometry.budget import Budget, distance
+from flatguard.data.dataset import Batch
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.distance import distance
 
 DUAL = {"Linf": 1.0, "L2": 2.0}
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from flatguard.checks.gathering.search import Search, direction, project, random_step, search
 from flatguard.checks.gathering.sights import Estimated, Gradient, cross_entropy, plain, tempered
-from flatguard.geometry.budget import Budget, Norm, distance
+from flatguard.geometry.budget import Budget, Norm
+from flatguard.geometry.distance import distance
 
 NORMS: list[Norm] = ["Linf", "L2", "L1"]
 

@@ -19,7 +19,7 @@ from flatguard.checks.gathering.weight_flatness import (
     models_of,
     weight_flatness,
 )
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.geometry.weights import Movable, layers_of, on_sphere
 from flatguard.targets.target import weights_sha256
 

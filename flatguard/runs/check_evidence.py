@@ -1,17 +1,18 @@
-"""What our own experiments leave in a run folder: `evidence/probes/NAME/`, one folder a probe.
+"""The evidence that a check gathers: `evidence/probes/NAME/`, one folder a probe.
 
-    probe.json            facts, seed, price, SHA-256 of the folder's files
-    timing.json           seconds; outside the checksums
+A probe is one experiment of ours on the target, such as an attack on its twins.
+
+    probe.json            facts, seed, cost, SHA-256 of the folder's files
+    timing.json           seconds
     *.parquet             tables; each has a column `sample`
     fooled.safetensors    `sample`, `images`: verified adversarial examples, at most 100
 
-A probe is written under a temporary name and renamed when it is whole; what is there stays.
+A probe is published as a whole, and its files do not change afterwards. Only a probe that could
+not run is replaced when it runs later.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,26 +22,14 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, field_validator
 from torch import Tensor
 
 from flatguard.errors import RunFolderError
+from flatguard.runs.checksums import compare
 from flatguard.runs.facts import FileName, Number
+from flatguard.runs.json_files import read_sealed, reading
+from flatguard.runs.layout import EVIDENCE, PROBE, PROBES
+from flatguard.runs.publishing import complete, publish, stage, unstage, writing
+from flatguard.runs.run import Run
 from flatguard.runs.schema import check_columns, check_known
-from flatguard.runs.store import (
-    EVIDENCE,
-    MANIFEST,
-    TIMING,
-    Run,
-    parse,
-    reading,
-    sealed,
-    sha256,
-    write_text,
-)
-from flatguard.runs.untrusted import (
-    check_file,
-    is_plain_file,
-    is_plain_folder,
-    read_tensors,
-)
-from flatguard.runs.writing import checksums, give_name, staged, unstage
+from flatguard.runs.untrusted import is_plain_file, is_plain_folder, read_tensors
 
 FOOLED = "fooled.safetensors"
 COLUMNS = {
@@ -91,16 +80,16 @@ class _KnownFacts(BaseModel):
 
 
 class ProbeFacts(BaseModel):
-    """What one of our own experiments did.
+    """What a probe did.
 
     Attributes:
-        name: of the probe, with what it was asked for: `square-200`.
-        checks: the level that asked for it.
-        ran: False where it could not; `facts` then has the reason.
-        facts: its own, in numbers and words.
+        name: of the probe, with its parameter: `square-200`.
+        checks: the level of checks that it belongs to.
+        ran: False if it could not run; `facts` then has the reason.
+        facts: its results that are not in a table.
         sample_forwards: rows that it sent forward through the target, its twins and surrogates.
         seed: of its random choices.
-        run_sha256: identity of the run that it belongs to; before format 3, of its manifest's file.
+        run_sha256: identity of the run that it belongs to.
         files: SHA-256 of its files.
     """
 
@@ -118,53 +107,46 @@ class ProbeFacts(BaseModel):
     @field_validator("facts")
     @classmethod
     def _known(cls, facts: dict[str, Any]) -> dict[str, Any]:
-        """Facts that checks read have one kind each."""
+        """Facts that checks read have one type each."""
         _KnownFacts.model_validate(facts)
         return facts
 
 
 def load_probes(run: Run) -> dict[str, ProbeFacts]:
-    """What was run, by the probe's name.
+    """The facts of all probes of a run, by the probe's name.
 
     Raises:
         RunFolderError: a probe is damaged, or belongs to another run.
     """
-    folder = run.path / EVIDENCE / "probes"
+    folder = run.path / EVIDENCE / PROBES
     found = {}
-    for file in sorted(folder.glob("[!.]*/probe.json")) if is_plain_folder(folder) else []:
+    for file in sorted(folder.glob(f"[!.]*/{PROBE}")) if is_plain_folder(folder) else []:
         is_plain_folder(file.parent)
-        facts: ProbeFacts = parse(ProbeFacts, file)
+        facts = read_sealed(ProbeFacts, file)
         if facts.name != file.parent.name:
             raise RunFolderError(f"{file} is damaged: it is of another probe")
-        if facts.run_sha256 != _identity(run):
+        if facts.run_sha256 != run.manifest.identity:
             raise RunFolderError(f"{file} belongs to another run")
         found[facts.name] = facts
     return found
 
 
-def _identity(run: Run) -> str:
-    return run.manifest.identity or sha256(run.path / EVIDENCE / MANIFEST)
-
-
 def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
-    """The tables of one probe, by name, after comparing their checksums.
+    """The tables of one probe, by name, after their checksums are compared.
 
     Raises:
-        RunFolderError: names the first file that is not what was written.
+        RunFolderError: names the first file that is damaged.
     """
+    folder = _folder(run, facts.name)
+    compare(folder, facts.files)
     tables = {}
-    for name, expected in facts.files.items():
-        file = _folder(run, facts.name) / name
+    for file in (folder / name for name in facts.files if name.endswith(".parquet")):
         with reading(file):
-            check_file(file)
-            if sha256(file) != expected:
-                raise RunFolderError(f"{file} is damaged: its checksum does not match")
-            if file.suffix == ".parquet":
-                wanted = COLUMNS.get(file.stem, {"sample"})
-                table = check_columns(file, run.room.read(file), wanted)
-                if facts.facts.get("part", OWN) == OWN:  # others are about other data
-                    check_known(file, table, set(run.samples["sample"]))
-                tables[file.stem] = table
+            wanted = COLUMNS.get(file.stem, {"sample"})
+            table = check_columns(file, run.room.read(file), wanted)
+            if facts.facts.get("part", OWN) == OWN:  # others are about other data
+                check_known(file, table, set(run.samples["sample"]))
+            tables[file.stem] = table
     return tables
 
 
@@ -189,32 +171,31 @@ def add_probe(
     fooled: dict[int, Tensor],
     seconds: float,
 ) -> None:
-    """Add a probe's evidence to the folder, all of it at once.
+    """Publish a probe's evidence.
+
+    If another process has published the same probe meanwhile, nothing changes.
 
     Args:
         run: the run.
         facts: about the whole probe.
         tables: by name.
         fooled: verified adversarial examples, by sample number.
-        seconds: how long it took.
+        seconds: the time that it took.
     """
     final = _folder(run, facts.name)
     is_plain_folder(final.parent)
-    folder = staged(run.path, facts.name)
+    folder = stage(run.path, facts.name)
     try:
-        folder.mkdir(parents=True)
-        for name, table in tables.items():
-            table.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
-        if fooled:
-            _save_fooled(folder / FOOLED, fooled)
-        about = {"files": checksums(folder), "run_sha256": _identity(run)}
-        write_text(folder / "probe.json", sealed(facts.model_copy(update=about)))
-        write_text(folder / TIMING, json.dumps({"probe": seconds}, indent=2))
-        if final.exists() and not parse(ProbeFacts, final / "probe.json").ran:
-            shutil.rmtree(final)  # it could not run then
-        give_name(folder, final)  # if somebody else has run the same probe meanwhile, theirs stays
-    except OSError as error:
-        raise RunFolderError(f"cannot write probe {final}: {error}") from error
+        with writing(f"probe {final}"):
+            folder.mkdir(parents=True)
+            for name, table in tables.items():
+                table.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
+            if fooled:
+                _save_fooled(folder / FOOLED, fooled)
+            owned = facts.model_copy(update={"run_sha256": run.manifest.identity})
+            complete(folder, PROBE, owned, {"probe": seconds})
+            could_not_run = final.exists() and not read_sealed(ProbeFacts, final / PROBE).ran
+            publish(folder, final, replaces=could_not_run)
     finally:
         unstage(folder)
     run.storage.push()
@@ -229,4 +210,4 @@ def _save_fooled(file: Path, fooled: dict[int, Tensor]) -> None:
 
 
 def _folder(run: Run, name: str) -> Path:
-    return run.path / EVIDENCE / "probes" / name
+    return run.path / EVIDENCE / PROBES / name

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.detection.baselines import BASELINES, Baseline, Fitting
-from flatguard.detection.conformal import Bounds, Rate, Side, atypicality, calibrate
-from flatguard.detection.scores import LOG_KAPPA, ONE_PASS, look, one_pass_scores
+from flatguard.detection.baselines import BASELINES, Baseline, TrainingImages
+from flatguard.detection.conformal import Bounds, FalsePositiveRate, Side, atypicality, calibrate
+from flatguard.detection.scores import LOG_KAPPA, ONE_PASS, forward_pass, one_pass_scores
+from flatguard.environment.devices import device_of
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.targets.target import Target
@@ -47,7 +48,7 @@ class Detector:
         return atypicality(scores, self.calibration, self.side)
 
 
-class Panel:
+class DetectorSet:
     """The sharpness threshold and its baselines on one target.
 
     Args:
@@ -63,7 +64,7 @@ class Panel:
         self.detectors: dict[str, Detector] = {}
 
     @own_state()
-    def fit(self, given: Fitting) -> None:
+    def fit(self, given: TrainingImages) -> None:
         """Let every baseline learn; what cannot is left out, and `missing` says why."""
         able = []
         for baseline in self._baselines:
@@ -83,11 +84,13 @@ class Panel:
     @own_state()
     def score(self, images: Tensor) -> Scores:
         """Every detector's raw scores, `(n,)` each; NaN where it has none."""
-        device = next((p.device for p in self.target.model.parameters()), torch.device("cpu"))
+        device = device_of(self.target.model)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in ONE_PASS}
         with torch.no_grad():
             for batch in images.split(self.batch_size):
-                for name, values in one_pass_scores(look(self.target, batch.to(device))).items():
+                for name, values in one_pass_scores(
+                    forward_pass(self.target, batch.to(device))
+                ).items():
                     parts[name].append(values)
         found = {name: np.concatenate(values) for name, values in parts.items()}
         found |= {b.name: b.score(images).numpy() for b in self._baselines}
@@ -101,7 +104,7 @@ class Panel:
         """
         for name, scores in clean.items():
             side: Side = "two-sided" if name in ONE_PASS else "high"
-            bounds = {alpha: calibrate(scores, Rate(alpha, side)) for alpha in RATES}
+            bounds = {alpha: calibrate(scores, FalsePositiveRate(alpha, side)) for alpha in RATES}
             self.detectors[name] = Detector(name, side, scores, bounds)
 
 

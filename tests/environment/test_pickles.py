@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from flatguard.data.datasets import load_dataset
-from flatguard.data.pickles import check_pickle
+from flatguard.data import load_dataset
+from flatguard.environment.pickles import check_pickle
 from flatguard.errors import DataError, FlatguardError, ModelError, UntrustedCodeError
 from flatguard.targets.checkpoint import load
 

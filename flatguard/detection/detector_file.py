@@ -1,38 +1,33 @@
-"""A fitted detector in one JSON file: no code in it, versioned, bound to one model's weights."""
+"""A fitted detector in one JSON file: it holds no code and is bound to one model's weights."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 from flatguard.detection.conformal import Bounds, Side
+from flatguard.detection.facts import Facts
 from flatguard.detection.scores import head_of
 from flatguard.detection.stump import Stump
 from flatguard.detection.thresholds import Thresholds
-from flatguard.errors import DetectorError, one_line
+from flatguard.errors import DetectorError, UsageError, one_line
 from flatguard.runs.facts import TargetFacts
-from flatguard.runs.store import write_text
+from flatguard.runs.json_files import write_text
 from flatguard.targets.target import Target
 
-FORMAT_VERSION = 1
-LARGEST_FILE = 64 << 20
-"""Bytes; a million calibration scores take 20 MB."""
+_FORMAT_VERSION = 1
+_MAX_BYTES = 64 << 20
+"""A million calibration scores take 20 MB."""
 
 
-class Facts(BaseModel):
-    """Frozen, without unknown keys; a bound without a number is written as null."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class How(Facts):
-    """The parameters of a `SharpnessDetector`, all but its target."""
+class DetectorParameters(Facts):
+    """The parameters of a `SharpnessDetector`, except its target."""
 
     alpha: Annotated[float, Field(gt=0, lt=1)]
     side: Side
@@ -43,39 +38,14 @@ class How(Facts):
     seed: Annotated[int, Field(ge=0)]
 
 
-class KeptBounds(Facts):
-    """The thresholds of a predicted class."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    lower: float | None
-    upper: float | None
-
-    @property
-    def bounds(self) -> Bounds:
-        """What decides."""
-        return Bounds(
-            -math.inf if self.lower is None else self.lower,
-            math.inf if self.upper is None else self.upper,
-        )
-
-
-class KeptClass(KeptBounds):
-    """One predicted class: its thresholds and the clean scores they come from, sorted."""
+class ClassCalibration(Bounds):
+    """The thresholds of one predicted class, and the sorted clean scores that they come from."""
 
     scores: Annotated[tuple[float, ...], Field(min_length=1)]
 
 
-class KeptStump(Facts):
-    """A stump; see `stump.Stump`."""
-
-    threshold: float
-    low: bool
-    folds: tuple[float, ...]
-
-
 class CalibrationFacts(Facts):
-    """Which images a detector was calibrated on."""
+    """The images that a detector was calibrated on."""
 
     name: str
     sha256: str
@@ -84,15 +54,15 @@ class CalibrationFacts(Facts):
 
 
 class AdaptiveFacts(Facts):
-    """What an attacker who knows the detector achieves: the number that makes it no defence.
+    """The result of an adaptive attack. It shows why the detector is no defence.
 
     Attributes:
         norm, eps: the budget.
-        samples: images that were right when clean and attacked.
-        evaded: of them, those made wrong, unflagged and within budget.
+        samples: attacked images; the model classifies each correctly when clean.
+        evaded: of them, those that became misclassified, unflagged and within budget.
         interval: of the share, 95%.
-        misclassified: of them, those made wrong at all by the same attack.
-        false_positives: the rate that the detector was calibrated for; None of a stump.
+        misclassified: of them, those that the same attack made the model misclassify.
+        false_positives: the rate that the detector was calibrated for; None for a stump.
         seed: of the attack.
     """
 
@@ -109,55 +79,55 @@ class AdaptiveFacts(Facts):
 
     @property
     def success(self) -> float:
-        """The share of attacked images that evade."""
+        """The share of attacked images that evade the detector."""
         return self.evaded / self.samples
 
 
-class KeptDetector(Facts):
-    """A `SharpnessDetector` as it stands in its file."""
+class SavedDetector(Facts):
+    """The content of a `SharpnessDetector`'s file."""
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = _FORMAT_VERSION
     kind: Literal["flatguard sharpness detector"] = "flatguard sharpness detector"
     created: str
     model: str
     weights_sha256: str
     head: str
     log_weight_norm_squared: float
-    how: How
+    how: DetectorParameters
     side: Side
-    classes: dict[int, KeptClass]
-    stump: KeptStump | None = None
+    classes: dict[int, ClassCalibration]
+    stump: Stump | None = None
     data: CalibrationFacts | None = None
     adaptive: AdaptiveFacts | None = None
 
+    _file_sha256: str | None = PrivateAttr(None)
+
     @classmethod
     def of(
-        cls, target: Target, found: Thresholds, how: dict[str, Any], **facts: Any
-    ) -> KeptDetector:
-        """What is to be written of a fitted detector."""
-        head, stump = head_of(target), found.stump
+        cls, target: Target, thresholds: Thresholds, parameters: dict[str, Any], **facts: Any
+    ) -> SavedDetector:
+        """The file's content for a fitted detector; `facts` are its `data` and `adaptive`."""
+        head = head_of(target)
         return cls(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             model=target.name,
             weights_sha256=target.weights_sha256,
             head=head.name,
             log_weight_norm_squared=head.log_weight_norm_squared(),
-            how=How(**how),
-            side=found.side,
+            how=DetectorParameters(**parameters),
+            side=thresholds.side,
             classes={
-                key: KeptClass(
-                    lower=_finite(bounds.lower),
-                    upper=_finite(bounds.upper),
-                    scores=tuple(found.calibration[key].tolist()),
+                key: ClassCalibration(
+                    **bounds.model_dump(), scores=tuple(thresholds.calibration[key].tolist())
                 )
-                for key, bounds in found.bounds.items()
+                for key, bounds in thresholds.bounds.items()
             },
-            stump=None if stump is None else KeptStump(**asdict(stump)),
+            stump=thresholds.stump,
             **facts,
         )
 
     def write(self, path: Path) -> None:
-        """Replace the file at once."""
+        """Write the file; an existing one is replaced atomically."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, self.model_dump_json(indent=1))
@@ -165,58 +135,68 @@ class KeptDetector(Facts):
             raise DetectorError(f"cannot write {path}: {error.strerror}") from error
 
     @classmethod
-    def read(cls, path: Path) -> KeptDetector:
-        """Read a file; nothing in it is ever run.
+    def open(cls, detector: str | Path | SavedDetector) -> SavedDetector:
+        """Read a detector by its path; a detector that is already read is returned.
 
         Raises:
             DetectorError: no such file, too large, of a newer format, or damaged.
         """
+        if isinstance(detector, SavedDetector):
+            return detector
+        if not isinstance(detector, str | Path):
+            raise UsageError(
+                f"detector: expected a path or a SavedDetector, got {type(detector).__name__}"
+            )
+        path = Path(detector)
         try:
-            if path.stat().st_size > LARGEST_FILE:
+            if path.stat().st_size > _MAX_BYTES:
                 raise DetectorError(f"{path} is larger than any detector: over 64 MB")
-            text = path.read_text("utf-8")
+            content = path.read_bytes()
+            text = content.decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text"
             raise DetectorError(
                 f"cannot read {path}: {reason}; make one with flatguard detect fit"
             ) from error
         try:
-            return cls.model_validate_json(text).checked(path)
+            found = cls.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise DetectorError(
                 f"{path} is no detector, or damaged: {where}: {one_line(Exception(first['msg']))}"
             ) from error
+        found._check_content(path)
+        found._file_sha256 = hashlib.sha256(content).hexdigest()
+        return found
 
-    def checked(self, path: Path) -> KeptDetector:
-        """Itself, if this flatguard knows its format and its numbers agree with each other."""
-        if self.format_version > FORMAT_VERSION:
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the detector's file, in hexadecimal."""
+        if self._file_sha256 is not None:
+            return self._file_sha256
+        return hashlib.sha256((self.model_dump_json(indent=1) + "\n").encode()).hexdigest()
+
+    def _check_content(self, path: Path) -> None:
+        """Refuse a newer format, and clean scores that are not sorted."""
+        if self.format_version > _FORMAT_VERSION:
             raise DetectorError(
                 f"{path} has format {self.format_version}, written by a newer flatguard; this one "
-                f"reads up to {FORMAT_VERSION}"
+                f"reads up to {_FORMAT_VERSION}"
             )
-        for kept in self.classes.values():
-            ordered = all(a <= b for a, b in zip(kept.scores, kept.scores[1:], strict=False))
-            if not ordered or not all(map(math.isfinite, kept.scores)):
-                raise DetectorError(f"{path} is damaged: its clean scores are not in order")
-        return self
+        if any(list(of.scores) != sorted(of.scores) for of in self.classes.values()):
+            raise DetectorError(f"{path} is damaged: its clean scores are not in order")
 
     def thresholds(self) -> Thresholds:
-        """What decides."""
-        kept = self.stump
-        return Thresholds(
-            {key: of.bounds for key, of in self.classes.items()},
-            {key: np.array(of.scores) for key, of in self.classes.items()},
-            self.side,
-            Stump(kept.threshold, kept.low, kept.folds) if kept else None,
-        )
+        """The thresholds that decide."""
+        calibration = {key: np.array(of.scores) for key, of in self.classes.items()}
+        return Thresholds(self.classes, calibration, self.side, self.stump)
 
     def check_target(self, target: Target) -> None:
-        """Refuse a model other than the one it was fitted on.
+        """Refuse a model other than the one that the detector was fitted on.
 
         Raises:
-            DetectorError: other weights, or the same with other logits.
+            DetectorError: other weights, or the same weights with scaled logits.
         """
         head = head_of(target)
         self._check(target.name, target.weights_sha256, head.log_weight_norm_squared())
@@ -243,9 +223,5 @@ class KeptDetector(Facts):
 
     @property
     def alpha(self) -> float | None:
-        """The rate of false positives it was calibrated for; a stump promises none."""
+        """The rate of false positives that it was calibrated for; None for a stump."""
         return None if self.stump else self.how.alpha
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

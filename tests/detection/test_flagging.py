@@ -16,21 +16,20 @@ from torch import Tensor
 
 import flatguard
 from flatguard.detection import SharpnessDetector
-from flatguard.detection.flagged import (
+from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.flagging import (
     DETECTION,
     Detection,
     Flagged,
     Kinds,
-    Opened,
     _seen,
     distances_of,
     load_detection,
     scores_of,
 )
-from flatguard.detection.kept import KeptDetector
 from flatguard.errors import DetectorError, RunFolderError, UsageError
 from flatguard.reporting.report import write_report
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +124,14 @@ def test_kinds_are_parts_of_the_run_and_intervals_exact(whole: Run) -> None:
 
 
 def test_the_detectors_own_facts(whole: Run, file: Path) -> None:
-    found, kept = found_in(whole), KeptDetector.read(file)
+    found, kept = found_in(whole), SavedDetector.open(file)
     assert found.detector_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert Opened.of(kept).sha256 == found.detector_sha256
+    assert SavedDetector.open(kept).sha256 == found.detector_sha256
     assert (found.alpha, found.side, found.per_class) == (0.3, "high", False)
     assert found.calibration_scores == len(detectors.calibration())
     assert found.adversarial_sha256 == whole.adversarial_sha256()
     assert found.adaptive is None
-    assert "was not measured" in found.against_it
+    assert "was not measured" in found.adaptive_evidence
     assert whole.summary["detection"] == found.model_dump(mode="json")
     assert json.loads((whole.path / DETECTION).read_text("utf-8")) == whole.summary["detection"]
 
@@ -141,10 +140,10 @@ def test_the_number_against_it_is_the_files(
     fitted: SharpnessDetector, run: Run, tmp_path: Path
 ) -> None:
     fitted.save(tmp_path / "a.json", adaptive=detectors.ADAPTIVE)
-    flatguard.audit(run, detector=KeptDetector.read(tmp_path / "a.json"))
+    flatguard.audit(run, detector=SavedDetector.open(tmp_path / "a.json"))
     found = found_in(run)
     assert found.adaptive == detectors.ADAPTIVE
-    assert found.against_it == (
+    assert found.adaptive_evidence == (
         "an attacker who knows the detector fools the model on 99.5% of 200 images and evades it "
         "on 97.0% (95% interval 93.6% to 98.9%), within Linf 8/255"
     )
@@ -189,7 +188,7 @@ def test_a_wrong_detector_is_refused_before_the_attack(
     before = set(tmp_path.iterdir())
     expected = {
         "weights": "was fitted on digits .* not on Sequential", "scale": "another --logit-scale",
-        "file": "cannot read nowhere.json", "kind": "expected a path or a KeptDetector, got int",
+        "file": "cannot read nowhere.json", "kind": "expected a path or a SavedDetector, got int",
     }  # fmt: skip
     with pytest.raises((DetectorError, UsageError), match=expected[wrong]) as caught:
         detectors.evaluate(digits_files, tmp_path / "run", **asked)
@@ -224,7 +223,7 @@ def test_a_detector_with_nan_is_damaged(
     of[where] = float("nan")
     (tmp_path / "d.json").write_text(json.dumps(values), "utf-8")
     with pytest.raises(DetectorError, match=rf"damaged: .*{where}: Input should be a finite"):
-        Opened.of(tmp_path / "d.json")
+        SavedDetector.open(tmp_path / "d.json")
 
 
 def edited(text: str, how: str) -> str:
@@ -278,7 +277,7 @@ def test_calibration_images_are_recognised(digits_files: Path, run: Run) -> None
     found = found_in(run)
     assert found.seen == 200
     assert found.in_sample
-    assert "say nothing about new images" in found.not_new
+    assert "say nothing about new images" in found.in_sample_warning
 
 
 def test_a_score_on_a_threshold_is_not_flagged_though_a_run_rounds_it(digits_files: Path) -> None:

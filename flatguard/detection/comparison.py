@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from flatguard.checks.statistics import interval
-from flatguard.detection.metrics import auroc
-from flatguard.detection.panel import RATES, Detector, Panel, Scores, order
+from flatguard.detection.auroc import auroc
+from flatguard.detection.detector_set import RATES, Detector, DetectorSet, Scores, order
 from flatguard.detection.results import DetectorResult, Operating, Share, WorstCase
 from flatguard.detection.stump import FOLDS, fit_stump
 from flatguard.geometry.budget import Budget
@@ -56,7 +56,9 @@ def share_of(flags: np.ndarray) -> Share:
     return Share(count=count, of=of, share=share, interval=interval(count, of))
 
 
-def compare(panel: Panel, group: Group, taught: Group, seed: int) -> dict[str, DetectorResult]:
+def compare(
+    panel: DetectorSet, group: Group, taught: Group, seed: int
+) -> dict[str, DetectorResult]:
     """Every detector on one attack, log κ first.
 
     Args:
@@ -144,7 +146,7 @@ def _unseen(
 
 
 def worst_case(
-    panel: Panel, wanted: Sequence[AtRadius], groups: Sequence[Group]
+    panel: DetectorSet, wanted: Sequence[AtRadius], groups: Sequence[Group]
 ) -> tuple[WorstCase, ...]:
     """For each radius: the samples that fall to some attack, and whether every fall is flagged."""
     found = []

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from flatguard.data.datasets import ArrayDataset
-from flatguard.detection.compared import Group, compare, share_of, worst_case
-from flatguard.detection.panel import Panel
-from flatguard.detection.trial import Sizes, draw
+from flatguard.data.arrays import ArrayDataset
+from flatguard.detection.comparison import Group, compare, share_of, worst_case
+from flatguard.detection.detector_set import DetectorSet
+from flatguard.detection.experiment import SampleSizes, draw
 from flatguard.errors import DataError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.targets import Target
 
-SIZES = Sizes(evaluated=50, fitted=20, calibrated=199, adaptive=0)
+SIZES = SampleSizes(evaluated=50, fitted=20, calibrated=199, adaptive=0)
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ def test_too_small_a_data_set_says_what_is_needed() -> None:
 )
 def test_sizes_are_checked(sizes: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Sizes(**sizes)
+        SampleSizes(**sizes)
 
 
 class TestCompared:
     """On scores that are made up, so that every number is known."""
 
     @pytest.fixture
-    def panel(self, digits_net: Target) -> Panel:
-        panel = Panel(digits_net, 10, 0)
+    def panel(self, digits_net: Target) -> DetectorSet:
+        panel = DetectorSet(digits_net, 10, 0)
         clean = np.linspace(-1, 1, 399)
         panel.calibrate({"log-kappa": clean, "odds": clean})
         return panel
@@ -84,7 +84,7 @@ class TestCompared:
         fell = np.array(successful, dtype=int)
         return Group(Budget("Linf", 0.1), scores, scores, after, right, fell, failed)
 
-    def test_numbers(self, panel: Panel) -> None:
+    def test_numbers(self, panel: DetectorSet) -> None:
         moved = np.full(20, -5.0)
         moved[[3, 4]] = 0.0
         group = self.group(moved, list(range(1, 11)))
@@ -101,19 +101,23 @@ class TestCompared:
         assert kappa.stump_unseen is not None
         assert kappa.stump_unseen >= 0.85
 
-    def test_nothing_fell_is_not_measured(self, panel: Panel) -> None:
+    def test_nothing_fell_is_not_measured(self, panel: DetectorSet) -> None:
         group = self.group(np.zeros(20), [])
         kappa = compare(panel, group, group, 0)["log-kappa"]
         assert (kappa.auroc, kappa.stump_folds, kappa.tpr_at_5_fpr) == (None, None, None)
         assert kappa.at[0].successful.interval == (0.0, 1.0)
 
-    def test_a_score_that_is_missing_is_flagged_and_drawn_furthest_out(self, panel: Panel) -> None:
+    def test_a_score_that_is_missing_is_flagged_and_drawn_furthest_out(
+        self, panel: DetectorSet
+    ) -> None:
         group = self.group(np.full(20, np.nan), list(range(1, 11)))
         kappa = compare(panel, group, group, 0)["log-kappa"]
         assert kappa.tpr_at_1_fpr == 1.0
         assert kappa.auroc == 1.0
 
-    def test_the_worst_case_counts_samples_whose_every_fall_is_flagged(self, panel: Panel) -> None:
+    def test_the_worst_case_counts_samples_whose_every_fall_is_flagged(
+        self, panel: DetectorSet
+    ) -> None:
         caught = self.group(np.full(20, -5.0), [1, 2, 3, 4])
         missed = self.group(np.zeros(20), [4, 5])
         wanted = [At("one", "0.1"), At("two", "0.1"), At("one", "0.2")]
@@ -133,7 +137,7 @@ def test_another_run_is_not_taken(tmp_path: Path, digits_files: Path) -> None:
     from support import digits_target
 
     import flatguard
-    from flatguard.detection.trial import Wanted, run_trial
+    from flatguard.detection.experiment import AttackAtRadius, run_experiment
     from flatguard.execution import context
     from flatguard.execution.progress import Silent
     from flatguard.request import make_request
@@ -147,4 +151,6 @@ def test_another_run_is_not_taken(tmp_path: Path, digits_files: Path) -> None:
     spec = make_request(model="digits", attack="torchattacks:FGSM", eps="0.3")
     whole = context.resolve(spec, digits_target.target(), ArrayDataset(*data, "digits"))
     with pytest.raises(UsageError, match="holds a run of something else"):
-        run_trial(whole, [Wanted("torchattacks:FGSM", "0.3")], SIZES, tmp_path / "t", (), Silent())
+        run_experiment(
+            whole, [AttackAtRadius("torchattacks:FGSM", "0.3")], SIZES, tmp_path / "t", (), Silent()
+        )

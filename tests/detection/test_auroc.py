@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from flatguard.detection.metrics import auroc
+from flatguard.detection.auroc import auroc
 
 SCORES = st.lists(st.integers(-5, 5), min_size=2, max_size=40)
 

@@ -18,29 +18,35 @@ from torch import Tensor
 
 from flatguard.attacks import build_attack, find_attack
 from flatguard.checks.gathering.search import project, random_step
-from flatguard.data.datasets import Batch, Dataset, Subset
+from flatguard.data.dataset import Batch, Dataset, Subset
 from flatguard.detection.adaptive import Effort, adaptive_attack
-from flatguard.detection.baselines import BASELINES, Fitting
-from flatguard.detection.compared import Group, compare, share_of, worst_case
-from flatguard.detection.conformal import Rate
-from flatguard.detection.panel import RATES, Panel, Scores
-from flatguard.detection.results import Adaptive, AdaptiveResult, AttackResult, Split, Trial
+from flatguard.detection.baselines import BASELINES, TrainingImages
+from flatguard.detection.comparison import Group, compare, share_of, worst_case
+from flatguard.detection.conformal import FalsePositiveRate
+from flatguard.detection.detector_set import RATES, DetectorSet, Scores
+from flatguard.detection.results import (
+    Adaptive,
+    AdaptiveResult,
+    AttackResult,
+    DetectionExperiment,
+    Split,
+)
 from flatguard.detection.scores import LOG_KAPPA, head_of
 from flatguard.detection.thresholds import conformal
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import AttackError, DataError, UsageError
-from flatguard.execution import plan as execution_plan
-from flatguard.execution.block import Bench, asked_layers
-from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
-from flatguard.execution.executors import InProcess
+from flatguard.execution.missing_blocks import attack_missing_blocks
+from flatguard.execution.plan import Asked, plan_run
 from flatguard.execution.progress import ProgressReporter
+from flatguard.execution.resources import Resources
+from flatguard.execution.software import versions
 from flatguard.geometry.budget import parse_eps
 from flatguard.request import EvaluationRequest, derive_seed
-from flatguard.runs import store
-from flatguard.runs.facts import NO_LIMITS
+from flatguard.runs.json_files import write_text
 from flatguard.runs.naming import default_folder
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import open_storage
 from flatguard.targets.target import model_errors
 
@@ -48,7 +54,7 @@ RUNS, RESULT = "runs", "detection-trial.json"
 
 
 @dataclass(frozen=True)
-class Sizes:
+class SampleSizes:
     """How many images each part has.
 
     Attributes:
@@ -70,7 +76,7 @@ class Sizes:
                 raise UsageError(
                     f"expected at least {least} images {name}, got {getattr(self, name)}"
                 )
-        needed = Rate(min(RATES)).needed()
+        needed = FalsePositiveRate(min(RATES)).min_samples()
         if self.calibrated < needed:
             raise UsageError(
                 f"--n-calibration: {self.calibrated} clean images are too few for "
@@ -94,7 +100,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AttackAtRadius:
     """An attack at a radius, as typed."""
 
     attack: str
@@ -102,14 +108,14 @@ class Wanted:
 
 
 @own_state()
-def run_trial(
+def run_experiment(
     context: EvaluationContext,
-    wanted: Sequence[Wanted],
-    sizes: Sizes,
+    wanted: Sequence[AttackAtRadius],
+    sizes: SampleSizes,
     out: Path,
     command: Sequence[str],
     progress: ProgressReporter,
-) -> Trial:
+) -> DetectionExperiment:
     """Attack, score, compare, and keep everything under `out`.
 
     Finished attacks of an earlier, interrupted trial in the same folder are taken as they are.
@@ -133,7 +139,7 @@ def run_trial(
     groups = _groups(context, wanted, runs, parts, panel, progress)
     taught = _teaching(runs[0], parts, panel)
     seed = derive_seed(context.request.seed, 0, "detection metrics")
-    trial = Trial(
+    trial = DetectionExperiment(
         model=context.target.name,
         weights_sha256=context.target.weights_sha256,
         logit_scale=context.request.logit_scale,
@@ -163,13 +169,13 @@ def run_trial(
         else (),
         missing=panel.missing,
         departures={kind.name: kind.departs for kind in BASELINES if kind.departs},
-        versions=execution_plan.versions(),
+        versions=versions(),
     )
-    store.write_text(out / RESULT, trial.model_dump_json(indent=2))
+    write_text(out / RESULT, trial.model_dump_json(indent=2))
     return trial
 
 
-def draw(dataset: Dataset, sizes: Sizes, seed: int) -> Parts:
+def draw(dataset: Dataset, sizes: SampleSizes, seed: int) -> Parts:
     """Three parts at random, because a folder of images is sorted by class."""
     if sizes.total > len(dataset):
         raise DataError(
@@ -191,13 +197,13 @@ def draw(dataset: Dataset, sizes: Sizes, seed: int) -> Parts:
 
 def _attacked(
     own: EvaluationContext, out: Path, command: Sequence[str], progress: ProgressReporter
-) -> store.Run:
+) -> Run:
     """The run of one attack; an earlier one of the same request and images is gone on with."""
     what = f"{own.request.attack} within {own.attack.budget}"
     name = f"{own.request.attack}-{own.request.eps}".replace("/", "_").replace(":", "-")
-    path, compute_budget = out / RUNS / name, ComputeBudget(NO_LIMITS)
+    path, resources = out / RUNS / name, Resources(progress=progress, max_failures=0)
     if path.exists():
-        run = store.load_run(path)
+        run = load_run(path)
         run.verify()
         if run.manifest.request != own.request or run.manifest.data.sha256 != data_sha256(own):
             raise UsageError(
@@ -206,15 +212,13 @@ def _attacked(
         progress.log(f"{what}: taken from {path}")
     else:
         progress.log(f"{what} on {own.count} images")
-        asked = execution_plan.Asked(command, max_failures=0)
-        run = execution_plan.plan(own, open_storage(path), asked, progress, compute_budget)
-    bench = Bench(own, run, asked_layers(own))
-    return (
-        run if run.complete else execution_plan.fill(bench, InProcess(), progress, compute_budget)
-    )
+        run = plan_run(own, open_storage(path), Asked(command), resources)
+    return run if run.complete else attack_missing_blocks(own, run, resources)
 
 
-def _job_of(context: EvaluationContext, one: Wanted, attacked: Dataset) -> EvaluationContext:
+def _job_of(
+    context: EvaluationContext, one: AttackAtRadius, attacked: Dataset
+) -> EvaluationContext:
     info, norm = find_attack(one.attack), context.attack.budget.norm
     if norm not in info.norms:
         raise AttackError(f"{info.name} measures {', '.join(info.norms)}, not {norm}")
@@ -231,20 +235,20 @@ def _job_of(context: EvaluationContext, one: Wanted, attacked: Dataset) -> Evalu
 
 def _panel(
     context: EvaluationContext,
-    run: store.Run,
+    run: Run,
     parts: Parts,
-    sizes: Sizes,
+    sizes: SampleSizes,
     progress: ProgressReporter,
-) -> Panel:
+) -> DetectorSet:
     """All detectors, fitted on the fitted part and calibrated on the calibrated one."""
     progress.stage("fitting and calibrating detectors", sizes.fitted + sizes.calibrated)
-    panel = Panel(
+    panel = DetectorSet(
         context.target, context.block_size, derive_seed(context.request.seed, 0, "detection noise")
     )
     table, images = run.samples.iloc[sizes.evaluated :], _adversarial(run)[sizes.evaluated :]
     fell = torch.tensor((table["clean_correct"] & ~table["robust"]).to_numpy())
     noisy = noise(parts.fitted.images, run.request.budget().eps, context, "fitted")
-    panel.fit(Fitting(parts.fitted.images, parts.fitted.labels, noisy, images[fell]))
+    panel.fit(TrainingImages(parts.fitted.images, parts.fitted.labels, noisy, images[fell]))
     panel.calibrate(panel.score(parts.calibrated.images))
     progress.advanced(sizes.fitted + sizes.calibrated)
     return panel
@@ -263,10 +267,10 @@ def noise(images: Tensor, eps: float | None, context: EvaluationContext, part: s
 
 def _groups(
     context: EvaluationContext,
-    wanted: Sequence[Wanted],
-    runs: Sequence[store.Run],
+    wanted: Sequence[AttackAtRadius],
+    runs: Sequence[Run],
     parts: Parts,
-    panel: Panel,
+    panel: DetectorSet,
     progress: ProgressReporter,
 ) -> list[Group]:
     """Every attack's images, scored; the clean ones once, and noise once a radius."""
@@ -285,9 +289,7 @@ def _groups(
     return found
 
 
-def _group(
-    run: store.Run, table: pd.DataFrame, clean: Scores, noisy: Scores, after: Scores
-) -> Group:
+def _group(run: Run, table: pd.DataFrame, clean: Scores, noisy: Scores, after: Scores) -> Group:
     right, robust = table["clean_correct"].to_numpy(), table["robust"].to_numpy()
     return Group(
         budget=run.request.budget(),
@@ -300,23 +302,23 @@ def _group(
     )
 
 
-def _teaching(run: store.Run, parts: Parts, panel: Panel) -> Group:
+def _teaching(run: Run, parts: Parts, panel: DetectorSet) -> Group:
     """The fitted part under the first attack: what stumps are taught with."""
     first = len(parts.evaluated)
     clean, after = panel.score(parts.fitted.images), panel.score(_adversarial(run)[first:])
     return _group(run, run.samples.iloc[first:], clean, clean, after)
 
 
-def _adversarial(run: store.Run) -> Tensor:
+def _adversarial(run: Run) -> Tensor:
     return torch.cat([run.adversarial(block.plan.index) for block in run.blocks])
 
 
 def _adaptive(
     context: EvaluationContext,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[AttackAtRadius],
     parts: Parts,
-    panel: Panel,
-    sizes: Sizes,
+    panel: DetectorSet,
+    sizes: SampleSizes,
     progress: ProgressReporter,
 ) -> tuple[Adaptive, ...]:
     """Each radius once: someone who knows the sharpness detector, at every rate."""
@@ -335,7 +337,9 @@ def _adaptive(
         for asked in RATES:
             progress.stage(f"adaptive attack {eps}, {asked:.0%} false positives", len(right))
             thresholds = conformal(
-                detector.calibration, np.zeros(len(detector.calibration), int), Rate(asked)
+                detector.calibration,
+                np.zeros(len(detector.calibration), int),
+                FalsePositiveRate(asked),
             )
             budget = replace(context.attack.budget, eps=parse_eps(eps))
             seed = derive_seed(context.request.seed, 0, f"adaptive {eps} {asked}")
@@ -363,6 +367,6 @@ def _adaptive(
     return tuple(done)
 
 
-def trial_folder(request: EvaluationRequest) -> Path:
+def experiment_folder(request: EvaluationRequest) -> Path:
     """`reports/20260102-030405-demo-detect`."""
     return default_folder(request.model_copy(update={"attack": "detect"}))

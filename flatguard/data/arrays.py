@@ -1,0 +1,52 @@
+"""Images and labels that are arrays or tensors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatguard.data.dataset import LARGEST_IMAGE, Dataset
+from flatguard.errors import DataError
+
+
+class ArrayDataset(Dataset):
+    """Arrays or tensors, possibly memory-mapped; a block is read when it is asked for."""
+
+    def __init__(self, images: Any, labels: Any, name: str):
+        if np.ndim(images) < 3 or np.ndim(labels) < 1:
+            raise DataError(
+                f"{name}: expected images (n, ...) and labels (n,), got shapes "
+                f"{np.shape(images)} and {np.shape(labels)}"
+            )
+        if len(images) != len(labels):
+            raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
+        if np.ndim(labels) != 1 and tuple(labels.shape[1:]) != (1,):
+            raise DataError(f"{name}: expected one label an image, got {tuple(labels.shape)}")
+        if math.prod(np.shape(images)[1:]) > LARGEST_IMAGE:
+            raise DataError(f"{name}: images of {tuple(np.shape(images)[1:])} are too large")
+        super().__init__(name, len(labels))
+        self._images, self._labels = images, labels
+
+    def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        images, labels = self._images[start:stop], self._labels[start:stop]
+        return _tensor(images, self.name), _tensor(labels, self.name).reshape(-1)
+
+
+def _tensor(part: Any, name: str) -> Tensor:
+    if isinstance(part, Tensor):
+        plain = part.detach().cpu()
+        return plain.clone() if plain.is_inference() else plain  # autograd takes none of these
+    array = np.asarray(part)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name}: expected numbers, got {array.dtype}")
+    native = array.astype(array.dtype.newbyteorder("="))
+    # torch before 2.3 knows no uint16 to uint64; labels of that kind fit int64.
+    return torch.from_numpy(
+        native.astype(np.int64)
+        if native.dtype.kind == "u" and native.dtype.itemsize > 1
+        else native
+    )
