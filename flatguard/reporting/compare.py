@@ -197,7 +197,7 @@ def _accuracies(one: JudgedRun, other: JudgedRun) -> list[Paired]:
 
 
 def _survives_everything(judged: JudgedRun) -> np.ndarray:
-    fooled = judged.samples["sample"].isin(judged.evidence.fallen)
+    fooled = judged.samples["sample"].isin(judged.evidence.fooled)
     return (judged.samples["robust"] & ~fooled).to_numpy(bool)
 
 

@@ -26,7 +26,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
         AttemptRow(attempt_name(str(name)), _results(attempt, survivors))
         for name, attempt in evidence.attempts.groupby("attempt", sort=False)
     ]
-    fooled, chance = evidence.fallen, evidence.chance
+    fooled, chance = evidence.fooled, evidence.chance
     figure = attack_matrix(
         FigureText(
             "who-falls",
@@ -47,7 +47,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
 
 def _results(attempt: pd.DataFrame, survivors: np.ndarray) -> np.ndarray:
     """1, 0, or NaN if not tried; if an attempt was repeated, one success is enough."""
-    by_sample = attempt.groupby(attempt["sample"].astype("int64"))["fell"].max()
+    by_sample = attempt.groupby(attempt["sample"].astype("int64"))["fooled"].max()
     found: np.ndarray = by_sample.astype(float).reindex(survivors).to_numpy(float)
     return found
 
@@ -55,7 +55,7 @@ def _results(attempt: pd.DataFrame, survivors: np.ndarray) -> np.ndarray:
 def _rank_sentence(judged: JudgedRun) -> str:
     finding = next((f for f in judged.verdict.findings if f.check == "discrepancy"), None)
     rank = finding.data.get("rank_biserial") if finding else None
-    if rank is None or len(judged.evidence.fallen) < _FEWEST:
+    if rank is None or len(judged.evidence.fooled) < _FEWEST:
         return ""
     return (
         "Among the samples that are fooled by a twin, the rank-biserial correlation between clean "

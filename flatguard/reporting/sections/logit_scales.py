@@ -25,8 +25,8 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
             "the search was not run at other scales of the logits",
             "flatguard audit RUN --checks standard",
         )
-    own = accuracy_by(table["factor"], table["fell"])
-    best = accuracy_by(table["factor"], table["fell_to_best"])
+    own = accuracy_by(table["factor"], table["fooled"])
+    best = accuracy_by(table["factor"], table["fooled_by_best"])
     kappa = _kappa_quartiles(table)
     figures = [_accuracy(own, best)]
     if len(kappa):

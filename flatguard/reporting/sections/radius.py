@@ -69,7 +69,7 @@ def _accuracy_by_radius(
     sweep_alt = sweep_caption = ""
     if sweep is not None:
         correct = f"{counted(sweep['sample'].nunique(), 'sample')} that are correct without attack"
-        best = sweep[sweep["eps"] == sweep["eps"].max()].groupby("sight")["fell"].mean().max()
+        best = sweep[sweep["eps"] == sweep["eps"].max()].groupby("sight")["fooled"].mean().max()
         sweep_alt = f" At the largest radius: {percent(1.0 - float(best))} of {correct}."
         sweep_caption = f" The larger radii were tried on {correct}."
     return line_chart(
@@ -102,7 +102,7 @@ def _sweep_series(sweep: pd.DataFrame, position: dict[float, float]) -> list[Ser
     series = []
     for direction, (name, tone) in _DIRECTIONS.items():
         rows = sweep[sweep["sight"] == direction]
-        found = accuracy_by(rows["eps"], rows["fell"])
+        found = accuracy_by(rows["eps"], rows["fooled"])
         if found:
             x = [position[one.group] for one in found]
             notes = [one.note for one in found]
@@ -120,7 +120,7 @@ def _sweep_data(sweep: pd.DataFrame) -> list[dict[str, object]]:
             "samples": one.samples,
         }
         for direction, rows in sweep.groupby("sight")
-        for one in accuracy_by(rows["eps"], rows["fell"])
+        for one in accuracy_by(rows["eps"], rows["fooled"])
     ]
 
 

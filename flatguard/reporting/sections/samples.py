@@ -85,7 +85,7 @@ def worst_samples(judged: JudgedRun) -> pd.DataFrame:
     table = judged.samples
     outcome = np.select(
         [
-            table["sample"].isin(judged.evidence.fallen),
+            table["sample"].isin(judged.evidence.fooled),
             table["robust"].astype(bool),
             table["clean_correct"].astype(bool),
         ],
@@ -185,7 +185,7 @@ def _quantities(row: pd.Series) -> tuple[_Quantity, ...]:
 
 def _fooled_by(judged: JudgedRun, sample: int) -> tuple[str, ...]:
     table = judged.evidence.attempts
-    fooled = table.loc[(table["sample"] == sample) & table["fell"].astype(bool), "attempt"]
+    fooled = table.loc[(table["sample"] == sample) & table["fooled"].astype(bool), "attempt"]
     return tuple(attempt_name(str(name)) for name in fooled.unique())
 
 

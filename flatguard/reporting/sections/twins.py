@@ -82,14 +82,14 @@ def _rows(judged: JudgedRun) -> list[IntervalRow]:
     attempts = []
     for name, table in evidence.attempts.groupby("attempt", sort=False):
         tried = set(table["sample"].astype(int)) & evidence.reported
-        fooled = set(table.loc[table["fell"].astype(bool), "sample"].astype(int)) & tried
+        fooled = set(table.loc[table["fooled"].astype(bool), "sample"].astype(int)) & tried
         tone: Tone = "other" if table["family"].iloc[0] in CHANCE else "fooled"
         note = f"{counted(len(fooled), 'survivor')} of {len(tried):,} tried fooled"
         attempts.append(row(attempt_name(str(name)), tone, len(fooled), note))
     return [
         row("audited attack", "survived", 0, everyone),
         *sorted(attempts, key=lambda row: -row.share),
-        row("worst case (corrected)", "ink", len(evidence.fallen), everyone),
+        row("worst case (corrected)", "ink", len(evidence.fooled), everyone),
     ]
 
 
