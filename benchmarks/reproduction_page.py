@@ -6,8 +6,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
+from flatguard.studies import PAPERS
 from flatguard.studies.reproduce import Result
-from flatguard.studies.study import PAPERS, Study
+from flatguard.studies.study import Study
 
 NAMED = 3
 """More models are counted, not named."""
@@ -51,7 +52,7 @@ def _table(results: Sequence[Result]) -> list[str]:
         for claim in result.claims:
             cells = [
                 f"`{result.study}`", _models(result), _plain(claim.claim), _plain(claim.paper),
-                claim.log(),
+                claim.result(),
                 f"**{claim.verdict}**",
             ]  # fmt: skip
             rows.append(_row(cells))

@@ -170,7 +170,7 @@ def _add_probes(run: Run, names: Names, rng: np.random.Generator) -> None:
     attempts = pd.concat(
         pd.DataFrame(
             {"sample": survivors, "attempt": names.twin if name == "temperature" else name,
-             "family": family, "fell": rng.random(len(survivors)) < share, "forwards": 20.0}
+             "family": family, "fooled": rng.random(len(survivors)) < share, "forwards": 20.0}
         )
         for name, (family, share) in TWINS.items()
     )  # fmt: skip

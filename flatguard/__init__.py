@@ -1,8 +1,7 @@
 """flatguard: can this robust accuracy be believed?
 
-Importing this package imports no torch and makes other people's packages importable together
-(`flatguard.environment.compat`).
-The public names below are loaded when they are first used.
+Importing this package imports no torch. It makes the attack and model libraries importable
+together (`flatguard.environment.compat`). The public names below are loaded on first use.
 """
 
 from __future__ import annotations

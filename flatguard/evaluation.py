@@ -14,7 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from flatguard.checks.gathering.plan import probe, surrogates_of
+from flatguard.checks.gathering import gather_evidence
+from flatguard.checks.surrogate_transfer import surrogates_of
 from flatguard.checks.verdict import Verdict, tolerance_of
 from flatguard.detection.detector_file import SavedDetector
 from flatguard.environment.system import quoted
@@ -234,7 +235,7 @@ def _finished(
     """Probe what was attacked, judge it, and draw the report."""
     checks = cast(Checks, run.manifest.checks)
     if checks != "none" and run.complete:
-        probe(resolved, run, checks, others, resources.progress, resources.compute_budget)
+        gather_evidence(resolved, run, checks, others, resources.progress, resources.compute_budget)
     derive(run, tolerance_of(run), time.perf_counter() - began, opened, resources.progress)
     return run
 
@@ -321,7 +322,7 @@ def audit(
         with caller_state_kept(model, *surrogates), torch_threads(threads):
             loaded = context.reopen(run, origin_of(model, data), check_data=True)
             others = surrogates_of(surrogates, level, loaded)
-            probe(loaded, run, level, others, progress)
+            gather_evidence(loaded, run, level, others, progress)
     return derive(run, tolerance, seconds_of(run), opened, progress)
 
 

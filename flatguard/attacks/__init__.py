@@ -25,17 +25,17 @@ __all__ = [
     "unavailable",
 ]
 
-ENTRY_POINTS = "flatguard.attacks"
+_ENTRY_POINTS = "flatguard.attacks"
 """The group in which another package names its adapters: `library = "module"`."""
 
-BUILT_IN = ("autoattack", "torchattacks", "foolbox")
+_BUILT_IN = ("autoattack", "torchattacks", "foolbox")
 
 
 def _adapter(library: str) -> ModuleType:
     """The module with `infos()` and `build()` for a library: ours, or a third party's."""
-    if library in BUILT_IN:
+    if library in _BUILT_IN:
         return importlib.import_module(f"flatguard.attacks.{library}_adapter")
-    for point in metadata.entry_points(group=ENTRY_POINTS, name=library):
+    for point in metadata.entry_points(group=_ENTRY_POINTS, name=library):
         try:
             with kept_state():
                 module: ModuleType = point.load()
@@ -48,14 +48,14 @@ def _adapter(library: str) -> ModuleType:
         return module
     raise AttackError(
         f"no attack library {library!r}; there are {', '.join(libraries())}; a package may add one "
-        f"by an entry point in the group {ENTRY_POINTS}"
+        f"by an entry point in the group {_ENTRY_POINTS}"
     )
 
 
 def libraries() -> list[str]:
     """The libraries whose attacks can be named: the built-in ones first."""
-    others = {point.name for point in metadata.entry_points(group=ENTRY_POINTS)}
-    return [*BUILT_IN, *sorted(others - set(BUILT_IN))]
+    others = {point.name for point in metadata.entry_points(group=_ENTRY_POINTS)}
+    return [*_BUILT_IN, *sorted(others - set(_BUILT_IN))]
 
 
 def _library(name: str) -> str:

@@ -33,7 +33,7 @@ from flatguard.errors import (
 )
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 
-EXTRAS = {"numba": "foolbox"}
+_EXTRAS = {"numba": "foolbox"}
 """Which of flatguard's extras brings a module that not everybody needs."""
 
 
@@ -68,7 +68,7 @@ class Perturbed:
     warnings: tuple[str, ...]
 
 
-class NeverEmpty(nn.Module):
+class _NeverEmpty(nn.Module):
     """A model that libraries may call on no images, as some do once every sample is fooled."""
 
     def __init__(self, model: nn.Module, num_classes: int):
@@ -84,7 +84,7 @@ class NeverEmpty(nn.Module):
         return images.flatten(1)[:, :1].expand(0, self._num_classes)
 
 
-CUT_GRAPH = ("does not require grad", "not have been used in the graph")
+_CUT_GRAPH = ("does not require grad", "not have been used in the graph")
 NO_GRADIENT = (
     "; the model gives no gradient in its input: audit it with --attack square, and the checks "
     "will try to mend it"
@@ -141,16 +141,16 @@ class Attack(ABC):
         ):
             try:
                 with memory_errors(f"{self.info.name} on {len(images)} images at once"):
-                    shown = NeverEmpty(model, self.num_classes)
+                    shown = _NeverEmpty(model, self.num_classes)
                     result = self._run(shown, images.clone(), labels.clone(), seed, watching)
             except FlatguardError:
                 raise
             except ModuleNotFoundError as error:
-                extra = EXTRAS.get(error.name or "")
+                extra = _EXTRAS.get(error.name or "")
                 how = install_command(f"flatguard[{extra}]" if extra else str(error.name))
                 raise AttackError(f"{self.info.name} needs {error.name}: {how}") from error
             except Exception as error:  # a library and a user's model may raise anything
-                hint = NO_GRADIENT if any(sign in str(error) for sign in CUT_GRAPH) else ""
+                hint = NO_GRADIENT if any(sign in str(error) for sign in _CUT_GRAPH) else ""
                 raise AttackError(
                     f"{self.info.name} failed: {type(error).__name__}: {one_line(error)}{hint}"
                 ) from error

@@ -15,13 +15,13 @@ from flatguard.attacks.monitor import Monitor, Order, Segment, watch_first_argum
 from flatguard.environment.requirements import needed
 from flatguard.geometry.budget import Budget, Norm
 
-PREFIX = "foolbox:"
-ORDER: dict[Norm, float] = {"Linf": math.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
-HIDDEN = {"distance", "constraint", "args", "kwargs"}
-RESTARTS = inspect.Parameter("restarts", inspect.Parameter.KEYWORD_ONLY, default=1)
+_PREFIX = "foolbox:"
+_ORDER: dict[Norm, float] = {"Linf": math.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
+_HIDDEN = {"distance", "constraint", "args", "kwargs"}
+_RESTARTS = inspect.Parameter("restarts", inspect.Parameter.KEYWORD_ONLY, default=1)
 """Foolbox's `repeat`: an argument of ours for the attacks that begin at a random point."""
 
-TARGETED_ONLY = frozenset({"GenAttack"})
+_TARGETED_ONLY = frozenset({"GenAttack"})
 
 
 @lru_cache
@@ -36,17 +36,17 @@ def infos() -> dict[str, AttackInfo]:
         and issubclass(cls, foolbox.attacks.Attack)
         and not inspect.isabstract(cls)
     }
-    return {PREFIX + name: _info(name, cls) for name, cls in sorted(classes.items())}
+    return {_PREFIX + name: _info(name, cls) for name, cls in sorted(classes.items())}
 
 
 def _info(name: str, cls: Any) -> AttackInfo:
     from foolbox.attacks.base import FixedEpsilonAttack
 
-    norms, parameters = _norms(cls), parameters_of(cls, HIDDEN)
+    norms, parameters = _norms(cls), parameters_of(cls, _HIDDEN)
     if "random_start" in parameters and issubclass(cls, FixedEpsilonAttack):
-        parameters["restarts"] = RESTARTS
+        parameters["restarts"] = _RESTARTS
     return AttackInfo(
-        PREFIX + name,
+        _PREFIX + name,
         "foolbox",
         norms,
         parameters,
@@ -66,7 +66,7 @@ def _norms(cls: Any) -> tuple[Norm, ...]:
     distance = getattr(cls, "distance", None)
     if isinstance(distance, property) and issubclass(cls, FixedEpsilonAttack):
         distance = cls().distance
-    by_order: dict[float, Norm] = {order: norm for norm, order in ORDER.items()}
+    by_order: dict[float, Norm] = {order: norm for norm, order in _ORDER.items()}
     return (by_order[distance.p],) if distance is not None else ("none",)
 
 
@@ -95,7 +95,7 @@ class _FoolboxAttack(Attack):
         if isinstance(attack, foolbox.attacks.DatasetAttack):
             attack.feed(wrapped, images)
         criterion = foolbox.criteria.Misclassification(labels)
-        if self.info.name.removeprefix(PREFIX) in TARGETED_ONLY:
+        if self.info.name.removeprefix(_PREFIX) in _TARGETED_ONLY:
             targets = _runner_up(model, images, labels)
             criterion = foolbox.criteria.TargetedMisclassification(targets)
         if self.budget.norm == "none":
@@ -124,17 +124,17 @@ class _FoolboxAttack(Attack):
         import foolbox
         from foolbox.distances import LpDistance
 
-        cls = getattr(foolbox.attacks, self.info.name.removeprefix(PREFIX))
+        cls = getattr(foolbox.attacks, self.info.name.removeprefix(_PREFIX))
         accepted = inspect.signature(cls).parameters
         args = {name: value for name, value in self.args.items() if name != "restarts"}
         flexible = isinstance(getattr(cls, "distance", None), property) and self.info.minimum_norm
         if "constraint" in accepted:
             args["constraint"] = self.budget.norm.lower()
         if "distance" in accepted and flexible:
-            args["distance"] = LpDistance(ORDER[self.budget.norm])
+            args["distance"] = LpDistance(_ORDER[self.budget.norm])
         attack = cls(**args)
         if "distance" not in accepted and flexible:
-            attack._distance = LpDistance(ORDER[self.budget.norm])  # Pointwise forgets to ask
+            attack._distance = LpDistance(_ORDER[self.budget.norm])  # Pointwise forgets to ask
         return attack
 
     def effective_args(self) -> dict[str, Any]:

@@ -15,14 +15,14 @@ from flatguard.attacks.monitor import SINGLE_RUNS, Monitor, Order, Segment, watc
 from flatguard.environment.requirements import needed
 from flatguard.geometry.budget import Budget, Norm
 
-PREFIX = "torchattacks:"
-RADII = ("eps", "max_epsilon")
-HIDDEN = {"model", "norm", "n_classes", *RADII}
-NEEDS = {
+_PREFIX = "torchattacks:"
+_RADII = ("eps", "max_epsilon")
+_HIDDEN = {"model", "norm", "n_classes", *_RADII}
+_NEEDS = {
     "MultiAttack": "attack objects; build it in Python and run it under flatguard.Recorder",
     "LGV": "training data; build it in Python and run it under flatguard.Recorder",
 }
-KEEPS_ORDER = frozenset({
+_KEEPS_ORDER = frozenset({
     "VANILA", "GN", "FGSM", "BIM", "RFGSM", "PGD", "EOTPGD", "FFGSM", "TPGD", "MIFGSM", "UPGD",
     "DIFGSM", "TIFGSM", "Jitter", "NIFGSM", "SINIFGSM", "VMIFGSM", "VNIFGSM", "PIFGSM",
     "PIFGSMPP", "CW", "PGDL2", "EADL1", "EADEN",
@@ -30,10 +30,10 @@ KEEPS_ORDER = frozenset({
 """Attacks that call the model on the whole batch, in its order, at every step."""
 
 
-CONSECUTIVE_COPIES = frozenset({"PGDRS", "PGDRSL2"})
+_CONSECUTIVE_COPIES = frozenset({"PGDRS", "PGDRSL2"})
 """Attacks that call on each image several times in a row, with other noise each time."""
 
-SEQUENTIAL = frozenset({"SparseFool", "JSMA", "OnePixel", "Pixle"})
+_SEQUENTIAL = frozenset({"SparseFool", "JSMA", "OnePixel", "Pixle"})
 """Attacks that take one image after the other."""
 
 
@@ -41,7 +41,7 @@ SEQUENTIAL = frozenset({"SparseFool", "JSMA", "OnePixel", "Pixle"})
 def infos() -> dict[str, AttackInfo]:
     """Every class in torchattacks' `__all__`."""
     library = _torchattacks()
-    return {PREFIX + name: _info(name, getattr(library, name)) for name in library.__all__}
+    return {_PREFIX + name: _info(name, getattr(library, name)) for name in library.__all__}
 
 
 def _torchattacks() -> ModuleType:
@@ -55,17 +55,17 @@ def _info(name: str, cls: Any) -> AttackInfo:
     signature = inspect.signature(cls).parameters
     norms = _norms(cls)
     return AttackInfo(
-        PREFIX + name,
+        _PREFIX + name,
         "torchattacks",
         norms,
-        parameters_of(cls, HIDDEN),
-        minimum_norm=norms != ("none",) and not any(radius in signature for radius in RADII),
+        parameters_of(cls, _HIDDEN),
+        minimum_norm=norms != ("none",) and not any(radius in signature for radius in _RADII),
         order=Order(
-            keeps=name in KEEPS_ORDER,
-            copies="consecutive" if name in CONSECUTIVE_COPIES else "none",
-            sequential=name in SEQUENTIAL,
+            keeps=name in _KEEPS_ORDER,
+            copies="consecutive" if name in _CONSECUTIVE_COPIES else "none",
+            sequential=name in _SEQUENTIAL,
         ),
-        needs=NEEDS.get(name),
+        needs=_NEEDS.get(name),
     )
 
 
@@ -126,7 +126,7 @@ class _TorchAttack(Attack):
         return result
 
     def _class(self) -> Any:
-        return getattr(_torchattacks(), self.info.name.removeprefix(PREFIX))
+        return getattr(_torchattacks(), self.info.name.removeprefix(_PREFIX))
 
     def _arguments(self) -> dict[str, Any]:
         accepted = inspect.signature(self._class()).parameters

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flatguard.checks.beyond import LEVEL, beyond_chance
+from flatguard.checks.chance import beyond_chance
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.judging.gradient_truth import MOST, USEFUL, Truth, truth_of
+from flatguard.checks.gradient_truth import MOST, USEFUL, Truth, truth_of
 
 Mechanism = Literal[
     "saturation", "unavailable-gradient", "shattered-gradient", "stochastic", "rugged-loss"
@@ -35,7 +35,7 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
     loses on straight, true gradients is merely weak.
     """
     truth = truth_of(evidence)
-    missed = evidence.fallen - evidence.chance
+    missed = evidence.fooled - evidence.chance
     if _is_randomised(evidence) and (truth is None or truth.dead <= MOST):
         return "stochastic"
     if truth is None:
@@ -99,7 +99,7 @@ def _much_better(truth: Truth) -> bool:
 
 def _explains(evidence: Evidence, missed: set[int], *families: str) -> bool:
     found = beyond_chance(evidence, *families)
-    return bool(missed) and found.p < LEVEL and len(found.only) >= EXPLAINS * len(missed)
+    return bool(missed) and found.is_significant and len(found.only) >= EXPLAINS * len(missed)
 
 
 def _is_iterative(evidence: Evidence) -> bool:
@@ -117,5 +117,5 @@ def _spent_its_radius(evidence: Evidence) -> bool:
 
 def _depends_on_the_start(evidence: Evidence) -> bool:
     """Most of what fell needed only other random numbers, or a longer search."""
-    needed = evidence.chance | evidence.fell_to("budget")
-    return bool(evidence.fallen) and len(needed) >= EXPLAINS * len(evidence.fallen)
+    needed = evidence.chance | evidence.fooled_by("budget")
+    return bool(evidence.fooled) and len(needed) >= EXPLAINS * len(evidence.fooled)

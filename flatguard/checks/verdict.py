@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import CONSENT, Finding, consenting
-from flatguard.checks.judging import CORE, run_checks
-from flatguard.checks.judging.gradient_truth import USEFUL, truth_of
+from flatguard.checks.gradient_truth import USEFUL, truth_of
 from flatguard.checks.mechanism import Mechanism, mechanism_of
+from flatguard.checks.registry import load_checks
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
@@ -113,12 +113,15 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         evidence: of a run.
         tolerance: the overestimate that is let pass, as a share of all samples.
     """
-    findings = [_consented(f, evidence.names_code) for f in run_checks(evidence, tolerance)]
-    n, reported, fallen = evidence.n, len(evidence.reported), len(evidence.fallen)
-    corrected = reported - fallen
-    too_high = fallen / n > tolerance
+    checks = load_checks()
+    found = [check.judge(evidence, tolerance) for check in checks]
+    findings = [_consented(finding, evidence.names_code) for finding in found]
+    decisive = [check.name for check in checks if check.decisive]
+    n, reported, fooled = evidence.n, len(evidence.reported), len(evidence.fooled)
+    corrected = reported - fooled
+    too_high = fooled / n > tolerance
     mechanism = mechanism_of(evidence) if too_high else None
-    word = _word(evidence, findings, too_high, mechanism)
+    word = _word(evidence, findings, too_high, mechanism, decisive)
     return Verdict(
         verdict=word,
         mechanism=mechanism,
@@ -126,8 +129,8 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         robust_accuracy=reported / n,
         corrected_robust_accuracy=corrected / n,
         corrected_interval=interval(corrected, n),
-        overestimate=fallen / n,
-        overestimate_interval=interval(fallen, n),
+        overestimate=fooled / n,
+        overestimate_interval=interval(fooled, n),
         tolerance=tolerance,
         findings=tuple(findings),
         next=_next(word, mechanism, findings, evidence),
@@ -141,18 +144,22 @@ def _consented(finding: Finding, names_code: bool) -> Finding:
 
 
 def _word(
-    evidence: Evidence, findings: list[Finding], too_high: bool, mechanism: Mechanism | None
+    evidence: Evidence,
+    findings: list[Finding],
+    too_high: bool,
+    mechanism: Mechanism | None,
+    decisive: list[str],
 ) -> Word:
     if too_high:
         return "overestimated" if mechanism is None else "masked"
     if evidence.stopped is not None:
         return "inconclusive"
-    corrected = len(evidence.reported) - len(evidence.fallen)
+    corrected = len(evidence.reported) - len(evidence.fooled)
     chance = 1.0 / evidence.num_classes
     if evidence.complete and interval(corrected, evidence.n)[1] <= chance:
         return "vulnerable"
     status = {finding.check: finding.status for finding in findings}
-    if not evidence.complete or any(status[name] == "not-run" for name in CORE):
+    if not evidence.complete or any(status[name] == "not-run" for name in decisive):
         return "inconclusive"
     return "inconclusive" if _disagree(evidence, status) else "consistent"
 
@@ -185,7 +192,7 @@ def _sentence(
     findings: list[Finding],
     tolerance: float,
 ) -> str:
-    n, corrected = evidence.n, len(evidence.reported) - len(evidence.fallen)
+    n, corrected = evidence.n, len(evidence.reported) - len(evidence.fooled)
     was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
     if word == "masked":
         return f"masked by {mechanism}: {was} was reported, at most {now} is true"
@@ -202,7 +209,7 @@ def _sentence(
     if corrected / n <= 1.0 / evidence.num_classes:
         return f"consistent: {now} is no better than chance, on too few samples to prove it"
     against = [finding.check for finding in findings if finding.status == "fail"]
-    if not against and len(evidence.fallen) / n <= TOLERANCE:
+    if not against and len(evidence.fooled) / n <= TOLERANCE:
         return (
             f"consistent: no evidence against {was}; the worst case over everything tried is {now}"
         )

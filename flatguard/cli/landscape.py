@@ -26,13 +26,13 @@ def command(
     The attack is run anew at each of ten points a direction. The losses are kept in the run's
     folder, and its report shows them in the Geometry section.
     """
-    from flatguard.checks.gathering.lab import Lab
-    from flatguard.checks.gathering.robust_loss import Ascent
-    from flatguard.checks.gathering.search import SEARCHED
-    from flatguard.checks.gathering.weight_evidence import add_landscape
+    from flatguard.checks.context import CheckContext
+    from flatguard.checks.weight_space.measure import add_landscape
+    from flatguard.checks.weight_space.robust_loss import Ascent
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
     from flatguard.execution.context import reopen
+    from flatguard.geometry.ball import SEARCHED
     from flatguard.runs.check_evidence import load_probes, load_tables
     from flatguard.runs.run import load_run
 
@@ -46,8 +46,8 @@ def command(
     if not allow_code:
         opened.request.refuse_code(str(run))
     with watching(quiet, as_json) as watcher:
-        lab = Lab(reopen(opened, check_data=True), opened, watcher)
-        name = add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
+        context = CheckContext(reopen(opened, check_data=True), opened, watcher)
+        name = add_landscape(context, Ascent(budget.eps, budget.norm, steps, restarts), directions)
         audit(opened, progress=watcher)
     rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])
     if as_json:

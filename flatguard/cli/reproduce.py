@@ -107,7 +107,7 @@ def _show(result: Result) -> None:
     console.print()
     for claim in result.claims:
         console.print(Text(f"{claim.verdict:<13}", style=COLOURS[claim.verdict]) + claim.claim)
-        console.print(f"{'':13}paper: {claim.paper}; here: {claim.log()}", markup=False)
+        console.print(f"{'':13}paper: {claim.paper}; here: {claim.result()}", markup=False)
         if claim.note:
             console.print(f"{'':13}{claim.note}", markup=False)
     for note in result.notes:

@@ -62,7 +62,7 @@ def command(
     every perturbed model as a probe. `flatguard reproduce stutz-fig1 --runs OUT` and its siblings
     read them; `flatguard audit RUN --checks fast` says whether a robust error can be believed.
     """
-    from flatguard.checks.gathering.weight_flatness import Neighbourhood
+    from flatguard.checks.weight_space.flatness import Neighbourhood
     from flatguard.cli.progress import watching
     from flatguard.data import load_dataset
     from flatguard.evaluation import resolve

@@ -1,4 +1,4 @@
-"""Images and labels that are arrays or tensors."""
+"""Images and labels in NumPy arrays or torch tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flatguard.errors import DataError
 
 
 class ArrayDataset(Dataset):
-    """Arrays or tensors, possibly memory-mapped; a block is read when it is asked for."""
+    """Arrays or tensors, possibly memory-mapped; each block is read on demand."""
 
     def __init__(self, images: Any, labels: Any, name: str):
         if np.ndim(images) < 3 or np.ndim(labels) < 1:
@@ -39,12 +39,13 @@ class ArrayDataset(Dataset):
 def _tensor(part: Any, name: str) -> Tensor:
     if isinstance(part, Tensor):
         plain = part.detach().cpu()
-        return plain.clone() if plain.is_inference() else plain  # autograd takes none of these
+        # Autograd refuses tensors that were made in inference mode.
+        return plain.clone() if plain.is_inference() else plain
     array = np.asarray(part)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name}: expected numbers, got {array.dtype}")
     native = array.astype(array.dtype.newbyteorder("="))
-    # torch before 2.3 knows no uint16 to uint64; labels of that kind fit int64.
+    # torch before 2.3 has no uint16 to uint64; labels of these types fit int64.
     return torch.from_numpy(
         native.astype(np.int64)
         if native.dtype.kind == "u" and native.dtype.itemsize > 1

@@ -1,4 +1,4 @@
-"""The form in which every source serves its images: blocks that are checked when they are read.
+"""The interface of a data set: labelled images in blocks, which are checked as they are read.
 
 Every source yields float32 NCHW images in [0, 1] and int64 labels, in a fixed order. No code
 assumes that a data set fits in memory.
@@ -32,11 +32,11 @@ class Batch:
 
 
 class Dataset(ABC):
-    """An ordered set of labelled images. Subclasses serve raw slices; the checks are here.
+    """An ordered set of labelled images. Subclasses read raw slices; this class checks them.
 
     Attributes:
-        name: as it is shown.
-        classes: their names in the order of the labels; None where they are not known.
+        name: in messages and reports.
+        classes: the names of the classes, in the order of the labels; None if unknown.
     """
 
     classes: tuple[str, ...] | None = None
@@ -54,7 +54,7 @@ class Dataset(ABC):
         """Samples `start` to `stop`, checked: four dimensions, finite, in [0, 1].
 
         Raises:
-            DataError: with the first offence and its sample's number.
+            DataError: with the first fault and the number of its sample.
         """
         with kept_state():
             images, labels = self._raw(start, min(stop, len(self)))
@@ -68,18 +68,18 @@ class Dataset(ABC):
         if bad.any():
             where = int(bad.nonzero()[0])
             low, high = batch.images[where].min().item(), batch.images[where].max().item()
-            mend = "undo the normalisation in the data and give --mean and --std to the model"
+            fix = "undo the normalisation in the data and give --mean and --std to the model"
             if low >= 0 and high > 2:
-                mend = "divide by 255, or store uint8"
+                fix = "divide by 255, or store uint8"
             raise DataError(
                 f"{self.name}: expected images in [0, 1] (or uint8), got values from {low:.4g} to "
-                f"{high:.4g} in sample {start + where}; {mend}"
+                f"{high:.4g} in sample {start + where}; {fix}"
             )
         return batch
 
     @abstractmethod
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Images of any layout that `_as_images` knows, and labels."""
+        """Images in any layout that `_as_images` accepts, and labels."""
 
 
 def check_labels(batch: Batch, num_classes: int, name: str, start: int = 0) -> None:
@@ -94,7 +94,7 @@ def check_labels(batch: Batch, num_classes: int, name: str, start: int = 0) -> N
 
 
 def blocks(dataset: Dataset, count: int, size: int) -> Iterator[tuple[int, Batch]]:
-    """The first `count` samples in blocks of `size`, each with its first sample's number."""
+    """The first `count` samples in blocks of `size`, each with the number of its first sample."""
     for start in range(0, count, size):
         yield start, dataset.block(start, min(start + size, count))
 
@@ -106,7 +106,7 @@ def _as_images(raw: Tensor, name: str) -> Tensor:
         images = raw.float()
     else:
         raise DataError(f"{name}: expected uint8 or floating-point images, got {raw.dtype}")
-    if images.ndim == 3:  # one channel, left out
+    if images.ndim == 3:  # the channel dimension is missing
         images = images.unsqueeze(1)
     if images.ndim == 4 and images.shape[1] not in (1, 3, 4) and images.shape[-1] in (1, 3, 4):
         images = images.permute(0, 3, 1, 2)
@@ -123,7 +123,7 @@ def _as_labels(raw: Tensor, name: str) -> Tensor:
 
 
 class Subset(Dataset):
-    """Some samples of another data set, in any order."""
+    """Selected samples of another data set, in any order."""
 
     def __init__(self, whole: Dataset, numbers: Sequence[int], name: str):
         super().__init__(name, len(numbers))

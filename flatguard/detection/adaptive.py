@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.search import SEARCHED, direction, project, random_step
 from flatguard.detection.scores import ForwardPass, forward_pass
 from flatguard.detection.thresholds import ALL, Thresholds
 from flatguard.environment.devices import device_of
@@ -31,6 +30,7 @@ from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError, memory_errors
 from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.geometry.ball import SEARCHED, direction, project, random_step
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import margin
 from flatguard.geometry.distance import distance

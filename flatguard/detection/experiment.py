@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks import build_attack, find_attack
-from flatguard.checks.gathering.search import project, random_step
 from flatguard.data.dataset import Batch, Dataset, Subset
 from flatguard.detection.adaptive import Effort, adaptive_attack
 from flatguard.detection.baselines import BASELINES, TrainingImages
@@ -42,6 +41,7 @@ from flatguard.execution.plan import Asked, plan_run
 from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.resources import Resources
 from flatguard.execution.software import versions
+from flatguard.geometry.ball import project, random_step
 from flatguard.geometry.budget import parse_eps
 from flatguard.request import EvaluationRequest, derive_seed
 from flatguard.runs.json_files import write_text

@@ -27,10 +27,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-Retry = Callable[[], None]
+_Retry = Callable[[], None]
 """Runs the module's own code again."""
 
-Handler = Callable[[ModuleType, "Exception | None", Retry], bool]
+_Handler = Callable[[ModuleType, "Exception | None", _Retry], bool]
 """Is given a module after its import, and the error if it failed; returns whether it made up for
 the error."""
 
@@ -103,7 +103,7 @@ def was_needed(workaround: Workaround) -> bool:
 class _WorkaroundLoader(importlib.abc.Loader):
     """A module's own loader, with a handler for the one failure that is known."""
 
-    def __init__(self, inner: importlib.abc.Loader, handler: Handler):
+    def __init__(self, inner: importlib.abc.Loader, handler: _Handler):
         self._inner, self._handler = inner, handler
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
@@ -225,7 +225,7 @@ def torchvision_has_operators() -> bool:
     return hasattr(torch.ops.torchvision, "nms")
 
 
-def _without_operators(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
+def _without_operators(module: ModuleType, error: Exception | None, retry: _Retry) -> bool:
     # The module only registers more about operators; where there are none, it has nothing to do.
     if not isinstance(error, RuntimeError | AttributeError) or torchvision_has_operators():
         return False
@@ -233,7 +233,7 @@ def _without_operators(module: ModuleType, error: Exception | None, retry: Retry
     return True
 
 
-def _with_resource_filename(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
+def _with_resource_filename(module: ModuleType, error: Exception | None, retry: _Retry) -> bool:
     if not isinstance(error, ModuleNotFoundError) or error.name != "pkg_resources":
         return False
     stand_in = ModuleType("pkg_resources")
@@ -253,7 +253,7 @@ def _with_resource_filename(module: ModuleType, error: Exception | None, retry: 
     return True
 
 
-def _with_the_hub(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
+def _with_the_hub(module: ModuleType, error: Exception | None, retry: _Retry) -> bool:
     missing = "repo_type_and_id_from_hf_id"
     if error is not None or getattr(module, "_has_hf_hub", True):
         return False
@@ -279,7 +279,7 @@ def _with_the_hub(module: ModuleType, error: Exception | None, retry: Retry) -> 
     return True
 
 
-_HANDLERS: dict[str, Handler] = {
+_HANDLERS: dict[str, _Handler] = {
     HUB.module: _with_the_hub,
     OPERATORS.module: _without_operators,
     PKG_RESOURCES.module: _with_resource_filename,

@@ -26,7 +26,7 @@ from flatguard.errors import EnvironmentProblem, one_line
 
 Status = Literal["ok", "workaround", "note", "broken"]
 
-OPTIONAL = {
+_OPTIONAL = {
     "torchattacks": "--attack torchattacks:NAME",
     "robustbench": "RobustBench's models and --dataset cifar10, cifar100, imagenet",
     "timm": "--model timm:NAME",
@@ -34,7 +34,7 @@ OPTIONAL = {
 }
 """The packages behind an extra that most people want, and what each is for."""
 
-IMPORTED = ("pyautoattack", "foolbox", *OPTIONAL)
+IMPORTED = ("pyautoattack", "foolbox", *_OPTIONAL)
 """The packages that are imported to see whether they work; torchvision comes before those on it."""
 
 
@@ -123,7 +123,7 @@ def _outdated() -> Iterator[Diagnosis]:
 
 def _absent(known: Requirement, status: Status) -> Diagnosis:
     wanted = f"flatguard[{known.name}]" if known.extras else str(known)
-    purpose = f"; needed for {OPTIONAL[known.name]}" if known.name in OPTIONAL else ""
+    purpose = f"; needed for {_OPTIONAL[known.name]}" if known.name in _OPTIONAL else ""
     return Diagnosis(known.name, status, f"not installed{purpose}", do=install_command(wanted))
 
 
@@ -131,7 +131,7 @@ def _imports(package: str) -> Diagnosis:
     """Every package here has the name of its module."""
     if version_of(package) is None:
         known = next((k for k in requirements() if k.name == package), Requirement(package, ""))
-        return _absent(known, "note" if package in OPTIONAL else "broken")
+        return _absent(known, "note" if package in _OPTIONAL else "broken")
     try:
         importlib.import_module(package)
     except Exception as error:  # whatever a broken package raises is the finding

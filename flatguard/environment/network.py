@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from flatguard.environment.offline import FORBIDDEN, is_offline
 
-CONNECT_SECONDS = 8.0
+_CONNECT_SECONDS = 8.0
 
 
 def unreachable(host: str) -> str | None:
@@ -28,7 +28,7 @@ def unreachable(host: str) -> str | None:
 
     def connect() -> None:
         try:
-            socket.create_connection(address, timeout=CONNECT_SECONDS).close()
+            socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
             answer.append(None)
         except OSError as error:
             answer.append(f"{host} cannot be reached ({error})")
@@ -36,8 +36,8 @@ def unreachable(host: str) -> str | None:
     # Name look-ups obey no timeout, so they wait in a thread that nobody joins.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(CONNECT_SECONDS)
-    return answer[0] if answer else f"{host} did not answer within {CONNECT_SECONDS:.0f} s"
+    thread.join(_CONNECT_SECONDS)
+    return answer[0] if answer else f"{host} did not answer within {_CONNECT_SECONDS:.0f} s"
 
 
 def _address(host: str) -> tuple[str, int]:
@@ -75,7 +75,7 @@ def cached_only(why: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def bounded_sockets(seconds: float = CONNECT_SECONDS) -> Iterator[None]:
+def bounded_sockets(seconds: float = _CONNECT_SECONDS) -> Iterator[None]:
     """New sockets give up after `seconds` without an answer."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)

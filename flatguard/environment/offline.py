@@ -13,10 +13,10 @@ from typing import Any
 
 from flatguard.errors import EnvironmentProblem
 
-VARIABLE = "FLATGUARD_OFFLINE"
-FORBIDDEN = f"{VARIABLE} forbids the network"
-LOOKED_UP = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
-SENT = ("socket.connect", "socket.sendto", "socket.sendmsg")
+_VARIABLE = "FLATGUARD_OFFLINE"
+FORBIDDEN = f"{_VARIABLE} forbids the network"
+_LOOKED_UP = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+_SENT = ("socket.connect", "socket.sendto", "socket.sendmsg")
 _kept: list[bool] = []
 _refused: list[str] = []
 
@@ -27,7 +27,7 @@ class NetworkForbidden(EnvironmentProblem, OSError):
 
 def is_offline() -> bool:
     """Whether the variable is set to anything but 0."""
-    return os.environ.get(VARIABLE, "") not in ("", "0")
+    return os.environ.get(_VARIABLE, "") not in ("", "0")
 
 
 def keep_offline() -> None:
@@ -45,9 +45,9 @@ def asked_for() -> str:
 def _answer(event: str, arguments: tuple[Any, ...]) -> None:
     if not event.startswith("socket.") or not is_offline():
         return
-    if event in LOOKED_UP:
+    if event in _LOOKED_UP:
         host = arguments[0]
-    elif event in SENT:
+    elif event in _SENT:
         address = arguments[1]
         host = address[0] if isinstance(address, tuple) and address else None
     else:
@@ -56,7 +56,7 @@ def _answer(event: str, arguments: tuple[Any, ...]) -> None:
         _refused.append(_named(host))
         raise NetworkForbidden(
             f"{FORBIDDEN}, and {_named(host)} was asked for; put the file where it is looked for, "
-            f"or unset {VARIABLE}"
+            f"or unset {_VARIABLE}"
         )
 
 

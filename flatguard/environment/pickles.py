@@ -17,21 +17,21 @@ from typing import IO, NamedTuple
 
 from flatguard.errors import ModelError, UntrustedCodeError, one_line
 
-LARGEST_PICKLE = 256 << 20
+_LARGEST_PICKLE = 256 << 20
 """Bytes of what describes the tensors; their numbers stand beside it."""
 
-LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-LEGACY_PICKLES = 5
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_LEGACY_PICKLES = 5
 """A file of before torch 1.6: magic number, protocol, system, the object, the storages' keys.
 
 torch reads no further than the first in a file with another magic number.
 """
 
-NEEDED = {"OrderedDict", "Counter", "set", "complex"}
+_NEEDED = {"OrderedDict", "Counter", "set", "complex"}
 """What a state dict asks for beside torch's own. torch also allows `bytearray`, which takes as much
 memory as it is told, and `encode`, which takes as much time."""
 
-DEEPEST, WIDEST = 64, 1 << 20
+DEEPEST, _WIDEST = 64, 1 << 20
 """Of a tuple as a tree: its hash walks through all of it."""
 
 
@@ -42,17 +42,17 @@ class _Item(NamedTuple):
     values: int = 1
 
 
-ATOM = _Item()
-PUSHED = {
+_ATOM = _Item()
+_PUSHED = {
     "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
     "BINUNICODE", "SHORT_BINSTRING", "GLOBAL", "EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT",
     "EMPTY_SET",
 }  # fmt: skip
-POPPED = {"APPEND": 1, "SETITEM": 2, "BUILD": 1}
-JOINED = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "REDUCE": 2, "NEWOBJ": 2}
+_POPPED = {"APPEND": 1, "SETITEM": 2, "BUILD": 1}
+_JOINED = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "REDUCE": 2, "NEWOBJ": 2}
 
 
-ONLY_WEIGHTS, ANY_CODE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+_ONLY_WEIGHTS, _ANY_CODE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 @contextmanager
@@ -65,9 +65,9 @@ def pickle_code(allowed: bool | None = None) -> Iterator[None]:
     Args:
         allowed: whether files may run code; None leaves it to the argument of each call.
     """
-    before = {name: os.environ.pop(name, None) for name in (ONLY_WEIGHTS, ANY_CODE)}
+    before = {name: os.environ.pop(name, None) for name in (_ONLY_WEIGHTS, _ANY_CODE)}
     if allowed is not None:
-        os.environ[ANY_CODE if allowed else ONLY_WEIGHTS] = "1"
+        os.environ[_ANY_CODE if allowed else _ONLY_WEIGHTS] = "1"
     try:
         yield
     finally:
@@ -89,9 +89,9 @@ def check_pickle(path: Path) -> None:
     try:
         if not zipfile.is_zipfile(path):
             with path.open("rb") as stream:
-                is_legacy = stream.read(len(LEGACY)) == LEGACY
+                is_legacy = stream.read(len(_LEGACY)) == _LEGACY
                 stream.seek(0)
-                for _ in range(LEGACY_PICKLES if is_legacy else 1):
+                for _ in range(_LEGACY_PICKLES if is_legacy else 1):
                     _check_instructions(path, stream)
             return
         with zipfile.ZipFile(path) as archive, archive.open(_description(path, archive)) as stream:
@@ -115,7 +115,7 @@ def _description(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     found = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
     if len(found) != 1 or len({e.filename.lower() for e in entries}) != len(entries):
         raise ModelError(f"{path} is damaged, or no checkpoint: expected one data.pkl in it")
-    if found[0].file_size > LARGEST_PICKLE:
+    if found[0].file_size > _LARGEST_PICKLE:
         raise ModelError(f"{path}: its description of tensors is {found[0].file_size:,} bytes")
     return found[0]
 
@@ -128,18 +128,18 @@ def _check_instructions(path: Path, stream: IO[bytes]) -> None:
     for operation, argument in _instructions(stream):
         if operation == "GLOBAL":
             module, _, name = str(argument).partition(" ")
-            if module.partition(".")[0] != "torch" and name not in NEEDED:
+            if module.partition(".")[0] != "torch" and name not in _NEEDED:
                 asked.append(f"{module}.{name}")
-        if operation in PUSHED:
-            stack.append(ATOM)
-        elif operation in JOINED:
-            stack.append(_joined(path, [_pop(stack) for _ in range(JOINED[operation])]))
+        if operation in _PUSHED:
+            stack.append(_ATOM)
+        elif operation in _JOINED:
+            stack.append(_joined(path, [_pop(stack) for _ in range(_JOINED[operation])]))
         elif operation == "TUPLE":
             stack.append(_joined(path, _to_mark(stack)))
         elif operation in ("APPENDS", "SETITEMS"):
             _to_mark(stack)
-        elif operation in POPPED:
-            for _ in range(POPPED[operation]):
+        elif operation in _POPPED:
+            for _ in range(_POPPED[operation]):
                 _pop(stack)
         elif operation == "MARK":
             stack.append(None)
@@ -165,7 +165,7 @@ def _instructions(stream: IO[bytes]) -> Iterator[tuple[str, object]]:
 def _joined(path: Path, parts: list[_Item]) -> _Item:
     depth = 1 + max((part.depth for part in parts), default=0)
     values = 1 + sum(part.values for part in parts)
-    if depth > DEEPEST or values > WIDEST:
+    if depth > DEEPEST or values > _WIDEST:
         raise ModelError(f"{path} is no checkpoint: it nests tuples {depth} deep, {values} wide")
     return _Item(depth, values)
 
@@ -186,4 +186,4 @@ def _pop(stack: list[_Item | None]) -> _Item:
 
 def _top(stack: list[_Item | None]) -> _Item:
     item = stack[-1]
-    return ATOM if item is None else item
+    return _ATOM if item is None else item

@@ -11,10 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
-STILL_ACTIVE, QUERY, INVALID_PARAMETER = 259, 0x1000, 87
+_STILL_ACTIVE, _QUERY, _INVALID_PARAMETER = 259, 0x1000, 87
 """Of Windows: the exit code of who still runs, the right to ask for it, and no such process."""
 
-TRIES, PAUSE = 20, 0.05
+_TRIES, _PAUSE = 20, 0.05
 """Windows lets nobody replace a file that somebody has open, such as a virus scanner."""
 
 
@@ -50,17 +50,17 @@ def _is_alive_on_windows(process: int) -> bool:
     import ctypes
 
     kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
-    handle = kernel.OpenProcess(QUERY, False, process)
+    handle = kernel.OpenProcess(_QUERY, False, process)
     if not handle:
         # Where it is somebody else's, asking is denied: it runs.
-        missing: bool = ctypes.get_last_error() == INVALID_PARAMETER  # type: ignore[attr-defined,unused-ignore]
+        missing: bool = ctypes.get_last_error() == _INVALID_PARAMETER  # type: ignore[attr-defined,unused-ignore]
         return not missing
     code = ctypes.c_ulong()
     try:
         known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
     finally:
         kernel.CloseHandle(handle)
-    return not known or code.value == STILL_ACTIVE
+    return not known or code.value == _STILL_ACTIVE
 
 
 def sync(path: Path) -> None:
@@ -82,11 +82,11 @@ def replace(old: Path, new: Path) -> None:
 
     On Windows that is tried again for a second while somebody has it open.
     """
-    for _ in range(TRIES if is_windows() else 0):
+    for _ in range(_TRIES if is_windows() else 0):
         try:
             old.replace(new)
         except PermissionError:
-            time.sleep(PAUSE)
+            time.sleep(_PAUSE)
         else:
             return
     old.replace(new)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-AUTOCAST_DEVICES = ("cpu", "cuda")
-CPU = torch.device("cpu")
+_AUTOCAST = ("cpu", "cuda")
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TorchState:
 
     Attributes:
         gradients: whether operations are recorded for a backward pass.
-        autocast: of each of `AUTOCAST_DEVICES`, whether operations change their types.
+        autocast: of each of `_AUTOCAST`, whether operations change their types.
         dtype: of floating-point tensors that are made without one.
         device: of tensors that are made without one.
     """
@@ -39,7 +39,7 @@ class TorchState:
         """As it is at this moment."""
         return cls(
             torch.is_grad_enabled(),
-            tuple(torch.is_autocast_enabled(device) for device in AUTOCAST_DEVICES),
+            tuple(torch.is_autocast_enabled(device) for device in _AUTOCAST),
             torch.get_default_dtype(),
             torch.empty(0).device,  # torch 2.6 cannot name a default that was taken back
         )
@@ -51,16 +51,16 @@ class TorchState:
             return
         if now.gradients != self.gradients:
             torch.set_grad_enabled(self.gradients)
-        for name, before, wanted in zip(AUTOCAST_DEVICES, now.autocast, self.autocast, strict=True):
+        for name, before, wanted in zip(_AUTOCAST, now.autocast, self.autocast, strict=True):
             if before != wanted:
                 torch.set_autocast_enabled(name, wanted)
         if now.dtype != self.dtype:
             torch.set_default_dtype(self.dtype)
         if now.device != self.device:
-            torch.set_default_device(None if self.device == CPU else self.device)
+            torch.set_default_device(None if self.device == _CPU else self.device)
 
 
-OWN = TorchState(True, tuple(False for _ in AUTOCAST_DEVICES), torch.float32, CPU)
+OWN = TorchState(True, tuple(False for _ in _AUTOCAST), torch.float32, _CPU)
 """What flatguard computes with: the state of a fresh process."""
 
 
@@ -76,7 +76,7 @@ def own_state() -> Iterator[None]:
         True
     """
     before = TorchState.now()
-    elsewhere = nullcontext() if before.device == CPU else CPU
+    elsewhere = nullcontext() if before.device == _CPU else _CPU
     try:
         with elsewhere, torch.inference_mode(False):
             if before != OWN:

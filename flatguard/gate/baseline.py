@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from flatguard.checks.beyond import LEVEL
+from flatguard.checks.chance import LEVEL
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.statistics import interval, mcnemar
 from flatguard.checks.verdict import judge, tolerance_of
@@ -135,7 +135,7 @@ def baseline_of(run: Run) -> Baseline:
     if not run.complete:
         raise RunFolderError(f"{run.path} is incomplete; a baseline needs every sample")
     evidence = Evidence.of(run)
-    survived = evidence.reported - evidence.fallen
+    survived = evidence.reported - evidence.fooled
     args = {name: repr(value) for name, value in sorted(run.manifest.attack_args.items())}
     request = run.request.model_dump(mode="json", include=set(PROTOCOL))
     return Baseline(

@@ -21,13 +21,13 @@ from pydantic import (
 )
 
 from flatguard.attacks.attack import parse_value
-from flatguard.checks.judging import CHECK_NAMES
+from flatguard.checks.registry import check_names
 from flatguard.errors import UsageError, did_you_mean, nearest
 from flatguard.gate import positions
 from flatguard.request import TOLERANCE, Checks, Settings
 
 INCONCLUSIVE, DETECTION = "inconclusive", "detection"
-ALLOWED = (INCONCLUSIVE, DETECTION, *CHECK_NAMES)
+ALLOWED = (INCONCLUSIVE, DETECTION, *check_names())
 SUFFIXES = (".yaml", ".yml")
 OTHER_NAMES = {"tolerance": "max_overestimate", "data": "dataset", "epsilon": "eps"}
 ABOUT = ("title", "source", "gate")
@@ -38,7 +38,7 @@ def _is_allowed(name: str) -> str:
     if name not in ALLOWED:
         raise ValueError(
             f"expected {INCONCLUSIVE}, {DETECTION} or a check's name"
-            f"{did_you_mean(name, ALLOWED, 1)}; checks: {', '.join(CHECK_NAMES)}"
+            f"{did_you_mean(name, ALLOWED, 1)}; checks: {', '.join(check_names())}"
         )
     return name
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flatguard.checks.finding import Finding, advice
-from flatguard.checks.judging import CHECK_NAMES
+from flatguard.checks.registry import check_names
 from flatguard.checks.statistics import interval
 from flatguard.checks.verdict import Verdict
 from flatguard.detection.flagging import Detection, load_detection
@@ -66,7 +66,7 @@ class Outcome:
 
 def labels(thresholds: Thresholds) -> list[str]:
     """The outcomes that there will be, known before anything is attacked."""
-    found = [f"finding[{name}]" for name in CHECK_NAMES]
+    found = [f"finding[{name}]" for name in check_names()]
     found += ["threshold[conclusive]", "threshold[max_overestimate]"]
     found += ["threshold[no_masking]"] * thresholds.no_masking
     optional = ("min_robust_accuracy", "min_detected", "max_false_positives")

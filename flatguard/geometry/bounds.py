@@ -30,7 +30,7 @@ THIRD = math.sqrt(2.0) / (18.0 * math.sqrt(3.0))
 r"""$\tfrac16 \cdot \tfrac{\sqrt2}{3 \sqrt3}$: the third cumulant of a variable whose values span
 R is at most $R^3 / (6 \sqrt 3)$, and those of a unit vector span at most $\sqrt 2$."""
 
-NEWTON_STEPS = 60
+_NEWTON_STEPS = 60
 NOT_A_CERTIFICATE = "explanatory, not a certificate"
 
 
@@ -58,7 +58,7 @@ def largest_step(linear: Tensor, quadratic: Tensor, cubic: Tensor, epsilon: floa
         raise ValueError("expected coefficients of at least 0 and a positive epsilon")
     single = [(epsilon / c1), (epsilon / c2).sqrt(), (epsilon / c3).pow(1 / 3)]
     t = torch.stack(single).amin(dim=0)
-    for _ in range(NEWTON_STEPS):
+    for _ in range(_NEWTON_STEPS):
         value = ((c3 * t + c2) * t + c1) * t - epsilon
         slope = (3 * c3 * t + 2 * c2) * t + c1
         after = torch.where(slope > 0, t - value / slope, t)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from flatguard.geometry.losses import SignedLog
 
 Kind = Literal["focal", "brier", "kl"]
-FOCAL_GAMMA = 2.0
-KNOWN = "focal, focal:GAMMA, brier and kl:ALPHA"
+_FOCAL_GAMMA = 2.0
+_KNOWN = "focal, focal:GAMMA, brier and kl:ALPHA"
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def parse_loss(text: str) -> NamedLoss:
     name = text.strip()
     kind, colon, written = name.partition(":")
     if kind not in get_args(Kind):
-        raise ValueError(f"expected one of {KNOWN}, got {text!r}")
+        raise ValueError(f"expected one of {_KNOWN}, got {text!r}")
     if kind == "brier":
         if colon:
             raise ValueError(f"brier takes no parameter, got {text!r}")
         return NamedLoss(name, "brier")
     if kind == "focal":
-        gamma = _number(written) if colon else FOCAL_GAMMA
+        gamma = _number(written) if colon else _FOCAL_GAMMA
         if gamma is None or gamma < 0:
             raise ValueError(f"expected focal:GAMMA with a number of at least 0, got {text!r}")
         return NamedLoss(name, "focal", gamma)

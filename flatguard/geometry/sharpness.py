@@ -21,6 +21,8 @@ whose bracket never cancels, because $0 \le Q/S \le 1$.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -105,3 +107,13 @@ def log_relative_sharpness(logits: Tensor, features: Tensor, weight: Tensor) -> 
         tensor(2.2588, dtype=torch.float64)
     """
     return log_weight_norm_squared(weight) + log_trace(logits, features)
+
+
+def rise_of_log_kappa(logits: Tensor, factor: float) -> Tensor:
+    """By how much log κ rises where W and b are multiplied by `factor`, `(n,)` float64.
+
+    ‖W‖² is multiplied by the factor squared, Σ p (1 - p) is that of the multiplied logits, and
+    the features do not change.
+    """
+    scaled, own = wide(logits) * factor, wide(logits)
+    return 2.0 * math.log(factor) + log_sum_p_one_minus_p(scaled) - log_sum_p_one_minus_p(own)

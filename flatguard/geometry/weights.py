@@ -27,8 +27,8 @@ from flatguard.geometry.precision import wide, wide_type
 Weights = dict[str, Tensor]
 """Layers by name: a model's weights in their own type, or a step from them in float64."""
 
-NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-NAMED_SO = re.compile(r"Norm(Act)?(\dd)?$")
+_NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_NAMED_SO = re.compile(r"Norm(Act)?(\dd)?$")
 """Third-party normalisation layers are known by their class's name only."""
 
 
@@ -43,8 +43,8 @@ def layers_of(model: nn.Module) -> Weights:
 
 
 def _normalises(module: nn.Module) -> bool:
-    named_so = NAMED_SO.search(type(module).__name__) is not None
-    return isinstance(module, NORMALISATIONS) or named_so
+    named_so = _NAMED_SO.search(type(module).__name__) is not None
+    return isinstance(module, _NORMALISATIONS) or named_so
 
 
 def on_sphere(weights: Weights, xi: float, generator: torch.Generator) -> Weights:

@@ -33,7 +33,7 @@ from flatguard.geometry.distance import CHUNK_VALUES, Distances
 from flatguard.geometry.precision import wide, wide_type
 
 UNASSIGNED = -1
-SLACK = 1e-5
+_SLACK = 1e-5
 
 
 class How(IntEnum):
@@ -110,8 +110,8 @@ class Attribution:
         apart = self._apart(self._images)
         apart.fill_diagonal_(math.inf)
         nearest = apart.amin(dim=1)
-        half = nearest / 2.0 * (1.0 - SLACK) if len(apart) > 1 else apart.diagonal()
-        radius = half.clamp_min(self._eps * (1.0 + SLACK) + SLACK * (self._eps > 0))
+        half = nearest / 2.0 * (1.0 - _SLACK) if len(apart) > 1 else apart.diagonal()
+        radius = half.clamp_min(self._eps * (1.0 + _SLACK) + _SLACK * (self._eps > 0))
         safe = (apart - radius).amin(dim=1).minimum(radius)
         return _Reach(radius, safe, nearest == 0)
 

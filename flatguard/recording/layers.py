@@ -25,7 +25,7 @@ from flatguard.targets.head import Head, LinearLike
 
 METHOD: Literal["hutchinson"] = "hutchinson"
 CLOSED_FORM = "closed form"
-MATVECS, REPEATS = 4, 8
+_MATVECS, _REPEATS = 4, 8
 """32 Hessian-vector products an estimate: 1 s for ResNet-18 on one core."""
 
 PointKind = Literal["clean", "attack", "adversarial"]
@@ -70,8 +70,8 @@ class LayerTable:
             "kappa": kappa,
             "standard_error": error,
             "method": method,
-            "matvecs": MATVECS if is_estimate else 0,
-            "repeats": REPEATS if is_estimate else 0,
+            "matvecs": _MATVECS if is_estimate else 0,
+            "repeats": _REPEATS if is_estimate else 0,
         })  # fmt: skip
 
     def frame(self) -> pd.DataFrame:
@@ -162,7 +162,7 @@ def measure_points(
         seed: of the first point's probe vectors; each next point has the next seed.
         table: gets the rows.
 
-    Cost: `MATVECS * REPEATS` Hessian-vector products for each layer and point.
+    Cost: `_MATVECS * _REPEATS` Hessian-vector products for each layer and point.
     """
     exact = _closed_form(model, head, points)
     for number, point in enumerate(points):
@@ -170,7 +170,7 @@ def measure_points(
         for layer in layers:
             found = layer_sharpness(
                 model, point.image[None], point.label[None], layer.name, method=METHOD,
-                matvecs=MATVECS, repeats=REPEATS, seed=seed + number,
+                matvecs=_MATVECS, repeats=_REPEATS, seed=seed + number,
             )  # fmt: skip
             table.add(point, layer, float(found.kappa), float(found.standard_error))
 

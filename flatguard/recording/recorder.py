@@ -43,14 +43,14 @@ from flatguard.targets.restored import restored, restored_but_values
 if TYPE_CHECKING:
     import pandas as pd
 
-HEAD_PROOF_IMAGES = 8
+_HEAD_PROOF_IMAGES = 8
 PIECE_ROWS = 20_000
 """A sink gets about this many rows at a time: 2 MB."""
 
-PENDING_VALUES = 200_000
+_PENDING_VALUES = 200_000
 """So many logits wait to be measured together: 20,000 rows of ten classes, 200 of a thousand."""
 
-GRADIENTS_LATE = 16
+_GRADIENTS_LATE = 16
 """So many calls are kept back from a sink, because their gradients may still come."""
 
 
@@ -138,7 +138,7 @@ class Recorder:
         with restored(self.model), preserved(self._images.device):
             self.model.eval()
             isolate_calls(self.model)
-            search = find_head(self.model, self._images[:HEAD_PROOF_IMAGES], name=head)
+            search = find_head(self.model, self._images[:_HEAD_PROOF_IMAGES], name=head)
         if head is not None and search.head is None:
             raise UsageError(f"head {head}: {search.reason}")
         return search.head, search.reason
@@ -288,10 +288,10 @@ class Recorder:
         self.calls += 1
         self.rows_unassigned += int((assigned.sample == UNASSIGNED).sum())
         self._kept_rows += len(rows)
-        if self._pending_values >= PENDING_VALUES:
+        if self._pending_values >= _PENDING_VALUES:
             self._measure_pending()
         if self._sink is not None and self._kept_rows >= PIECE_ROWS:
-            self.flush(keep=GRADIENTS_LATE if self._gradients else 0)
+            self.flush(keep=_GRADIENTS_LATE if self._gradients else 0)
 
     def _measure_pending(self) -> None:
         if not self._pending:

@@ -33,11 +33,11 @@ from flatguard.runs.untrusted import is_plain_file, is_plain_folder, read_tensor
 
 FOOLED = "fooled.safetensors"
 COLUMNS = {
-    "attempts": {"sample", "attempt", "family", "fell"},
+    "attempts": {"sample", "attempt", "family", "fooled"},
     "repeated": {"sample", "difference", "flips"},
     "survival": {"sample", "wrong"},
-    "sweep": {"sample", "sight", "eps", "fell"},
-    "scales": {"sample", "factor", "log_kappa", "fell", "fell_to_best"},
+    "sweep": {"sample", "sight", "eps", "fooled"},
+    "scales": {"sample", "factor", "log_kappa", "fooled", "fooled_by_best"},
     "drops": {"sample", "point", "candidate", "drop"},
     "weight_losses": {
         "sample", "case", "index", "clean_loss", "clean_wrong", "robust_loss", "robust_wrong",

@@ -100,7 +100,7 @@ def _fits(name: str, column: pd.Series) -> bool:
         return True  # an empty column has no kind of its own
     if name in WORDS:
         return all(isinstance(word, str) for word in column.unique())
-    if name in (*TRUTHS, "fell", "flips"):
+    if name in (*TRUTHS, "fooled", "flips"):
         return is_bool_dtype(column.dtype) and not column.isna().any()
     if name == "sample" or (name in WHOLE and column.notna().all()):
         return is_integer_dtype(column.dtype) or _is_whole(column)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,19 @@ from torch import Tensor, nn
 
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.evaluation import resolve
-from flatguard.execution.context import EvaluationContext
+from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.software import versions
+from flatguard.runs.facts import TargetFacts
 from flatguard.runs.layout import EVIDENCE
-from flatguard.runs.run import Run, load_run
+from flatguard.runs.run import load_run
 from flatguard.studies import find_study
 from flatguard.studies.claim import Claim
-from flatguard.studies.study import Outcome, Study, Subject
+from flatguard.studies.study import Study, Subject
 from flatguard.targets.target import Target
 
-RESULT_FORMAT = 1
+_FORMAT = 1
 
 
 class ModelFacts(BaseModel):
@@ -74,7 +76,7 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = RESULT_FORMAT
+    format: int = _FORMAT
     study: str
     paper: str
     reference: str
@@ -115,17 +117,13 @@ def reproduce(
         FlatguardError: whatever the model, the data or the attack raises, in one line.
     """
     study = find_study(name)
-    check_models(study, len(models))
+    _check_models(study, len(models))
     with caller_state_kept(*models):
         subject = _subject(study, models, data, progress or Silent(), n_examples, fields)
-        about = f"; {study.protocol}; {subject.count} samples" if subject.jobs else ""
-        subject.progress.log(f"{study.name}: {study.reference}{about}")
-        began = time.perf_counter()
-        assert study.run is not None, "check_models refuses what cannot be run"
-        outcome = study.run(subject)
-        facts = tuple(_facts(context) for context in subject.jobs)
-        shown = _shown(study, subject) if subject.jobs else None
-        return _result(study, outcome, facts, shown, began)
+        about = f"; {study.protocol}; {subject.count} samples" if models else ""
+        facts = tuple(_model_facts(context.target) for context in subject.contexts)
+        shown = _samples_shown(subject.context, str(study.protocol)) if models else None
+        return _measured(subject, about, facts, shown)
 
 
 def reproduce_from_runs(
@@ -151,9 +149,7 @@ def reproduce_from_runs(
     }
     if len(alike) > 1:
         raise UsageError(f"{study.name}: these runs differ in budget, attack or data; name others")
-    began, first = time.perf_counter(), runs[0]
-    progress.log(f"{study.name}: {study.reference}; {len(runs)} runs")
-    outcome = study.run(Subject((), len(first.samples), progress, runs))
+    first = runs[0]
     shown = Shown(
         protocol=f"{first.request.attack} within {first.request.budget()}",
         data=first.manifest.data.name,
@@ -162,16 +158,18 @@ def reproduce_from_runs(
         seed=first.request.seed,
         device=first.request.device or "",
     )
-    return _result(study, outcome, tuple(_facts_of_run(run) for run in runs), shown, began)
+    facts = tuple(_model_facts(run.manifest.target, run.path.name) for run in runs)
+    return _measured(Subject(study, (), progress, runs), f"; {len(runs)} runs", facts, shown)
 
 
-def _result(
-    study: Study,
-    outcome: Outcome,
-    models: tuple[ModelFacts, ...],
-    shown: Shown | None,
-    began: float,
+def _measured(
+    subject: Subject, about: str, models: tuple[ModelFacts, ...], shown: Shown | None
 ) -> Result:
+    study = subject.study
+    subject.progress.log(f"{study.name}: {study.reference}{about}")
+    began = time.perf_counter()
+    assert study.run is not None, "the callers refuse what cannot be run"
+    outcome = study.run(subject)
     return Result(
         study=study.name,
         paper=study.paper,
@@ -198,7 +196,7 @@ def _run_folders(folder: Path) -> list[Path]:
     return found
 
 
-def check_models(study: Study, given: int) -> None:
+def _check_models(study: Study, given: int) -> None:
     """Refuse a study that cannot be run, or a number of models that it does not take."""
     if study.run is None:
         raise UsageError(f"{study.name} cannot be run ({study.status}): {study.why}")
@@ -222,7 +220,7 @@ def _subject(
     fields: dict[str, Any],
 ) -> Subject:
     protocol = study.protocol
-    jobs = tuple(
+    contexts = [
         resolve(
             model,
             protocol.attack,
@@ -234,32 +232,29 @@ def _subject(
             **fields,
         )
         for model in models
-    )
-    if not jobs:
-        return Subject((), 0, progress)
-    count = jobs[0].count if n_examples else min(study.samples, jobs[0].count)
-    return Subject(jobs, count, progress)
+    ]
+    if contexts and n_examples is None:
+        count = min(study.samples, contexts[0].count)
+        contexts = [_on_samples(context, count) for context in contexts]
+    return Subject(study, tuple(contexts), progress)
 
 
-def _shown(study: Study, subject: Subject) -> Shown:
-    context = subject.context
+def _on_samples(context: EvaluationContext, count: int) -> EvaluationContext:
+    return replace(context, request=context.request.model_copy(update={"n_examples": count}))
+
+
+def _samples_shown(context: EvaluationContext, protocol: str) -> Shown:
     return Shown(
-        protocol=str(study.protocol),
+        protocol=protocol,
         data=context.dataset.name,
-        sha256=subject.data_sha256(),
-        samples=subject.count,
+        sha256=data_sha256(context),
+        samples=context.count,
         seed=context.request.seed,
         device=str(context.device),
     )
 
 
-def _facts(context: EvaluationContext) -> ModelFacts:
-    target = context.target
-    return ModelFacts(name=target.name, source=target.source, weights_sha256=target.weights_sha256)
-
-
-def _facts_of_run(run: Run) -> ModelFacts:
-    target = run.manifest.target
+def _model_facts(target: Target | TargetFacts, name: str | None = None) -> ModelFacts:
     return ModelFacts(
-        name=run.path.name, source=target.source, weights_sha256=target.weights_sha256
+        name=name or target.name, source=target.source, weights_sha256=target.weights_sha256
     )

@@ -11,7 +11,7 @@ from flatguard.targets.target import Defaults, Target, make_target, prepare
 
 __all__ = ["Defaults", "Target", "load_target", "make_target", "prepare"]
 
-ZOOS = ("timm", "torchvision")
+_ZOOS = ("timm", "torchvision")
 DEFAULT_MODEL_DIR = Path("models")
 
 
@@ -52,7 +52,7 @@ def load_target(
     is_file = _is_checkpoint(name)
     if not is_file and (arch or mean or std):
         raise UsageError(f"--arch, --mean and --std belong to a checkpoint file, not to {name!r}")
-    if threat_model is not None and (is_file or name == "demo" or kind in ZOOS):
+    if threat_model is not None and (is_file or name == "demo" or kind in _ZOOS):
         raise UsageError(f"--threat-model belongs to a RobustBench entry, not to {name!r}")
     if is_file:
         from flatguard.targets import checkpoint
@@ -62,7 +62,7 @@ def load_target(
         from flatguard.targets import demo
 
         return demo.load()
-    if kind in ZOOS and rest:
+    if kind in _ZOOS and rest:
         from flatguard.targets import zoo
 
         return zoo.load_timm(rest) if kind == "timm" else zoo.load_torchvision(rest)

@@ -35,8 +35,8 @@ from flatguard.targets.calls import make_ordinary
 from flatguard.targets.target import Normalized, Target, make_target
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2")
-NESTING = ("state_dict", "model", "model_state_dict", "net")
-PREFIXES = ("module.", "_orig_mod.")
+_NESTING = ("state_dict", "model", "model_state_dict", "net")
+_PREFIXES = ("module.", "_orig_mod.")
 
 
 def load(
@@ -190,10 +190,10 @@ def _culprit(error: Exception) -> str:
 
 
 def _state_dict_in(state: Any, path: Path) -> dict[str, Tensor]:
-    for _ in NESTING:
+    for _ in _NESTING:
         if not isinstance(state, Mapping):
             break
-        inner = next((state[key] for key in NESTING if isinstance(state.get(key), Mapping)), None)
+        inner = next((state[key] for key in _NESTING if isinstance(state.get(key), Mapping)), None)
         if inner is None:
             break
         state = inner
@@ -201,11 +201,11 @@ def _state_dict_in(state: Any, path: Path) -> dict[str, Tensor]:
         state = state.state_dict()
     if not isinstance(state, Mapping) or not any(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(
-            f"{path}: expected a state dict, alone or under one of {', '.join(NESTING)}; "
+            f"{path}: expected a state dict, alone or under one of {', '.join(_NESTING)}; "
             f"got {type(state).__name__}"
         )
     tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
-    for prefix in PREFIXES:
+    for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
     return tensors

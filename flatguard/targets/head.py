@@ -81,7 +81,7 @@ def find_head(model: nn.Module, images: Tensor, name: str | None = None) -> Head
         output = as_matrix(seen[0])
         if output is None or output.shape != logits.shape:
             continue
-        scale, mismatch = fit_scale(logits, output)
+        scale, mismatch = _fit_scale(logits, output)
         if scale > 0 and mismatch <= RELATIVE_TOLERANCE:
             return HeadSearch(Head(candidate, candidates[candidate], scale), None)
         reasons.append(
@@ -126,7 +126,7 @@ def inputs_of(head: Head, attached: bool = False) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def fit_scale(logits: Tensor, head_output: Tensor) -> tuple[float, float]:
+def _fit_scale(logits: Tensor, head_output: Tensor) -> tuple[float, float]:
     """The factor a by least squares on centred rows, and the relative mismatch left."""
     z, h = _centred(logits), _centred(head_output)
     power = float((h * h).sum())

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-HOOKS = (
+_HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
     "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
     "_backward_pre_hooks",
 )  # fmt: skip
-REGISTERED = ("_parameters", "_buffers")
+_REGISTERED = ("_parameters", "_buffers")
 
 
 @contextmanager
@@ -108,8 +108,8 @@ class _ModuleBefore:
         return cls(
             module,
             module.training,
-            {name: dict(held[name]) for name in HOOKS if name in held},
-            {name: dict(held[name]) for name in REGISTERED if name in held},
+            {name: dict(held[name]) for name in _HOOKS if name in held},
+            {name: dict(held[name]) for name in _REGISTERED if name in held},
             {name: value for name, value in held.items() if isinstance(value, Tensor)},
         )
 

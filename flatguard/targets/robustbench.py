@@ -31,7 +31,7 @@ from flatguard.geometry.budget import Norm
 from flatguard.targets.target import Defaults, Target, make_target
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
-THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
+_THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
 EPS = {
     ("cifar10", "Linf"): "8/255",
     ("cifar10", "L2"): "0.5",
@@ -40,9 +40,9 @@ EPS = {
 }
 """The radii of RobustBench's leaderboards."""
 
-GOOGLE_DRIVE = "drive.google.com"
-HUGGING_FACE = "huggingface.co"
-PYTORCH_DOWNLOADS = "download.pytorch.org"
+_GOOGLE_DRIVE = "drive.google.com"
+_HUGGING_FACE = "huggingface.co"
+_PYTORCH_DOWNLOADS = "download.pytorch.org"
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,8 @@ def _hub_host(entry: Entry) -> str | None:
     name = _timm_name(entry)
     if name is not None:
         url = timm.get_pretrained_cfg(name).url if timm.get_pretrained_cfg(name) else None
-        return (urllib.parse.urlparse(url).hostname if url else None) or HUGGING_FACE
-    return None if any(entry.drive_ids) else PYTORCH_DOWNLOADS
+        return (urllib.parse.urlparse(url).hostname if url else None) or _HUGGING_FACE
+    return None if any(entry.drive_ids) else _PYTORCH_DOWNLOADS
 
 
 def _timm_name(entry: Entry) -> str | None:
@@ -190,7 +190,7 @@ def _timm_name(entry: Entry) -> str | None:
 def _fetch(entry: Entry, file: Path, drive_id: str) -> None:
     if file.is_file():
         return
-    if why := unreachable(GOOGLE_DRIVE):
+    if why := unreachable(_GOOGLE_DRIVE):
         raise _no_weights(entry, why, file)
     try:
         with _robustbench():
@@ -259,9 +259,9 @@ def _robustbench() -> AbstractContextManager[None]:
 
 def check_choices(dataset: str | None, threat_model: str | None) -> None:
     """Refuse a data set or threat model that RobustBench has no table for."""
-    if threat_model is not None and threat_model not in THREAT_MODELS:
+    if threat_model is not None and threat_model not in _THREAT_MODELS:
         raise UsageError(
-            f"--threat-model: expected one of {', '.join(THREAT_MODELS)}, got {threat_model!r}"
+            f"--threat-model: expected one of {', '.join(_THREAT_MODELS)}, got {threat_model!r}"
         )
     if dataset is not None and dataset not in DATASETS:
         raise UsageError(f"expected one of {', '.join(DATASETS)}, got {dataset!r}")

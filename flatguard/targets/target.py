@@ -22,7 +22,7 @@ from flatguard.targets.head import (
     relative_mismatch,
 )
 
-PROBABILITIES = (
+_PROBABILITIES = (
     "the output looks like probabilities, not logits: loss, confidence and every attack take it "
     "for logits"
 )
@@ -114,7 +114,7 @@ def prepare(
         _scale_logits(search, logit_scale)
         _check_scaled(model, images, logits, logit_scale)
     probabilities = (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-4).all()
-    notes = (PROBABILITIES,) if bool(probabilities) else ()
+    notes = (_PROBABILITIES,) if bool(probabilities) else ()
     return replace(
         target,
         model=model,

@@ -12,8 +12,8 @@ from flatguard.environment.requirements import needed
 from flatguard.errors import EnvironmentProblem, ModelError, did_you_mean, one_line
 from flatguard.targets.target import Defaults, Normalized, Target, make_target
 
-PYTORCH_DOWNLOADS = "download.pytorch.org"
-HUGGING_FACE = "huggingface.co"
+_PYTORCH_DOWNLOADS = "download.pytorch.org"
+_HUGGING_FACE = "huggingface.co"
 
 
 def load_timm(name: str) -> Target:
@@ -26,7 +26,7 @@ def load_timm(name: str) -> Target:
             f"timm has no model {name!r}{did_you_mean(name, timm.list_models(pretrained=True))}"
         )
     model = _pretrained(
-        lambda: timm.create_model(name, pretrained=True), f"timm:{name}", HUGGING_FACE
+        lambda: timm.create_model(name, pretrained=True), f"timm:{name}", _HUGGING_FACE
     )
     config = model.pretrained_cfg
     size = config["input_size"][-1]
@@ -46,7 +46,7 @@ def load_torchvision(name: str) -> Target:
         raise ModelError(f"torchvision has no classifier {name!r}{did_you_mean(name, known)}")
     weights = models.get_model_weights(name).DEFAULT
     model = _pretrained(
-        lambda: models.get_model(name, weights=weights), f"torchvision:{name}", PYTORCH_DOWNLOADS
+        lambda: models.get_model(name, weights=weights), f"torchvision:{name}", _PYTORCH_DOWNLOADS
     )
     transform = weights.transforms()
     wrapped = Normalized(model, tuple(transform.mean), tuple(transform.std))

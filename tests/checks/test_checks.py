@@ -5,31 +5,36 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.evidence import attempts, determinism, evidence, gradients, judged_by
+from support.evidence import attempts, evidence, gradients, judged_by
+from support.evidence import determinism as repeated_calls
 
+from flatguard.checks import (
+    basin,
+    black_box,
+    determinism,
+    discrepancy,
+    gradient_truth,
+    more_budget,
+    scale_free_loss,
+    surrogate_transfer,
+)
+from flatguard.checks.check import Check
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import MORE_CHECKS, advice
-from flatguard.checks.judging import CHECKS, Check, run_checks
-from flatguard.checks.judging.basin import check_basin
-from flatguard.checks.judging.black_box import check_black_box
-from flatguard.checks.judging.determinism import check_determinism
-from flatguard.checks.judging.discrepancy import check_discrepancy, crossed_ridge
-from flatguard.checks.judging.gradient_truth import check_gradient_truth
-from flatguard.checks.judging.more_budget import check_more_budget, still_rising
-from flatguard.checks.judging.scale_free_loss import check_scale_free_loss
-from flatguard.checks.judging.surrogate import check_surrogate
+from flatguard.checks.registry import check_names, load_checks
 
+CHECKS = load_checks()
 TOLERANCE = 0.05
 
 
 def status(check: Check, found: Evidence) -> str:
-    return check(found, TOLERANCE).status
+    return check.judge(found, TOLERANCE).status
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", CHECKS, ids=check_names())
 def test_what_did_not_run_has_not_passed(check: Check) -> None:
-    finding = check(evidence(), TOLERANCE)
-    if check is check_basin:
+    finding = check.judge(evidence(), TOLERANCE)
+    if check.name == "basin":
         assert finding.status == "pass"  # it reads the audited trajectory itself
     else:
         assert finding.status == "not-run"
@@ -37,20 +42,21 @@ def test_what_did_not_run_has_not_passed(check: Check) -> None:
         assert finding.next is not None
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", CHECKS, ids=check_names())
 def test_a_probe_that_could_not_run_is_not_run_and_says_why(check: Check) -> None:
     names = ("determinism", "gradient-truth", "twins", "square-200", "longer-60", "surrogate-ab")
     failed = {n: ProbeEvidence({"ran": False, "reason": "the model is on strike"}) for n in names}
-    finding = check(evidence(probes=failed), TOLERANCE)
-    if check is not check_basin:
+    finding = check.judge(evidence(probes=failed), TOLERANCE)
+    if check.name != "basin":
         assert finding.status == "not-run"
         assert "on strike" in finding.summary
 
 
 def test_every_finding_names_its_source_and_is_in_order() -> None:
-    findings = run_checks(judged_by(), TOLERANCE)
+    findings = [check.judge(judged_by(), TOLERANCE) for check in CHECKS]
     assert all(finding.source for finding in findings)
-    assert len({finding.check for finding in findings}) == len(CHECKS) == 8
+    assert tuple(finding.check for finding in findings) == check_names()
+    assert len(check_names()) == 8
 
 
 @pytest.mark.parametrize(
@@ -62,11 +68,11 @@ def test_every_finding_names_its_source_and_is_in_order() -> None:
 def test_discrepancy(twin: range, control: range, expected: str) -> None:
     """Six against none is p = 0.031; five against none is 0.0625."""
     found = judged_by({"temperature": twin, "control": control})
-    assert status(check_discrepancy, found) == expected
+    assert status(discrepancy.CHECK, found) == expected
 
 
 def test_a_small_discrepancy_beyond_chance_warns() -> None:
-    assert check_discrepancy(judged_by({"temperature": range(6)}), 0.2).status == "warn"
+    assert discrepancy.CHECK.judge(judged_by({"temperature": range(6)}), 0.2).status == "warn"
 
 
 def test_what_the_paths_did() -> None:
@@ -78,12 +84,12 @@ def test_what_the_paths_did() -> None:
             for c, value in enumerate(values)
         ]
     )
-    assert crossed_ridge(frame) == {0: "crossed", 1: "climbed", 2: "flat basin"}
+    assert discrepancy.crossed_ridge(frame) == {0: "crossed", 1: "climbed", 2: "flat basin"}
 
 
 def test_flat_survivors_have_a_negative_rank_correlation() -> None:
     """Here the first samples are the flattest, and they are the ones that survived and fell."""
-    finding = check_discrepancy(judged_by({"temperature": range(60)}), TOLERANCE)
+    finding = discrepancy.CHECK.judge(judged_by({"temperature": range(60)}), TOLERANCE)
     assert finding.data["rank_biserial"] == pytest.approx(-1.0)
     paths = {(p["survived"], p["fell_to_twin"]): p["samples"] for p in finding.data["paths"]}
     assert paths == {(True, True): 60, (False, True): 40}
@@ -104,64 +110,68 @@ def test_flat_survivors_have_a_negative_rank_correlation() -> None:
     ],
 )
 def test_gradient_truth(truth: ProbeEvidence, expected: str) -> None:
-    assert status(check_gradient_truth, judged_by(truth=truth)) == expected
+    assert status(gradient_truth.CHECK, judged_by(truth=truth)) == expected
 
 
 def test_zero_underflow_missing_and_not_finite_are_told_apart() -> None:
     for state in ("zero", "missing", "not finite"):
-        finding = check_gradient_truth(judged_by(truth=gradients(4, margin_state=state)), TOLERANCE)
+        finding = gradient_truth.CHECK.judge(
+            judged_by(truth=gradients(4, margin_state=state)), TOLERANCE
+        )
         assert finding.data["states"][f"margin {state}"] == 4
-    underflow = check_gradient_truth(judged_by(truth=gradients(4, ratio=1e-9)), TOLERANCE)
+    underflow = gradient_truth.CHECK.judge(judged_by(truth=gradients(4, ratio=1e-9)), TOLERANCE)
     assert underflow.data["vanished"] == 1.0
     assert underflow.data["dead"] == 0.0
 
 
 def test_where_no_stage_can_be_isolated_it_says_so() -> None:
     dead = gradients(16, margin_state="zero")
-    assert "no cut stage could be isolated" in check_gradient_truth(
+    assert "no cut stage could be isolated" in gradient_truth.CHECK.judge(
         judged_by(truth=dead), TOLERANCE
     ).summary  # fmt: skip
     met = {"cutting": {"round": 1}, "all": {"round": 1}}
     found = judged_by(truth=replace(dead, facts={"ran": True, "met": met}))
-    assert "stages that were mended: round" in check_gradient_truth(found, TOLERANCE).summary
+    assert "stages that were mended: round" in gradient_truth.CHECK.judge(found, TOLERANCE).summary
     vanished = judged_by(truth=gradients(16, loss_state="zero", ratio=0.0))
-    assert "isolated" not in check_gradient_truth(vanished, TOLERANCE).summary
+    assert "isolated" not in gradient_truth.CHECK.judge(vanished, TOLERANCE).summary
 
 
 def test_scale_free_loss() -> None:
-    assert status(check_scale_free_loss, judged_by()) == "pass"
-    assert status(check_scale_free_loss, judged_by({"loss": range(3)})) == "pass"
-    assert status(check_scale_free_loss, judged_by({"loss": range(10)})) == "fail"
+    assert status(scale_free_loss.CHECK, judged_by()) == "pass"
+    assert status(scale_free_loss.CHECK, judged_by({"loss": range(3)})) == "pass"
+    assert status(scale_free_loss.CHECK, judged_by({"loss": range(10)})) == "fail"
 
 
 def test_determinism() -> None:
-    assert status(check_determinism, judged_by()) == "pass"
-    random = judged_by(repeated=determinism(100, randomised=True))
-    assert status(check_determinism, random) == "warn"
-    lucky = judged_by(repeated=determinism(100, randomised=True, wrong=range(10)))
-    assert status(check_determinism, lucky) == "fail"
-    broken = determinism(4)
+    assert status(determinism.CHECK, judged_by()) == "pass"
+    random = judged_by(repeated=repeated_calls(100, randomised=True))
+    assert status(determinism.CHECK, random) == "warn"
+    lucky = judged_by(repeated=repeated_calls(100, randomised=True, wrong=range(10)))
+    assert status(determinism.CHECK, lucky) == "fail"
+    broken = repeated_calls(4)
     broken.tables["repeated"]["difference"] = float("nan")
-    assert status(check_determinism, judged_by(repeated=broken)) == "warn"
+    assert status(determinism.CHECK, judged_by(repeated=broken)) == "warn"
 
 
 def test_black_box_and_surrogate() -> None:
-    assert status(check_black_box, judged_by({"black-box": range(10)})) == "fail"
-    assert status(check_black_box, judged_by({"black-box": ()})) == "pass"
-    assert status(check_surrogate, judged_by({"surrogate": range(50)})) == "warn"  # never alone
-    assert status(check_surrogate, judged_by({"surrogate": ()})) == "pass"
+    assert status(black_box.CHECK, judged_by({"black-box": range(10)})) == "fail"
+    assert status(black_box.CHECK, judged_by({"black-box": ()})) == "pass"
+    assert (
+        status(surrogate_transfer.CHECK, judged_by({"surrogate": range(50)})) == "warn"
+    )  # never alone
+    assert status(surrogate_transfer.CHECK, judged_by({"surrogate": ()})) == "pass"
 
 
 def test_more_budget() -> None:
-    assert status(check_more_budget, judged_by({"budget": ()})) == "pass"
-    assert status(check_more_budget, judged_by({"budget": range(10)})) == "fail"
+    assert status(more_budget.CHECK, judged_by({"budget": ()})) == "pass"
+    assert status(more_budget.CHECK, judged_by({"budget": range(10)})) == "fail"
     both = {"budget": range(10), "temperature": range(10)}
-    assert status(check_more_budget, judged_by(both)) == "pass"
+    assert status(more_budget.CHECK, judged_by(both)) == "pass"
 
 
 def sweep(accuracies: list[float]) -> ProbeEvidence:
     rows = [
-        {"sample": i, "sight": "raw", "eps": 0.1 * (e + 1), "fell": i >= accuracy * 100}
+        {"sample": i, "sight": "raw", "eps": 0.1 * (e + 1), "fooled": i >= accuracy * 100}
         for e, accuracy in enumerate(accuracies)
         for i in range(100)
     ]
@@ -175,7 +185,7 @@ def sweep(accuracies: list[float]) -> ProbeEvidence:
 def test_accuracy_against_radius(curve: list[float], sign: str | None) -> None:
     base = judged_by({"budget": ()})
     found = replace(base, probes={**base.probes, "sweep": sweep(curve)})
-    finding = check_more_budget(found, TOLERANCE)
+    finding = more_budget.CHECK.judge(found, TOLERANCE)
     assert finding.status == ("pass" if sign is None else "warn")
     assert sign is None or sign in finding.summary
 
@@ -184,24 +194,24 @@ def test_a_success_that_was_lost() -> None:
     found = judged_by({"budget": ()})
     (table,) = found.trajectory
     table.loc[(table["sample"] == 3) & (table["call"] == 1), "margin"] = -1.0
-    finding = check_more_budget(found, TOLERANCE)
+    finding = more_budget.CHECK.judge(found, TOLERANCE)
     assert (finding.status, finding.data["lost_successes"]) == ("warn", 1)
 
 
 def test_a_loss_that_still_rises() -> None:
     rows = pd.DataFrame({"sample": 0, "call": range(20), "bookkeeping": False})
-    assert still_rising([rows.assign(loss=range(20))]) == pytest.approx(5 / 19)
+    assert more_budget.still_rising([rows.assign(loss=range(20))]) == pytest.approx(5 / 19)
     flat = [min(i, 10) for i in range(20)]
-    assert still_rising([rows.assign(loss=flat)]) == 0.0
-    assert still_rising([rows.head(5).assign(loss=1.0)]) is None
+    assert more_budget.still_rising([rows.assign(loss=flat)]) == 0.0
+    assert more_budget.still_rising([rows.head(5).assign(loss=1.0)]) is None
 
 
 def test_basin() -> None:
     found = judged_by()
-    assert status(check_basin, found) == "pass"
+    assert status(basin.CHECK, found) == "pass"
     (table,) = found.trajectory
     table["loss"] = 0.1
-    finding = check_basin(found, TOLERANCE)
+    finding = basin.CHECK.judge(found, TOLERANCE)
     assert (finding.status, finding.value, finding.samples) == ("warn", 1.0, 60)
 
 
@@ -213,7 +223,7 @@ def test_attempts_of_a_better_level_are_preferred() -> None:
         }
     )
     assert found.probe("square") is found.probes["square-2000"]
-    assert found.fell_to("black-box") == set(range(9))
+    assert found.fooled_by("black-box") == set(range(9))
 
 
 def test_advice_names_the_run_as_it_is_typed() -> None:

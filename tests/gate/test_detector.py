@@ -9,7 +9,7 @@ import pytest
 from support import detectors
 
 import flatguard
-from flatguard.checks.judging import CHECK_NAMES
+from flatguard.checks.registry import check_names
 from flatguard.checks.statistics import interval
 from flatguard.checks.verdict import verdict_of
 from flatguard.detection import SharpnessDetector
@@ -146,7 +146,7 @@ def gate(digits_files: Path, tmp_path: Path) -> Gate:
             "model": str(digits_files / "digits.safetensors"), "arch": detectors.ARCH,
             "dataset": str(digits_files / "digits.npz"), "attack": "torchattacks:PGD",
             "attack_args": detectors.PGD, "eps": 0.1, "checks": "none",
-            "gate": {"allow": ["inconclusive", *CHECK_NAMES], **thresholds},
+            "gate": {"allow": ["inconclusive", *check_names()], **thresholds},
         }  # fmt: skip
         return pass_through(config_of(asked | keys), cache)
 

@@ -12,7 +12,7 @@ from support.architectures import tiny
 from torch import Tensor, nn
 
 import flatguard
-from flatguard.checks.gathering.lab import Lab
+from flatguard.checks.context import CheckContext
 from flatguard.data.arrays import ArrayDataset
 from flatguard.execution.context import resolve
 from flatguard.execution.progress import Silent
@@ -39,7 +39,9 @@ WEAK = {
 }
 
 
-def lab_of(model: nn.Module, images: Tensor, labels: Tensor, attack: str, **fields: Any) -> Lab:
+def lab_of(
+    model: nn.Module, images: Tensor, labels: Tensor, attack: str, **fields: Any
+) -> CheckContext:
     """Audit a model with no checks, and load it again."""
     folder = Path(tempfile.mkdtemp()) / "run"
     run = flatguard.evaluate(
@@ -47,7 +49,7 @@ def lab_of(model: nn.Module, images: Tensor, labels: Tensor, attack: str, **fiel
     )
     dataset = ArrayDataset(images, labels.numpy(), "images from Python")
     context = resolve(run.request, make_target(model, type(model).__name__, "a test"), dataset)
-    return Lab(context, run, Silent())
+    return CheckContext(context, run, Silent())
 
 
 class Linear(nn.Module):
@@ -65,7 +67,7 @@ class Linear(nn.Module):
         return logits
 
 
-def linear(norm: Norm) -> tuple[Lab, Tensor]:
+def linear(norm: Norm) -> tuple[CheckContext, Tensor]:
     """A linear model audited in this norm, and how far its survivors are from the boundary."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(48, generator=generator)
@@ -76,8 +78,10 @@ def linear(norm: Norm) -> tuple[Lab, Tensor]:
     reach = score.abs() / dual
     eps = float(reach.median())
     audited = WEAK[norm]
-    lab = lab_of(Linear(weight), images, labels, audited.name, eps=eps, attack_args=audited.args)
-    return lab, reach[torch.from_numpy(lab.survivors.copy())]
+    context = lab_of(
+        Linear(weight), images, labels, audited.name, eps=eps, attack_args=audited.args
+    )
+    return context, reach[torch.from_numpy(context.survivors.copy())]
 
 
 def trained(images: Tensor, labels: Tensor) -> nn.Module:

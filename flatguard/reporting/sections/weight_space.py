@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from flatguard.checks.judging.weight_flatness import (
+from flatguard.checks.weight_space.summary import (
     WeightLosses,
     ends,
     landscapes,

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from flatguard.checks.judging.weight_flatness import (
+from flatguard.checks.statistics import interval
+from flatguard.checks.weight_space.summary import (
     Ends,
     WeightLosses,
     ends,
@@ -16,7 +17,6 @@ from flatguard.checks.judging.weight_flatness import (
     weight_losses,
     worst,
 )
-from flatguard.checks.statistics import interval
 from flatguard.errors import RunFolderError
 from flatguard.runs.run import Run
 

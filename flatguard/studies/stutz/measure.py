@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flatguard.checks.gathering.lab import Lab
-from flatguard.checks.gathering.robust_loss import Ascent
-from flatguard.checks.gathering.search import SEARCHED
-from flatguard.checks.gathering.weight_evidence import Part, add_weight_flatness, own_part
-from flatguard.checks.gathering.weight_flatness import Neighbourhood
+from flatguard.checks.context import CheckContext
+from flatguard.checks.weight_space.flatness import Neighbourhood
+from flatguard.checks.weight_space.measure import Part, add_weight_flatness, own_part
+from flatguard.checks.weight_space.robust_loss import Ascent
 from flatguard.data.dataset import Dataset
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.missing_blocks import attack_new_run
 from flatguard.execution.progress import ProgressReporter
+from flatguard.geometry.ball import SEARCHED
 from flatguard.runs.run import Run, load_run
 
 STOPPING = Ascent(0.0, steps=7, restarts=1)
@@ -91,17 +91,17 @@ def measured(
         _same(run, context)
     else:
         run = attack_new_run(context, path, command, progress)
-    lab = Lab(context, run, progress)
+    checked = CheckContext(context, run, progress)
     ascent = Ascent(budget.eps, budget.norm, plan.steps, plan.restarts)
-    add_weight_flatness(lab, own_part(lab), ascent, plan.around)
+    add_weight_flatness(checked, own_part(checked), ascent, plan.around)
     if plan.training is not None:
         around = Neighbourhood(plan.around.xi, plan.around.directions, worst_restarts=0)
         count = min(context.count, len(plan.training))
-        add_weight_flatness(lab, Part("training", plan.training, count), ascent, around)
+        add_weight_flatness(checked, Part("training", plan.training, count), ascent, around)
     if plan.held_out is not None:
         chooses = Ascent(budget.eps, budget.norm, STOPPING.steps, STOPPING.restarts)
         part = Part("held-out", plan.held_out, len(plan.held_out))
-        add_weight_flatness(lab, part, chooses, TEST_ONLY)
+        add_weight_flatness(checked, part, chooses, TEST_ONLY)
     return run
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from flatguard.checks.gathering.lipschitz import POINTS, POWER_STEPS, local_lipschitz
 from flatguard.data.dataset import Batch
 from flatguard.geometry.bounds import (
     NOT_A_CERTIFICATE,
@@ -16,6 +15,7 @@ from flatguard.geometry.bounds import (
     logit_gradient_norm,
 )
 from flatguard.studies.study import Subject
+from flatguard.studies.walter.lipschitz import POINTS, POWER_STEPS, local_lipschitz
 from flatguard.studies.walter.path import Path, walk
 from flatguard.targets.head import Head
 

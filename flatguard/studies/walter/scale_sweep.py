@@ -7,22 +7,23 @@ images in a fresh pass, within budget and box.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.scales import rise_of_log_kappa
 from flatguard.checks.statistics import interval, mcnemar, rank_correlation
 from flatguard.data.dataset import Batch
 from flatguard.geometry.distance import within
-from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
-from flatguard.studies.claim import Claim, agrees_if, not_measured, share
+from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p, rise_of_log_kappa
+from flatguard.studies.claim import Claim
+from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.targets import prepare
 from flatguard.targets.head import Head, inputs_of
 
+CLAIMS = statements("walter", "scale_sweep")
 SCALES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
@@ -45,7 +46,7 @@ def sweep_of(subject: Subject) -> Outcome:
     """Robust accuracy, transfer and κ against s."""
     found = _swept(subject)
     claims = (
-        _accuracy(found, 0, "0%", "the interval's lower end is below 5%", below=0.05),
+        _accuracy(found),
         _recovers(found),
         _transfer(found),
         _flattens(found),
@@ -73,12 +74,8 @@ def _swept(subject: Subject) -> Sweep:
         kappa = torch.stack([base + rise_of_log_kappa(logits, scale) for scale in SCALES])
         own, by_first = (torch.stack(column) for column in zip(*left, strict=True))
         parts.append(Sweep(right, own & right, by_first & right, kappa))
-    return Sweep(
-        torch.cat([part.right for part in parts]).cpu(),
-        torch.cat([part.left for part in parts], dim=1).cpu(),
-        torch.cat([part.left_by_first for part in parts], dim=1).cpu(),
-        torch.cat([part.log_kappa for part in parts], dim=1).cpu(),
-    )
+    columns = zip(*(astuple(part) for part in parts), strict=True)
+    return Sweep(*(torch.cat(values, dim=-1).cpu() for values in columns))
 
 
 def _clean(subject: Subject, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
@@ -102,103 +99,56 @@ def _shown(model: torch.nn.Module, batch: Batch, examples: Tensor) -> Tensor:
     return right
 
 
-def _accuracy(found: Sweep, index: int, paper: str, rule: str, below: float) -> Claim:
-    left = int(found.left[index].sum())
+def _accuracy(found: Sweep) -> Claim:
+    left = int(found.left[0].sum())
     low, _ = interval(left, found.n)
-    return share(
-        left,
-        found.n,
-        name=f"robust-accuracy-s{SCALES[index]:g}",
-        claim="The network as it is has no robustness.",
-        paper=paper,
-        rule=rule,
-        verdict=agrees_if(low < below),
-    )
+    return CLAIMS["robust-accuracy-s1"].share(left, found.n, also=low < 0.05)
 
 
 def _recovers(found: Sweep) -> Claim:
     left, right = int(found.left[-1].sum()), int(found.right.sum())
-    p = mcnemar(right - left, 0)
-    return share(
+    shares = found.left.double().mean(dim=1).tolist()
+    return CLAIMS["robust-accuracy-s100"].share(
         left,
         found.n,
-        name="robust-accuracy-s100",
-        claim="At s = 100 the reported robust accuracy recovers the clean accuracy.",
-        paper="93%, the clean accuracy",
-        rule="it is within 5 points of this model's clean accuracy",
-        verdict=agrees_if(right - left <= 0.05 * found.n),
-        note=f"Clean accuracy {right / found.n:.1%}; by s: "
-        + ", ".join(
-            f"{s:g}: {float(row.double().mean()):.1%}"
-            for s, row in zip(SCALES, found.left, strict=True)
-        )
-        + f". McNemar p of the difference {p:.2g}.",
+        also=right - left <= 0.05 * found.n,
+        clean=right / found.n,
+        by_scale=_listed(shares, ".1%"),
+        p=mcnemar(right - left, 0),
     )
 
 
+def _listed(values: list[float], form: str) -> str:
+    return ", ".join(f"{s:g}: {value:{form}}" for s, value in zip(SCALES, values, strict=True))
+
+
 def _transfer(found: Sweep) -> Claim:
-    fell = found.right & ~found.left[0]
-    shown = int((~found.left_by_first[1:, fell]).sum())
-    total = (len(SCALES) - 1) * int(fell.sum())
-    rule = "every example of s = 1 fools every other scale"
-    name, claim = "transfer", "The examples of s = 1 fool all other scales."
-    if not total:
-        return not_measured(name, claim, "100%", rule, "no example was found at s = 1")
-    return Claim(
-        name=name,
-        claim=claim,
-        paper="100%",
-        ours=shown / total,
-        interval=interval(int((~found.left_by_first[1:, fell]).all(dim=0).sum()), int(fell.sum())),
-        samples=int(fell.sum()),
+    fooled = found.right & ~found.left[0]
+    by_first = ~found.left_by_first[1:, fooled]
+    if not by_first.numel():
+        return CLAIMS["transfer"].not_measured()
+    n = int(fooled.sum())
+    return CLAIMS["transfer"].judge(
+        int(by_first.sum()) / by_first.numel(),
+        interval=interval(int(by_first.all(dim=0).sum()), n),
+        samples=n,
         is_share=True,
-        rule=rule,
-        verdict=agrees_if(shown == total),
-        note="The interval counts an example once, as a success if it fools all scales. The "
-        "decisions are the same by construction, so that anything else would be rounding.",
     )
 
 
 def _flattens(found: Sweep) -> Claim:
-    medians = found.log_kappa.median(dim=1).values
-    change = found.log_kappa[-1] - found.log_kappa[0]
-    fell = int((change < 0).sum())
-    return share(
-        fell,
-        found.n,
-        name="kappa-falls",
-        claim="Scaling up flattens: κ on clean images falls.",
-        paper="no number",
-        rule="κ is lower at s = 100 than at s = 1 for more than half, by the whole interval",
-        verdict=agrees_if(interval(fell, found.n)[0] > 0.5),
-        note="Median log κ by s: "
-        + ", ".join(f"{s:g}: {float(m):.1f}" for s, m in zip(SCALES, medians, strict=True))
-        + ".",
+    medians = found.log_kappa.median(dim=1).values.tolist()
+    return CLAIMS["kappa-falls"].share_of(
+        found.log_kappa[-1] < found.log_kappa[0], medians=_listed(medians, ".1f")
     )
 
 
 def _tracks(found: Sweep) -> Claim:
-    name, claim = "kappa-tracks", "κ and reported robust accuracy go together across scales."
-    rule = "ρ over the scales is at most -0.8"
     medians = found.log_kappa.median(dim=1).values.tolist()
-    shares = found.left.double().mean(dim=1).tolist()
-    rho = rank_correlation(medians, shares)
+    rho = rank_correlation(medians, found.left.double().mean(dim=1).tolist())
     if rho is None:
-        return not_measured(
-            name, claim, "strong", rule, "the reported accuracy is the same at every scale"
-        )
-    return Claim(
-        name=name,
-        claim=claim,
-        paper="strongly correlates, no number",
-        ours=rho.rho,
-        interval=rho.interval,
-        samples=rho.n,
-        rule=rule,
-        verdict=agrees_if(rho.rho <= -0.8),
-        note="Over seven scales of one network: scale moves both, so this is no evidence that "
-        "flatness makes robust.",
-    )
+        return CLAIMS["kappa-tracks"].not_measured()
+    return CLAIMS["kappa-tracks"].judge(rho.rho, interval=rho.interval, samples=rho.n)
 
 
 def _figures(found: Sweep) -> dict[str, Any]:
