@@ -78,9 +78,7 @@ def test_other_data_are_refused(run: Run, tmp_path: Path) -> None:
 
 def test_an_incomplete_run_is_refused(run: Run, fresh: Run) -> None:
     shutil.rmtree(committed(fresh.path)[2])
-    with pytest.raises(
-        UsageError, match="incomplete: 2 of 3 blocks; to finish it: "
-    ):
+    with pytest.raises(UsageError, match="incomplete: 2 of 3 blocks; to finish it: "):
         compare_runs(run, load_run(fresh.path))
 
 

@@ -20,7 +20,7 @@ def test_each_row_has_its_share_interval_and_note() -> None:
     assert figure.table.rows[0] == ("a", "50.0%", "25.0% to 75.0%", "2 of 4")
     image = str(figure.image)
     assert image.count('class="whisker') == 2
-    assert "a name tha…its margin" in image
+    assert "a name tha… its margin" in image
 
 
 def test_a_mark_is_a_disc_on_its_interval() -> None:

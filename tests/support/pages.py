@@ -35,7 +35,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join("".join(self._pieces).split())
+        return " ".join(" ".join(self._pieces).split())
 
     def ids(self) -> list[str]:
         return [str(attrs["id"]) for _, attrs in self.tags if "id" in attrs]

@@ -72,7 +72,7 @@ def _figures(
     loss = FigureText(
         "loss-along",
         "Loss along the attack",
-        _description("Cross-entropy", found["loss"]),
+        _description("cross-entropy", found["loss"]),
         f"{_QUANTILES} A working attack raises the loss. Where the loss stays constant, the "
         "gradient gave the attack no direction.",
     )
@@ -96,11 +96,11 @@ def _figures(
 
 def _description(quantity: str, found: dict[str, StepQuantiles]) -> str:
     medians = [
-        f"{name} samples from {number(float(band.values[2][0]))} to "
+        f"{name}: from {number(float(band.values[2][0]))} to "
         f"{number(float(band.values[2][-1]))} over {counted(int(band.step[-1]) + 1, 'step')}"
         for name, band in found.items()
     ]
-    return f"Median of {quantity}: {'; '.join(medians)}."
+    return f"Median of {quantity}. {'; '.join(medians)}."
 
 
 def _series(

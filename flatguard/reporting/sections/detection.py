@@ -34,7 +34,8 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
         )
     html = render("detection.html.j2", table=_table(detection.kinds), facts=_facts(detection))
     figures = _figures(judged, detection)
-    notes = [f"A detector is a diagnostic, not a defence: {detection.adaptive_evidence}."]
+    evidence = detection.adaptive_evidence
+    notes = [f"A detector is a diagnostic, not a defence. {evidence[0].upper()}{evidence[1:]}."]
     if detection.in_sample:
         notes.append(f"{detection.in_sample_warning}.")
     if not figures:

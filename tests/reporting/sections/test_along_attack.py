@@ -53,4 +53,4 @@ def test_the_bands_are_those_of_the_group(run: Run) -> None:
     assert data["samples"][0] == len(survived)
     loss, kappa = found.figures
     assert (loss.text.name, kappa.text.name) == ("loss-along", "kappa-along")
-    assert loss.text.alt.startswith("Median of cross-entropy: fooled samples from")
+    assert loss.text.alt.startswith("Median of cross-entropy. fooled: from ")
