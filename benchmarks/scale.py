@@ -33,7 +33,8 @@ from flatguard.execution.context import data_sha256, reopen
 from flatguard.execution.executors import Executor, InProcess, Processes, Ray, Work
 from flatguard.execution.origin import torch_threads
 from flatguard.execution.progress import Silent
-from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure, Timing
+from flatguard.request import NO_LIMITS
+from flatguard.runs.facts import BlockPlan, SampleFailure, Timing
 from flatguard.runs.json_files import read_sealed
 from flatguard.runs.run import load_run
 

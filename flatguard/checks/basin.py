@@ -8,8 +8,8 @@ from flatguard.checks.check import Check
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.statistics import interval
+from flatguard.checks.visited import distance_column, visited_of
 from flatguard.geometry.basin import LOSS_TOLERANCE, Bools, basins
-from flatguard.runs.visited import distance_column, visited_of
 
 NAME = "basin"
 SOURCE = "Walter et al. 2026, Definitions 4 to 6"

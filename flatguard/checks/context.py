@@ -17,9 +17,8 @@ from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.distance import within
-from flatguard.request import derive_seed
+from flatguard.request import NO_LIMITS, derive_seed
 from flatguard.runs.check_evidence import load_probes, load_tables
-from flatguard.runs.facts import NO_LIMITS
 from flatguard.runs.run import Run
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from flatguard.environment.system import quoted
-from flatguard.request import Settings
+from flatguard.request import EvaluationRequest
 from flatguard.runs.storage import RunStorage
 
 Status = Literal["pass", "warn", "fail", "not-run"]
@@ -72,8 +72,8 @@ def not_run(check: str, source: str, why: str, how: str = MORE_CHECKS) -> Findin
     return Finding(check=check, status="not-run", summary=why, source=source, next=how)
 
 
-def names_code(request: Settings) -> bool:
-    """Whether a run's model is loaded by code that is named; see `Settings.refuse_code`."""
+def names_code(request: EvaluationRequest) -> bool:
+    """Whether loading the run's model runs code that the request names."""
     return bool(request.arch or request.allow_code)
 
 

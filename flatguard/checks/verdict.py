@@ -102,8 +102,8 @@ def tolerance_of(run: Run) -> float:
     try:
         kept = verdict_of(run).tolerance
     except RunFolderError:
-        return run.manifest.tolerance
-    return kept if 0 <= kept < 1 else run.manifest.tolerance
+        return run.request.tolerance
+    return kept if 0 <= kept < 1 else run.request.tolerance
 
 
 def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:

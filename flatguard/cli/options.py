@@ -140,7 +140,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the answ
 
 
 def settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `Settings` among a command's parameters, all but the data set's name.
+    """The fields of `EvaluationRequest` among a command's parameters, all but the data set's name.
 
     Args:
         given: the command's parameters by their names, such as its `locals()`.
@@ -149,10 +149,10 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: one of them cannot be read.
     """
     from flatguard.attacks import parse_args
-    from flatguard.request import Settings
+    from flatguard.request import EvaluationRequest
 
-    found = {name: given[name] for name in Settings.model_fields if name in given}
-    found.pop("dataset", None)
+    besides = {"model", "attack", "dataset"}
+    found = {n: given[n] for n in EvaluationRequest.model_fields if n in given and n not in besides}
     if "attack_arg" in given:
         found["attack_args"] = parse_args(given["attack_arg"] or [])
     for name in ("mean", "std"):

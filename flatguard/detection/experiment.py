@@ -37,7 +37,7 @@ from flatguard.environment.torch_state import own_state
 from flatguard.errors import AttackError, DataError, UsageError
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.missing_blocks import attack_missing_blocks
-from flatguard.execution.plan import Asked, plan_run
+from flatguard.execution.plan import plan_run
 from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.resources import Resources
 from flatguard.execution.software import versions
@@ -201,7 +201,7 @@ def _attacked(
     """The run of one attack; an earlier one of the same request and images is gone on with."""
     what = f"{own.request.attack} within {own.attack.budget}"
     name = f"{own.request.attack}-{own.request.eps}".replace("/", "_").replace(":", "-")
-    path, resources = out / RUNS / name, Resources(progress=progress, max_failures=0)
+    path, resources = out / RUNS / name, Resources(progress=progress)
     if path.exists():
         run = load_run(path)
         run.verify()
@@ -212,7 +212,7 @@ def _attacked(
         progress.log(f"{what}: taken from {path}")
     else:
         progress.log(f"{what} on {own.count} images")
-        run = plan_run(own, open_storage(path), Asked(command), resources)
+        run = plan_run(own, open_storage(path), command, progress)
     return run if run.complete else attack_missing_blocks(own, run, resources)
 
 
@@ -230,7 +230,7 @@ def _job_of(
         }
     )  # fmt: skip
     attack = build_attack(info.name, request.budget(), context.num_classes, known)
-    return replace(context, request=request, dataset=attacked, attack=attack)
+    return replace(context, request=request, dataset=attacked, attack=attack).not_judged()
 
 
 def _panel(

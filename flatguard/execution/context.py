@@ -1,9 +1,9 @@
-"""A resolved request with everything loaded: defaults filled in, contradictions refused."""
+"""The context of an evaluation: the resolved request, with model, data and attack loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,12 +29,11 @@ from flatguard.execution.batch_size import default_batch_size
 from flatguard.execution.origin import BY_NAME, DATA_FROM_PYTHON, FROM_PYTHON, Origin
 from flatguard.geometry.budget import Norm
 from flatguard.recording.layers import Layer, check_layers, last_layers
-from flatguard.request import EvaluationRequest, derive_seed
+from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
 from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target, prepare
 from flatguard.targets.target import first_look, model_errors
 
-DEFAULT_N_EXAMPLES = 1000
 FIRST_LOOK = 8
 
 
@@ -87,6 +86,16 @@ class EvaluationContext:
         """How many samples are attacked together."""
         return _resolved(self.request.batch_size)
 
+    @property
+    def max_failures(self) -> int:
+        """On how many samples the model may fail."""
+        return _resolved(self.request.max_failures)
+
+    def not_judged(self) -> EvaluationContext:
+        """The same, but no check runs after the attack, and the model may fail on no sample."""
+        changes = {"checks": "none", "max_failures": 0}
+        return replace(self, request=self.request.model_copy(update=changes))
+
 
 @own_state()
 def resolve(
@@ -99,7 +108,7 @@ def resolve(
     Cheap checks come first, so that a typo is found before a model is loaded.
 
     Args:
-        request: what is asked for.
+        request: what to evaluate, and how.
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
     """
@@ -147,7 +156,7 @@ def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> E
 
 @dataclass(frozen=True)
 class Subject:
-    """A prepared target on its device, with the images it is looked at on; no attack yet."""
+    """A prepared target on its device, with its images; no attack yet."""
 
     request: EvaluationRequest
     target: Target
@@ -156,7 +165,7 @@ class Subject:
 
     @property
     def count(self) -> int:
-        """How many samples are asked for."""
+        """How many samples are used."""
         return _resolved(self.request.n_examples)
 
     @property
@@ -175,7 +184,7 @@ def load_subject(
     """Load a request's model and data, and fill in what is decided by them.
 
     Args:
-        request: what is asked for; its attack and budget are left as they are.
+        request: its model and data are loaded; its attack and budget stay as they are.
         device: None takes the request's.
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
@@ -186,7 +195,7 @@ def load_subject(
     preprocessing = _preprocessing(request, target, data_name, dataset)
     dataset = dataset or load_dataset(
         data_name,
-        n_examples=request.n_examples or DEFAULT_N_EXAMPLES,
+        n_examples=request.n_examples or MOST_EXAMPLES,
         data_dir=request.data_dir,
         preprocessing=preprocessing,
     )
@@ -202,6 +211,7 @@ def load_subject(
             "n_examples": count,
             "batch_size": request.batch_size or default_batch_size(first[0].numel()),
             "device": str(device),
+            "max_failures": _max_failures(request.max_failures, count),
         }
     )
     return Subject(resolved, target, dataset, device)
@@ -239,7 +249,7 @@ def _prepared(
 
 
 def _seen(target: Target, images: Tensor) -> Tensor:
-    """The images that the model takes; all, where it takes none, for whoever says why."""
+    """The images that the model accepts; all of them if it accepts none, so that it raises."""
     try:
         first_look(target, images)
     except ModelError:
@@ -257,15 +267,15 @@ def _is_taken(target: Target, image: Tensor) -> bool:
 
 
 def data_sha256(context: EvaluationContext) -> str:
-    """The hash of the images and labels that a job serves, as its manifest has it."""
+    """The hash of the evaluated images and labels, as in the manifest."""
     hashes = DataHash()
     for _, batch in blocks(context.dataset, context.count, context.block_size):
         hashes.update(batch)
     return hashes.hexdigest()
 
 
-def describe(context: EvaluationContext) -> str:
-    """The first line that a run prints: what is evaluated, on what, within what."""
+def describe(context: EvaluationContext) -> list[str]:
+    """The first lines that a run prints: model, data, attack and budget; then what is unusual."""
     request, target = context.request, context.target
     pieces = [
         f"{target.name} ({target.source})",
@@ -279,7 +289,10 @@ def describe(context: EvaluationContext) -> str:
         pieces.insert(2, f"preprocessing {request.preprocessing}")
     if request.logit_scale != 1.0:
         pieces.insert(1, f"logits × {request.logit_scale:g}")
-    return "; ".join(pieces)
+    lines = ["; ".join(pieces), *target.notes]
+    if target.head is None:
+        lines.append(f"κ is not measured: {target.head_reason}")
+    return lines
 
 
 def _resolved(value: int | None) -> int:
@@ -341,7 +354,11 @@ def _dataset_name(request: EvaluationRequest, target: Target) -> str:
     return name
 
 
-def _count(asked: int | None, dataset: Dataset) -> int:
-    if asked is not None and asked > len(dataset):
-        raise DataError(f"--n-examples {asked}: {dataset.name} has only {len(dataset)} images")
-    return asked or min(DEFAULT_N_EXAMPLES, len(dataset))
+def _count(wanted: int | None, dataset: Dataset) -> int:
+    if wanted is not None and wanted > len(dataset):
+        raise DataError(f"--n-examples {wanted}: {dataset.name} has only {len(dataset)} images")
+    return wanted or min(MOST_EXAMPLES, len(dataset))
+
+
+def _max_failures(wanted: int | None, count: int) -> int:
+    return int(FAILURES * count) if wanted is None else wanted

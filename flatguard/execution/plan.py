@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flatguard.data.dataset import blocks, check_labels
@@ -11,30 +10,19 @@ from flatguard.data.hashing import DataHash
 from flatguard.environment.devices import device_facts
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
-from flatguard.execution.resources import Resources
 from flatguard.execution.software import versions
-from flatguard.request import TOLERANCE, derive_seed
+from flatguard.request import derive_seed
 from flatguard.runs import writing
 from flatguard.runs.facts import BlockPlan, DataFacts, Manifest, TargetFacts
 from flatguard.runs.run import Run
 from flatguard.runs.storage import RunStorage
 
-_FAILURES = 0.01
-"""The share of the samples on which the model may raise by default."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a run is asked for beside its request; see `Manifest`."""
-
-    command: Sequence[str] = ()
-    checks: str = "none"
-    surrogates: Sequence[str] = ()
-    tolerance: float = TOLERANCE
-
 
 def plan_run(
-    context: EvaluationContext, storage: RunStorage, asked: Asked, resources: Resources
+    context: EvaluationContext,
+    storage: RunStorage,
+    command: Sequence[str],
+    progress: ProgressReporter,
 ) -> Run:
     """Read the data once, and make a run folder with its manifest; nothing is attacked.
 
@@ -45,25 +33,19 @@ def plan_run(
     """
     writing.check_new(storage)
     context.check_layers()
-    return writing.create(storage, _manifest(context, asked, resources))
+    return writing.create(storage, _manifest(context, command, progress))
 
 
 def _manifest(
     context: EvaluationContext,
-    asked: Asked,
-    resources: Resources,
+    command: Sequence[str],
+    progress: ProgressReporter,
 ) -> Manifest:
     head = context.target.head
-    default = int(_FAILURES * context.count)
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=tuple(asked.command),
+        command=tuple(command),
         request=context.request,
-        checks=asked.checks,
-        surrogates=tuple(asked.surrogates),
-        tolerance=asked.tolerance,
-        limits=resources.compute_budget.limits,
-        max_failures=default if resources.max_failures is None else resources.max_failures,
         attack_args=context.attack.effective_args(),
         target=TargetFacts(
             name=context.target.name,
@@ -76,7 +58,7 @@ def _manifest(
             log_weight_norm_squared=head.log_weight_norm_squared() if head else None,
             notes=context.target.notes,
         ),
-        data=_data(context, resources.progress),
+        data=_data(context, progress),
         blocks=tuple(_blocks(context)),
         versions=versions(),
         device=device_facts(context.device),

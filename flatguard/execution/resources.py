@@ -9,7 +9,7 @@ from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.shard import Shard
-from flatguard.runs.facts import NO_LIMITS
+from flatguard.request import NO_LIMITS
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Resources:
         progress: receives progress updates.
         compute_budget: what the run may spend.
         shard: the blocks to attack; None is all.
-        max_failures: the number of samples on which the model may raise; None is the manifest's.
+        max_failures: the number of samples on which the model may raise; None is the request's.
 
     Raises:
         UsageError: the compute budget is limited, and the executor cannot count what is spent.

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks.evidence import Evidence
 from flatguard.errors import BudgetSpent, EnvironmentProblem, FlatguardError, RunFolderError
-from flatguard.runs.facts import NO_LIMITS, Limits
+from flatguard.request import NO_LIMITS, Limits
 from flatguard.runs.json_files import read_json, write_text
 from flatguard.runs.run import Run, load_run
 

@@ -19,12 +19,14 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
 from flatguard.attacks.attack import parse_value
 from flatguard.checks.registry import check_names
 from flatguard.errors import UsageError, did_you_mean, nearest
 from flatguard.gate import positions
-from flatguard.request import TOLERANCE, Checks, Settings
+from flatguard.request import TOLERANCE, Checks, EvaluationRequest, Share
 
 INCONCLUSIVE, DETECTION = "inconclusive", "detection"
 ALLOWED = (INCONCLUSIVE, DETECTION, *check_names())
@@ -53,7 +55,11 @@ def _parsed(values: Any) -> Any:
     }
 
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+def _is_max_overestimate(value: Any) -> Any:
+    """Refuse `tolerance`: a config has it as `gate.max_overestimate`, and nowhere else."""
+    raise PydanticCustomError("extra_forbidden", "there is no such key")
+
+
 Allowed = Annotated[
     str,
     AfterValidator(_is_allowed),
@@ -88,32 +94,32 @@ class Thresholds(BaseModel):
     allow: tuple[Allowed, ...] = ()
 
 
-class Config(Settings):
+def _optional(name: str) -> Any:
+    return Field(None, description=EvaluationRequest.model_fields[name].description)
+
+
+class Config(EvaluationRequest):
     """What is evaluated, how, and what it must reach; None means "by default".
 
     Attributes:
         title: a line for a person.
         source: where the protocol was published.
-        model: as `--model`; may be left to whoever uses the config.
-        attack: as `--attack`.
-        checks: what is spent on the verdict.
-        surrogates: models whose adversarial examples are shown to this one.
-        max_forwards: as `--max-forwards`.
-        max_minutes: as `--max-minutes`.
-        detector: as `--detector`.
+        model: may be left to whoever uses the config, as `attack`.
         gate: thresholds; without them nothing but the verdict counts.
     """
 
     title: str | None = None
     source: str | tuple[str, ...] = ()
-    model: str | None = None
-    attack: str | None = None
-    attack_args: Annotated[dict[str, Any], BeforeValidator(_parsed)] = Field(default_factory=dict)
-    checks: Checks = "fast"
-    surrogates: tuple[str, ...] = ()
-    max_forwards: Annotated[int, Field(ge=1)] | None = None
-    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    detector: Path | None = None
+    model: str | None = _optional("model")  # type: ignore[assignment]
+    attack: str | None = _optional("attack")  # type: ignore[assignment]
+    attack_args: Annotated[
+        dict[str, Any],
+        Field(description="Arguments of the attack by name."),
+        BeforeValidator(_parsed),
+    ] = Field(default_factory=dict)
+    tolerance: Annotated[
+        SkipJsonSchema[Share], Field(exclude=True), BeforeValidator(_is_max_overestimate)
+    ] = TOLERANCE
     gate: Thresholds | None = None
 
     def given(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,20 @@ from flatguard.request import derive_seed
 from flatguard.runs.checksums import sha256
 from flatguard.targets.target import model_errors
 
-PLACES = {"model", "arch", "model_dir", "dataset", "data_dir", "allow_code", "preprocessing"}
-"""Where things lie: what lies there is hashed instead."""
 
-
-def content_of(
-    context: EvaluationContext, checks: str, surrogates: Sequence[str]
-) -> dict[str, Any]:
+def content_of(context: EvaluationContext) -> dict[str, Any]:
     """Everything that a run's result depends on, as JSON can hold it."""
     return {
         "weights": context.target.weights_sha256,
         "code": _code(context.target.model, context.request.arch),
         "behaviour": _behaviour(context),
         "data": data_sha256(context),
-        "request": context.request.model_dump(mode="json", exclude=PLACES),
+        "request": context.request.that_decide("evidence"),
         "attack_args": {
             name: repr(value) for name, value in context.attack.effective_args().items()
         },
-        "checks": checks,
-        "surrogates": [_surrogate(name) for name in surrogates],
+        "checks": context.request.checks,
+        "surrogates": [_surrogate(name) for name in context.request.surrogates],
         "versions": versions(),
     }
 

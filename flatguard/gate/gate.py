@@ -20,13 +20,8 @@ from flatguard.gate.config import Config, Thresholds
 from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
 from flatguard.gate.replay import unlike
-from flatguard.runs.facts import Limits
 from flatguard.runs.run import Run
 from flatguard.targets import Target
-
-BESIDE_THE_SPEC = (
-    "checks", "surrogates", "tolerance", "max_forwards", "max_minutes", "detector",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,13 +94,11 @@ def _passed(
         arguments["data"] = data
     thresholds = config.gate or Thresholds()
     arguments["tolerance"] = thresholds.max_overestimate
-    request = {name: value for name, value in arguments.items() if name not in BESIDE_THE_SPEC}
-    context = resolve(attacked, attack, **request)
+    context = resolve(attacked, attack, **arguments)
     if config.detector is not None:
         # Before the cache, where an error would be that of everybody who asks for this run.
         SavedDetector.open(config.detector).check_target(context.target)
-    content = content_of(context, config.checks, config.surrogates)
-    limits = Limits(max_forwards=config.max_forwards, max_minutes=config.max_minutes)
+    content = content_of(context)
 
     def attack_it(folder: Path) -> Run:
         return evaluate(
@@ -114,7 +107,11 @@ def _passed(
         )  # fmt: skip
 
     fetched = cache.fetch(
-        key_of(content), content, attack_it, unlike=lambda run: unlike(context, run), limits=limits
+        key_of(content),
+        content,
+        attack_it,
+        unlike=lambda run: unlike(context, run),
+        limits=context.request.limits,
     )
     if fetched.cached:
         verdict = audit(

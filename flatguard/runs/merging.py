@@ -50,7 +50,7 @@ def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
 def _same_run(first: Run, other: Run) -> None:
     if first.manifest.identity == other.manifest.identity:
         return
-    one, two = (run.manifest.model_dump(mode="json") for run in (first, other))
+    one, two = (run.manifest.decisive() for run in (first, other))
     ours = ("request", "target", "data", "attack_args", "versions", "device", "blocks")
     parts = [name for name in ours if one[name] != two[name]]
     differ = [

@@ -18,7 +18,8 @@ from flatguard.execution.context import EvaluationContext, reopen
 from flatguard.execution.executors.executor import Work, attack_unless_committed
 from flatguard.execution.origin import Origin
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure
+from flatguard.request import NO_LIMITS
+from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.run import Run, load_run
 
 

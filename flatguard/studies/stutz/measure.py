@@ -19,7 +19,7 @@ from flatguard.data.dataset import Dataset
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext, data_sha256
-from flatguard.execution.missing_blocks import attack_new_run
+from flatguard.execution.missing_blocks import attack_without_checks
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.ball import SEARCHED
 from flatguard.runs.run import Run, load_run
@@ -90,7 +90,7 @@ def measured(
         run = load_run(path)
         _same(run, context)
     else:
-        run = attack_new_run(context, path, command, progress)
+        run = attack_without_checks(context, path, command, progress)
     checked = CheckContext(context, run, progress)
     ascent = Ascent(budget.eps, budget.norm, plan.steps, plan.restarts)
     add_weight_flatness(checked, own_part(checked), ascent, plan.around)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from flatguard.checks.statistics import interval, rank_correlation
-from flatguard.execution.missing_blocks import attack_new_run
+from flatguard.execution.missing_blocks import attack_without_checks
 from flatguard.recording.layers import METHOD
 from flatguard.studies.claim import Claim
 from flatguard.studies.statement import statements
@@ -32,7 +32,7 @@ def layers_of(subject: Subject) -> Outcome:
     subject.head()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        run = attack_new_run(recorded, out, (), subject.progress)
+        run = attack_without_checks(recorded, out, (), subject.progress)
         table, samples = run.layers, run.samples
     fooled = samples.loc[samples["clean_correct"] & ~samples["robust"], "sample"]
     table = table[(table["method"] == METHOD) & table["sample"].isin(fooled)]
