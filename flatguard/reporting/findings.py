@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from flatguard.checks.finding import Finding, Status
+from flatguard.checks.registry import load_checks
 from flatguard.checks.verdict import Verdict
 from flatguard.reporting.interval_chart import interval_mark
 from flatguard.reporting.svg import Scale, drawing, line
@@ -18,28 +19,6 @@ STATUS_WORDS: dict[Status, str] = {
 """Statuses as they are shown; the most serious comes first."""
 
 _WIDTH, _HEIGHT = 220.0, 22.0
-
-REASONS = {
-    "discrepancy": "A twin makes the same decisions as the target, so an example that fools the "
-    "twin also fools the target. If a twin is fooled where the target survived, the audited "
-    "attack missed an adversarial example that exists.",
-    "gradient-truth": "Gradient attacks follow the gradient. If the gradient is missing, zero or "
-    "wrong, a failed attack is no evidence of robustness.",
-    "scale-free-loss": "The gradient of cross-entropy vanishes when the model is confident. The "
-    "gradient of the margin does not. Samples that survive cross-entropy but not the margin "
-    "survived because of the loss.",
-    "determinism": "If the model gives different logits for the same image, one gradient and one "
-    "prediction are not reliable. A sample may survive by chance.",
-    "black-box": "A search without gradients has less information than a gradient attack. If it "
-    "finds more adversarial examples, the gradients are unreliable.",
-    "more-budget": "If more steps find more adversarial examples, the audited attack stopped too "
-    "early. If the radius allows any image, a working attack must fool the model on every sample.",
-    "surrogate-transfer": "Examples made on another model are usually weaker than examples made on "
-    "the target. If they fool more samples, the target's own gradients are unreliable.",
-    "basin": "If the loss never changes along the attack, the attack tested nothing, whatever its "
-    "number of steps.",
-}
-"""Why each check matters, by its name; a check of a plugin has no text here."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +35,12 @@ class Card:
 def finding_cards(verdict: Verdict) -> list[Card]:
     """All findings, the most serious first."""
     order = list(STATUS_WORDS)
+    reasons = {check.name: check.why for check in load_checks()}
     return [
         Card(
             finding,
             STATUS_WORDS[finding.status],
-            REASONS.get(finding.check, ""),
+            reasons.get(finding.check, ""),
             measured_text(finding),
             _gauge(finding),
         )

@@ -26,9 +26,7 @@ def test_an_unjudged_run_is_told_to_be_judged(fresh: Run) -> None:
         write_report(load_run(fresh.path))
     flatguard.audit(fresh.path)
     (fresh.path / "summary.json").write_text("{}")
-    with pytest.raises(
-        RunFolderError, match=r"clean_accuracy is missing.*: flatguard audit"
-    ):
+    with pytest.raises(RunFolderError, match=r"clean_accuracy is missing.*: flatguard audit"):
         write_report(load_run(fresh.path))
 
 
@@ -36,7 +34,5 @@ def test_an_unjudged_run_is_told_to_be_judged(fresh: Run) -> None:
 def test_another_runs_verdict_is_refused(fresh: Run, tmp_path: Path, file: str) -> None:
     other = judged(tmp_path / "other", seed=1)
     shutil.copy(other.path / file, fresh.path / file)
-    with pytest.raises(
-        RunFolderError, match=r"not made from this run's evidence.*flatguard audit"
-    ):
+    with pytest.raises(RunFolderError, match=r"not made from this run's evidence.*flatguard audit"):
         write_report(load_run(fresh.path))
