@@ -96,7 +96,7 @@ def _trial(case: Case, watcher: ProgressReporter) -> None:
     # All arguments again: each attack of the trial takes those it knows.
     whole = context.EvaluationContext(
         whole.request.model_copy(update={"attack_args": ARGS}), whole.target, whole.dataset,
-        whole.attack, whole.device,
+        whole.device, whole.attack,
     )  # fmt: skip
     wanted = [AttackAtRadius(attack, eps) for eps in RADII for attack in ATTACKS]
     run_experiment(

@@ -207,8 +207,9 @@ QUESTION = ChanceQuestion(
 _STEPS = 20
 
 _WHY = (
-    "A twin decides exactly as the target does. If an attack on it succeeds where the audited "
-    "attack failed, the target is not robust there: the audited attack was blind."
+    "A twin makes the same decisions as the target, so an example that fools the twin also fools "
+    "the target. If a twin is fooled where the target survived, the audited attack missed an "
+    "adversarial example that exists."
 )
 
 CHECK = Check(

@@ -298,8 +298,8 @@ def _repaired_stages(evidence: Evidence, found: GradientEvidence) -> list[str]:
 
 
 _WHY = (
-    "Gradient attacks go where the gradient points. If it is missing, zero or wrong, their "
-    "failure says nothing about the model."
+    "Gradient attacks follow the gradient. If the gradient is missing, zero or wrong, a failed "
+    "attack is no evidence of robustness."
 )
 
 CHECK = Check(
