@@ -197,8 +197,8 @@ QUESTION = ChanceQuestion(
 )  # fmt: skip
 
 _WHY = (
-    "An attack that finds more with more steps was stopped too early. In a ball that holds "
-    "every image, an attack must fool the model on nearly all of them."
+    "If more steps find more adversarial examples, the audited attack stopped too early. If the "
+    "radius allows any image, a working attack must fool the model on nearly every sample."
 )
 
 CHECK = Check(

@@ -193,7 +193,7 @@ def test_a_budget_that_ends_is_inconclusive(inner: Inner, tmp_path: Path) -> Non
     result.stdout.fnmatch_lines([
         "release.yaml: nobody can say whether 72.0% may be believed",
         "  evidence   inconclusive: the budget of 2,500 forwards (--max-forwards) was spent after "
-        "100 of 200 samples, so 72.0% can neither be believed nor refuted",
+        "100 of 200 samples, so 72.0% is neither supported nor refuted",
     ])  # fmt: skip
     nothing = inner.gated("--flatguard-max-forwards=45", cache=tmp_path / "two")
     assert nothing.ret == FAILED
@@ -457,7 +457,7 @@ def test_github(inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert text.count("###") == 1
     assert "| ❌ failed | `threshold[no_masking]` | gradients are masked by saturation" in text
     entry = json.loads(next(inner._kept.glob("*/entry.json")).read_text("utf-8"))
-    assert {"weights", "code", "data", "request", "versions"} <= set(entry["content"])
+    assert {"weights", "code", "data", "request", "versions"} <= set(entry["identity"])
 
 
 def test_a_conftest_that_switches_gradients_off(inner: Inner) -> None:
