@@ -72,9 +72,9 @@ def _accuracy_by_radius(
         best = sweep[sweep["eps"] == sweep["eps"].max()].groupby("sight")["fooled"].mean().max()
         sweep_alt = f" At the largest radius: {percent(1.0 - float(best))} of {correct}."
         sweep_caption = (
-            f" The larger radii were tried on {correct}. If a radius allows any image, the accuracy "
-            "must be no better than chance. If it is better, the search failed; the model is not "
-            "robust there."
+            f" The larger radii were tried on {correct}. If a radius allows any image, the "
+            "accuracy must be no better than chance. If it is better, the search failed; the model "
+            "is not robust there."
         )
     return line_chart(
         FigureText(
