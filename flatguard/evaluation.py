@@ -103,7 +103,7 @@ def evaluate(
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
         stack.enter_context(torch_threads(request.threads or executor.threads))
-        stack.enter_context(_going_on_later(storage, progress))
+        stack.enter_context(_going_on_later(storage, request, progress))
         resolved = context.resolve(request, origin.target, origin.dataset)
         if opened is not None:
             opened.check_target(resolved.target)
@@ -195,7 +195,7 @@ def resume(
     with (
         caller_state_kept(model, *(surrogates or ())),
         torch_threads(threads),
-        _going_on_later(found.storage, progress),
+        _going_on_later(found.storage, found.request, progress),
     ):
         resolved = context.reopen(found, origin_of(model, data), check_data=True)
         named = found.request.surrogates if surrogates is None else surrogates
@@ -234,13 +234,15 @@ def _introduce(resolved: context.EvaluationContext, progress: ProgressReporter) 
 
 
 @contextmanager
-def _going_on_later(storage: RunStorage, progress: ProgressReporter) -> Iterator[None]:
+def _going_on_later(
+    storage: RunStorage, request: EvaluationRequest, progress: ProgressReporter
+) -> Iterator[None]:
     """Says how to take up a run that a person interrupts, where there is one by then."""
     try:
         yield
     except KeyboardInterrupt:
         if storage.path.is_dir():
-            progress.log(f"flatguard evaluate --resume {quoted(storage)} goes on")
+            progress.log(f"flatguard resume {quoted(storage)}{request.consent} goes on")
         raise
 
 
@@ -251,7 +253,7 @@ def _mendable() -> Iterator[None]:
         yield
     except RunFolderError as error:
         raise RunFolderError(
-            f"{error}; remove the folder that it is in, and --resume does that part again"
+            f"{error}; remove the folder that it is in; flatguard resume does that part again"
         ) from error
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from flatguard.checks.finding import Finding, Status
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval, mcnemar
 from flatguard.checks.verdict import Word
+from flatguard.environment.system import quoted
 from flatguard.errors import UsageError
 from flatguard.reporting.json_report import Part
 from flatguard.reporting.judged_run import JudgedRun
@@ -145,8 +146,8 @@ def _refuse_unpaired(first: Run, second: Run) -> None:
         if not run.complete:
             done, planned = len(run.blocks), len(run.manifest.blocks)
             raise UsageError(
-                f"{run.storage} is incomplete, {done} of {planned} blocks; flatguard evaluate "
-                f"--resume {run.storage} does the rest"
+                f"{run.storage} is incomplete, {done} of {planned} blocks; "
+                f"flatguard resume {quoted(run.storage)}{run.request.consent} does the rest"
             )
 
 
