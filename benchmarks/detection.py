@@ -19,8 +19,9 @@ from benchmarks.masking_zoo import networks
 from flatguard.cli.progress import Watcher
 from flatguard.data.arrays import ArrayDataset
 from flatguard.detection.auroc import Auroc, auroc
+from flatguard.detection.comparison import AttackAtRadius
 from flatguard.detection.conformal import atypicality
-from flatguard.detection.experiment import RESULT, AttackAtRadius, SampleSizes, run_experiment
+from flatguard.detection.experiment import RESULT, SampleSizes, run_experiment
 from flatguard.detection.results import AttackResult, DetectionExperiment, DetectorResult, Share
 from flatguard.detection.scores import forward_pass
 from flatguard.execution import context
@@ -95,7 +96,7 @@ def _trial(case: Case, watcher: ProgressReporter) -> None:
     # All arguments again: each attack of the trial takes those it knows.
     whole = context.EvaluationContext(
         whole.request.model_copy(update={"attack_args": ARGS}), whole.target, whole.dataset,
-        whole.attack, whole.device,
+        whole.device, whole.attack,
     )  # fmt: skip
     wanted = [AttackAtRadius(attack, eps) for eps in RADII for attack in ATTACKS]
     run_experiment(

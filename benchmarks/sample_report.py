@@ -21,7 +21,7 @@ from pathlib import Path
 import flatguard
 from flatguard.data import load_dataset
 from flatguard.data.dataset import Dataset, Subset
-from flatguard.detection.fitting import Fit, fit_detector
+from flatguard.detection.fitting import CalibrationSettings, fit_detector
 from flatguard.execution import context
 from flatguard.execution.progress import Silent
 from flatguard.reporting.json_report import ReportDocument
@@ -112,9 +112,8 @@ def add_detector(run: Path, images: Dataset, file: Path) -> None:
         n_examples=len(images),
     )  # fmt: skip
     whole = context.resolve(request, dataset=images)
-    subject = context.Subject(whole.request, whole.target, whole.dataset, whole.device)
-    found = fit_detector(subject, Fit(), whole, KNOWING, Silent())
-    found.detector.save(file, data=found.data, adaptive=found.adaptive)
+    found = fit_detector(whole, CalibrationSettings(), whole, KNOWING, Silent())
+    found.save(file)
     flatguard.audit(run, detector=file)
 
 

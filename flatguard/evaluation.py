@@ -1,39 +1,44 @@
 """`evaluate()`, `resume()` and `audit()`: from a request or a folder to a run with its verdict.
 
-What the command line, the pytest plugin and notebooks call.
+The command line, the pytest plugin and notebooks call these functions. A new run, a resumed run and
+a shard take the same path, `_carry_out`; each of them, and `audit()`, ends with `finish`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flatguard.checks.evidence import Evidence
 from flatguard.checks.gathering import gather_evidence
 from flatguard.checks.surrogate_transfer import surrogates_of
-from flatguard.checks.verdict import Verdict, tolerance_of
+from flatguard.checks.verdict import VERDICT, Verdict, judge, tolerance_of
 from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.flagging import flag, load_detection, write_detection
 from flatguard.environment.system import quoted
-from flatguard.errors import RunFolderError, UsageError
-from flatguard.execution import context
-from flatguard.execution.batch_size import halve_batch
+from flatguard.environment.torch_state import own_state
+from flatguard.errors import RunFolderError, UsageError, one_line
+from flatguard.execution import context as contexts
 from flatguard.execution.compute_budget import ComputeBudget, load_spent
+from flatguard.execution.context import EvaluationContext, reopen
 from flatguard.execution.executors import Executor, InProcess
-from flatguard.execution.missing_blocks import attack_missing_blocks
+from flatguard.execution.missing_blocks import attack_missing_blocks, attack_new_run
 from flatguard.execution.origin import caller_state_kept, origin_of, torch_threads
-from flatguard.execution.plan import plan_run
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.resources import Resources
 from flatguard.execution.shard import Shard
 from flatguard.execution.software import check_same_software
-from flatguard.reporting.derived import derive, seconds_of
-from flatguard.request import EvaluationRequest, make_request
+from flatguard.reporting.report import write_report
+from flatguard.reporting.summary import recorded_seconds, summarise, write_summary
+from flatguard.request import Checks, EvaluationRequest, make_request
 from flatguard.runs import writing
+from flatguard.runs.json_files import write_text
 from flatguard.runs.naming import default_folder
 from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import RunStorage, open_storage
@@ -67,8 +72,8 @@ def evaluate(
         surrogates: models whose adversarial examples are shown to this one, by name.
         detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
             has what it flags. Another model's is refused before the attack.
-        executor: who attacks: `flatguard.execution.executors.InProcess()`, which is the default,
-            `Processes(4)` or `Ray("auto")`.
+        executor: attacks the blocks; `flatguard.execution.executors` has `InProcess()`, which is
+            the default, `Processes(4)` and `Ray("auto")`.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
         progress: receives progress updates; None is silent.
@@ -98,47 +103,21 @@ def evaluate(
         options["surrogates"] = [_name_of(surrogate) for surrogate in surrogates]
         options["detector"] = None if isinstance(detector, SavedDetector) else detector
         request = _request_of(origin.target or model, attack, data, options)
-        began = time.perf_counter()
         resources = Resources(executor, progress, ComputeBudget(request.limits), part)
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
         stack.enter_context(torch_threads(request.threads or executor.threads))
-        stack.enter_context(_going_on_later(storage, request, progress))
-        resolved = context.resolve(request, origin.target, origin.dataset)
+        stack.enter_context(_resume_advice(storage, request, progress))
+        context = contexts.resolve(request, origin.target, origin.dataset)
         if opened is not None:
-            opened.check_target(resolved.target)
-        others = surrogates_of(surrogates, request.checks, resolved)
-        _introduce(resolved, progress)
-        resolved, run = _attacked(resolved, storage, command, resources)
-        if part is not None:
-            return run
-        return _finished(resolved, run, others, resources, began, opened)
-
-
-def _attacked(
-    resolved: context.EvaluationContext,
-    storage: RunStorage,
-    command: Sequence[str],
-    resources: Resources,
-) -> tuple[context.EvaluationContext, Run]:
-    """A new run whose blocks are attacked, in batches that fit the device's memory."""
-    while True:
-        run = plan_run(resolved, storage, command, resources.progress)
-        try:
-            return resolved, attack_missing_blocks(resolved, run, resources)
-        except BaseException as error:
-            smaller = halve_batch(run, error)
-            if smaller is None:
-                writing.drop_if_nothing_was_recorded(run)
-                raise
-        # Only here: an error that is being handled holds the memory of the pass that it ended.
-        resources.progress.log(
-            f"batches of {resolved.block_size} do not fit the memory; this is another run, with "
-            f"batches of {smaller.batch_size}"
+            opened.check_target(context.target)
+        return _carry_out(
+            context,
+            surrogates,
+            resources,
+            opened,
+            lambda: attack_new_run(context, storage, command, resources),
         )
-        storage.drop()
-        origin = resolved.origin
-        resolved = context.resolve(smaller, origin.target, origin.dataset)
 
 
 def resume(
@@ -154,7 +133,7 @@ def resume(
     allow_code: bool = False,
     progress: ProgressReporter | None = None,
 ) -> Run:
-    """Do what a run lacks, blocks and probes, and nothing twice; then judge it.
+    """Attack the blocks and run the checks that a run lacks, nothing twice; then judge it.
 
     The evidence is the same, byte for byte, as if the run had never been interrupted.
 
@@ -162,82 +141,77 @@ def resume(
         run: the run, or its folder.
         model: the run's model, where it came from Python.
         data: the run's images and labels, where they came from Python.
-        surrogates: those of the run, where they came from Python.
-        max_failures: in place of the run's own.
-        detector: as for `evaluate`; what it flags is no evidence, and is not in the folder before
-            the run has ended.
-        executor: who attacks; it may be another than before.
+        surrogates: the run's surrogates, where they came from Python.
+        max_failures: replaces the run's own number.
+        detector: as for `evaluate`. A run holds no detector's flags until it has ended.
+        executor: attacks the blocks; it may differ from the one before.
         shard: as for `evaluate`.
         allow_code: run the code that the run's request names, such as its architecture.
         progress: receives progress updates; None is silent.
 
     Raises:
-        UntrustedCodeError: the run's request names code, and nobody allowed it.
+        UntrustedCodeError: the run's request names code, and `allow_code` is not set.
         UsageError: weights, data, versions or device are not those that the run began with.
         RunFolderError: no such run, or it is damaged.
     """
     progress, executor = progress or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
     found = load_run(run.storage if isinstance(run, Run) else run)
+    request = found.request
     if model is None and not allow_code:
-        found.request.refuse_code(str(found.storage))
-    with _mendable():
+        request.refuse_code(str(found.storage))
+    with _repair_advice():
         found.verify()
         spent = load_spent(found)
     check_same_software(found)
     opened = None if detector is None else SavedDetector.open(detector)
     if opened is not None:
         opened.check_run(found.manifest.target)
-    manifest, began = found.manifest, time.perf_counter()
-    compute_budget = ComputeBudget(found.request.limits, spent)
+    compute_budget = ComputeBudget(request.limits, spent)
     resources = Resources(executor, progress, compute_budget, part, max_failures)
-    threads = manifest.device.get("threads", torch.get_num_threads())
     with (
         caller_state_kept(model, *(surrogates or ())),
-        torch_threads(threads),
-        _going_on_later(found.storage, found.request, progress),
+        torch_threads(_threads(found)),
+        _resume_advice(found.storage, request, progress),
     ):
-        resolved = context.reopen(found, origin_of(model, data), check_data=True)
-        named = found.request.surrogates if surrogates is None else surrogates
-        others = surrogates_of(named, found.request.checks, resolved)
-        _introduce(resolved, progress)
-        done, planned = len(found.blocks), len(manifest.blocks)
-        progress.log(f"{done} of {planned} blocks were done before")
-        found = attack_missing_blocks(resolved, found, resources)
-        if part is not None:
-            return found
-        return _finished(resolved, found, others, resources, began, opened)
+        context = reopen(found, origin_of(model, data), check_data=True)
+
+        def attack() -> tuple[EvaluationContext, Run]:
+            done, planned = len(found.blocks), len(found.manifest.blocks)
+            progress.log(f"{done} of {planned} blocks were done before")
+            return context, attack_missing_blocks(context, found, resources)
+
+        named = request.surrogates if surrogates is None else surrogates
+        return _carry_out(context, named, resources, opened, attack)
 
 
-def _finished(
-    resolved: context.EvaluationContext,
-    run: Run,
-    others: Sequence[Target],
+def _carry_out(
+    context: EvaluationContext,
+    surrogates: Sequence[str | Target],
     resources: Resources,
-    began: float,
-    opened: SavedDetector | None,
+    detector: SavedDetector | None,
+    attack: Callable[[], tuple[EvaluationContext, Run]],
 ) -> Run:
-    """Probe what was attacked, judge it, and draw the report."""
-    checks = run.request.checks
-    if checks != "none" and run.complete:
-        gather_evidence(resolved, run, checks, others, resources.progress, resources.compute_budget)
-    derive(run, tolerance_of(run), time.perf_counter() - began, opened, resources.progress)
+    """Attack, gather, judge and report: the path of a new run, a resumed run and a shard.
+
+    A shard ends after the attack. `attack` returns another context where the batch was halved.
+    """
+    checks = context.request.checks
+    others = surrogates_of(surrogates, checks, context)
+    for line in contexts.describe(context):
+        resources.progress.log(line)
+    context, run = attack()
+    if resources.shard is None:
+        gathering = Gathering(context, checks, others)
+        finish(run, resources.progress, gathering, detector, None, resources.compute_budget)
     return run
 
 
-def _introduce(resolved: context.EvaluationContext, progress: ProgressReporter) -> None:
-    progress.log(context.describe(resolved))
-    for note in resolved.target.notes:
-        progress.log(note)
-    if resolved.target.head is None:
-        progress.log(f"κ is not measured: {resolved.target.head_reason}")
-
-
 @contextmanager
-def _going_on_later(
+def _resume_advice(
     storage: RunStorage, request: EvaluationRequest, progress: ProgressReporter
 ) -> Iterator[None]:
-    """Says how to take up a run that a person interrupts, where there is one by then."""
+    """Log the command that resumes a run, where a person interrupts it after it has begun."""
     try:
         yield
     except KeyboardInterrupt:
@@ -247,13 +221,14 @@ def _going_on_later(
 
 
 @contextmanager
-def _mendable() -> Iterator[None]:
-    """Says what to do about a block or a probe that is damaged."""
+def _repair_advice() -> Iterator[None]:
+    """Say what to do about a block or a check's evidence that is damaged."""
     try:
         yield
     except RunFolderError as error:
         raise RunFolderError(
-            f"{error}; remove the folder that it is in; flatguard resume does that part again"
+            f"{error}; remove the folder that it is in, and resume the run again: that part is "
+            "then made anew"
         ) from error
 
 
@@ -269,28 +244,28 @@ def audit(
     allow_code: bool = False,
     progress: ProgressReporter | None = None,
 ) -> Verdict:
-    """Judge a run again from its folder, without the model; or run the probes that are missing.
+    """Judge a run again from its folder, without the model; or run the checks that are missing.
 
     Args:
         run: the run, or its folder.
-        checks: `none` reads only; another level runs those of its probes that are missing, and
+        checks: `none` only reads; another level runs those of its checks that are missing, and
             loads the model for it.
         surrogates: models whose adversarial examples are shown to this one, by name.
-        tolerance: the overestimate that is let pass, as a share of all samples; None keeps that of
+        tolerance: the overestimate that is accepted, as a share of all samples; None keeps that of
             the run's verdict, and is the run's own where it was not judged yet.
         detector: a fitted detector, or its file, that flags the samples in place of an earlier one;
             None keeps what was flagged before.
         model: the run's model, where it came from Python.
         data: the run's images and labels, where they came from Python.
         allow_code: run the code that the run's request names, such as its architecture: the folder
-            may be anybody's.
+            may come from anyone.
         progress: receives progress updates; None is silent.
 
     Raises:
         RunFolderError: no such run, or it is damaged.
         DetectorError: no such detector, or it was fitted on another model.
         UsageError: the model or the data are not those of the run.
-        UntrustedCodeError: probes need code that the run's request names.
+        UntrustedCodeError: checks need code that the run's request names.
     """
     progress = progress or Silent()
     opened = None if detector is None else SavedDetector.open(detector)
@@ -300,17 +275,86 @@ def audit(
     run.verify()
     if opened is not None:
         opened.check_run(run.manifest.target)
-    if checks != "none":
-        if not run.complete:
-            raise UsageError(f"{run.storage} is incomplete; probes need all of its blocks")
-        if model is None and not allow_code:
-            run.request.refuse_code(str(run.storage))
-        threads = run.manifest.device.get("threads", torch.get_num_threads())
-        with caller_state_kept(model, *surrogates), torch_threads(threads):
-            loaded = context.reopen(run, origin_of(model, data), check_data=True)
-            others = surrogates_of(surrogates, level, loaded)
-            gather_evidence(loaded, run, level, others, progress)
-    return derive(run, tolerance, seconds_of(run), opened, progress)
+    with ExitStack() as stack:
+        gathering = None
+        if level != "none":
+            if not run.complete:
+                raise UsageError(f"{run.storage} is incomplete; checks need all of its blocks")
+            if model is None and not allow_code:
+                run.request.refuse_code(str(run.storage))
+            stack.enter_context(caller_state_kept(model, *surrogates))
+            stack.enter_context(torch_threads(_threads(run)))
+            context = reopen(run, origin_of(model, data), check_data=True)
+            gathering = Gathering(context, level, surrogates_of(surrogates, level, context))
+        return finish(run, progress, gathering, opened, tolerance)
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """What the checks need to gather evidence.
+
+    Attributes:
+        context: the run's model and data, loaded.
+        checks: the level; `none` gathers nothing.
+        surrogates: models whose adversarial examples are shown to this one.
+    """
+
+    context: EvaluationContext
+    checks: Checks
+    surrogates: Sequence[Target]
+
+
+@own_state()
+def finish(
+    run: Run,
+    progress: ProgressReporter,
+    gathering: Gathering | None = None,
+    detector: SavedDetector | None = None,
+    tolerance: float | None = None,
+    compute_budget: ComputeBudget | None = None,
+) -> Verdict:
+    """The final step of every evaluation: gather the checks' evidence, judge it, report.
+
+    Args:
+        run: the attacked run; an incomplete one is judged without gathering.
+        progress: receives progress updates.
+        gathering: what the checks need; None judges what the folder holds.
+        detector: flags the samples; None keeps what was flagged before.
+        tolerance: the overestimate that is accepted; None is that of the run.
+        compute_budget: what the evaluation may spend, and the seconds that it has taken; None is
+            no limit, and keeps the recorded seconds.
+    """
+    if gathering is not None and gathering.checks != "none" and run.complete:
+        gather_evidence(
+            gathering.context,
+            run,
+            gathering.checks,
+            gathering.surrogates,
+            progress,
+            compute_budget,
+        )
+    seconds = recorded_seconds(run) if compute_budget is None else compute_budget.seconds
+    verdict = judge(Evidence.of(run), tolerance_of(run) if tolerance is None else tolerance)
+    detection = load_detection(run) if detector is None else flag(run, detector)
+    write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
+    if detection is not None:
+        write_detection(run, detection)
+    write_summary(run, summarise(run, verdict, seconds, detection))
+    try:
+        write_report(run)
+    except Exception as error:  # the run and its verdict are worth more than the report
+        progress.log(
+            f"the report was not written: {one_line(error)}; the run is kept, write it with "
+            f"flatguard report {quoted(run.storage)}"
+        )
+    run.storage.push()
+    return verdict
+
+
+def _threads(run: Run) -> int:
+    """The number of threads that a run began with."""
+    threads: int = run.manifest.device.get("threads", torch.get_num_threads())
+    return threads
 
 
 def resolve(
@@ -319,14 +363,14 @@ def resolve(
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
     **options: Any,
-) -> context.EvaluationContext:
+) -> EvaluationContext:
     """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked.
 
-    A module that is given is the job's, in eval mode and on its device, from now on.
+    A module that is given belongs to the context from now on: in eval mode and on its device.
     """
     origin = origin_of(model, data)
     request = _request_of(origin.target or model, attack, data, options)
-    return context.resolve(request, origin.target, origin.dataset)
+    return contexts.resolve(request, origin.target, origin.dataset)
 
 
 def _request_of(

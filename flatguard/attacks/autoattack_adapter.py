@@ -1,4 +1,4 @@
-"""AutoAttack's parts and versions, through `pyautoattack`."""
+"""AutoAttack's component attacks and its versions, from the package `pyautoattack`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _COMPONENT = {
     "fab-t": "fab",
     "square": "square",
 }
-"""The attribute of an AutoAttack object that holds a part's settings."""
+"""The attribute of an AutoAttack object that holds the settings of a component attack."""
 
 _HIDDEN = {
     "predict", "norm", "eps", "seed", "device", "verbose", "logger", "is_tf_model", "loss",
     "targeted", "loss_fn",
 }  # fmt: skip
 _ATTRIBUTE = {"rho": "thr_decr", "resc_schedule": "rescale_schedule"}
-"""Arguments that a part keeps under another name."""
+"""Arguments that are stored under another attribute name."""
 
 _EPS_STAGES = (3.0, 2.0, 1.0)
-"""The multiples of the radius that APGD goes through in L1."""
+"""The multiples of the radius that APGD uses in turn for L1."""
 
 _NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
 _CLASSES_FOR_DLR, _CLASSES_FOR_DLR_T = 3, 4
@@ -41,7 +41,7 @@ _CLASSES_FOR_DLR, _CLASSES_FOR_DLR_T = 3, 4
 
 @lru_cache
 def infos() -> dict[str, AttackInfo]:
-    """The six parts and the three versions."""
+    """The six component attacks and the three versions."""
     aa = _autoattack(nn.Identity(), Budget("Linf", 1.0), "standard", 0, torch.device("cpu"))
     parts = {
         name: AttackInfo(
@@ -53,7 +53,7 @@ def infos() -> dict[str, AttackInfo]:
 
 
 def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
-    """One part or one version, with AutoAttack's own settings but for `args`."""
+    """One component attack or version; `args` override AutoAttack's own settings."""
     info = infos()[name]
     uses_dlr = name in ("apgd-dlr", "apgd-t", *_VERSIONS)
     is_targeted = name in ("apgd-t", "standard", "plus")
@@ -78,13 +78,13 @@ class _AutoAttackPart(Attack):
         return result
 
     def _let_watch(self, attack: Any, monitor: Monitor) -> None:
-        """Each part's search is `attack_single_run`; all other calls are AutoAttack's checks."""
+        """Report each `attack_single_run`; all other model calls are AutoAttack's own checks."""
         apgd, targeted, fab, square = (
             attack.apgd, attack.apgd_targeted, attack.fab, attack.square,
         )  # fmt: skip
 
         def of_apgd(calls: int) -> Segment:
-            # Where L1 runs shrink their radius in three stages, each stage is a run of its own.
+            # L1 attacks shrink their radius in three stages; each stage is a separate run.
             stages = len(_EPS_STAGES) if apgd.use_largereps else 1
             restart = calls // stages % apgd.n_restarts
             return Segment(f"apgd-{apgd.loss}", restart, None, float(apgd.eps))
@@ -114,7 +114,7 @@ class _AutoAttackPart(Attack):
             component = getattr(attack, _COMPONENT[self.info.name])
             for name, value in self.args.items():
                 setattr(component, _ATTRIBUTE.get(name, name), value)
-        # More target classes than the model has wrong ones is an IndexError in the library.
+        # The library raises IndexError for more target classes than there are wrong classes.
         most = self.num_classes - 1
         for component in (attack.apgd_targeted, attack.fab):
             component.n_target_classes = min(component.n_target_classes, most)

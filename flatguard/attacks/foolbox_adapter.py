@@ -1,4 +1,4 @@
-"""The PyTorch attacks of Foolbox, by the names in `foolbox.attacks`."""
+"""Foolbox's attacks on PyTorch models, by their names in `foolbox.attacks`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PREFIX = "foolbox:"
 _ORDER: dict[Norm, float] = {"Linf": math.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
 _HIDDEN = {"distance", "constraint", "args", "kwargs"}
 _RESTARTS = inspect.Parameter("restarts", inspect.Parameter.KEYWORD_ONLY, default=1)
-"""Foolbox's `repeat`: an argument of ours for the attacks that begin at a random point."""
+"""An additional argument for attacks with a random start; it becomes Foolbox's `repeat`."""
 
 _TARGETED_ONLY = frozenset({"GenAttack"})
 
@@ -101,18 +101,18 @@ class _FoolboxAttack(Attack):
         if self.budget.norm == "none":
             result: Tensor = attack(wrapped, images, criterion)[0]
             return result
-        # Foolbox cannot clip to an L0 ball; there the nearest example must be near enough.
+        # Foolbox cannot clip to an L0 ball, so the nearest example is checked afterwards.
         epsilon = None if self.budget.norm == "L0" else self.budget.eps
         raw, clipped, _ = attack(
             wrapped, images, criterion, epsilons=epsilon, **self._call_args(wrapped, images, labels)
         )
-        # A fixed-radius attack may leave its ball before Foolbox clips it. What a
-        # minimum-norm attack found counts as it is, if it lies inside.
+        # A fixed-radius attack may leave its ball before Foolbox clips it. The result of a
+        # minimum-norm attack counts unclipped, if it lies inside the ball.
         chosen: Tensor = raw if self.info.minimum_norm else clipped
         return chosen
 
     def _call_args(self, wrapped: Any, images: Tensor, labels: Tensor) -> dict[str, Any]:
-        """What an attack cannot run without: an example to refine, from blended noise."""
+        """Required call arguments: for the refinement attack, an example from blended noise."""
         import foolbox
 
         if not self.info.name.endswith(":BinarizationRefinementAttack"):
@@ -134,7 +134,7 @@ class _FoolboxAttack(Attack):
             args["distance"] = LpDistance(_ORDER[self.budget.norm])
         attack = cls(**args)
         if "distance" not in accepted and flexible:
-            attack._distance = LpDistance(_ORDER[self.budget.norm])  # Pointwise forgets to ask
+            attack._distance = LpDistance(_ORDER[self.budget.norm])  # Pointwise
         return attack
 
     def effective_args(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The attacks of torchattacks, by the names it exports."""
+"""The attacks of torchattacks, by their exported names."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _KEEPS_ORDER = frozenset({
 
 
 _CONSECUTIVE_COPIES = frozenset({"PGDRS", "PGDRSL2"})
-"""Attacks that call on each image several times in a row, with other noise each time."""
+"""Attacks that call the model on several noisy copies of each image in a row."""
 
 _SEQUENTIAL = frozenset({"SparseFool", "JSMA", "OnePixel", "Pixle"})
-"""Attacks that take one image after the other."""
+"""Attacks that process one image after the other."""
 
 
 @lru_cache
@@ -70,9 +70,9 @@ def _info(name: str, cls: Any) -> AttackInfo:
 
 
 def _norms(cls: Any) -> tuple[Norm, ...]:
-    """torchattacks states its norms in one line of each class's docstring, and nowhere else."""
+    """The norms in the docstring of the class; torchattacks states them nowhere else."""
     if cls.__name__ == "FAB":
-        return ("Linf", "L2")  # it states L1 as well, but fails there: `res` is never set
+        return ("Linf", "L2")  # L1 is stated, too, but it raises: `res` is never set
     found = re.search(r"Distance Measure\s*:\s*(.+)", cls.__doc__ or "")
     norms: tuple[Norm, ...] = ("Linf", "L2", "L1", "L0")
     stated = tuple(norm for norm in norms if found and norm in found.group(1))
@@ -80,13 +80,13 @@ def _norms(cls: Any) -> tuple[Norm, ...]:
 
 
 def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
-    """One attack with the library's defaults but for the budget, the classes and `args`."""
+    """One attack; the budget, the classes and `args` override the library's defaults."""
     info = infos()[name]
     return _TorchAttack(info, budget, num_classes, check_args(info, args))
 
 
 def _let_watch(attack: Any, monitor: Monitor) -> None:
-    """A run is `attack_single_run` where an attack has it, else `forward`, of every part."""
+    """Report each `attack_single_run` of every part, or `forward` if it has no such method."""
     parts = [attack, *attack._attacks.values()]
     wrappers = {id(part) for part in parts if part._attacks}
     for part in {id(part): part for part in parts}.values():

@@ -8,8 +8,8 @@ from flatguard.checks.check import Check
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.statistics import interval
+from flatguard.checks.visited import distance_column, visited_of
 from flatguard.geometry.basin import LOSS_TOLERANCE, Bools, basins
-from flatguard.runs.visited import distance_column, visited_of
 
 NAME = "basin"
 SOURCE = "Walter et al. 2026, Definitions 4 to 6"
@@ -66,4 +66,9 @@ def _drift(evidence: Evidence) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
-CHECK = Check(NAME, SOURCE, judge)
+_WHY = (
+    "If the loss does not change along the attack, the attack tested nothing, whatever its number"
+    " of steps."
+)
+
+CHECK = Check(NAME, SOURCE, _WHY, judge)

@@ -61,7 +61,6 @@ def _noise(context: CheckContext, draws: int, rows: Rows) -> tuple[Tensor, Tenso
 
 def _square(context: CheckContext, queries: int, rows: Rows) -> tuple[Tensor, Tensor]:
     from flatguard.attacks import build_attack
-    from flatguard.attacks.monitor import Nobody
 
     args = {"n_queries": queries}
     attack = build_attack("square", context.budget, context.evaluation.num_classes, args)
@@ -69,7 +68,7 @@ def _square(context: CheckContext, queries: int, rows: Rows) -> tuple[Tensor, Te
     try:
         seed = context.seed("square", int(rows.sample[0]))
         images, labels = rows.images.contiguous(), rows.labels
-        found = attack.perturb(context.model, images, labels, seed, Nobody()).images
+        found = attack.perturb(context.model, images, labels, seed).images
     finally:
         counter.remove()
     return found, context.fools(found.to(context.device), rows)
@@ -111,9 +110,15 @@ QUESTION = ChanceQuestion(
     data=_data,
 )
 
+_WHY = (
+    "A search without gradients has less information than a gradient attack. If it finds more "
+    "adversarial examples, the gradients are unreliable."
+)
+
 CHECK = Check(
     NAME,
     QUESTION.source,
+    _WHY,
     QUESTION.judge,
     (
         Probe("noise", add_noise, {"fast": 8, "standard": 8, "full": 8}, _cost_of_noise, order=40),

@@ -63,6 +63,7 @@ class Check:
     Attributes:
         name: as in the verdict and the report.
         source: the publication that the idea comes from.
+        why: why the question matters, in a sentence or two for the report.
         judge: a pure function from evidence and tolerance to a finding.
         probes: the experiments that it adds; it may read those of other checks too.
         decisive: whether no verdict is `consistent` without this check.
@@ -70,6 +71,7 @@ class Check:
 
     name: str
     source: str
+    why: str
     judge: Judge
     probes: tuple[Probe, ...] = ()
     decisive: bool = False

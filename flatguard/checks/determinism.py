@@ -98,9 +98,15 @@ def judge(evidence: Evidence, tolerance: float) -> Finding:
     )
 
 
+_WHY = (
+    "If the model gives different logits for the same image, a single gradient and a single "
+    "prediction are not reliable. A sample may survive by chance."
+)
+
 CHECK = Check(
     NAME,
     SOURCE,
+    _WHY,
     judge,
     (
         Probe(

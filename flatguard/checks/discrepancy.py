@@ -96,7 +96,7 @@ def _summary(evidence: Evidence, found: BeyondChance) -> str:
     fooled = evidence.fooled_by(*_TWINS)
     return (
         f"attacks on twins that decide alike fool {len(fooled)} of {len(evidence.reported)} "
-        f"survivors, {len(found.only)} of them are fooled by twins only (p = {found.p:.2g}); "
+        f"survivors, and {len(found.only)} that chance does not fool (p = {found.p:.2g}); "
         f"a plain search or another seed fools {len(evidence.chance)}"
     )
 
@@ -193,9 +193,16 @@ QUESTION = ChanceQuestion(
 
 _STEPS = 20
 
+_WHY = (
+    "A twin makes the same decisions as the target, so an example that fools the twin also fools "
+    "the target. If a twin is fooled where the target survived, the audited attack missed an "
+    "adversarial example that exists."
+)
+
 CHECK = Check(
     NAME,
     QUESTION.source,
+    _WHY,
     QUESTION.judge,
     (
         Probe(

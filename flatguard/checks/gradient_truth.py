@@ -389,9 +389,15 @@ def _mended(evidence: Evidence, truth: Truth) -> list[str]:
     return ["no cut stage could be isolated: only estimates, transfer and black-box remain"]
 
 
+_WHY = (
+    "Gradient attacks follow the gradient. If the gradient is missing, zero or wrong, a failed "
+    "attack is no evidence of robustness."
+)
+
 CHECK = Check(
     NAME,
     SOURCE,
+    _WHY,
     judge,
     (
         Probe(

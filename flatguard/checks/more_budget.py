@@ -196,9 +196,15 @@ QUESTION = ChanceQuestion(
     signs=_signs,
 )  # fmt: skip
 
+_WHY = (
+    "If more steps find more adversarial examples, the audited attack stopped too early. If the "
+    "radius allows any image, a working attack must fool the model on nearly every sample."
+)
+
 CHECK = Check(
     NAME,
     QUESTION.source,
+    _WHY,
     QUESTION.judge,
     (
         Probe(

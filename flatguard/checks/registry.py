@@ -119,4 +119,4 @@ def _broken(point: metadata.EntryPoint, why: str) -> Check:
         advice = f"update or uninstall {distribution}"
         return not_run(point.name, source, f"{point.value} of {source} {why}", advice)
 
-    return Check(point.name, source, judge)
+    return Check(point.name, source, "", judge)

@@ -31,4 +31,10 @@ QUESTION = ChanceQuestion(
     advice=lambda evidence: "attack with a scale-free loss: --attack apgd-dlr",
 )
 
-CHECK = Check(NAME, QUESTION.source, QUESTION.judge, decisive=True)
+_WHY = (
+    "The gradient of cross-entropy vanishes when the model is confident; the gradient of the "
+    "margin does not. Samples that only the margin loss fools survived because of the loss, not "
+    "because the model is robust."
+)
+
+CHECK = Check(NAME, QUESTION.source, _WHY, QUESTION.judge, decisive=True)

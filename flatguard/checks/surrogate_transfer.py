@@ -134,9 +134,15 @@ QUESTION = ChanceQuestion(
     can_fail=False,
 )
 
+_WHY = (
+    "Examples made on another model are usually weaker than examples made on the target. If they "
+    "fool more samples, the target's own gradients are unreliable."
+)
+
 CHECK = Check(
     NAME,
     QUESTION.source,
+    _WHY,
     QUESTION.judge,
     (
         Probe(

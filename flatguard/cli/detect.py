@@ -66,21 +66,20 @@ def fit(
     the detector is attacked by someone who knows it, within --eps, and the file keeps the result.
     """
     from flatguard.cli.progress import watching
-    from flatguard.detection.fitting import Fit, fit_detector
+    from flatguard.detection.fitting import CalibrationSettings, fit_detector
     from flatguard.execution import context
 
     if stump and given["attack"] is None:
         raise UsageError("--stump learns from adversarial examples: name an --attack and --eps")
     request = make_request(**{**given, "attack": given["attack"] or NO_ATTACK})
-    how = Fit(alpha, _side(side), per_class, delta, "stump" if stump else "conformal")
+    settings = CalibrationSettings(
+        alpha, _side(side), per_class, delta, "stump" if stump else "conformal"
+    )
     with watching(quiet, as_json) as watcher:
-        if stump or adaptive:
-            whole = context.resolve(request)
-            subject = context.Subject(whole.request, whole.target, whole.dataset, whole.device)
-        else:
-            whole, subject = None, context.load_subject(request)
-        found = fit_detector(subject, how, whole, adaptive, watcher)
-    found.detector.save(out, data=found.data, adaptive=found.adaptive)
+        whole = context.resolve(request) if stump or adaptive else None
+        subject = whole or context.load_model_and_data(request)
+        found = fit_detector(subject, settings, whole, adaptive, watcher)
+    found.save(out)
     from flatguard.cli.detected import show_fit
     from flatguard.detection.detector_file import SavedDetector
 
@@ -115,7 +114,7 @@ def score(
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out: expected a .csv or .parquet file, got {out}")
     with watching(quiet, as_json) as watcher:
-        subject = context.load_subject(request)
+        subject = context.load_model_and_data(request)
         table = score_images(subject, detector, watcher)
     if out is not None:
         write_scores(table, out)
@@ -158,8 +157,8 @@ def evaluate(
     from flatguard.attacks import find_attack
     from flatguard.cli.detected import show_experiment
     from flatguard.cli.progress import watching
+    from flatguard.detection.comparison import AttackAtRadius
     from flatguard.detection.experiment import (
-        AttackAtRadius,
         SampleSizes,
         experiment_folder,
         run_experiment,

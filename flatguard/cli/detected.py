@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flatguard.detection.detector_file import SavedDetector
-from flatguard.detection.results import Adaptive, AttackResult, DetectionExperiment, Share
+from flatguard.detection.results import AdaptiveAtRadius, AttackResult, DetectionExperiment, Share
 from flatguard.errors import UsageError
 
 WIDTH = 112
@@ -130,7 +130,7 @@ def _table(attack: AttackResult) -> Table:
     return table
 
 
-def _adaptive(adaptive: Adaptive) -> str:
+def _adaptive(adaptive: AdaptiveAtRadius) -> str:
     pieces = [f"{_share(r.evaded)} at {r.asked:.0%} false positives" for r in adaptive.results]
     return (
         f"adaptive attack within {adaptive.norm} {adaptive.eps}: wrong and unflagged "

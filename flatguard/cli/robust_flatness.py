@@ -85,7 +85,7 @@ def command(
     from flatguard.evaluation import resolve
     from flatguard.runs.json_files import write_text
     from flatguard.studies.stutz.checkpoint import checkpoint_of
-    from flatguard.studies.stutz.measure import Plan, checked, measured
+    from flatguard.studies.stutz.measure import Plan, measure_checkpoint
     from flatguard.studies.stutz.table import table
 
     asked = validated(_Neighbourhood, neighbourhood)
@@ -96,13 +96,13 @@ def command(
     around = Neighbourhood(
         asked.xi, asked.directions, asked.worst_xi, worst_restarts=asked.worst_restarts
     )
-    plan = Plan(checked(around), asked.steps, asked.restarts, *parts)
+    plan = Plan(around, asked.steps, asked.restarts, *parts)
     checkpoints = []
     with watching(quiet, as_json) as watcher:
         for number, model in enumerate(models, start=1):
             context = resolve(model, **given)
             watcher.log(f"[{number}/{len(models)}] {model}")
-            run = measured(context, out, plan, watcher, sys.argv)
+            run = measure_checkpoint(context, out, plan, watcher, sys.argv)
             checkpoints.append(checkpoint_of(run))
     rows = [row.model_dump() for row in table(checkpoints)]
     answer = {

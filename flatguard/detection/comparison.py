@@ -1,34 +1,39 @@
-"""Detectors compared on one group of images: ROC, stumps, and rates at calibrated thresholds."""
+"""Compares detectors on the images of one attack: ROC curves, stumps, calibrated thresholds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from flatguard.checks.statistics import interval
 from flatguard.detection.auroc import auroc
-from flatguard.detection.detector_set import RATES, Detector, DetectorSet, Scores, order
-from flatguard.detection.results import DetectorResult, Operating, Share, WorstCase
-from flatguard.detection.stump import FOLDS, fit_stump
-from flatguard.geometry.budget import Budget
+from flatguard.detection.detector_set import RATES, CalibratedDetector, DetectorSet, Scores
+from flatguard.detection.results import DetectorResult, OperatingPoint, Share, WorstCase
+from flatguard.detection.stump import FOLDS, Stump, fit_stump
 
 
 @dataclass(frozen=True)
-class Group:
-    """One attack's images, scored by every detector; row i of each is made of image i.
+class AttackAtRadius:
+    """An attack and its radius, as the user typed them."""
+
+    attack: str
+    eps: str
+
+
+@dataclass(frozen=True)
+class ScoredAttack:
+    """One attack's images, scored by every detector. Row i of each array belongs to image i.
 
     Attributes:
-        budget: of the attack.
+        at: the attack and its radius.
         clean, noisy, adversarial: scores, `(n,)` each.
-        clean_right: `(n,)` bool, which clean images the model is right about.
-        successful: indices of those right when clean and fooled.
-        failed: indices of those right when clean and still right, within budget.
+        clean_right: `(n,)` bool, the clean images that the model classifies correctly.
+        successful: indices of those that the attack made the model misclassify.
+        failed: indices of those that are still correctly classified, within budget.
     """
 
-    budget: Budget
+    at: AttackAtRadius
     clean: Scores
     noisy: Scores
     adversarial: Scores
@@ -37,137 +42,117 @@ class Group:
     failed: np.ndarray
 
 
-class AtRadius(Protocol):
-    """An attack at a radius, as typed."""
-
-    @property
-    def attack(self) -> str:
-        """Its name."""
-
-    @property
-    def eps(self) -> str:
-        """Its radius."""
-
-
-def share_of(flags: np.ndarray) -> Share:
-    """How many are set, with the exact interval; no share of nothing."""
-    count, of = int(np.sum(flags)), len(flags)
-    share = count / of if of else None
-    return Share(count=count, of=of, share=share, interval=interval(count, of))
-
-
 def compare(
-    panel: DetectorSet, group: Group, taught: Group, seed: int
+    detectors: DetectorSet, scored: ScoredAttack, training: ScoredAttack, seed: int
 ) -> dict[str, DetectorResult]:
-    """Every detector on one attack, log κ first.
+    """Every detector on one attack.
 
     Args:
-        panel: fitted and calibrated.
-        group: what it is judged on.
-        taught: what the stump for unseen attacks learns from.
+        detectors: fitted and calibrated.
+        scored: the images that are evaluated.
+        training: other images, on which the stump for unseen attacks is fitted.
         seed: of resampling and folds.
     """
-    names = order(list(panel.detectors))
-    return {name: _result(panel.detectors[name], group, taught, seed) for name in names}
+    return {
+        name: _compare_one(detector, scored, training, seed)
+        for name, detector in detectors.calibrated.items()
+    }
 
 
-def _result(detector: Detector, group: Group, taught: Group, seed: int) -> DetectorResult:
-    name, own = detector.name, group.successful
-    clean, adversarial = group.clean[name], group.adversarial[name][own]
-    at = tuple(_operating(detector, group, rate) for rate in RATES)
-    found = one_sided = folds = None
+def _compare_one(
+    detector: CalibratedDetector, scored: ScoredAttack, training: ScoredAttack, seed: int
+) -> DetectorResult:
+    name, own = detector.name, scored.successful
+    clean, adversarial = scored.clean[name], scored.adversarial[name][own]
+    at = tuple(_operating_point(detector, scored, rate) for rate in RATES)
+    area = one_sided = stump = None
     if len(own):
-        outer = detector.atypicality
-        found = auroc(outer(clean), outer(adversarial), own, seed)
-        one_sided = auroc(_ranked(clean), _ranked(adversarial), own, seed).value
-        folds = _folds(clean[own], adversarial, seed)
-    best = None if one_sided is None else max(one_sided, 1.0 - one_sided)
-    direction = None if one_sided is None else "high" if one_sided >= 0.5 else "low"
+        unusual = detector.atypicality
+        area = auroc(unusual(clean), unusual(adversarial), own, seed)
+        one_sided = auroc(_nan_lowest(clean), _nan_lowest(adversarial), own, seed).value
+        stump = _fit_on_pairs(clean[own], adversarial, seed)
     return DetectorResult(
         side=detector.side,
-        auroc=found.value if found else None,
-        auroc_interval=found.interval if found else None,
-        auroc_one_sided=best,
-        direction=direction,
-        stump_accuracy=float(np.mean(folds)) if folds else None,
-        stump_folds=folds,
-        stump_unseen=_unseen(name, clean[own], adversarial, taught, seed),
+        auroc=area.value if area else None,
+        auroc_interval=area.interval if area else None,
+        auroc_one_sided=None if one_sided is None else max(one_sided, 1.0 - one_sided),
+        direction=None if one_sided is None else "high" if one_sided >= 0.5 else "low",
+        stump_accuracy=stump.accuracy if stump else None,
+        stump_folds=stump.folds if stump else None,
+        stump_unseen=_unseen_accuracy(name, clean[own], adversarial, training, seed),
         tpr_at_5_fpr=at[0].successful.share,
         tpr_at_1_fpr=at[1].successful.share,
         at=at,
     )
 
 
-def _ranked(scores: np.ndarray) -> np.ndarray:
-    """NaN is the least of all, so that a curve can be drawn; thresholds always flag it."""
+def _nan_lowest(scores: np.ndarray) -> np.ndarray:
+    """NaN as the lowest score, for ROC curves; a threshold flags NaN always."""
     return np.where(np.isnan(scores), -np.inf, scores)
 
 
-def _operating(detector: Detector, group: Group, rate: float) -> Operating:
+def _operating_point(
+    detector: CalibratedDetector, scored: ScoredAttack, rate: float
+) -> OperatingPoint:
     name, bounds = detector.name, detector.bounds[rate]
-    clean = bounds.flags(group.clean[name])
-    adversarial = bounds.flags(group.adversarial[name])
-    return Operating(
+    clean = bounds.flags(scored.clean[name])
+    adversarial = bounds.flags(scored.adversarial[name])
+    return OperatingPoint(
         asked=rate,
-        clean=share_of(clean),
-        clean_wrong=share_of(clean[~group.clean_right]),
-        noisy=share_of(bounds.flags(group.noisy[name])),
-        successful=share_of(adversarial[group.successful]),
-        failed=share_of(adversarial[group.failed]),
+        clean=Share.of_flags(clean),
+        clean_wrong=Share.of_flags(clean[~scored.clean_right]),
+        noisy=Share.of_flags(bounds.flags(scored.noisy[name])),
+        successful=Share.of_flags(adversarial[scored.successful]),
+        failed=Share.of_flags(adversarial[scored.failed]),
     )
 
 
 def _pairs(clean: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of images and of what was made of them, where both have one; and which is which."""
+    """The scores of pairs without NaN, clean ones first; and which scores are adversarial."""
     both = ~(np.isnan(clean) | np.isnan(adversarial))
     scores = np.concatenate([clean[both], adversarial[both]])
     return scores, np.repeat([False, True], int(both.sum()))
 
 
-def _folds(clean: np.ndarray, adversarial: np.ndarray, seed: int) -> tuple[float, ...] | None:
-    scores, kinds = _pairs(clean, adversarial)
+def _fit_on_pairs(clean: np.ndarray, adversarial: np.ndarray, seed: int) -> Stump | None:
+    """A stump with both images of a pair in one fold; None if there are too few pairs."""
+    scores, is_adversarial = _pairs(clean, adversarial)
     if len(scores) < 2 * FOLDS:
         return None
-    groups = np.tile(np.arange(len(scores) // 2), 2)
-    return fit_stump(scores, kinds, groups, seed).folds
+    return fit_stump(scores, is_adversarial, np.tile(np.arange(len(scores) // 2), 2), seed)
 
 
-def _unseen(
-    name: str, clean: np.ndarray, adversarial: np.ndarray, taught: Group, seed: int
+def _unseen_accuracy(
+    name: str, clean: np.ndarray, adversarial: np.ndarray, training: ScoredAttack, seed: int
 ) -> float | None:
-    """A stump of the first attack, on images of its own, judged here."""
-    own = taught.successful
-    lesson, kinds = _pairs(taught.clean[name][own], taught.adversarial[name][own])
-    scores, truth = _pairs(clean, adversarial)
-    if len(lesson) < 2 * FOLDS or not len(scores):
+    """The accuracy on these images of a stump that is fitted on the training images."""
+    own = training.successful
+    stump = _fit_on_pairs(training.clean[name][own], training.adversarial[name][own], seed)
+    scores, is_adversarial = _pairs(clean, adversarial)
+    if stump is None or not len(scores):
         return None
-    stump = fit_stump(lesson, kinds, np.tile(np.arange(len(lesson) // 2), 2), seed)
-    return float((stump.predict(scores) == truth).mean())
+    return float((stump.predict(scores) == is_adversarial).mean())
 
 
-def worst_case(
-    panel: DetectorSet, wanted: Sequence[AtRadius], groups: Sequence[Group]
-) -> tuple[WorstCase, ...]:
-    """For each radius: the samples that fall to some attack, and whether every fall is flagged."""
+def worst_case(detectors: DetectorSet, attacks: Sequence[ScoredAttack]) -> tuple[WorstCase, ...]:
+    """For each radius: of the samples that any attack fools, those always flagged."""
     found = []
-    for eps in dict.fromkeys(one.eps for one in wanted):
-        here = [(one, g) for one, g in zip(wanted, groups, strict=True) if one.eps == eps]
+    for eps in dict.fromkeys(scored.at.eps for scored in attacks):
+        here = [scored for scored in attacks if scored.at.eps == eps]
         caught = {
-            name: tuple(
-                _caught(panel.detectors[name], [g for _, g in here], rate) for rate in RATES
-            )
-            for name in order(list(panel.detectors))
+            name: tuple(_caught(detector, here, rate) for rate in RATES)
+            for name, detector in detectors.calibrated.items()
         }
-        names = tuple(one.attack for one, _ in here)
+        names = tuple(scored.at.attack for scored in here)
         found.append(WorstCase(eps=eps, attacks=names, caught=caught))
     return tuple(found)
 
 
-def _caught(detector: Detector, groups: Sequence[Group], rate: float) -> Share:
-    n = len(groups[0].clean_right)
+def _caught(detector: CalibratedDetector, attacks: Sequence[ScoredAttack], rate: float) -> Share:
+    n = len(attacks[0].clean_right)
     fooled, missed = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
-    for group in groups:
-        flags = detector.bounds[rate].flags(group.adversarial[detector.name])
-        fooled[group.successful] = True
-        missed[group.successful] |= ~flags[group.successful]
-    return share_of(~missed[fooled])
+    for scored in attacks:
+        flags = detector.bounds[rate].flags(scored.adversarial[detector.name])
+        fooled[scored.successful] = True
+        missed[scored.successful] |= ~flags[scored.successful]
+    return Share.of_flags(~missed[fooled])

@@ -1,8 +1,8 @@
-"""All detectors side by side: fitted and calibrated on the same images, scored on the same."""
+"""All detectors that an experiment compares, fitted and calibrated on the same images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,29 +11,33 @@ from torch import Tensor
 
 from flatguard.detection.baselines import BASELINES, Baseline, TrainingImages
 from flatguard.detection.conformal import Bounds, FalsePositiveRate, Side, atypicality, calibrate
-from flatguard.detection.scores import LOG_KAPPA, ONE_PASS, forward_pass, one_pass_scores
-from flatguard.environment.devices import device_of
+from flatguard.detection.scores import (
+    LARGEST,
+    ONE_PASS,
+    forward_pass,
+    on_device,
+    one_pass_scores,
+)
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.targets.target import Target
 
 RATES = (0.05, 0.01)
-"""The rates of false positives that are asked of every detector."""
+"""The rates of false positives that every detector is calibrated for."""
 
-LARGEST = 1e300
-ENOUGH_TO_LEARN = 10
-"""A baseline that learns from adversarial examples needs so many."""
+_MIN_ADVERSARIAL = 10
+"""A baseline that learns from adversarial examples needs at least this many."""
 
 Scores = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Detector:
-    """One of the panel, calibrated.
+class CalibratedDetector:
+    """One detector with its thresholds.
 
     Attributes:
-        name: as tables have it.
-        side: which scores it flags; both, where the paper names none that holds for all attacks.
+        name: as tables show it.
+        side: which scores it flags; both sides if no single side suits all attacks.
         calibration: clean scores, `(n,)`.
         bounds: by rate of false positives.
     """
@@ -61,53 +65,44 @@ class DetectorSet:
         self.target, self.batch_size = target, batch_size
         self._baselines: list[Baseline] = [kind(target, batch_size, seed) for kind in BASELINES]
         self.missing: dict[str, str] = {}
-        self.detectors: dict[str, Detector] = {}
+        self.calibrated: dict[str, CalibratedDetector] = {}
 
     @own_state()
-    def fit(self, given: TrainingImages) -> None:
-        """Let every baseline learn; what cannot is left out, and `missing` says why."""
-        able = []
+    def fit(self, training: TrainingImages) -> None:
+        """Fit every baseline. One that cannot be fitted is left out; `missing` has the reason."""
+        fitted, adversarial = [], len(training.adversarial)
         for baseline in self._baselines:
-            short = baseline.learns_attacks and len(given.adversarial) < ENOUGH_TO_LEARN
             try:
-                if short:
+                if baseline.learns_attacks and adversarial < _MIN_ADVERSARIAL:
                     raise UsageError(
-                        f"only {len(given.adversarial)} adversarial examples to learn from; "
-                        f"{ENOUGH_TO_LEARN} are needed"
+                        f"only {adversarial} adversarial examples to learn from; "
+                        f"{_MIN_ADVERSARIAL} are needed"
                     )
-                baseline.fit(given)
-                able.append(baseline)
+                baseline.fit(training)
+                fitted.append(baseline)
             except UsageError as error:
                 self.missing[baseline.name] = str(error)
-        self._baselines = able
+        self._baselines = fitted
 
     @own_state()
     def score(self, images: Tensor) -> Scores:
-        """Every detector's raw scores, `(n,)` each; NaN where it has none."""
-        device = device_of(self.target.model)
+        """Every detector's raw scores, `(n,)` each, log κ first; NaN if not measured."""
         parts: dict[str, list[np.ndarray]] = {name: [] for name in ONE_PASS}
         with torch.no_grad():
-            for batch in images.split(self.batch_size):
-                for name, values in one_pass_scores(
-                    forward_pass(self.target, batch.to(device))
-                ).items():
+            for batch in on_device(self.target, images, self.batch_size):
+                for name, values in one_pass_scores(forward_pass(self.target, batch)).items():
                     parts[name].append(values)
         found = {name: np.concatenate(values) for name, values in parts.items()}
         found |= {b.name: b.score(images).numpy() for b in self._baselines}
         return {name: values.clip(-LARGEST, LARGEST) for name, values in found.items()}
 
     def calibrate(self, clean: Scores) -> None:
-        """Thresholds of every detector from the same clean images.
+        """Set every detector's thresholds, from the same clean images.
 
         Raises:
-            UsageError: too few for the lowest rate.
+            UsageError: too few images for the lowest rate.
         """
         for name, scores in clean.items():
             side: Side = "two-sided" if name in ONE_PASS else "high"
             bounds = {alpha: calibrate(scores, FalsePositiveRate(alpha, side)) for alpha in RATES}
-            self.detectors[name] = Detector(name, side, scores, bounds)
-
-
-def order(names: Sequence[str]) -> list[str]:
-    """log κ first, then as they come."""
-    return sorted(names, key=lambda name: name != LOG_KAPPA)
+            self.calibrated[name] = CalibratedDetector(name, side, scores, bounds)

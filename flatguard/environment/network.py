@@ -1,4 +1,4 @@
-"""The network is used only when a command needs a file that is not here, and never for long."""
+"""Limits on network access: a reachability test, caches only, and socket timeouts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CONNECT_SECONDS = 8.0
 
 
 def unreachable(host: str) -> str | None:
-    """Why `host` cannot be reached within 8 s, or None if it can.
+    """The reason why `host` cannot be reached within 8 s, or None if it can.
 
-    `FLATGUARD_OFFLINE=1` forbids the attempt. Behind a proxy, the proxy is what is tried.
+    `FLATGUARD_OFFLINE=1` forbids the attempt. Behind a proxy, the proxy is tested.
     """
     if is_offline():
         return FORBIDDEN
@@ -33,7 +33,7 @@ def unreachable(host: str) -> str | None:
         except OSError as error:
             answer.append(f"{host} cannot be reached ({error})")
 
-    # Name look-ups obey no timeout, so they wait in a thread that nobody joins.
+    # Name look-ups ignore timeouts, so they run in a thread that is not waited for.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(_CONNECT_SECONDS)
@@ -51,9 +51,9 @@ def _address(host: str) -> tuple[str, int]:
 
 @contextmanager
 def cached_only(why: str | None) -> Iterator[None]:
-    """Let hubs look into their caches but not out: no name resolves while `why` is given.
+    """If `why` is given, hubs can read their caches only: no host name resolves.
 
-    Hubs print what they are about to download; nobody reads that here.
+    Hubs print what they are about to download; that output is discarded.
     """
     if why is None:
         yield
@@ -76,7 +76,7 @@ def cached_only(why: str | None) -> Iterator[None]:
 
 @contextmanager
 def bounded_sockets(seconds: float = _CONNECT_SECONDS) -> Iterator[None]:
-    """New sockets give up after `seconds` without an answer."""
+    """New sockets time out after `seconds` without an answer."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,8 +1,8 @@
-"""Looks at a `.pt` file before torch does: what it would take in memory, and in time.
+"""Checks a `.pt` file before torch loads it: the code, the memory and the time that it would take.
 
-torch's own reader of weights calls nothing but constructors that it knows, so that no code runs. A
-few bytes can still ask one of them for a hundred gigabytes, name a tuple whose hash takes years, or
-stand for an archive that unpacks without end. A checkpoint needs none of that.
+torch's reader of weights calls only constructors from a fixed list, so that no other code runs. A
+few bytes can still make one of them allocate a hundred gigabytes, build a tuple whose hash takes
+years, or unpack an archive without end. No checkpoint needs any of that.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import IO, NamedTuple
 from flatguard.errors import ModelError, UntrustedCodeError, one_line
 
 _LARGEST_PICKLE = 256 << 20
-"""Bytes of what describes the tensors; their numbers stand beside it."""
+"""Most bytes of the pickle that describes the tensors; their values are stored separately."""
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LEGACY_PICKLES = 5
-"""A file of before torch 1.6: magic number, protocol, system, the object, the storages' keys.
+"""The pickles in a file of torch before 1.6: magic number, protocol, system, object, storage keys.
 
-torch reads no further than the first in a file with another magic number.
+In a file with another magic number, torch reads the first pickle only.
 """
 
 _NEEDED = {"OrderedDict", "Counter", "set", "complex"}
-"""What a state dict asks for beside torch's own. torch also allows `bytearray`, which takes as much
-memory as it is told, and `encode`, which takes as much time."""
+"""What a state dict uses beside torch's own types. torch also allows `bytearray`, which allocates
+any amount of memory, and `encode`, which takes any amount of time."""
 
 DEEPEST, _WIDEST = 64, 1 << 20
-"""Of a tuple as a tree: its hash walks through all of it."""
+"""The largest depth and size of a tuple as a tree: hashing it visits every node."""
 
 
 class _Item(NamedTuple):
@@ -57,13 +57,13 @@ _ONLY_WEIGHTS, _ANY_CODE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIG
 
 @contextmanager
 def pickle_code(allowed: bool | None = None) -> Iterator[None]:
-    """What `torch.load` may run is decided here, whatever the caller's environment says.
+    """Decide whether `torch.load` may run code, independent of the caller's environment.
 
-    torch reads two variables that overrule `weights_only`, or stand for it where a library gives
-    none, and refuses to load anything where both are set.
+    Two environment variables of torch override `weights_only`, or replace it if a library does not
+    pass it. If both are set, torch refuses to load anything.
 
     Args:
-        allowed: whether files may run code; None leaves it to the argument of each call.
+        allowed: whether files may run code; None leaves it to `weights_only` of each call.
     """
     before = {name: os.environ.pop(name, None) for name in (_ONLY_WEIGHTS, _ANY_CODE)}
     if allowed is not None:
@@ -78,13 +78,13 @@ def pickle_code(allowed: bool | None = None) -> Iterator[None]:
 
 
 def check_pickle(path: Path) -> None:
-    """Look at a torch file; nothing in it is loaded.
+    """Check a torch file without loading anything from it.
 
-    Costs about 2 µs for each instruction of the pickle, 30 of them a tensor.
+    Costs about 2 µs for each instruction of the pickle; a tensor has about 30.
 
     Raises:
-        ModelError: damaged, or it unpacks to more than it is.
-        UntrustedCodeError: it asks for more than a state dict needs.
+        ModelError: damaged, or it unpacks to more than its own size.
+        UntrustedCodeError: it uses more than a state dict needs.
     """
     try:
         if not zipfile.is_zipfile(path):
@@ -98,7 +98,7 @@ def check_pickle(path: Path) -> None:
             _check_instructions(path, stream)
     except (ModelError, UntrustedCodeError):
         raise
-    # pickletools and zipfile raise their own, and whatever a cut file leads them to.
+    # pickletools and zipfile raise many types on a truncated file.
     except Exception as error:
         raise ModelError(
             f"{path} is damaged or truncated, or no checkpoint: {one_line(error)}"
@@ -106,12 +106,12 @@ def check_pickle(path: Path) -> None:
 
 
 def _description(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The entry that describes the tensors, of an archive that is as large as it looks."""
+    """The entry that describes the tensors, after checking the sizes in the archive."""
     entries = archive.infolist()
     unpacked = sum(entry.file_size for entry in entries)
-    # torch never compresses; entries that overlap would be larger together than their file.
+    # torch never compresses; overlapping entries are larger in total than their file.
     if unpacked > path.stat().st_size or any(e.compress_type for e in entries):
-        raise ModelError(f"{path} is damaged: it unpacks to more than it is, {unpacked:,} bytes")
+        raise ModelError(f"{path} is damaged: it unpacks to more than its size, {unpacked:,} bytes")
     found = [entry for entry in entries if entry.filename.lower().endswith("data.pkl")]
     if len(found) != 1 or len({e.filename.lower() for e in entries}) != len(entries):
         raise ModelError(f"{path} is damaged, or no checkpoint: expected one data.pkl in it")
@@ -121,15 +121,15 @@ def _description(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 
 def _check_instructions(path: Path, stream: IO[bytes]) -> None:
-    """Follow a pickle's stack and memo, with trees' sizes in place of values."""
+    """Simulate a pickle's stack and memo with the sizes of trees in place of values."""
     stack: list[_Item | None] = []  # None is a mark
     memo: dict[object, _Item] = {}
-    asked = []
+    forbidden = []
     for operation, argument in _instructions(stream):
         if operation == "GLOBAL":
             module, _, name = str(argument).partition(" ")
             if module.partition(".")[0] != "torch" and name not in _NEEDED:
-                asked.append(f"{module}.{name}")
+                forbidden.append(f"{module}.{name}")
         if operation in _PUSHED:
             stack.append(_ATOM)
         elif operation in _JOINED:
@@ -148,9 +148,9 @@ def _check_instructions(path: Path, stream: IO[bytes]) -> None:
         elif operation in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif operation not in ("BINPERSID", "PROTO", "STOP"):
-            break  # torch's reader refuses it
-    if asked:
-        first = min(asked, key=lambda name: name in ("__builtin__.bytearray", "_codecs.encode"))
+            break  # torch's reader refuses this instruction
+    if forbidden:
+        first = min(forbidden, key=lambda name: name in ("__builtin__.bytearray", "_codecs.encode"))
         raise UntrustedCodeError(
             f"{path} is a pickle that runs code when it is loaded (it asks for {first}); save a "
             "state dict as .safetensors, or type --allow-code if you trust the file"

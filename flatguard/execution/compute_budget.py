@@ -38,6 +38,11 @@ class ComputeBudget:
         self.limits, self.forwards = limits, spent
         self._began = time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        """The time since this budget was made."""
+        return time.monotonic() - self._began
+
     def spend(self, forwards: int) -> None:
         """Count forward passes, before they are made.
 
@@ -48,7 +53,7 @@ class ComputeBudget:
         most, minutes = self.limits.max_forwards, self.limits.max_minutes
         if most is not None and self.forwards > most:
             raise BudgetSpent(f"the budget of {most:,} forwards (--max-forwards) was spent")
-        if minutes is not None and time.monotonic() - self._began > 60.0 * minutes:
+        if minutes is not None and self.seconds > 60.0 * minutes:
             raise BudgetSpent(f"the budget of {minutes:g} minutes (--max-minutes) was spent")
 
 

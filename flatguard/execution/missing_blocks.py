@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flatguard.errors import BudgetSpent, FlatguardError, ModelError
-from flatguard.execution.context import EvaluationContext
+from flatguard.execution.batch_size import halve_batch
+from flatguard.execution.context import EvaluationContext, resolve
 from flatguard.execution.executors import Work
 from flatguard.execution.plan import plan_run
 from flatguard.execution.progress import ProgressReporter
@@ -15,10 +16,43 @@ from flatguard.execution.resources import Resources
 from flatguard.runs import writing
 from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.run import Run, load_run
-from flatguard.runs.storage import open_storage
+from flatguard.runs.storage import RunStorage, open_storage
 
 
 def attack_new_run(
+    context: EvaluationContext,
+    storage: RunStorage,
+    command: Sequence[str],
+    resources: Resources,
+) -> tuple[EvaluationContext, Run]:
+    """Plan a run and attack its blocks, in batches that fit the device's memory.
+
+    Returns:
+        The run and its context, which is another one where the batch was halved.
+
+    Raises:
+        RunFolderError, DataError, UsageError: from `plan_run`.
+        ModelError, AttackError, BudgetSpent: from `attack_missing_blocks`.
+    """
+    while True:
+        run = plan_run(context, storage, command, resources.progress)
+        try:
+            return context, attack_missing_blocks(context, run, resources)
+        except BaseException as error:
+            smaller = halve_batch(run, error)
+            if smaller is None:
+                writing.drop_if_nothing_was_recorded(run)
+                raise
+        # Outside of `except`: a handled error keeps the memory of the pass that raised it.
+        resources.progress.log(
+            f"batches of {context.block_size} do not fit the memory; this is another run, with "
+            f"batches of {smaller.batch_size}"
+        )
+        storage.drop()
+        context = resolve(smaller, context.origin.target, context.origin.dataset)
+
+
+def attack_without_checks(
     context: EvaluationContext, out: Path, command: Sequence[str], progress: ProgressReporter
 ) -> Run:
     """Plan a run and attack it in this process; no check runs, and no sample may fail.

@@ -17,9 +17,7 @@ from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Config, Thresholds
-from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
-from flatguard.gate.replay import unlike
 from flatguard.runs.run import Run
 from flatguard.targets import Target
 
@@ -33,7 +31,7 @@ class Judged:
         verdict: whether its number can be believed.
         outcomes: what the gate says to it.
         cached: whether it had been attacked before.
-        why: a run was kept and not taken: the model does otherwise now.
+        why: the reason if a kept run was not used.
     """
 
     run: Run
@@ -97,7 +95,6 @@ def _passed(
     if config.detector is not None:
         # Before the cache, where an error would be that of everybody who asks for this run.
         SavedDetector.open(config.detector).check_target(context.target)
-    content = content_of(context)
 
     def attack_it(folder: Path) -> Run:
         return evaluate(
@@ -105,13 +102,7 @@ def _passed(
             **arguments,
         )  # fmt: skip
 
-    fetched = cache.fetch(
-        key_of(content),
-        content,
-        attack_it,
-        unlike=lambda run: unlike(context, run),
-        limits=context.request.limits,
-    )
+    fetched = cache.fetch(context, attack_it)
     if fetched.cached:
         verdict = audit(
             fetched.run, tolerance=thresholds.max_overestimate, detector=config.detector

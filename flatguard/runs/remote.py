@@ -36,9 +36,9 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
 class Address:
-    """A run folder at an address, with a mirror that is gone when the process ends.
+    """A run folder at an address, with a mirror that is removed when the process ends.
 
-    Where the process is killed, the next one on this host removes the mirror.
+    If the process is killed, the next one on this host removes the mirror.
 
     Raises:
         RunFolderError: the address cannot be reached, or needs an extra.
@@ -57,7 +57,7 @@ class Address:
             self._files, self._root = _connected(self._address)
 
     def pull(self, blocks: bool = True) -> None:
-        """Fetch the manifest, whole blocks and probes, and failures; what is here stays."""
+        """Fetch the manifest, and all published folders that are not in the mirror."""
         with self._reaching():
             self._files.invalidate_cache()
             if not self._files.exists(f"{self._root}/{_MANIFEST}"):
@@ -74,9 +74,9 @@ class Address:
                 self._fetch(name, self.path / name)
 
     def push(self) -> None:
-        """Upload new folders of the evidence, and what is derived from it.
+        """Upload new folders of the evidence, and the derived files that changed.
 
-        Cost: requests for what is new alone.
+        Cost: no requests for anything else.
         """
         with self._reaching():
             if _MANIFEST not in self._pushed:  # it never changes
@@ -95,7 +95,7 @@ class Address:
                     self._send(file)
 
     def _new_folders(self) -> list[Path]:
-        """Folders of the evidence that are not known to be at the address as they are here."""
+        """Folders of the evidence that are not known to be at the address."""
         kinds = [kind for kind in sorted(self.path.glob("evidence/*")) if kind.is_dir()]
         return [
             folder
@@ -105,7 +105,7 @@ class Address:
         ]
 
     def _committed(self, name: str) -> None:
-        """A block is at the address: others find it, and it has not failed."""
+        """Record that a block is at the address, so that others find it; remove its failure."""
         self._blocks.add(name)
         index = name.partition("-")[0]
         self._files.pipe_file(f"{self._root}/{_COMMITTED}/{index}", name.encode())
@@ -114,7 +114,7 @@ class Address:
             self._files.rm(failed, recursive=True)
 
     def fetch_block(self, index: int) -> bool:
-        """Whether it is committed at the address; it is fetched if it is not here yet."""
+        """Whether it is committed at the address; it is fetched if it is not in the mirror yet."""
         with self._reaching():
             self._files.invalidate_cache()
             mark = f"{self._root}/{_COMMITTED}/{index:05d}"
@@ -131,7 +131,7 @@ class Address:
 
     @contextmanager
     def working_on(self, index: int) -> Iterator[None]:
-        """A file of no length stands at the address, which a killed process leaves there."""
+        """Keep an empty file at the address; a killed process leaves it there."""
         mark = f"{self._root}/{STAGING}/{index:05d}{ending()}"
         with self._reaching():
             self._files.pipe_file(mark, b"")
@@ -142,7 +142,7 @@ class Address:
                 self._files.rm_file(mark)
 
     def is_begun(self, index: int) -> bool:
-        """Whether such a file stands there."""
+        """Whether there is such a file."""
         with self._reaching():
             self._files.invalidate_cache()
             try:
@@ -152,7 +152,7 @@ class Address:
             return any(PurePosixPath(name).name.startswith(f"{index:05d}.") for name in names)
 
     def drop(self) -> None:
-        """Remove it there and here."""
+        """Remove the run at the address and in the mirror."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._pushed.clear()
         self._blocks.clear()
@@ -160,7 +160,7 @@ class Address:
             self._files.rm(self._root, recursive=True)
 
     def _names(self, found: Iterable[str]) -> list[str]:
-        """As they are called within the run."""
+        """Their names within the run."""
         names = [str(PurePosixPath(name).relative_to(self._root)) for name in found]
         strange = [name for name in names if ".." in PurePosixPath(name).parts]
         if strange:
@@ -196,7 +196,7 @@ class Address:
             self._pushed[name] = _digest(file.read_bytes())
 
     def _is_tracked(self, file: Path) -> bool:
-        """Whether a file is sent again where it has changed: what counts, and what is derived."""
+        """Whether a file is uploaded again if it has changed: derived files, and JSON."""
         return file.parent == self.path or file.suffix == ".json"
 
     def _is_new(self, file: Path) -> bool:

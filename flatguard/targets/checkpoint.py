@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatguard.environment.offline import asked_for
+from flatguard.environment.offline import last_refusal
 from flatguard.environment.pickles import check_pickle, pickle_code
 from flatguard.environment.torch_state import kept_state
 from flatguard.errors import (
@@ -246,7 +246,7 @@ def build(arch: str) -> nn.Module:
     try:
         model = factory()
     except (Exception, SystemExit) as error:
-        hint = "; it must take no arguments" if isinstance(error, TypeError) else asked_for()
+        hint = "; it must take no arguments" if isinstance(error, TypeError) else last_refusal()
         what = f"{type(error).__name__}: {one_line(error)}"
         raise UsageError(f"--arch {arch}: the factory fails: {what}{hint}") from error
     if not isinstance(model, nn.Module):

@@ -12,12 +12,12 @@ from support import digits_target
 
 from flatguard.detection.scores import (
     ONE_PASS,
-    energy,
+    _energy,
+    _log_entropy,
+    _log_one_minus_top,
+    _top_margin,
     forward_pass,
-    log_entropy,
-    log_one_minus_top,
     one_pass_scores,
-    top_margin,
 )
 from flatguard.errors import ModelError
 from flatguard.targets import Target
@@ -39,23 +39,23 @@ def exact(row: list[float]) -> tuple[float, float]:
 def test_confidence_and_entropy_are_exact_however_sure_a_model_is(row: list[float]) -> None:
     logits = torch.tensor([row], dtype=torch.float64)
     rest, entropy = exact(row)
-    assert float(log_one_minus_top(logits)) == pytest.approx(rest, rel=1e-9, abs=1e-9)
-    assert float(log_entropy(logits)) == pytest.approx(entropy, rel=1e-9, abs=1e-9)
+    assert float(_log_one_minus_top(logits)) == pytest.approx(rest, rel=1e-9, abs=1e-9)
+    assert float(_log_entropy(logits)) == pytest.approx(entropy, rel=1e-9, abs=1e-9)
 
 
 @given(st.lists(st.floats(-8, 8), min_size=3, max_size=6))
 def test_they_are_pytorch_oods_where_float64_holds_those(row: list[float]) -> None:
     logits = torch.tensor([row], dtype=torch.float64)
     confidence = -float(MaxSoftmax.score(logits))
-    assert 1 - math.exp(float(log_one_minus_top(logits))) == pytest.approx(confidence, abs=1e-12)
-    assert float(energy(logits)) == pytest.approx(float(EnergyBased.score(logits)), abs=1e-12)
+    assert 1 - math.exp(float(_log_one_minus_top(logits))) == pytest.approx(confidence, abs=1e-12)
+    assert float(_energy(logits)) == pytest.approx(float(EnergyBased.score(logits)), abs=1e-12)
     entropy = float(Entropy(None).predict_logits(logits))
-    assert math.exp(float(log_entropy(logits))) == pytest.approx(entropy, rel=1e-9)
+    assert math.exp(float(_log_entropy(logits))) == pytest.approx(entropy, rel=1e-9)
 
 
 def test_a_logit_of_minus_infinity_is_a_class_less() -> None:
     logits = torch.tensor([[2.0, 0.0, -math.inf], [2.0, 0.0, -800.0]])
-    for score in (log_one_minus_top, log_entropy, top_margin):
+    for score in (_log_one_minus_top, _log_entropy, _top_margin):
         values = score(logits)
         assert float(values[0]) == pytest.approx(float(values[1]))
 

@@ -80,7 +80,7 @@ def test_an_archive_that_unpacks_to_more_than_it_is() -> None:
         for name in source.namelist():
             target.writestr(name, source.read(name), zipfile.ZIP_DEFLATED)
     assert Path("w.pt").stat().st_size < 50_000
-    with pytest.raises(ModelError, match=r"unpacks to more than it is, 4,19\d,\d+ bytes"):
+    with pytest.raises(ModelError, match=r"unpacks to more than its size, 4,19\d,\d+ bytes"):
         load(Path("w.pt"), arch=ARCH)
 
 

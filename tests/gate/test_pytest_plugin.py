@@ -457,7 +457,7 @@ def test_github(inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert text.count("###") == 1
     assert "| ❌ failed | `threshold[no_masking]` | gradients are masked by saturation" in text
     entry = json.loads(next(inner._kept.glob("*/entry.json")).read_text("utf-8"))
-    assert {"weights", "code", "data", "request", "versions"} <= set(entry["content"])
+    assert {"weights", "code", "data", "request", "versions"} <= set(entry["identity"])
 
 
 def test_a_conftest_that_switches_gradients_off(inner: Inner) -> None:

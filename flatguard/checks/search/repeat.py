@@ -49,7 +49,6 @@ def cost_of_repeat(context: CheckContext, steps: int) -> float:
 
 
 def _again(context: CheckContext, rows: Rows, repeats: int) -> tuple[Tensor, Tensor]:
-    from flatguard.attacks.monitor import Nobody
 
     best = rows.images.clone()
     fooled = context.fools(best, rows) & False
@@ -61,7 +60,7 @@ def _again(context: CheckContext, rows: Rows, repeats: int) -> tuple[Tensor, Ten
         seed = context.seed(f"repeat {number}", int(rows.sample[0]))
         images, labels = here.images.contiguous(), here.labels
         attack = context.evaluation.attack
-        found = attack.perturb(context.model, images, labels, seed, Nobody()).images
+        found = attack.perturb(context.model, images, labels, seed).images
         context.meter.add(round(_cost_of_attack(context) * len(here)))
         new = context.fools(found.to(context.device), here)
         best[left[new]] = found[new].to(best)

@@ -1,4 +1,4 @@
-"""What is derived from a run's evidence and stands beside it: verdict, summary, report."""
+"""The summary of a judged run: the numbers that `--json` prints and `summary.json` holds."""
 
 from __future__ import annotations
 
@@ -6,78 +6,37 @@ import json
 import math
 from typing import Any
 
-from flatguard.checks.evidence import Evidence
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
-from flatguard.checks.verdict import VERDICT, Verdict, judge
-from flatguard.detection.detector_file import SavedDetector
-from flatguard.detection.flagging import Detection, flag, load_detection, write_detection
-from flatguard.environment.system import quoted
-from flatguard.environment.torch_state import own_state
-from flatguard.errors import RunFolderError, one_line
-from flatguard.execution.progress import ProgressReporter
-from flatguard.reporting.report import write_report
+from flatguard.checks.verdict import Verdict
+from flatguard.detection.flagging import Detection
+from flatguard.errors import RunFolderError
 from flatguard.runs.check_evidence import load_probes
 from flatguard.runs.json_files import write_text
 from flatguard.runs.layout import SUMMARY
 from flatguard.runs.run import Run
 
 
-@own_state()
-def derive(
-    run: Run,
-    tolerance: float,
-    seconds: float,
-    opened: SavedDetector | None,
-    progress: ProgressReporter,
-) -> Verdict:
-    """Judge the evidence, and write what is derived from it beside it.
-
-    Args:
-        run: what was attacked, and probed.
-        tolerance: the overestimate that is let pass, as a share of all samples.
-        seconds: how long it took.
-        opened: a detector that flags the samples; None keeps what was flagged before.
-        progress: is told where the report could not be drawn.
-    """
-    verdict = judge(Evidence.of(run), tolerance)
-    detection = load_detection(run) if opened is None else flag(run, opened)
-    write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
-    if detection is not None:
-        write_detection(run, detection)
-    summary = _summary(run, verdict, seconds, detection)
+def write_summary(run: Run, summary: dict[str, Any]) -> None:
+    """Write `summary.json`; `run.summary` reads the new one."""
     write_text(run.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False))
     run.__dict__.pop("summary", None)
-    _draw(run, progress)
-    run.storage.push()
-    return verdict
 
 
-def _draw(run: Run, progress: ProgressReporter) -> None:
-    """Draw the report; whatever goes wrong there, the run and its verdict are kept."""
-    try:
-        write_report(run)
-    except Exception as error:
-        progress.log(
-            f"the report was not drawn: {one_line(error)}; the run is kept, draw it with "
-            f"flatguard report {quoted(run.storage)}"
-        )
-
-
-def seconds_of(run: Run) -> float:
-    """How long it took, as the summary has it; it is derived, so may be missing or spoilt."""
+def recorded_seconds(run: Run) -> float:
+    """The seconds in the summary; without a readable summary, the seconds of the attack."""
     try:
         return float(run.summary["seconds"])
     except (RunFolderError, KeyError, TypeError, ValueError):
         return run.seconds("attack")
 
 
-def _summary(
+def summarise(
     run: Run, verdict: Verdict, seconds: float, detection: Detection | None
 ) -> dict[str, Any]:
-    """The numbers that `--json` prints, from the evidence alone but for `seconds`."""
+    """The numbers that `--json` prints; all but `seconds` are computed from the evidence."""
     request, samples = run.request, run.samples
     n, robust = len(samples), int(samples["robust"].sum())
-    survived_clean = int(samples["clean_correct"].sum())
+    correct = int(samples["clean_correct"].sum())
     failed = sum(len(block.failures) for block in run.blocks)
     return {
         "model": run.manifest.target.name,
@@ -85,8 +44,8 @@ def _summary(
         "norm": request.norm,
         "eps": request.budget().eps,
         "n_examples": n,
-        "clean_accuracy": survived_clean / n,
-        "clean_interval": interval(survived_clean, n),
+        "clean_accuracy": correct / n,
+        "clean_interval": interval(correct, n),
         "robust_accuracy": robust / n,
         "robust_interval": interval(robust, n),
         "confidence_level": CONFIDENCE_LEVEL,
@@ -118,7 +77,7 @@ def _summary(
 
 
 def _warnings(run: Run) -> list[str]:
-    """What the attack's library warned of, and calls on which the model gave no numbers."""
+    """Warnings of the attack's library, samples that failed, and calls with non-finite logits."""
     found = {f"{run.request.attack}: {text}" for block in run.blocks for text in block.warnings}
     for block in run.blocks:
         for failure in block.failures:

@@ -18,7 +18,7 @@ from flatguard.execution.executors import Ray
 from flatguard.execution.progress import Silent
 
 ray = pytest.importorskip("ray", reason="no Ray: pip install 'flatguard[ray]'")
-ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
+ARCH = f"{Path(__file__).parents[2] / 'support' / 'architectures.py'}:tiny"
 MEMORY = 80_000_000
 
 
@@ -72,7 +72,7 @@ def test_a_cluster_that_loses_a_node_gives_the_same_bytes(cluster: Any, tmp_path
     save_file(tiny().state_dict(), tmp_path / "weights.safetensors")
     images = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(7))
     torch.save((images, torch.arange(24) % 4), tmp_path / "data.pt")
-    asked = {
+    options = {
         "model": str(tmp_path / "weights.safetensors"), "attack": "torchattacks:PGD", "arch": ARCH,
         "data": str(tmp_path / "data.pt"), "eps": "2/255", "batch_size": 4, "threads": 1,
         "attack_args": {"steps": 200}, "checks": "none",
@@ -81,14 +81,14 @@ def test_a_cluster_that_loses_a_node_gives_the_same_bytes(cluster: Any, tmp_path
     cluster.wait_for_nodes()
     assert alive() == 2
     killer = Killer(cluster, second)
-    found = flatguard.evaluate(**asked, out=tmp_path / "ray", executor=Ray(), progress=killer)
+    found = flatguard.evaluate(**options, out=tmp_path / "ray", executor=Ray(), progress=killer)
     assert killer.node is None
     deadline = time.monotonic() + 30
     while alive() > 1 and time.monotonic() < deadline:
         time.sleep(0.2)
     assert alive() == 1
     assert found.complete
-    whole = flatguard.evaluate(**asked, out=tmp_path / "whole")
+    whole = flatguard.evaluate(**options, out=tmp_path / "whole")
     assert evidence_files(found.path) == evidence_files(whole.path)
 
 
@@ -110,14 +110,14 @@ def test_an_address_where_no_cluster_is(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{free.getsockname()[1]}"
-    asked = {"data": tiny_data, "eps": "1/255", "checks": "none", "out": tmp_path / "run"}
+    options = {"data": tiny_data, "eps": "1/255", "checks": "none", "out": tmp_path / "run"}
     model, began = tiny().eval(), time.monotonic()
     for address in (nobody, f"ray://{nobody}", "127.0.0.1:99999"):
         with pytest.raises(EnvironmentProblem, match=f"no Ray cluster answers at {address} ") as no:
-            flatguard.evaluate(model, "torchattacks:FGSM", executor=Ray(address), **asked)
+            flatguard.evaluate(model, "torchattacks:FGSM", executor=Ray(address), **options)
         assert "\n" not in str(no.value)
         assert not (tmp_path / "run").exists()
     assert time.monotonic() - began < 60
-    done = flatguard.evaluate(model, "torchattacks:FGSM", **asked)
+    done = flatguard.evaluate(model, "torchattacks:FGSM", **options)
     again = flatguard.resume(done, model=model, data=tiny_data, executor=Ray(nobody))
-    assert again.complete  # with nothing left to attack, nobody is asked
+    assert again.complete  # with nothing left to attack, nobody is options
