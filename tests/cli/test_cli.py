@@ -468,7 +468,7 @@ def test_a_surrogate_by_name(cli, files: Path) -> None:
     cli(*CHECKPOINT, *PGD, "--out", "run", "--surrogate", "demo")
     finding = flatguard.audit("run").findings[6]
     assert (finding.check, finding.status) == ("surrogate-transfer", "not-run")
-    assert "right about only" in finding.summary
+    assert "is right on only" in finding.summary
 
 
 BAD_AUDITS = {
