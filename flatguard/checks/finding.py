@@ -90,4 +90,4 @@ def needs_trust(steps: Iterable[str]) -> bool:
 def advice(step: str, run: RunStorage | Path) -> str:
     """A step as it is typed for this run, with its folder or address in place of RUN."""
     place = quoted(run)
-    return step.replace("audit RUN", f"audit {place}").replace("--resume RUN", f"--resume {place}")
+    return step.replace("audit RUN", f"audit {place}").replace("resume RUN", f"resume {place}")
