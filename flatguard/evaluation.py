@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.finding import CONSENT, names_code
 from flatguard.checks.gathering import gather_evidence
 from flatguard.checks.surrogate_transfer import surrogates_of
 from flatguard.checks.verdict import VERDICT, Verdict, judge, tolerance_of
@@ -214,8 +213,7 @@ def _resume_advice(
         yield
     except KeyboardInterrupt:
         if storage.path.is_dir():
-            consent = CONSENT if names_code(request) else ""
-            progress.log(f"flatguard evaluate --resume {quoted(storage)}{consent} goes on")
+            progress.log(f"flatguard resume {quoted(storage)}{request.consent} goes on")
         raise
 
 
