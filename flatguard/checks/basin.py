@@ -66,6 +66,9 @@ def _drift(evidence: Evidence) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
-_WHY = "An attack whose loss does not move has tested nothing, however many steps it took."
+_WHY = (
+    "If the loss does not change along the attack, the attack tested nothing, whatever its number"
+    " of steps."
+)
 
 CHECK = Check(NAME, SOURCE, _WHY, judge)

@@ -111,8 +111,8 @@ QUESTION = ChanceQuestion(
 )
 
 _WHY = (
-    "A search without gradients has less information. If it finds more, the gradients are "
-    "unreliable."
+    "A search without gradients has less information than a gradient attack. If it finds more "
+    "adversarial examples, the gradients are unreliable."
 )
 
 CHECK = Check(

@@ -99,8 +99,8 @@ def judge(evidence: Evidence, tolerance: float) -> Finding:
 
 
 _WHY = (
-    "A model that gives other logits for the same image misleads single gradients and single "
-    "passes; its samples may survive by luck."
+    "If the model gives different logits for the same image, a single gradient and a single "
+    "prediction are not reliable. A sample may survive by chance."
 )
 
 CHECK = Check(

@@ -28,6 +28,17 @@ from flatguard.checks.statistics import rank_biserial
 NAME = "discrepancy"
 _TWINS = ("temperature", "float64", "saturating", "repair", "smoothed", "estimated", "eot")
 
+_ADVICE = {
+    "temperature": "attack the model with its logits divided by a temperature (a gap of about 2)",
+    "float64": "attack the model in float64",
+    "saturating": "attack the model with tanh, sigmoid, softmax and clamp unsaturated",
+    "repair": "attack the model with a straight-through gradient (BPDA)",
+    "smoothed": "attack with gradients averaged over noise",
+    "estimated": "attack with gradients estimated from values (SPSA)",
+    "eot": "attack with gradients averaged over draws (EOT)",
+}
+"""What to do, by the family of the twin that was fooled most often."""
+
 _RIDGE_DROP = 2.0
 """A path crosses the ridge if log κ ends this much (in nats) below its peak."""
 
@@ -111,10 +122,12 @@ def _data(evidence: Evidence, found: BeyondChance) -> dict[str, Any]:
     }
 
 
-def _best_twin(evidence: Evidence) -> str:
+def _advice(evidence: Evidence) -> str:
+    """How to attack as the twin that was fooled most often."""
     table = evidence.attempts
     twins = table[table["fooled"].astype(bool) & table["family"].isin(_TWINS)]
-    return str(twins.groupby("attempt")["sample"].nunique().idxmax())
+    best = twins.groupby("attempt")["sample"].nunique().idxmax()
+    return _ADVICE[str(twins.loc[twins["attempt"] == best, "family"].iloc[0])]
 
 
 def _by_attempt(evidence: Evidence) -> dict[str, int]:
@@ -187,15 +200,16 @@ QUESTION = ChanceQuestion(
     level="fast",
     missing=lambda evidence: f"no twin was attacked: {evidence.why_not('twins')}",
     summary=_summary,
-    advice=lambda evidence: f"attack the {_best_twin(evidence)} twin",
+    advice=_advice,
     data=_data,
 )
 
 _STEPS = 20
 
 _WHY = (
-    "A twin decides exactly as the target does. If an attack on it succeeds where the audited "
-    "attack failed, the target is not robust there: the audited attack was blind."
+    "A twin makes the same decisions as the target, so an example that fools the twin also fools "
+    "the target. If a twin is fooled where the target survived, the audited attack missed an "
+    "adversarial example that exists."
 )
 
 CHECK = Check(

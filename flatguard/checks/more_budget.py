@@ -20,7 +20,7 @@ from flatguard.checks.search.attempts import Attempt, AttemptTable
 from flatguard.checks.search.candidates import best_source, by_search
 from flatguard.checks.search.gradients import Gradient, cross_entropy, margin_loss, plain
 from flatguard.checks.search.projected_gradient import Search, search
-from flatguard.geometry.budget import ABSOLUTE_SLACK, RELATIVE_SLACK
+from flatguard.geometry.budget import with_rounding
 
 NAME = "more-budget"
 
@@ -143,7 +143,7 @@ def lost_successes(evidence: Evidence) -> set[int]:
     column = {"Linf": "linf", "L2": "l2"}.get(evidence.norm or "")
     if evidence.eps is None or column is None:
         return set()
-    reach, lost = evidence.eps * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK, set[int]()
+    reach, lost = with_rounding(evidence.eps), set[int]()
     for table in evidence.trajectory:
         rows = table[table["sample"].notna() & np.isfinite(table["margin"].to_numpy())]
         rows = rows[(rows["margin"] < 0) & (rows[column] <= reach)]
@@ -197,8 +197,8 @@ QUESTION = ChanceQuestion(
 )  # fmt: skip
 
 _WHY = (
-    "An attack that finds more with more steps was stopped too early. In a ball that holds "
-    "every image, an attack must fool the model on nearly all of them."
+    "If more steps find more adversarial examples, the audited attack stopped too early. If the "
+    "radius allows any image, a working attack must fool the model on nearly every sample."
 )
 
 CHECK = Check(

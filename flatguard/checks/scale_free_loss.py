@@ -32,8 +32,9 @@ QUESTION = ChanceQuestion(
 )
 
 _WHY = (
-    "The gradient of cross-entropy vanishes with confidence; that of the margin does not. "
-    "Survivors that the margin loss fools survived only because of the loss."
+    "The gradient of cross-entropy vanishes when the model is confident; the gradient of the "
+    "margin does not. Samples that only the margin loss fools survived because of the loss, not "
+    "because the model is robust."
 )
 
 CHECK = Check(NAME, QUESTION.source, _WHY, QUESTION.judge, decisive=True)

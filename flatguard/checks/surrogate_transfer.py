@@ -135,8 +135,8 @@ QUESTION = ChanceQuestion(
 )
 
 _WHY = (
-    "Examples made on another model should be weaker than the target's own. If they find "
-    "more, the target's own gradients are misleading."
+    "Examples made on another model are usually weaker than examples made on the target. If they "
+    "fool more samples, the target's own gradients are unreliable."
 )
 
 CHECK = Check(

@@ -95,11 +95,8 @@ def fit(
         alpha, _side(side), per_class, delta, "stump" if stump else "conformal"
     )
     with watching(quiet, as_json) as watcher:
-        if stump or adaptive:
-            whole = context.resolve(request)
-            subject = context.Subject(whole.request, whole.target, whole.dataset, whole.device)
-        else:
-            whole, subject = None, context.load_subject(request)
+        whole = context.resolve(request) if stump or adaptive else None
+        subject = whole or context.load_model_and_data(request)
         found = fit_detector(subject, settings, whole, adaptive, watcher)
     found.save(out)
     from flatguard.cli.detected import show_fit
@@ -149,7 +146,7 @@ def score(
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out: expected a .csv or .parquet file, got {out}")
     with watching(quiet, as_json) as watcher:
-        subject = context.load_subject(request)
+        subject = context.load_model_and_data(request)
         table = score_images(subject, detector, watcher)
     if out is not None:
         write_scores(table, out)

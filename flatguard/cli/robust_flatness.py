@@ -68,7 +68,7 @@ def command(
     from flatguard.evaluation import resolve
     from flatguard.runs.json_files import write_text
     from flatguard.studies.stutz.checkpoint import checkpoint_of
-    from flatguard.studies.stutz.measure import Plan, checked, measured
+    from flatguard.studies.stutz.measure import Plan, measure_checkpoint
     from flatguard.studies.stutz.table import table
 
     parts = [
@@ -76,14 +76,14 @@ def command(
         for name in (training, held_out)
     ]
     around = Neighbourhood(xi, directions, worst_xi, worst_restarts=worst_restarts)
-    plan = Plan(checked(around), steps, restarts, *parts)
+    plan = Plan(around, steps, restarts, *parts)
     asked = options.settings(locals())
     checkpoints = []
     with watching(quiet, as_json) as watcher:
         for number, model in enumerate(models, start=1):
             context = resolve(model, attack, data=dataset, **asked)
             watcher.log(f"[{number}/{len(models)}] {model}")
-            run = measured(context, out, plan, watcher, sys.argv)
+            run = measure_checkpoint(context, out, plan, watcher, sys.argv)
             checkpoints.append(checkpoint_of(run))
     rows = [row.model_dump() for row in table(checkpoints)]
     answer = {

@@ -17,7 +17,7 @@ from flatguard.detection.detector import ADVERSARIAL, CLEAN, Calibration, Sharpn
 from flatguard.detection.detector_file import AdaptiveFacts, CalibrationFacts
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
-from flatguard.execution.context import EvaluationContext, Subject
+from flatguard.execution.context import EvaluationContext, ModelAndData
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Budget
 from flatguard.request import derive_seed
@@ -49,7 +49,7 @@ class FittedDetector:
 
 @own_state()
 def fit_detector(
-    subject: Subject,
+    subject: ModelAndData,
     settings: CalibrationSettings,
     attack: EvaluationContext | None,
     adaptive: int,

@@ -8,11 +8,11 @@ import pandas as pd
 
 from flatguard.data.dataset import blocks
 from flatguard.detection.detector import SharpnessDetector
-from flatguard.execution.context import Subject
+from flatguard.execution.context import ModelAndData
 from flatguard.execution.progress import ProgressReporter
 
 
-def score_images(subject: Subject, detector: Path, progress: ProgressReporter) -> pd.DataFrame:
+def score_images(subject: ModelAndData, detector: Path, progress: ProgressReporter) -> pd.DataFrame:
     """A row for each image: sample, label, predicted, log_kappa (NaN if not measured), flagged.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Images of samples as they stand in a page: data URIs of small files."""
+"""Images of samples in a page: data URIs of small files."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LARGEST = 64
-"""Larger images are shrunk to `SHRUNK` pixels and stored with loss, to keep the page small."""
+_LARGEST = 64
+"""Larger images are reduced to `_REDUCED` pixels and stored as JPEG, to keep the page small."""
 
-SHRUNK = 96
+_REDUCED = 96
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image in the page, with its caption and its words for those who do not see it."""
+class EmbeddedImage:
+    """An image in the page, with a caption and a description for readers who cannot see it."""
 
     uri: str
     caption: str
     alt: str
 
 
-def picture(image: Tensor, caption: str, alt: str) -> Picture:
-    """`(channels, height, width)` in [0, 1] as a picture; channels beyond three are left out."""
+def embed_image(image: Tensor, caption: str, alt: str) -> EmbeddedImage:
+    """Embed an image `(channels, height, width)` in [0, 1]; three channels at most are shown."""
     from PIL import Image
 
     shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     pixels = (shown.nan_to_num(0.0).clamp(0, 1) * 255.0).round().to(torch.uint8)
-    drawn = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy(), "RGB")
-    stream, kind = io.BytesIO(), "png"
-    if max(drawn.size) > LARGEST:
-        drawn.thumbnail((SHRUNK, SHRUNK))
+    bitmap = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy(), "RGB")
+    stream = io.BytesIO()
+    if max(bitmap.size) > _LARGEST:
         kind = "jpeg"
-    drawn.save(stream, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
-    coded = base64.b64encode(stream.getvalue()).decode("ascii")
-    return Picture(f"data:image/{kind};base64,{coded}", caption, alt)
+        bitmap.thumbnail((_REDUCED, _REDUCED))
+        bitmap.save(stream, kind, quality=85)
+    else:
+        kind = "png"
+        bitmap.save(stream, kind, optimize=True)
+    encoded = base64.b64encode(stream.getvalue()).decode("ascii")
+    return EmbeddedImage(f"data:image/{kind};base64,{encoded}", caption, alt)
 
 
-def difference(adversarial: Tensor, clean: Tensor, alt: str) -> Picture:
-    """The perturbation around grey, magnified until its largest value is black or white."""
+def embed_difference(adversarial: Tensor, clean: Tensor, alt: str) -> EmbeddedImage:
+    """Embed the perturbation on grey, scaled so that its largest value is black or white."""
     change = (adversarial - clean).nan_to_num(0.0)
     largest = float(change.abs().max())
     factor = 0.5 / largest if largest > 0 else 1.0
     caption = f"difference × {factor:.3g}" if largest > 0 else "difference: none"
-    return picture(0.5 + factor * change, caption, alt)
+    return embed_image(0.5 + factor * change, caption, alt)

@@ -1,11 +1,12 @@
-"""`report.json`: the report for machines, with a published and versioned schema.
+"""`report.json`: the report for programs, with a published and versioned schema.
 
-A reader that knows `schema_version` 1 can read every report that says 1: names are only added.
+A program that reads `schema_version` 1 can read every report of that version: within a version,
+fields are only added.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -15,12 +16,12 @@ from flatguard.checks.finding import Finding
 from flatguard.checks.mechanism import Mechanism
 from flatguard.checks.verdict import Word
 from flatguard.reporting.judged_run import JudgedRun
-from flatguard.reporting.report_page import Drawing
+from flatguard.reporting.sections.section import Sections
 from flatguard.runs.facts import Manifest
 
 
 class Part(BaseModel):
-    """A piece of a document: fixed, and without names that the schema does not know."""
+    """A part of a document: frozen, and without fields that the schema does not list."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,7 +57,7 @@ class Judgement(Part):
 
 
 class Spent(Part):
-    """What the run cost, and what could not be counted."""
+    """The cost of the run, and what could not be counted."""
 
     sample_forwards: int
     sample_backwards: int
@@ -83,16 +84,16 @@ class ReportDocument(Part):
     """A report.
 
     Attributes:
-        schema_version: of this document.
-        flatguard: the version that drew it.
+        schema_version: version of this format.
+        flatguard: the version of flatguard that wrote the report.
         run: the name of the run's folder.
         complete: whether every planned block was attacked.
         judgement: the verdict.
         numbers: accuracies with intervals.
-        findings: of every check, also those that did not run.
-        spent: price, time, and what was left out.
-        manifest: everything needed to repeat the run.
-        sections: what the figures show, in their order; what was not measured says so.
+        findings: the findings of all checks, including those that did not run.
+        spent: cost, time, and what was left out.
+        manifest: everything that is needed to reproduce the run.
+        sections: the numbers of the figures, in their order; then what was not measured, and why.
     """
 
     schema_version: Literal[1]
@@ -107,8 +108,8 @@ class ReportDocument(Part):
     sections: tuple[SectionDocument, ...]
 
 
-def document_of(judged: JudgedRun, drawing: Drawing) -> ReportDocument:
-    """The document of a drawn report."""
+def report_document(judged: JudgedRun, sections: Sections) -> ReportDocument:
+    """The document of a report, from its sections."""
     verdict, summary = judged.verdict, judged.summary
     return ReportDocument(
         schema_version=1,
@@ -123,59 +124,39 @@ def document_of(judged: JudgedRun, drawing: Drawing) -> ReportDocument:
             tolerance=verdict.tolerance,
             next=verdict.next,
         ),
-        numbers=_numbers(judged),
+        numbers=Numbers(
+            samples=len(judged.samples),
+            confidence_level=verdict.confidence_level,
+            clean=_share(summary["clean_accuracy"], summary["clean_interval"]),
+            robust=_share(verdict.robust_accuracy, summary["robust_interval"]),
+            corrected=_share(verdict.corrected_robust_accuracy, verdict.corrected_interval),
+            overestimate=_share(verdict.overestimate, verdict.overestimate_interval),
+        ),
         findings=verdict.findings,
         spent=Spent(**{name: summary[name] for name in Spent.model_fields}),
         manifest=judged.run.manifest,
-        sections=_sections(drawing),
+        sections=_section_documents(sections),
     )
 
 
-def _numbers(judged: JudgedRun) -> Numbers:
-    verdict, summary = judged.verdict, judged.summary
-    return Numbers(
-        samples=len(judged.samples),
-        confidence_level=verdict.confidence_level,
-        clean=_share(summary["clean_accuracy"], summary["clean_interval"]),
-        robust=_share(verdict.robust_accuracy, summary["robust_interval"]),
-        corrected=_share(verdict.corrected_robust_accuracy, verdict.corrected_interval),
-        overestimate=_share(verdict.overestimate, verdict.overestimate_interval),
-    )
-
-
-def _share(value: float, interval: tuple[float, float] | list[float]) -> Share:
+def _share(value: float, interval: Sequence[float]) -> Share:
     low, high = interval
     return Share(value=value, low=low, high=high)
 
 
-def _sections(drawing: Drawing) -> tuple[SectionDocument, ...]:
-    drawn = [
+def _section_documents(sections: Sections) -> tuple[SectionDocument, ...]:
+    built = [
         SectionDocument(
-            name=piece.section.name,
-            title=piece.section.title,
-            measured=True,
-            why_not=None,
-            data={key: _plain(value) for key, value in piece.drawn.data.items()},
+            name=one.section.name, title=one.section.title, measured=True, why_not=None,
+            data=one.content.data,
         )
-        for piece in drawing.pieces
-    ]
+        for one in sections.built
+    ]  # fmt: skip
     missing = [
         SectionDocument(
-            name=piece.section.name,
-            title=piece.section.title,
-            measured=False,
-            why_not=piece.reason.why,
-            data={},
+            name=one.section.name, title=one.section.title, measured=False,
+            why_not=one.reason.why, data={},
         )
-        for piece in drawing.missing
-    ]
-    return (*drawn, *missing)
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no NaN: what is not finite was not measured."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        for one in sections.missing
+    ]  # fmt: skip
+    return (*built, *missing)

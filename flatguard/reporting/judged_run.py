@@ -1,4 +1,4 @@
-"""What a report is drawn from: a run folder, read once."""
+"""A run with its verdict: everything that a report shows."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from flatguard.detection.flagging import Detection, load_detection
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
-from flatguard.reporting.attack_paths import Paths, read_paths
+from flatguard.reporting.attack_paths import AttackPaths, read_attack_paths
 from flatguard.runs.facts import Number
 from flatguard.runs.layout import SUMMARY
 from flatguard.runs.run import Run
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Needed(BaseModel):
-    """What reports take from a run's summary, which may be of an older flatguard, or of anybody."""
+class _SummaryFields(BaseModel):
+    """The fields of a run's summary that reports read; the file may be damaged or edited."""
 
-    clean_accuracy: Share
-    clean_interval: tuple[Share, Share]
-    robust_interval: tuple[Share, Share]
+    clean_accuracy: _Share
+    clean_interval: tuple[_Share, _Share]
+    robust_interval: tuple[_Share, _Share]
     median_log_kappa_clean: Annotated[float, Field(allow_inf_nan=False)] | None
     sample_forwards: Number
     sample_backwards: Number
     check_forwards: Number
-    seconds: Seconds
-    attack_seconds: Seconds
+    seconds: _Seconds
+    attack_seconds: _Seconds
     rows_unassigned: Number
     outside_budget: Number
     adversarial_sha256: str
@@ -48,7 +48,7 @@ class _Needed(BaseModel):
 
 @dataclass(frozen=True)
 class JudgedRun:
-    """A run with its verdict; whatever costs time is read when it is first asked for."""
+    """A run with its verdict; what takes long to read is read on first use."""
 
     run: Run
     verdict: Verdict
@@ -56,27 +56,27 @@ class JudgedRun:
 
     @classmethod
     def load(cls, run: Run) -> JudgedRun:
-        """The judged of a judged run, after comparing its checksums.
+        """Read the verdict and the summary of a run, after comparing its checksums.
 
         Raises:
-            RunFolderError: the run is damaged, or was not judged yet.
+            RunFolderError: the run is damaged, or has no verdict of its own.
         """
         run.verify()
         try:
-            _Needed.model_validate(run.summary)
+            _SummaryFields.model_validate(run.summary)
         except ValidationError as error:
-            lacking = ".".join(str(part) for part in error.errors()[0]["loc"])
+            field = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise RunFolderError(
-                f"{run.path / SUMMARY} has no {lacking}, or no fitting one; flatguard audit "
-                f"{quoted(run.storage)} writes it anew"
+                f"{run.path / SUMMARY}: field {field} is missing or invalid; to write the file "
+                f"again: flatguard audit {quoted(run.storage)}"
             ) from error
         verdict, summary = verdict_of(run), run.summary
-        _refuse_strangers(run, verdict, summary)
+        _check_same_run(run, verdict, summary)
         return cls(run, verdict, summary)
 
     @property
     def samples(self) -> pd.DataFrame:
-        """A row per sample."""
+        """One row per sample."""
         return self.run.samples
 
     @property
@@ -86,12 +86,12 @@ class JudgedRun:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What fell to what, without the trajectory."""
+        """Which attempts fool which samples, without the trajectory."""
         return Evidence.of_samples(self.run)
 
-    def paths(self, samples: Sequence[int] | np.ndarray) -> Paths:
+    def paths(self, samples: Sequence[int] | np.ndarray) -> AttackPaths:
         """Loss and log κ along the attack, for these samples."""
-        return read_paths(self.run, np.asarray(samples))
+        return read_attack_paths(self.run, np.asarray(samples))
 
     @cached_property
     def basins(self) -> Basins:
@@ -100,18 +100,19 @@ class JudgedRun:
 
     @cached_property
     def detection(self) -> Detection | None:
-        """What a detector flags; None where none was asked."""
+        """What the run's detector flags; None without a detector."""
         return load_detection(self.run)
 
-    def class_name(self, number: int) -> str:
-        """A class as a person knows it."""
+    def class_name(self, label: int) -> str:
+        """A class by its name and number."""
         names = self.run.manifest.data.classes
-        known = names is not None and 0 <= number < len(names)
-        return f"{names[number]} ({number})" if names and known else f"class {number}"
+        if names is None or not 0 <= label < len(names):
+            return f"class {label}"
+        return f"{names[label]} ({label})"
 
 
-def _refuse_strangers(run: Run, verdict: Verdict, summary: dict[str, Any]) -> None:
-    """Verdict and summary are no evidence: they must be the ones that were made of this run."""
+def _check_same_run(run: Run, verdict: Verdict, summary: dict[str, Any]) -> None:
+    """Refuse a verdict or a summary that was made from another run's evidence."""
     robust = float(run.samples["robust"].mean()) if len(run.samples) else 0.0
     same_run = summary["adversarial_sha256"] == run.adversarial_sha256()
     agree = (
@@ -120,6 +121,6 @@ def _refuse_strangers(run: Run, verdict: Verdict, summary: dict[str, Any]) -> No
     )
     if not (same_run and agree and math.isclose(verdict.robust_accuracy, robust, abs_tol=1e-9)):
         raise RunFolderError(
-            f"{run.path / VERDICT} or {SUMMARY} is not of this run's evidence; "
-            f"flatguard audit {quoted(run.storage)} writes both anew"
+            f"{run.path / VERDICT} or {SUMMARY} was not made from this run's evidence; to write "
+            f"both again: flatguard audit {quoted(run.storage)}"
         )

@@ -1,4 +1,4 @@
-"""Draws a run's report beside its evidence: for a person, for machines, for a pull request."""
+"""Writes a run's report beside its evidence: a page, JSON, JUnit XML and Markdown."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flatguard.errors import RunFolderError
-from flatguard.reporting.json_report import document_of
+from flatguard.reporting.json_report import report_document
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.junit import junit_xml
 from flatguard.reporting.markdown import markdown_summary
-from flatguard.reporting.report_page import draw_sections, report_page
+from flatguard.reporting.report_page import report_page
 from flatguard.reporting.sections import SECTIONS
+from flatguard.reporting.sections.section import build_sections
 from flatguard.runs.json_files import write_text
 from flatguard.runs.run import Run
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where a report lies."""
+    """The files of a report."""
 
     html: Path
     json: Path
@@ -27,7 +28,7 @@ class ReportFiles:
 
 
 def report_files(run: Run) -> ReportFiles:
-    """Where a run's report lies, or will."""
+    """The paths of a run's report, whether it was written or not."""
     return ReportFiles(
         run.path / "report.html",
         run.path / "report.json",
@@ -37,24 +38,24 @@ def report_files(run: Run) -> ReportFiles:
 
 
 def write_report(run: Run) -> ReportFiles:
-    """Draw a judged run's report, in place of an earlier one; needs neither model nor data.
+    """Write a judged run's report and replace an earlier one; needs neither model nor data.
 
-    Nothing is written before everything is drawn.
+    No file is written before all of them are built.
 
     Raises:
-        RunFolderError: the run is damaged, was not judged, or its folder cannot be written.
+        RunFolderError: the run is damaged, has no verdict, or its folder cannot be written.
     """
-    judged, report = JudgedRun.load(run), report_files(run)
-    drawing = draw_sections(judged, SECTIONS)
+    judged, files = JudgedRun.load(run), report_files(run)
+    sections = build_sections(judged, SECTIONS)
     contents = {
-        report.html: report_page(judged, drawing),
-        report.json: document_of(judged, drawing).model_dump_json(indent=1),
-        report.junit: junit_xml(judged),
-        report.markdown: markdown_summary(judged),
+        files.html: report_page(judged, sections),
+        files.json: report_document(judged, sections).model_dump_json(indent=1),
+        files.junit: junit_xml(judged),
+        files.markdown: markdown_summary(judged),
     }
     for file, content in contents.items():
         try:
             write_text(file, content)
         except OSError as error:
             raise RunFolderError(f"cannot write {file}: {error.strerror or error}") from error
-    return report
+    return files

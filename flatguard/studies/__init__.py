@@ -1,8 +1,8 @@
-"""The claims of the two papers, put to the test on any model.
+"""The claims of two papers, tested on any model.
 
-`STUDIES` names every figure and table of the two papers that flatguard stands on, and the
-statements that a model can put to the test, each with its status. What the papers say is data:
-`studies.yaml` and `claims.yaml` in the folder of each paper.
+`STUDIES` lists every figure and table of the two papers behind flatguard, and every statement that
+can be tested on a model, each with its status. What the papers claim is data: `studies.yaml` and
+`claims.yaml` in the folder of each paper.
 """
 
 from __future__ import annotations

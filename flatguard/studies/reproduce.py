@@ -1,4 +1,4 @@
-"""`reproduce()`: one study on the user's own model, and everything its result rests on."""
+"""`reproduce()`: one study on the user's own model, and the provenance of its result."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Shown(BaseModel):
 
     Attributes:
         protocol: the attack, in words.
-        data, sha256, samples: the data set, the hash of what was served, and how many.
+        data, sha256, samples: the data set, the hash of the samples, and their number.
         seed: of every random choice.
-        device: where it ran.
+        device: the device of the models.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +60,7 @@ class Shown(BaseModel):
 
 
 class Result(BaseModel):
-    """A study's claims, and everything that they rest on: what `--json` prints.
+    """A study's claims and their provenance: what `--json` prints.
 
     Attributes:
         format: of this object; rises when a field changes its meaning.
@@ -68,10 +68,10 @@ class Result(BaseModel):
         claims: each with its verdict.
         figures: the numbers behind the paper's panels.
         notes: on the method that all claims share.
-        models: in the order in which they were given; none for a calculation.
-        shown: what was shown to them, and how they were attacked; None for a calculation.
-        versions: of flatguard and everything that may change a number.
-        created, seconds: when, and how long.
+        models: in the given order; none for a calculation.
+        shown: the samples and the attack; None for a calculation.
+        versions: of flatguard and of the packages that can change a number.
+        created, seconds: the time of the result, and how long it took.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,18 +103,19 @@ def reproduce(
     """Run one study of a paper.
 
     Args:
-        name: as `flatguard reproduce --list` has it.
+        name: as listed by `flatguard reproduce --list`.
         models: names, paths, modules or Targets: one, or as many as the study compares.
         data: a pair of images in [0, 1] and labels, or a data set's name; None means the
             model's own.
         progress: receives progress updates; None is silent.
-        n_examples: the first so many; None means the study's own number, or all if fewer.
+        n_examples: how many samples, from the first on; None means the study's own number, or all
+            if fewer.
         **fields: fields of `EvaluationRequest`, such as `arch`, `mean`, `std`, `device`,
             `seed`, `batch_size`.
 
     Raises:
-        UsageError: no such study, or there is nothing to run, or the number of models does not fit.
-        FlatguardError: whatever the model, the data or the attack raises, in one line.
+        UsageError: no such study, it cannot be run, or the number of models is wrong.
+        FlatguardError: from the model, the data or the attack.
     """
     study = find_study(name)
     _check_models(study, len(models))
@@ -129,15 +130,15 @@ def reproduce(
 def reproduce_from_runs(
     name: str, folders: Sequence[str | Path], *, progress: ProgressReporter | None = None
 ) -> Result:
-    """One study over checkpoints that were measured already; no model is loaded.
+    """Run one study over checkpoints that are already measured; no model is loaded.
 
     Args:
         name: of a study that takes runs.
-        folders: runs, or folders of runs, as `flatguard geometry robust-flatness` leaves them.
+        folders: runs of `flatguard geometry robust-flatness`, or folders of such runs.
         progress: receives progress updates; None is silent.
 
     Raises:
-        UsageError: no such study, or it takes no runs, or they cannot be compared.
+        UsageError: no such study, it takes no runs, or the runs cannot be compared.
         RunFolderError: a folder holds no run, or one without what the study needs.
     """
     study, progress = find_study(name), progress or Silent()

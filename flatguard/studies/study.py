@@ -1,6 +1,6 @@
-"""A study: a figure, a table or a statement of a paper that a model can be held to.
+"""A study: a figure, a table or a statement of a paper that can be tested on a model.
 
-A new one is an entry in its paper's `studies.yaml` and the function that the entry names.
+A new study is an entry in its paper's `studies.yaml` and the function that the entry names.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ class Study(BaseModel):
         claim: what it says, in one sentence.
         number: its number as printed, or its words.
         status: whether it can be run here.
-        why: what is missing, where something is.
+        why: what is missing, where something is missing.
         function: what computes it, in this package: `walter.valley:valley_of`.
         protocol: the paper's attack.
-        samples: how many are taken by default.
-        models: how many models it compares; a calculation takes none.
+        samples: how many samples by default.
+        models: how many models it takes; a calculation takes none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,7 +85,7 @@ class Study(BaseModel):
 
     @property
     def run(self) -> Callable[[Subject], Outcome] | None:
-        """From a subject to claims; None exactly where there is nothing to run."""
+        """The function from a subject to claims; None where there is nothing to run."""
         if not self.function:
             return None
         found: Callable[[Subject], Outcome] = resolve_name(f"flatguard.studies.{self.function}")
@@ -101,7 +101,7 @@ class Subject:
         contexts: one for each model; each holds the study's protocol as its attack, and the
             number of samples. Empty where the study takes no model.
         progress: receives progress updates.
-        runs: finished ones, in place of models.
+        runs: finished runs, in place of models.
     """
 
     study: Study
@@ -116,7 +116,7 @@ class Subject:
 
     @property
     def count(self) -> int:
-        """How many samples are shown, the first ones."""
+        """How many samples, from the first on."""
         return self.context.count
 
     @property
@@ -165,7 +165,7 @@ class Outcome:
     Attributes:
         claims: each with its verdict.
         figures: the numbers behind the paper's panels, by name; JSON without NaN.
-        notes: sentences on the method that all claims share.
+        notes: sentences on the method of all claims.
     """
 
     claims: tuple[Claim, ...]

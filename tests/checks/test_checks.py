@@ -131,7 +131,7 @@ def test_where_no_stage_can_be_isolated_it_says_so() -> None:
     ).summary  # fmt: skip
     met = {"cutting": {"round": 1}, "all": {"round": 1}}
     found = judged_by(truth=replace(dead, facts={"ran": True, "met": met}))
-    assert "stages that were mended: round" in gradient_truth.CHECK.judge(found, TOLERANCE).summary
+    assert "repaired stages: round" in gradient_truth.CHECK.judge(found, TOLERANCE).summary
     vanished = judged_by(truth=gradients(16, loss_state="zero", ratio=0.0))
     assert "isolated" not in gradient_truth.CHECK.judge(vanished, TOLERANCE).summary
 

@@ -17,7 +17,7 @@ import flatguard
 from flatguard.checks.context import CheckContext
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gathering import estimate, gather_evidence
-from flatguard.checks.gradient_truth import truth_of
+from flatguard.checks.gradient_evidence import gradient_evidence
 from flatguard.errors import RunFolderError
 from flatguard.execution.progress import Silent
 from flatguard.runs.check_evidence import load_fooled, load_probes, load_tables
@@ -119,7 +119,7 @@ def test_gradient_truth(
     model = defend(net).eval()
     context = lab_of(model, *data, attack=WEAK, eps="8/255")
     gather_evidence(context.evaluation, context.run, "fast", [], Silent())
-    truth = truth_of(Evidence.of(context.run))
+    truth = gradient_evidence(Evidence.of(context.run))
     assert truth is not None
     assert truth.unavailable == pytest.approx(unavailable, abs=0.1)
     assert truth.vanished == pytest.approx(vanished, abs=0.1)
@@ -214,7 +214,7 @@ def test_the_audited_number_cannot_be_changed(net: nn.Module, data: Images) -> N
 
 
 def test_a_vote_through_numpy_is_never_believed(net: nn.Module, data: Images) -> None:
-    """Its last layer is no nn.Linear, so no head can be mended; a decoy gives true gradients."""
+    """Its last layer is no nn.Linear, so no head can be repaired; a decoy gives true gradients."""
 
     class Decoy(nn.Module):
         def __init__(self) -> None:
@@ -280,7 +280,7 @@ def test_checks_that_do_not_fit_the_memory_run_on_fewer_samples_at_once(
     )
     other = lab_of(model, *data, attack=WEAK, eps="32/255", batch_size=12)
     model.most = 0
-    gather_evidence(other.context, other.run, "fast", [], Silent())
+    gather_evidence(other.evaluation, other.run, "fast", [], Silent())
     assert "allocate" in load_probes(other.run)["twins"].facts["reason"]
 
 

@@ -12,7 +12,7 @@ from flatguard.detection.detector_file import SavedDetector
 from flatguard.detection.fitting import CalibrationSettings, fit_detector
 from flatguard.errors import UsageError
 from flatguard.execution import context
-from flatguard.execution.context import EvaluationContext, Subject
+from flatguard.execution.context import EvaluationContext, ModelAndData
 from flatguard.execution.progress import Silent
 from flatguard.request import make_request
 from flatguard.targets import Target
@@ -26,8 +26,8 @@ def attack_on(target: Target, n: int, eps: str) -> EvaluationContext:
     return context.resolve(request, target, data)
 
 
-def subject_of(whole: EvaluationContext) -> Subject:
-    return Subject(whole.request, whole.target, whole.dataset, whole.device)
+def subject_of(whole: EvaluationContext) -> ModelAndData:
+    return ModelAndData(whole.request, whole.target, whole.dataset, whole.device)
 
 
 def test_the_file_has_the_data_and_the_adaptive_attack(digits_net: Target, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_budget_that_ends_is_inconclusive(inner: Inner, tmp_path: Path) -> Non
     result.stdout.fnmatch_lines([
         "release.yaml: inconclusive: the evidence neither supports nor refutes 72.0%",
         "  evidence   inconclusive: the budget of 2,500 forwards (--max-forwards) was spent after "
-        "100 of 200 samples, so 72.0% can neither be believed nor refuted",
+        "100 of 200 samples, so 72.0% is neither supported nor refuted",
     ])  # fmt: skip
     nothing = inner.gated("--flatguard-max-forwards=45", cache=tmp_path / "two")
     assert nothing.ret == FAILED

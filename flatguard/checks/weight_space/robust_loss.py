@@ -1,7 +1,7 @@
 """The robust loss: cross-entropy at the worst point of the ball that projected ascent finds.
 
-Searches for adversarial examples stop where the model is fooled; the robust loss of Stutz et al.
-(2021), max over δ of L(f(x + δ; w), y), goes on from there.
+Searches for adversarial examples stop where the model is fooled. The robust loss of Stutz et al.
+(2021), max over δ of L(f(x + δ; w), y), continues from there.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def clean_losses(model: nn.Module, batch: Batch, meter: Meter) -> Losses:
 def robust_losses(
     model: nn.Module, batch: Batch, ascent: Ascent, seed: int, meter: Meter
 ) -> Losses:
-    """The largest loss over all restarts and all points on their ways, the clean one among them.
+    """The largest loss over all restarts and all points on their paths, the clean loss included.
 
     Args:
         model: in eval mode, on the batch's device.

@@ -1,4 +1,4 @@
-"""Flatness and landscape in weight space, from what a run's probes stored."""
+"""Flatness and landscape in weight space, from the tables of a run's probes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def weight_losses(run: Run) -> dict[str, WeightLosses]:
     """The weight-flatness probes of a run by part: `test`, `training`, `held-out`.
 
     Raises:
-        RunFolderError: two protocols were measured on one part, and nothing says which is meant.
+        RunFolderError: two protocols were measured on one part, so the result is ambiguous.
     """
     found: dict[str, WeightLosses] = {}
     for name, facts in _of_kind(run, "weight-flatness").items():

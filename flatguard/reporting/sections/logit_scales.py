@@ -1,4 +1,4 @@
-"""The same decisions at other logit scales: what an attack reports, what is true, and κ."""
+"""The same search on the same decisions at other scales of the logits, and log κ there."""
 
 from __future__ import annotations
 
@@ -7,117 +7,117 @@ import math
 import numpy as np
 import pandas as pd
 
-from flatguard.checks.statistics import interval
-from flatguard.reporting.charts import Axis, Band, Series, Words, line_chart
-from flatguard.reporting.figure import Figure
+from flatguard.reporting.charts import Axis, Band, Series, line_chart
+from flatguard.reporting.figure import Figure, FigureText
 from flatguard.reporting.judged_run import JudgedRun
-from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
+from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
+from flatguard.reporting.summaries import GroupAccuracy, accuracy_by
 from flatguard.reporting.text import counted, number, percent
 
-HALF = (0.25, 0.75)
-"""The quantiles that half of the samples lie between."""
+_QUARTILES = [0.25, 0.5, 0.75]
 
 
-def _draw(judged: JudgedRun) -> Drawn | NotMeasured:
+def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     probe = judged.evidence.probe("scales")
     table = None if probe is None else probe.tables.get("scales")
-    if table is None or not len(table):
+    if probe is None or table is None or not len(table):
         return NotMeasured(
-            "the same search was not tried at other scales of the logits",
+            "the search was not run at other scales of the logits",
             "flatguard audit RUN --checks standard",
         )
-    factors = sorted(float(factor) for factor in table["factor"].unique())
-    figures = [_accuracy(table, factors)]
-    kappa = _quantiles(table)
+    own = accuracy_by(table["factor"], table["fooled"])
+    best = accuracy_by(table["factor"], table["fooled_by_best"])
+    kappa = _kappa_quartiles(table)
+    figures = [_accuracy(own, best)]
     if len(kappa):
         figures.append(_kappa(kappa))
+    medians = kappa[0.5].to_dict() if len(kappa) else {}
+    samples, steps = int(table["sample"].nunique()), probe.facts.get("steps")
     data = {
-        "steps": probe.facts.get("steps") if probe is not None else None,
-        "samples": int(table["sample"].nunique()),
-        "scales": _data(table, factors),
+        "steps": steps,
+        "samples": samples,
+        "scales": [
+            {
+                "factor": a.group,
+                "left": a.share,
+                "left_by_best": b.share,
+                "log_kappa": medians.get(a.group),
+            }
+            for a, b in zip(own, best, strict=True)
+        ],
     }
-    who = counted(table["sample"].nunique(), "sample")
-    intro = f"{who}, right when clean, attacked for {data['steps']} steps behind logits multiplied."
-    return Drawn(tuple(figures), intro=intro, data=data)
+    intro = (
+        f"{counted(samples, 'sample')} that the model classifies correctly, attacked for {steps} "
+        "steps at each scale of the logits."
+    )
+    return SectionContent(tuple(figures), intro=intro, data=data)
 
 
 def _axis(factors: list[float]) -> Axis:
-    """A factor of 10 is a rung."""
-    marks = tuple((math.log10(factor), f"× {factor:g}") for factor in factors)
-    return Axis("the target's own logits, times", labels=marks)
+    """Positions are decimal logarithms of the factors."""
+    labels = tuple((math.log10(factor), f"× {factor:g}") for factor in factors)
+    return Axis("factor of the target's logits", labels=labels)
 
 
-def _left(table: pd.DataFrame, column: str) -> tuple[list[float], list[str]]:
-    """The share still right at each scale, and its exact interval in words."""
-    counts = (~table[column].astype(bool)).groupby(table["factor"]).agg(["sum", "size"])
-    shares = [(int(right), int(n)) for right, n in counts.sort_index().itertuples(index=False)]
-    said = ["95% {:.0%} to {:.0%}".format(*interval(right, n)) for right, n in shares]
-    return [right / n for right, n in shares], said
-
-
-def _accuracy(table: pd.DataFrame, factors: list[float]) -> Figure:
+def _accuracy(own: list[GroupAccuracy], best: list[GroupAccuracy]) -> Figure:
+    factors = [one.group for one in own]
     x = [math.log10(factor) for factor in factors]
-    own, own_said = _left(table, "fooled")
-    best, best_said = _left(table, "fooled_by_best")
+    own_shares, best_shares = ([one.share for one in found] for found in (own, best))
     return line_chart(
-        Words(
+        FigureText(
             "scale-accuracy",
             "Robust accuracy at each scale of the logits",
-            f"The same search leaves from {percent(min(own))} to {percent(max(own))} right, "
-            f"depending on the scale; the examples of the best scale leave {percent(best[0])} to "
-            f"{percent(best[-1])}.",
-            "Multiplying logits moves no decision, so the truth is one height. Where the search "
-            "at a scale leaves more than the examples found at the best scale leave there, its "
-            "gradient was starved, and its number says nothing about robustness.",
+            f"After the same search, the accuracy is {percent(min(own_shares))} to "
+            f"{percent(max(own_shares))}, depending on the scale. After the examples of the best "
+            f"scale it is {percent(best_shares[0])} to {percent(best_shares[-1])}.",
+            "Multiplying the logits by a factor changes no decision, so the true robust accuracy "
+            "is the same at every scale. Where the search at a scale leaves a higher accuracy than "
+            "the examples of the best scale, its gradient vanished, and its number is no evidence "
+            "of robustness.",
         ),
         _axis(factors),
-        Axis("share still right", is_share=True),
+        Axis("share classified correctly", is_share=True),
         [
-            Series("searched at this scale", "survived", x, own, notes=own_said),
-            Series("examples of the best scale", "fell", x, best, notes=best_said),
+            Series(
+                "searched at this scale", "survived", x, own_shares,
+                notes=[one.note for one in own],
+            ),
+            Series(
+                "examples of the best scale", "fooled", x, best_shares,
+                notes=[one.note for one in best],
+            ),
         ],
-    )
+    )  # fmt: skip
 
 
-def _quantiles(table: pd.DataFrame) -> pd.DataFrame:
-    """Median and middle half of log κ at each scale where it was measured."""
+def _kappa_quartiles(table: pd.DataFrame) -> pd.DataFrame:
+    """Quartiles of log κ at each scale at which it was measured."""
     known = table[np.isfinite(table["log_kappa"])]
-    found = known.groupby("factor")["log_kappa"].quantile([HALF[0], 0.5, HALF[1]]).unstack()
-    ordered: pd.DataFrame = found.sort_index()
-    return ordered
+    found: pd.DataFrame = known.groupby("factor")["log_kappa"].quantile(_QUARTILES).unstack()
+    return found.sort_index()
 
 
 def _kappa(found: pd.DataFrame) -> Figure:
     factors = [float(factor) for factor in found.index]
-    low, middle, high = (found[q].tolist() for q in (HALF[0], 0.5, HALF[1]))
+    low, median, high = (found[quantile].tolist() for quantile in _QUARTILES)
     return line_chart(
-        Words(
+        FigureText(
             "scale-kappa",
             "log κ at each scale of the logits",
-            f"The median goes from {number(middle[0])} at × {factors[0]:g} to "
-            f"{number(middle[-1])} at × {factors[-1]:g}.",
-            "Clean images; the band holds half of them. The lower, the flatter and the surer: "
-            "flat by confidence, not by robustness.",
+            f"The median is {number(median[0])} at × {factors[0]:g} and {number(median[-1])} at "
+            f"× {factors[-1]:g}.",
+            "Clean images; the band holds 50% of them. A low κ means flat and confident. Here the "
+            "flatness comes from the confidence, not from robustness.",
         ),
         _axis(factors),
         Axis("log κ, clean"),
         [
             Series(
-                "median", "clean", [math.log10(f) for f in factors], middle,
+                "median", "clean", [math.log10(factor) for factor in factors], median,
                 bands=(Band(low, high, strong=True),),
             )
         ],
     )  # fmt: skip
 
 
-def _data(table: pd.DataFrame, factors: list[float]) -> list[dict[str, float | None]]:
-    own, best = _left(table, "fooled")[0], _left(table, "fooled_by_best")[0]
-    kappa = _quantiles(table)
-    middle = dict(zip(kappa.index, kappa[0.5], strict=True)) if len(kappa) else {}
-    return [
-        {"factor": f, "left": own[i], "left_by_best": best[i], "log_kappa": middle.get(f)}
-        for i, f in enumerate(factors)
-    ]
-
-
-LOGIT_SCALES = Section("scales", "Scales of the logits", _draw)
+LOGIT_SCALES = Section("scales", "Scales of the logits", _build)

@@ -1,4 +1,4 @@
-"""Everything that is needed to repeat a run, and what the method cannot say."""
+"""Everything that is needed to reproduce a run, and the limits of the method."""
 
 from __future__ import annotations
 
@@ -8,95 +8,96 @@ from typing import Any
 
 from flatguard.environment.system import quoted
 from flatguard.reporting.judged_run import JudgedRun
-from flatguard.reporting.sections.section import Drawn, Section
+from flatguard.reporting.sections.section import Section, SectionContent
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import counted
-from flatguard.runs.check_evidence import load_probes
 
-LIMITS = (
-    "The corrected accuracy is an upper bound from the attacks that were run. It is no "
-    "certificate: a stronger attack may find more.",
-    "An interval says how much the number would move with other samples of the same kind. It says "
-    "nothing about attacks that were not tried.",
-    "Relative sharpness κ is close to confidence: it adds the features' norm and the last "
-    "layer's weights to it, and sees no deeper layer unless deeper layers are listed.",
-    "A threshold on κ is a diagnostic of examples that were not made against it. It is no "
-    "defence: an attacker who knows it can keep κ high.",
-    "A flat loss around an example does not make it correct: adversarial examples lie in flat "
-    "regions too (the uncanny valley).",
-    "What was not measured is left out or called not run. It counts neither as zero nor as passed.",
+_LIMITS = (
+    "The corrected accuracy is an upper bound from the attacks that were run. It is not a "
+    "certificate: a stronger attack may find more adversarial examples.",
+    "An interval describes how much the number varies with other samples from the same "
+    "distribution. It says nothing about attacks that were not run.",
+    "Relative sharpness κ is closely related to confidence: it adds the norm of the features and "
+    "of the last layer's weights. It does not depend on deeper layers unless they are listed.",
+    "A threshold on κ detects examples that were not made to evade it. It is not a defence: an "
+    "attacker who knows the threshold can keep κ high.",
+    "A flat loss around an example does not make the prediction correct: adversarial examples also "
+    "lie in flat regions (the uncanny valley).",
+    "What was not measured is left out or shown as not run. It counts neither as zero nor as "
+    "passed.",
 )
 
 
 @dataclass(frozen=True)
-class Item:
-    """A fact and its name; code is shown as it was typed."""
+class _Item:
+    """A name and its value; code is shown in a fixed-width font."""
 
     name: str
     value: str
     is_code: bool = False
 
 
-def _draw(judged: JudgedRun) -> Drawn:
-    items = _items(judged)
-    manifest = json.loads(judged.run.manifest.model_dump_json())
+def _build(judged: JudgedRun) -> SectionContent:
+    manifest = judged.run.manifest.model_dump(mode="json")
     html = render(
         "reproduction.html.j2",
-        items=items,
-        limits=LIMITS,
+        items=_items(judged),
+        limits=_LIMITS,
         request=_listed(manifest["request"]),
         arguments=_listed(manifest["attack_args"]),
         versions=_listed(manifest["versions"]),
         blocks=judged.run.manifest.blocks,
     )
-    return Drawn(html=html, data={"manifest": manifest, "limits": list(LIMITS)})
+    return SectionContent(html=html, data={"manifest": manifest, "limits": list(_LIMITS)})
 
 
-def _items(judged: JudgedRun) -> list[Item]:
+def _items(judged: JudgedRun) -> list[_Item]:
     manifest, summary = judged.run.manifest, judged.summary
     target, device = manifest.target, ", ".join(f"{k} {v}" for k, v in manifest.device.items())
-    probes = sum(facts.sample_forwards for facts in load_probes(judged.run).values())
     command = quoted(*manifest.command) if manifest.command else "called from Python"
+    unassigned = "none: every row of every model call was assigned to its sample"
+    if summary["rows_unassigned"]:
+        rows = counted(summary["rows_unassigned"], "row")
+        unassigned = f"{rows} could not be assigned to a sample; the figures leave them out"
     return [
-        Item("command", command, is_code=True),
-        Item("created", manifest.created),
-        Item("model", f"{target.name} ({target.source})"),
-        Item("weights, SHA-256", target.weights_sha256, is_code=True),
-        Item("final linear layer", target.head or f"not found: {target.head_reason}"),
-        Item("data", f"{manifest.data.name}, {len(judged.samples):,} of {manifest.data.size:,}"),
-        Item("data, SHA-256", manifest.data.sha256, is_code=True),
-        Item("adversarial images, SHA-256", summary["adversarial_sha256"], is_code=True),
-        Item("seed", str(manifest.request.seed)),
-        Item("device", device),
-        Item("time", f"{summary['seconds']:.1f} s, the attack {summary['attack_seconds']:.1f} s"),
-        Item(
-            "price",
+        _Item("command", command, is_code=True),
+        _Item("created", manifest.created),
+        _Item("model", f"{target.name} ({target.source})"),
+        _Item("weights, SHA-256", target.weights_sha256, is_code=True),
+        _Item("final linear layer", target.head or f"not found: {target.head_reason}"),
+        _Item("data", f"{manifest.data.name}, {len(judged.samples):,} of {manifest.data.size:,}"),
+        _Item("data, SHA-256", manifest.data.sha256, is_code=True),
+        _Item("adversarial images, SHA-256", summary["adversarial_sha256"], is_code=True),
+        _Item("seed", str(manifest.request.seed)),
+        _Item("device", device),
+        _Item(
+            "time",
+            f"{summary['seconds']:.1f} s in total, {summary['attack_seconds']:.1f} s for the "
+            "attack",
+        ),
+        _Item(
+            "cost",
             f"{summary['sample_forwards']:,} forward and {summary['sample_backwards']:,} backward "
-            f"passes of a sample, {probes:,} forward for the checks",
+            f"passes of one sample for the attack, {summary['check_forwards']:,} forward passes "
+            "for the checks",
         ),
-        Item("rows unassigned", _unassigned(summary["rows_unassigned"])),
-        Item(
+        _Item("rows unassigned", unassigned),
+        _Item(
             "outside the budget",
-            f"{counted(summary['outside_budget'], 'example')}; they count for nothing",
+            f"{counted(summary['outside_budget'], 'example')}, not counted as adversarial",
         ),
-        *(Item("note", note) for note in target.notes),
-        *(Item("warning", warning) for warning in summary["warnings"]),
+        *(_Item("note", note) for note in target.notes),
+        *(_Item("warning", warning) for warning in summary["warnings"]),
     ]
 
 
-def _unassigned(count: int) -> str:
-    if not count:
-        return "none: every row of every model call was given to its sample"
-    return f"{counted(count, 'row')} belong to no sample for certain, and are in no figure"
-
-
-def _listed(values: dict[str, Any]) -> list[Item]:
-    """Names and values, those that were left open by nobody."""
+def _listed(values: dict[str, Any]) -> list[_Item]:
+    """Names and values, without those that are not set."""
     return [
-        Item(name, value if isinstance(value, str) else json.dumps(value), is_code=True)
+        _Item(name, value if isinstance(value, str) else json.dumps(value), is_code=True)
         for name, value in values.items()
         if value is not None
     ]
 
 
-REPRODUCTION = Section("to-repeat-it", "To repeat it", _draw)
+REPRODUCTION = Section("to-repeat-it", "Reproduction", _build)

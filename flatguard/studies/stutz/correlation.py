@@ -1,4 +1,4 @@
-"""Rank correlations over checkpoints, where those of one training run are no independent draws."""
+"""Rank correlations over checkpoints; those of one training run are not independent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flatguard.checks.statistics import CONFIDENCE_LEVEL
 
 RESAMPLES = 2000
 FEWEST = 5
-"""Fewer runs say nothing about a correlation across runs."""
+"""Fewer runs give no correlation across runs."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def association(
         rows: a row for each checkpoint, with its training run in the column `run`.
         x: a column.
         y: another.
-        given: what is held fixed: ranks are what is correlated, and what is held.
+        given: a column whose ranks are held fixed.
         seed: of the bootstrap.
 
     Returns:

@@ -25,7 +25,7 @@ from flatguard.studies.stutz.correlation import (
     mean_difference,
     mean_over_runs,
 )
-from flatguard.studies.stutz.measure import Plan, measured
+from flatguard.studies.stutz.measure import Plan, measure_checkpoint
 from flatguard.studies.stutz.table import (
     by_run,
     chosen,
@@ -36,11 +36,11 @@ from flatguard.studies.stutz.table import (
     variant_of,
 )
 
-KEPT = Path("reports") / "robust-flatness"
-"""Where models that are given without runs are measured, under the paper's protocol."""
+_KEPT = Path("reports") / "robust-flatness"
+"""The folder for models that are given without runs; they are measured by the paper's protocol."""
 
-GOOD, POOR = 0.3, 0.7
-"""The percentiles of robust error that Table 1 splits at."""
+_GOOD, _POOR = 0.3, 0.7
+"""The quantiles of robust error at which Table 1 is split."""
 
 
 class RunStatement(Statement):
@@ -57,7 +57,7 @@ class RunStatement(Statement):
     """
 
     rule: str = "the whole 95% interval lies above 0"
-    missing: str = f"it takes at least {FEWEST} training runs that were measured for it"
+    missing: str = f"at least {FEWEST} training runs with this measurement are needed"
     interval_above: float | None = 0.0
     correlates: tuple[str, str] | None = None
     given: str | None = None
@@ -74,9 +74,10 @@ def training_runs_of(subject: Subject) -> Outcome:
 
 
 def _runs(subject: Subject) -> Sequence[Run]:
-    """The runs that were given, or the models' own, measured now."""
+    """The given runs, or those of the given models, measured now."""
     return subject.runs or [
-        measured(context, KEPT, Plan(), subject.progress, ()) for context in subject.contexts
+        measure_checkpoint(context, _KEPT, Plan(), subject.progress, ())
+        for context in subject.contexts
     ]
 
 
@@ -96,7 +97,7 @@ def _judged(claim: RunStatement, checkpoints: Sequence[Checkpoint]) -> Claim:
         return _positive(
             claim, mean_over_runs([sign * rise for rise in _rises(checkpoints, column)])
         )
-    return SPECIAL[claim.name](claim, checkpoints)
+    return _SPECIAL[claim.name](claim, checkpoints)
 
 
 def _correlated(claim: RunStatement, checkpoints: Sequence[Checkpoint]) -> Claim:
@@ -128,7 +129,7 @@ def _rows(claim: RunStatement, checkpoints: Sequence[Checkpoint]) -> pd.DataFram
 
 
 def _stopped(checkpoints: Sequence[Checkpoint]) -> list[tuple[str, list[Checkpoint]]]:
-    """Each run's checkpoints from the one on that early stopping would keep."""
+    """Each run's checkpoints from the one that early stopping keeps to the last."""
     found = []
     for run, epochs in by_run(checkpoints).items():
         if (place := chosen(epochs)) is not None:
@@ -154,7 +155,7 @@ def _ranked_within_methods(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _robust_are_flat(claim: RunStatement, checkpoints: Sequence[Checkpoint]) -> Claim:
     rows = last_epochs(checkpoints)
-    good, poor = (float(np.quantile(rows["rerr"], q)) for q in (GOOD, POOR))
+    good, poor = (float(np.quantile(rows["rerr"], q)) for q in (_GOOD, _POOR))
     flat = rows.loc[rows["rerr"] <= good, "flatness"].dropna().tolist()
     sharp = rows.loc[rows["rerr"] >= poor, "flatness"].dropna().tolist()
     found = None if good == poor else mean_difference(sharp, flat)
@@ -177,7 +178,7 @@ def _early_stopping(claim: RunStatement, checkpoints: Sequence[Checkpoint]) -> C
     )
 
 
-SPECIAL: dict[str, Callable[[RunStatement, Sequence[Checkpoint]], Claim]] = {
+_SPECIAL: dict[str, Callable[[RunStatement, Sequence[Checkpoint]], Claim]] = {
     "robust-are-flat": _robust_are_flat,
     "early-stopping": _early_stopping,
 }

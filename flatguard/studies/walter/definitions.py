@@ -20,15 +20,15 @@ from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.path import Path, walk_all
 
-CLAIMS = statements("walter", "definitions")
-RIGHT_THEN_WRONG = ((0.34, 0.33, 0.33), (0.4, 0.6, 0.0))
+_CLAIMS = statements("walter", "definitions")
+_CORRECT_THEN_WRONG = ((0.34, 0.33, 0.33), (0.4, 0.6, 0.0))
 """Probabilities at x and at ξ, of three classes; the first is the label."""
 
 
 def lemma10_of(subject: Subject) -> Outcome:
-    """Every point that the attack visited on samples that are right when clean."""
+    """Every point that the attack visited on correctly classified samples."""
     whole = walk_all(subject)
-    path = whole[whole.right()]
+    path = whole[whole.correct()]
     visited = path.visited(norm="Linf")
     budget = subject.context.attack.budget
     delta = math.inf if budget.eps is None else budget.eps
@@ -43,13 +43,13 @@ def lemma10_of(subject: Subject) -> Outcome:
 
 
 def _flips_rise(visited: Visited) -> Claim:
-    p = torch.tensor(RIGHT_THEN_WRONG, dtype=torch.float64)
+    p = torch.tensor(_CORRECT_THEN_WRONG, dtype=torch.float64)
     before, after = cross_entropy(p.log(), torch.tensor([0, 0])).tolist()
-    right, wrong = RIGHT_THEN_WRONG
-    return CLAIMS["flips-rise"].share_of(
+    correct, wrong = _CORRECT_THEN_WRONG
+    return _CLAIMS["flips-rise"].share_of(
         visited.rise[visited.wrong] > 0,
         also=after >= before,
-        right=right,
+        correct=correct,
         wrong=wrong,
         before=before,
         after=after,
@@ -60,18 +60,18 @@ def _wrong_above_log_k(path: Path) -> Claim:
     log_k = rise_that_flips(path.logits.shape[2])
     loss = path.loss()[path.wrong()]
     least = float(loss.min()) if len(loss) else math.nan
-    return CLAIMS["premise"].share_of(loss >= log_k, log_k=log_k, least=least)
+    return _CLAIMS["premise"].share_of(loss >= log_k, log_k=log_k, least=least)
 
 
 def _large_rises_flip(path: Path, visited: Visited) -> Claim:
     large = visited.rise > rise_that_flips(path.logits.shape[2])
-    return CLAIMS["large-rises-flip"].share_of(visited.wrong[large])
+    return _CLAIMS["large-rises-flip"].share_of(visited.wrong[large])
 
 
 def _least_rise(path: Path) -> Claim:
     least = torch.from_numpy(least_rise_of_flip(path.loss()[0].numpy()))
     slack = (path.rise() - least)[path.wrong()]
-    return CLAIMS["least-rise"].share_of(
+    return _CLAIMS["least-rise"].share_of(
         slack >= -1e-6, sure=int((least > 0).sum()), images=len(least)
     )
 
@@ -79,12 +79,12 @@ def _least_rise(path: Path) -> Claim:
 def _epsilon_star(visited: Visited, delta: float) -> Claim:
     star = epsilon_star(visited, delta)
     if star is None:
-        return CLAIMS["epsilon-star"].not_measured()
+        return _CLAIMS["epsilon-star"].not_measured()
     robust = robust_within(visited, delta, math.nextafter(star, -math.inf))
     flips = _flips(visited, delta)
     missed = int((robust & flips).sum())
     not_positive = " It is not positive, so Definition 5 has no tolerance that does this."
-    return CLAIMS["epsilon-star"].judge(
+    return _CLAIMS["epsilon-star"].judge(
         star,
         samples=len(flips),
         also=missed == 0,

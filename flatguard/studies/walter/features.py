@@ -1,4 +1,4 @@
-"""Lemma 7: how far an attack moves the features, against what the Lipschitz constant allows."""
+"""Lemma 7: how far an attack moves the features, against the bound from the Lipschitz constant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.local import METHOD, Local, look_locally
 
-CLAIMS = statements("walter", "features")
+_CLAIMS = statements("walter", "features")
 
 
 def lemma7_of(subject: Subject) -> Outcome:
@@ -20,7 +20,7 @@ def lemma7_of(subject: Subject) -> Outcome:
     local = look_locally(subject)
     bound = local.lipschitz * local.path.l2 / local.radius
     inside = local.moved[1:] <= bound[1:] * (1 + 1e-4)
-    moved = CLAIMS["moved"].share_of(
+    moved = _CLAIMS["moved"].share_of(
         inside.all(dim=0),
         moved=float(local.moved[-1].median()),
         ratio=float((bound[-1] / local.moved[-1]).median()),
@@ -37,7 +37,7 @@ def _orthogonal(local: Local) -> Claim:
     power = axis.square().sum(dim=1, keepdim=True).clamp_min(1e-300)
     reflected = phi - 2.0 * axis * (axis * phi).sum(dim=1, keepdim=True) / power
     off = (phi + delta * reflected - after).norm(dim=1) / after.norm(dim=1)
-    return CLAIMS["orthogonal"].judge(float(off.max()), samples=len(off))
+    return _CLAIMS["orthogonal"].judge(float(off.max()), samples=len(off))
 
 
 def _figures(local: Local, bound: Tensor) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Figure 14: sharpness of the layers before the head, along the attack, by Hutchinson's estimator.
 
-What `flatguard evaluate --layers` records, for a few samples: each estimate has a standard error.
+The numbers are those of `flatguard evaluate --layers`, for a few samples. Each estimate has a
+standard error.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from flatguard.studies.claim import Claim
 from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 
-CLAIMS = statements("walter", "layers")
-LAYERS = 4
+_CLAIMS = statements("walter", "layers")
+_LAYERS = 4
 
 
 def layers_of(subject: Subject) -> Outcome:
     """One run with its layers recorded; the folder is thrown away."""
     context = subject.context
-    update = {"layers": LAYERS, "layer_samples": subject.count}
+    update = {"layers": _LAYERS, "layer_samples": subject.count}
     recorded = replace(context, request=context.request.model_copy(update=update))
     subject.head()
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +39,7 @@ def layers_of(subject: Subject) -> Outcome:
     table = table[(table["method"] == METHOD) & table["sample"].isin(fooled)]
     depths = sorted(int(depth) for depth in table["depth"].unique())
     if not depths:
-        return Outcome((CLAIMS["peak"].not_measured(),))
+        return Outcome((_CLAIMS["peak"].not_measured(),))
     claims = [one(table, depth) for one in (_peak, _flatter) for depth in depths]
     claims += [_follows(table, depth) for depth in depths if depth]
     claims.append(_largest(table))
@@ -60,14 +61,14 @@ def _flatter(table: pd.DataFrame, depth: int) -> Claim:
 
 
 def _majority(name: str, depth: int, holds: pd.Series) -> Claim:
-    """Few samples leave some questions open; then nothing was measured."""
+    """Not measured where the interval of so few samples contains one half."""
     where = "in the head" if depth == 0 else f"in layer l - {depth}"
     count, n = int(holds.sum()), len(holds)
     low, high = interval(count, n)
     if low <= 0.5 <= high:
         fields = {"count": count, "n": n, "low": low, "high": high}
-        return CLAIMS[name].not_measured(depth=depth, where=where, **fields)
-    return CLAIMS[name].share(count, n, depth=depth, where=where)
+        return _CLAIMS[name].not_measured(depth=depth, where=where, **fields)
+    return _CLAIMS[name].share(count, n, depth=depth, where=where)
 
 
 def _follows(table: pd.DataFrame, depth: int) -> Claim:
@@ -77,7 +78,7 @@ def _follows(table: pd.DataFrame, depth: int) -> Claim:
     )
     both = pd.concat([head, other], axis=1, keys=["head", "other"]).dropna()
     found = rank_correlation(both["head"].tolist(), both["other"].tolist())
-    claim = CLAIMS["follows-{depth}"]
+    claim = _CLAIMS["follows-{depth}"]
     if found is None:
         return claim.not_measured(depth=depth)
     return claim.judge(found.rho, interval=found.interval, samples=found.n, depth=depth)
@@ -87,7 +88,7 @@ def _largest(table: pd.DataFrame) -> Claim:
     keys = ["sample", "point", "call"]
     filled = table.assign(call=table["call"].fillna(-1))
     top = filled.loc[filled.groupby(keys)["kappa"].idxmax(), "depth"]
-    return CLAIMS["largest-at-head"].share_of(top == 0)
+    return _CLAIMS["largest-at-head"].share_of(top == 0)
 
 
 def _figures(table: pd.DataFrame) -> dict[str, Any]:

@@ -16,36 +16,36 @@ from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.path import Path, walk_all
 
-ALPHAS = (1.0, 10.0, 100.0, 1000.0)
-CLAIMS = statements("walter", "losses")
-LOSSES = {"focal:2": "focal loss", "brier": "the Brier score", "kl:0.1": "KL to a smoothed label"}
-COLLAPSED = 10.0
+_ALPHAS = (1.0, 10.0, 100.0, 1000.0)
+_CLAIMS = statements("walter", "losses")
+_LOSSES = {"focal:2": "focal loss", "brier": "the Brier score", "kl:0.1": "KL to a smoothed label"}
+_COLLAPSED = 10.0
 """A fall of log |tr H| by this much, a factor of 20,000, is a collapse."""
 
 
 def lemma11_of(subject: Subject) -> Outcome:
     """The lemma as printed, and κ itself, which has the curvature as a factor."""
     whole = walk_all(subject)
-    return Outcome((_constant_score(), _kappa_vanishes(whole[whole.right()])))
+    return Outcome((_constant_score(), _kappa_vanishes(whole[whole.correct()])))
 
 
 def _constant_score() -> Claim:
     """S = 1 is below C (1 + ‖W‖)^r (1 + ‖H‖)^s with C = r = 1 and s = 0, whatever W and H are."""
     score = 1.0
-    bounds = [(1.0 + alpha) * (1.0 + math.exp(-alpha)) ** 0 for alpha in ALPHAS]
+    bounds = [(1.0 + alpha) * (1.0 + math.exp(-alpha)) ** 0 for alpha in _ALPHAS]
     counterexample = all(score <= bound for bound in bounds) and score != 0
-    return CLAIMS["as-printed"].judge(score, also=not counterexample)
+    return _CLAIMS["as-printed"].judge(score, also=not counterexample)
 
 
 def _kappa_vanishes(path: Path) -> Claim:
     logits = path.logits[0].double()
-    change = rise_of_log_kappa(logits, ALPHAS[-1])
+    change = rise_of_log_kappa(logits, _ALPHAS[-1])
     first, second = logits.topk(2, dim=1).values.T
-    slope = (change - rise_of_log_kappa(logits, ALPHAS[-2])) / (ALPHAS[-1] - ALPHAS[-2])
-    return CLAIMS["kappa"].share_of(
-        change < -COLLAPSED,
-        collapse=COLLAPSED,
-        alpha=ALPHAS[-1],
+    slope = (change - rise_of_log_kappa(logits, _ALPHAS[-2])) / (_ALPHAS[-1] - _ALPHAS[-2])
+    return _CLAIMS["kappa"].share_of(
+        change < -_COLLAPSED,
+        collapse=_COLLAPSED,
+        alpha=_ALPHAS[-1],
         close=float((slope / (second - first)).median()),
     )
 
@@ -54,29 +54,29 @@ def lemma12_of(subject: Subject) -> Outcome:
     """Other losses' curvature: as the label's probability grows, and along the attack."""
     path = walk_all(subject)
     claims: list[Claim] = []
-    for name in LOSSES:
-        claims += [_collapses(path[path.right()], name), _valley(path, name)]
+    for name in _LOSSES:
+        claims += [_collapses(path[path.correct()], name), _valley(path, name)]
     return Outcome(tuple(claims))
 
 
 def _collapses(path: Path, name: str) -> Claim:
     loss = parse_loss(name)
-    traces = [_log_trace(loss, path.logits[0] * a, path.labels, path.features[0]) for a in ALPHAS]
-    claim = CLAIMS.get(f"{name}-collapses", CLAIMS["{loss}-collapses"])
+    traces = [_log_trace(loss, path.logits[0] * a, path.labels, path.features[0]) for a in _ALPHAS]
+    claim = _CLAIMS.get(f"{name}-collapses", _CLAIMS["{loss}-collapses"])
     return claim.share_of(
-        traces[-1] - traces[0] < -COLLAPSED,
+        traces[-1] - traces[0] < -_COLLAPSED,
         loss=name,
-        called=LOSSES[name],
-        collapse=COLLAPSED,
-        alpha=ALPHAS[-1],
+        called=_LOSSES[name],
+        collapse=_COLLAPSED,
+        alpha=_ALPHAS[-1],
         medians=", ".join(f"{float(trace.median()):.3g}" for trace in traces),
     )
 
 
 def _valley(path: Path, name: str) -> Claim:
     loss = parse_loss(name)
-    fooled = path[path.right() & path.wrong()[-1] & path.inside]
-    texts, claim = {"loss": name, "called": LOSSES[name]}, CLAIMS["{loss}-valley"]
+    fooled = path[path.correct() & path.wrong()[-1] & path.inside]
+    texts, claim = {"loss": name, "called": _LOSSES[name]}, _CLAIMS["{loss}-valley"]
     if not len(fooled.labels):
         return claim.not_measured(**texts)
     clean, end = (
@@ -91,7 +91,7 @@ def _log_trace(loss: NamedLoss, logits: Tensor, labels: Tensor, features: Tensor
 
 
 @dataclass(frozen=True)
-class Row:
+class _LossRow:
     """A row of Table 1: the loss of `(k,)` probabilities with class 0 as label, and its mark."""
 
     name: str
@@ -118,31 +118,33 @@ def _smooth(p: Tensor) -> Tensor:
     return 0.9 * _one_hot(p) + 0.1 / len(p)
 
 
-TABLE = (
-    Row("cross-entropy", lambda p: -p[0].log(), True, "✓"),
-    Row("focal, γ = 2", _focal(2.0), True, "✓ if γ ≥ 1"),
-    Row("focal, γ = 1/2", _focal(0.5), False, "✓ if γ ≥ 1"),
-    Row("Brier", _brier, True, "✓"),
-    Row("KL to a hard label", lambda p: -p[0].log(), True, "✓"),
-    Row(
+_TABLE = (
+    _LossRow("cross-entropy", lambda p: -p[0].log(), True, "✓"),
+    _LossRow("focal, γ = 2", _focal(2.0), True, "✓ if γ ≥ 1"),
+    _LossRow("focal, γ = 1/2", _focal(0.5), False, "✓ if γ ≥ 1"),
+    _LossRow("Brier", _brier, True, "✓"),
+    _LossRow("KL to a hard label", lambda p: -p[0].log(), True, "✓"),
+    _LossRow(
         "KL to a soft target",
         lambda p: (_smooth(p) * (_smooth(p) / p).log()).sum(), False, "× (some q_j > 0)",
     ),
-    Row("reverse KL to a soft target", lambda p: (p * (p / _smooth(p)).log()).sum(), True, "✓"),
+    _LossRow(
+        "reverse KL to a soft target", lambda p: (p * (p / _smooth(p)).log()).sum(), True, "✓",
+    ),
 )  # fmt: skip
-NEAR = (1e-2, 1e-4, 1e-6)
+_NEAR = (1e-2, 1e-4, 1e-6)
 """How near the edge of the simplex of three classes is approached."""
 
 
 def table1_of(subject: Subject) -> Outcome:
     """Assumption (A), row by row, by second derivatives in float64 near the simplex's edges."""
-    return Outcome(tuple(_row(row) for row in TABLE))
+    return Outcome(tuple(_row(row) for row in _TABLE))
 
 
-def _row(row: Row) -> Claim:
-    sizes = [max(_curvature(row.loss, p) for p in _edges(near)) for near in NEAR]
+def _row(row: _LossRow) -> Claim:
+    sizes = [max(_curvature(row.loss, p) for p in _edges(near)) for near in _NEAR]
     agrees = (sizes[-1] <= 2.0 * sizes[0]) == row.satisfies
-    return CLAIMS["{loss}"].judge(
+    return _CLAIMS["{loss}"].judge(
         sizes[-1],
         also=agrees,
         loss=row.name,

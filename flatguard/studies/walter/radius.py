@@ -1,4 +1,4 @@
-"""Proposition 9: the radius within which the loss is said to stay, and an attack inside it.
+"""Proposition 9: the radius within which the loss is bounded, and an attack inside it.
 
 Explanatory, not a certificate, as in `rise_bound`.
 """
@@ -21,12 +21,12 @@ from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.local import METHOD, SHRUNK, Local, look_locally
 
-CLAIMS = statements("walter", "radius")
-SEARCH_STEPS = 10
+_CLAIMS = statements("walter", "radius")
+_SEARCH_STEPS = 10
 
 
 def proposition9_of(subject: Subject) -> Outcome:
-    """The printed radius for a given loss tolerance, and what an attack makes of it."""
+    """The printed radius for a given loss tolerance, and the result of an attack inside it."""
     local, epsilon = look_locally(subject), LOSS_TOLERANCE
     printed = local.printed()
     radius = printed.delta(epsilon)
@@ -51,7 +51,7 @@ def proposition9_of(subject: Subject) -> Outcome:
 
 
 def _with_slope(local: Local, shrunk: float, epsilon: float) -> Tensor:
-    """δ of Equation 5 with its linear term: smaller than the printed one, so fairer to it."""
+    """δ of Equation 5 with its linear term. It is the smaller one: a fairer test."""
     bound = local.printed(shrunk)
     step = largest_step(local.slope, bound.quadratic, bound.cubic, epsilon)
     return local.radius / local.lipschitz * step
@@ -60,7 +60,7 @@ def _with_slope(local: Local, shrunk: float, epsilon: float) -> Tensor:
 def _limit(printed: PrintedBound, epsilon: float) -> Claim:
     flat = replace(printed, kappa=torch.zeros_like(printed.kappa))
     off = float((flat.delta(epsilon) / flat.flat_limit(epsilon) - 1).abs().max())
-    return CLAIMS["limit"].judge(off, samples=len(printed.kappa))
+    return _CLAIMS["limit"].judge(off, samples=len(printed.kappa))
 
 
 def _cardano(printed: PrintedBound, epsilon: float) -> Claim:
@@ -72,21 +72,21 @@ def _cardano(printed: PrintedBound, epsilon: float) -> Claim:
     t = (-q / 2 + root).pow(1 / 3) + (-q / 2 - root).pow(1 / 3)
     step = (t - alpha / 3).real
     value = (printed.cubic * step**3 + printed.quadratic * step**2) / epsilon
-    return CLAIMS["closed-form"].judge(float((value - 1).abs().median()), samples=len(step))
+    return _CLAIMS["closed-form"].judge(float((value - 1).abs().median()), samples=len(step))
 
 
 def _attacked(subject: Subject, local: Local, radius: Tensor, epsilon: float) -> Claim:
     levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-    return CLAIMS["attacked"].share_of(
+    return _CLAIMS["attacked"].share_of(
         _worst_rise(subject, local.batch, radius) <= epsilon,
-        steps=SEARCH_STEPS,
+        steps=_SEARCH_STEPS,
         epsilon=epsilon,
         quartiles=", ".join(f"{float(v):.2g}" for v in radius.quantile(levels)),
     )
 
 
 def _attacked_shrunk(subject: Subject, local: Local, radius: Tensor, epsilon: float) -> Claim:
-    return CLAIMS["attacked-reparametrised"].share_of(
+    return _CLAIMS["attacked-reparametrised"].share_of(
         _worst_rise(subject, local.batch, radius) <= epsilon,
         shrunk=SHRUNK,
         grown=1 / SHRUNK,
@@ -102,7 +102,7 @@ def _worst_rise(subject: Subject, batch: Batch, radius: Tensor) -> Tensor:
     with torch.no_grad():
         clean = cross_entropy(model(images), labels)
     x, worst = images.clone(), torch.zeros_like(clean)
-    for step in range(SEARCH_STEPS):
+    for step in range(_SEARCH_STEPS):
         x.requires_grad_(True)
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(cross_entropy(model(x), labels).sum(), x)
@@ -121,19 +121,19 @@ def _worst_rise(subject: Subject, batch: Batch, radius: Tensor) -> Tensor:
 def _grows(local: Local, radius: Tensor) -> Claim:
     found = rank_correlation(local.log_kappa.tolist(), radius.tolist())
     if found is None:
-        return CLAIMS["grows"].not_measured()
+        return _CLAIMS["grows"].not_measured()
     step = radius * local.lipschitz / local.radius
     used = float((local.printed().quadratic * step**2 / LOSS_TOLERANCE).median())
-    return CLAIMS["grows"].judge(found.rho, interval=found.interval, samples=found.n, used=used)
+    return _CLAIMS["grows"].judge(found.rho, interval=found.interval, samples=found.n, used=used)
 
 
 def _feature_radius(local: Local, epsilon: float) -> Claim:
-    """How far the bound that holds lets the features move, against where the loss took off."""
+    """The distance allowed by the bound for any head, against where the loss exceeds ε."""
     allowed = local.any_head().distance(epsilon)
     rise, moved = local.path.rise(), local.path.moved()
     broken = ((moved <= allowed) & (rise > epsilon * (1 + 1e-6) + 1e-9)).any(dim=0)
     outside = torch.where(rise > epsilon, moved, math.inf).amin(dim=0)
     left = outside.isfinite()
-    return CLAIMS["feature-radius"].share_of(
+    return _CLAIMS["feature-radius"].share_of(
         ~broken, ratio=float((allowed / outside)[left].median()), left=int(left.sum())
     )

@@ -1,7 +1,7 @@
 """Equation 5 and Proposition 8: bounds on the rise of the loss, against the rise itself.
 
-Explanatory, not a certificate: L is estimated, and the printed remainder can be violated. Beside
-them stands a bound that holds for any head, with the movement of the features measured.
+Explanatory, not a certificate: L is estimated, and the printed remainder can be violated. A third
+bound holds for any head, with the movement of the features measured.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.local import METHOD, SHRUNK, Local, look_locally
 
-CLAIMS = statements("walter", "rise_bound")
+_CLAIMS = statements("walter", "rise_bound")
 
 
 def equation5_of(subject: Subject) -> Outcome:
-    """The loss's rise along the path against Equation 5, Proposition 8 and the bound that holds."""
+    """The rise of the loss along the path against all three bounds."""
     local = look_locally(subject)
     rise, moved = local.path.rise()[1:], local.moved[1:]
     printed, holds = local.printed(), local.any_head()
@@ -40,7 +40,7 @@ def equation5_of(subject: Subject) -> Outcome:
 
 def _bounded(name: str, rise: Tensor, bound: Tensor) -> Claim:
     """Along the whole path; `reparametrised` is the same classifier, φ shrunk and W enlarged."""
-    return CLAIMS[name].share_of(
+    return _CLAIMS[name].share_of(
         (rise <= bound * (1 + 1e-6) + 1e-9).all(dim=0),
         ratio=float((bound[-1] / rise[-1].clamp_min(1e-300)).median()),
         shrunk=SHRUNK,

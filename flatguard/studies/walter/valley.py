@@ -13,19 +13,19 @@ from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.path import Path, walk_all
 
-CLAIMS = statements("walter", "valley")
+_CLAIMS = statements("walter", "valley")
 
 
 def valley_of(subject: Subject) -> Outcome:
-    """Peak and valley of log κ over the samples that are right when clean and fooled in the end."""
+    """Peak and valley of log κ over the samples that the attack fools."""
     whole = walk_all(subject)
-    path = whole[whole.right() & whole.wrong()[-1] & whole.inside]
+    path = whole[whole.correct() & whole.wrong()[-1] & whole.inside]
     log_kappa = path.log_kappa(subject.head())
     if not len(path.labels):
-        return Outcome((CLAIMS["valley"].not_measured(),))
+        return Outcome((_CLAIMS["valley"].not_measured(),))
     claims = (
         _peak(log_kappa),
-        CLAIMS["flatter"].share_of(log_kappa[-1] < log_kappa[0]),
+        _CLAIMS["flatter"].share_of(log_kappa[-1] < log_kappa[0]),
         _depth(log_kappa),
         _coincides(path, log_kappa),
         _loss_rises(path),
@@ -36,12 +36,12 @@ def valley_of(subject: Subject) -> Outcome:
 def _peak(log_kappa: Tensor) -> Claim:
     inner = log_kappa[1:-1].amax(dim=0)
     rise = float((log_kappa.amax(dim=0) - log_kappa[0]).median())
-    return CLAIMS["peak"].share_of((inner > log_kappa[0]) & (inner > log_kappa[-1]), rise=rise)
+    return _CLAIMS["peak"].share_of((inner > log_kappa[0]) & (inner > log_kappa[-1]), rise=rise)
 
 
 def _depth(log_kappa: Tensor) -> Claim:
     clean, end = float(log_kappa[0].median()), float(log_kappa[-1].median())
-    return CLAIMS["valley-depth"].judge(
+    return _CLAIMS["valley-depth"].judge(
         end,
         interval=median_interval(log_kappa[-1].tolist()),
         samples=log_kappa.shape[1],
@@ -53,13 +53,13 @@ def _depth(log_kappa: Tensor) -> Claim:
 def _coincides(path: Path, log_kappa: Tensor) -> Claim:
     off = log_kappa.argmax(dim=0) - path.wrong().int().argmax(dim=0)
     at, before = (float((off == step).double().mean()) for step in (0, -1))
-    return CLAIMS["peak-at-flip"].share_of(off.abs() <= 1, at=at, before=before)
+    return _CLAIMS["peak-at-flip"].share_of(off.abs() <= 1, at=at, before=before)
 
 
 def _loss_rises(path: Path) -> Claim:
     loss = path.loss()
     at_flip = loss.gather(0, path.wrong().int().argmax(dim=0)[None])[0]
-    return CLAIMS["loss-rises"].share_of(loss[-1] > at_flip)
+    return _CLAIMS["loss-rises"].share_of(loss[-1] > at_flip)
 
 
 def _figures(path: Path, log_kappa: Tensor) -> dict[str, Any]:

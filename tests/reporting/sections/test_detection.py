@@ -1,4 +1,4 @@
-"""The Detection section: what is drawn, what is said against the detector, and where none is."""
+"""The Detection section: counts, figure, the limits of a detector, and runs without one."""
 
 import json
 import re
@@ -51,14 +51,14 @@ def words(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
-def test_without_a_detector_it_says_what_would_measure_it(bare: Run) -> None:
+def test_without_a_detector_the_command_is_named(bare: Run) -> None:
     page = report_files(bare).html.read_text("utf-8")
     assert '<section id="detection">' not in page
     assert "<code>flatguard audit RUN --detector FILE</code>" in page
-    assert "none was calibrated for this run" in page
+    assert "no detector was given for this run" in page
     document = json.loads(report_files(bare).json.read_text("utf-8"))
-    (told,) = (s for s in document["sections"] if s["name"] == "detection")
-    assert (told["measured"], told["data"]) == (False, {})
+    (text,) = (s for s in document["sections"] if s["name"] == "detection")
+    assert (text["measured"], text["data"]) == (False, {})
 
 
 def test_counts_thresholds_and_the_number_against_it(bare: Run, digits_files: Path) -> None:
@@ -66,30 +66,33 @@ def test_counts_thresholds_and_the_number_against_it(bare: Run, digits_files: Pa
     page = flagged(bare, fitted, adaptive=detectors.ADAPTIVE)
     shown, found = section(page), load_detection(bare)
     assert found is not None
-    told = words(shown)
-    assert f"A diagnostic, not a defence: an attacker who knows the detector {NUMBER}" in told
+    text = words(shown)
+    assert (
+        f"A detector is a diagnostic, not a defence. An attacker who knows the detector {NUMBER}"
+        in text
+    )
     for kind in (found.kinds.clean, found.kinds.clean_wrong, found.kinds.successful):
         low, high = kind.interval
         row = f"{kind.samples} {kind.flagged} {kind.share:.1%} {low:.1%} to {high:.1%} 0"
-        assert row in told
+        assert row in text
     assert shown.count('class="rule"') == 2
     assert "lower threshold" in shown
-    assert "none was calibrated" not in page
-    assert "30.0% false positives, two-sided" in told
+    assert "no detector was given" not in page
+    assert "30.0% false positives, two-sided" in text
     document = json.loads(report_files(bare).json.read_text("utf-8"))
     (data,) = (s["data"] for s in document["sections"] if s["name"] == "detection")
     assert data == bare.summary["detection"]
     assert data["adaptive"]["evaded"] == 194
 
 
-def test_what_was_not_measured_is_said_with_its_command(bare: Run, digits_files: Path) -> None:
-    told = words(section(flagged(bare, detectors.detector(digits_files))))
-    assert "A diagnostic, not a defence: how often an attacker who knows" in told
-    assert "was not measured: flatguard detect fit ... --adaptive N." in told
-    assert "say nothing about new images" not in told
+def test_what_was_not_measured_is_named_with_its_command(bare: Run, digits_files: Path) -> None:
+    text = words(section(flagged(bare, detectors.detector(digits_files))))
+    assert "not a defence. How often an attacker who knows" in text
+    assert "was not measured: flatguard detect fit ... --adaptive N." in text
+    assert "say nothing about new images" not in text
     same = SharpnessDetector(detectors.target(digits_files)).fit(detectors.attacked()[0])
-    told = words(section(flagged(bare, same)))
-    assert "200 of 200 clean images have the score of a calibration image" in told
+    text = words(section(flagged(bare, same)))
+    assert "200 of 200 clean images have the score of a calibration image" in text
 
 
 def test_per_class_the_distance_is_drawn(bare: Run, digits_files: Path) -> None:
