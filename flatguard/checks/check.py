@@ -17,10 +17,10 @@ from flatguard.request import Checks
 if TYPE_CHECKING:
     from flatguard.checks.context import CheckContext
 
-Gather = Callable[["CheckContext", int], ProbeEvidence]
+_Gather = Callable[["CheckContext", int], ProbeEvidence]
 """Experiments with the model, given what the level spends on a sample; it judges nothing."""
 
-Judge = Callable[[Evidence, float], Finding]
+_Judge = Callable[[Evidence, float], Finding]
 """Reads evidence, given the tolerated overestimate; it has no model, and needs none."""
 
 
@@ -43,7 +43,7 @@ class Probe:
     """
 
     name: str
-    gather: Gather
+    gather: _Gather
     levels: Mapping[Checks, int]
     cost: Callable[[CheckContext, int], float]
     order: int = 100
@@ -72,6 +72,6 @@ class Check:
     name: str
     source: str
     why: str
-    judge: Judge
+    judge: _Judge
     probes: tuple[Probe, ...] = ()
     decisive: bool = False

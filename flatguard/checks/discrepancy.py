@@ -47,7 +47,7 @@ _FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 
-def attack_twins(context: CheckContext, steps: int) -> ProbeEvidence:
+def _gather_twins(context: CheckContext, steps: int) -> ProbeEvidence:
     """Attack the target and each of its twins on every sample that survived.
 
     The gradient-truth probe tells which repaired directions are worth trying.
@@ -192,7 +192,7 @@ def crossed_ridge(trajectory: pd.DataFrame) -> dict[int, str]:
     return dict(zip(table.index.astype(int), path, strict=True))
 
 
-QUESTION = ChanceQuestion(
+_QUESTION = ChanceQuestion(
     check=NAME,
     source="Walter et al. 2026, Appendix D.3; Carlini et al. 2019",
     families=_TWINS,
@@ -214,13 +214,13 @@ _WHY = (
 
 CHECK = Check(
     NAME,
-    QUESTION.source,
+    _QUESTION.source,
     _WHY,
-    QUESTION.judge,
+    _QUESTION.judge,
     (
         Probe(
             "twins",
-            attack_twins,
+            _gather_twins,
             {"fast": _STEPS, "standard": _STEPS, "full": _STEPS},
             _cost_of_twins,
             order=20,

@@ -224,7 +224,7 @@ def _next(
         return ("evaluate again with a larger budget, or fewer samples",)
     steps = []
     if not evidence.complete:
-        steps.append(f"flatguard evaluate --resume RUN{CONSENT if evidence.names_code else ''}")
+        steps.append(f"flatguard resume RUN{CONSENT if evidence.names_code else ''}")
     if mechanism is not None:
         steps.append(_FIXES[mechanism])
     elif word == "overestimated" and _gradients_failed(findings):

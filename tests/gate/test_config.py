@@ -99,7 +99,7 @@ def arguments(text: dict[str, Any]) -> dict[str, Any]:
 def test_only_what_is_written_is_said() -> None:
     assert arguments({"title": "x", "source": ["a"]}) == {}
     assert arguments({"eps": 0.5, "norm": "linf", "dataset": "cifar10"}) == {
-        "eps": "0.5", "norm": "Linf", "data": "cifar10",
+        "eps": "0.5", "norm": "Linf", "dataset": "cifar10",
     }  # fmt: skip
     assert arguments({"attack_args": {"alpha": "2/255", "loss": "dlr", "n": "1e-3"}}) == {
         "attack_args": {"alpha": 2 / 255, "loss": "dlr", "n": 1e-3}

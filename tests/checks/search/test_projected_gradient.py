@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.lab import linear
+from support.check_contexts import linear
 from torch import Tensor
 
 from flatguard.checks.search.gradients import Estimated, Gradient, cross_entropy, plain, tempered
