@@ -46,7 +46,7 @@ def test_every_section_is_drawn_or_listed(run: Run) -> None:
 def test_the_published_schema_is_the_models(run: Run) -> None:
     published = json.loads(SCHEMA.read_text("utf-8"))
     now = ReportDocument.model_json_schema()
-    assert meaning(published) == meaning(now), "make docs-schema writes it anew"
+    assert meaning(published) == meaning(now), "make docs-schema writes it again"
     document = json.loads(report_files(run).json.read_text("utf-8"))
     jsonschema.Draft202012Validator(published).validate(document)
     assert document["schema_version"] == 1
