@@ -114,7 +114,7 @@ def add_detector(run: Path, images: Dataset, file: Path) -> None:
         n_examples=len(images),
     )  # fmt: skip
     whole = context.resolve(request, dataset=images)
-    found = fit_detector(whole, CalibrationSettings(), whole, ADAPTIVE, Silent())
+    found = fit_detector(whole, CalibrationSettings(), ADAPTIVE, Silent())
     found.save(file)
     flatguard.audit(run, detector=file)
 
