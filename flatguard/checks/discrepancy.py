@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
@@ -221,14 +221,14 @@ CHECK = Check(
         Probe(
             "twins",
             _gather_twins,
-            {"fast": _STEPS, "standard": _STEPS, "full": _STEPS},
+            every_level(_STEPS),
             _cost_of_twins,
             order=20,
         ),
         Probe(
             "repeat",
             repeat_attack,
-            {"fast": _STEPS, "standard": _STEPS, "full": _STEPS},
+            every_level(_STEPS),
             cost_of_repeat,
             order=30,
             searches=False,
