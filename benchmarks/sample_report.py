@@ -112,8 +112,7 @@ def add_detector(run: Path, images: Dataset, file: Path) -> None:
         n_examples=len(images),
     )  # fmt: skip
     whole = context.resolve(request, dataset=images)
-    subject = context.Subject(whole.request, whole.target, whole.dataset, whole.device)
-    found = fit_detector(subject, CalibrationSettings(), whole, KNOWING, Silent())
+    found = fit_detector(whole, CalibrationSettings(), KNOWING, Silent())
     found.save(file)
     flatguard.audit(run, detector=file)
 

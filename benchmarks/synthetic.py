@@ -81,7 +81,7 @@ def _manifest(size: Size, names: Names, pixels: torch.Tensor, labels: torch.Tens
         hashes.update(batch)
     request = EvaluationRequest(
         model=names.model, dataset=names.data, attack="torchattacks:PGD", norm="Linf", eps="8/255",
-        n_examples=size.samples, batch_size=size.block, device="cpu",
+        n_examples=size.samples, batch_size=size.block, device="cpu", max_failures=0,
     )  # fmt: skip
     plans = [
         BlockPlan(index=i, start=start, stop=min(start + size.block, size.samples), seed=i)

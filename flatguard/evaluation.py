@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.finding import CONSENT, names_code
 from flatguard.checks.gathering import gather_evidence
 from flatguard.checks.surrogate_transfer import surrogates_of
 from flatguard.checks.verdict import VERDICT, Verdict, judge, tolerance_of
@@ -141,8 +140,7 @@ def resume(
     Args:
         run: the run, or its folder.
         model: the run's model, where it came from Python.
-        data: the run's images and labels, where they came from Python.
-        surrogates: the run's surrogates, where they came from Python.
+        data: the run's images and labels, where they came from Python; likewise `surrogates`.
         max_failures: replaces the run's own number.
         detector: as for `evaluate`. A run holds no detector's flags until it has ended.
         executor: attacks the blocks; it may differ from the one before.
@@ -165,11 +163,9 @@ def resume(
         found.verify()
         spent = load_spent(found)
     check_same_software(found)
-    opened = None if detector is None else SavedDetector.open(detector)
-    if opened is not None:
-        opened.check_run(found.manifest.target)
-    compute_budget = ComputeBudget(request.limits, spent)
-    resources = Resources(executor, progress, compute_budget, part, max_failures)
+    opened = _detector_of(found, detector)
+    budget = ComputeBudget(request.limits, spent)
+    resources = Resources(executor, progress, budget, part, max_failures)
     with (
         caller_state_kept(model, *(surrogates or ())),
         torch_threads(_threads(found)),
@@ -217,8 +213,7 @@ def _resume_advice(
         yield
     except KeyboardInterrupt:
         if storage.path.is_dir():
-            consent = CONSENT if names_code(request) else ""
-            progress.log(f"flatguard evaluate --resume {quoted(storage)}{consent} goes on")
+            progress.log(f"flatguard resume {quoted(storage)}{request.consent} goes on")
         raise
 
 
@@ -270,13 +265,11 @@ def audit(
         UntrustedCodeError: checks need code that the run's request names.
     """
     progress = progress or Silent()
-    opened = None if detector is None else SavedDetector.open(detector)
     run = run if isinstance(run, Run) else load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
     level = run.request.with_(checks=checks, tolerance=tolerance).checks
     run.verify()
-    if opened is not None:
-        opened.check_run(run.manifest.target)
+    opened = _detector_of(run, detector)
     with ExitStack() as stack:
         gathering = None
         if level != "none":
@@ -351,6 +344,15 @@ def finish(
         )
     run.storage.push()
     return verdict
+
+
+def _detector_of(run: Run, detector: str | Path | SavedDetector | None) -> SavedDetector | None:
+    """The detector, if one is given; it must have been fitted on the run's model."""
+    if detector is None:
+        return None
+    opened = SavedDetector.open(detector)
+    opened.check_run(run.manifest.target)
+    return opened
 
 
 def _threads(run: Run) -> int:

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -42,6 +42,8 @@ Decides = Literal["evidence", "location", "probes", "verdict", "spending"]
 - `verdict`: how the evidence is judged.
 - `spending`: when the run ends early.
 """
+
+M = TypeVar("M", bound=BaseModel)
 
 TOLERANCE = 0.05
 """The default overestimate that is accepted, as a share of all samples."""
@@ -317,6 +319,11 @@ class EvaluationRequest(BaseModel):
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return make_request(**{**given, **changes})
 
+    @property
+    def consent(self) -> str:
+        """` --allow-code` if a command needs it to load the model again, else nothing."""
+        return " --allow-code" if self.arch or self.allow_code else ""
+
     def refuse_code(self, where: str) -> None:
         """Refuse what would run code, where this request comes from a file.
 
@@ -341,9 +348,9 @@ def options(model: type[BaseModel] = EvaluationRequest) -> Mapping[str, Option]:
     }
 
 
-def option_name(field: str) -> str:
+def option_name(field: str, model: type[BaseModel] = EvaluationRequest) -> str:
     """A field's option on the command line: `--attack-arg` for `attack_args`."""
-    option = options().get(field)
+    option = options(model).get(field)
     return f"--{(option and option.name) or field.replace('_', '-')}"
 
 
@@ -353,21 +360,30 @@ def make_request(**fields: Any) -> EvaluationRequest:
     Raises:
         UsageError: for a field that is unknown or out of range.
     """
+    return validated(EvaluationRequest, fields)
+
+
+def validated(model: type[M], fields: Mapping[str, Any]) -> M:
+    """A model of these fields, or one line that names the option.
+
+    Raises:
+        UsageError: for a field that is unknown or out of range.
+    """
     try:
-        return EvaluationRequest(**fields)
+        return model(**fields)
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
-        raise UsageError(f"{option_name(field)}: {reason_of(first)}") from error
+        reason = reason_of(first)
+        if first["type"] == "extra_forbidden":
+            reason = f"there is no such option{did_you_mean(field, options(model), 1)}"
+        raise UsageError(f"{option_name(field, model)}: {reason}") from error
 
 
 def reason_of(error: Mapping[str, Any]) -> str:
-    """What pydantic says of one wrong value of a request, as one line."""
-    field = str(error["loc"][0])
-    if error["type"] == "extra_forbidden":
-        return f"there is no such option{did_you_mean(field, list(options()), 1)}"
+    """What pydantic reports of one wrong value, as one line."""
     message: str = error["msg"].removeprefix("Value error, ").removeprefix("eps: ")
-    if error["type"] == "literal_error" and field == "checks":
+    if error["type"] == "literal_error" and error["loc"][0] == "checks":
         message = f"expected one of {', '.join(get_args(Checks))}"
     return message if "got" in message else f"{message}, got {error['input']!r}"
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
@@ -28,6 +28,17 @@ from flatguard.checks.statistics import rank_biserial
 NAME = "discrepancy"
 _TWINS = ("temperature", "float64", "saturating", "repair", "smoothed", "estimated", "eot")
 
+_ADVICE = {
+    "temperature": "attack the model with its logits divided by a temperature (a gap of about 2)",
+    "float64": "attack the model in float64",
+    "saturating": "attack the model with tanh, sigmoid, softmax and clamp unsaturated",
+    "repair": "attack the model with a straight-through gradient (BPDA)",
+    "smoothed": "attack with gradients averaged over noise",
+    "estimated": "attack with gradients estimated from values (SPSA)",
+    "eot": "attack with gradients averaged over draws (EOT)",
+}
+"""What to do, by the family of the twin that was fooled most often."""
+
 _RIDGE_DROP = 2.0
 """A path crosses the ridge if log κ ends this much (in nats) below its peak."""
 
@@ -36,7 +47,7 @@ _FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 
-def attack_twins(context: CheckContext, steps: int) -> ProbeEvidence:
+def _gather_twins(context: CheckContext, steps: int) -> ProbeEvidence:
     """Attack the target and each of its twins on every sample that survived.
 
     The gradient-truth probe tells which repaired directions are worth trying.
@@ -111,10 +122,12 @@ def _data(evidence: Evidence, found: BeyondChance) -> dict[str, Any]:
     }
 
 
-def _best_twin(evidence: Evidence) -> str:
+def _advice(evidence: Evidence) -> str:
+    """How to attack as the twin that was fooled most often."""
     table = evidence.attempts
     twins = table[table["fooled"].astype(bool) & table["family"].isin(_TWINS)]
-    return str(twins.groupby("attempt")["sample"].nunique().idxmax())
+    best = twins.groupby("attempt")["sample"].nunique().idxmax()
+    return _ADVICE[str(twins.loc[twins["attempt"] == best, "family"].iloc[0])]
 
 
 def _by_attempt(evidence: Evidence) -> dict[str, int]:
@@ -179,7 +192,7 @@ def crossed_ridge(trajectory: pd.DataFrame) -> dict[int, str]:
     return dict(zip(table.index.astype(int), path, strict=True))
 
 
-QUESTION = ChanceQuestion(
+_QUESTION = ChanceQuestion(
     check=NAME,
     source="Walter et al. 2026, Appendix D.3; Carlini et al. 2019",
     families=_TWINS,
@@ -187,7 +200,7 @@ QUESTION = ChanceQuestion(
     level="fast",
     missing=lambda evidence: f"no twin was attacked: {evidence.why_not('twins')}",
     summary=_summary,
-    advice=lambda evidence: f"attack the {_best_twin(evidence)} twin",
+    advice=_advice,
     data=_data,
 )
 
@@ -201,21 +214,21 @@ _WHY = (
 
 CHECK = Check(
     NAME,
-    QUESTION.source,
+    _QUESTION.source,
     _WHY,
-    QUESTION.judge,
+    _QUESTION.judge,
     (
         Probe(
             "twins",
-            attack_twins,
-            {"fast": _STEPS, "standard": _STEPS, "full": _STEPS},
+            _gather_twins,
+            every_level(_STEPS),
             _cost_of_twins,
             order=20,
         ),
         Probe(
             "repeat",
             repeat_attack,
-            {"fast": _STEPS, "standard": _STEPS, "full": _STEPS},
+            every_level(_STEPS),
             cost_of_repeat,
             order=30,
             searches=False,

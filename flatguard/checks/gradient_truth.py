@@ -15,7 +15,7 @@ samples that survived:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +23,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, Status, not_run
+from flatguard.checks.gradient_evidence import (
+    MOST,
+    USEFUL,
+    GradientEvidence,
+    gradient_evidence,
+    mean_drops,
+)
 from flatguard.checks.search.candidates import (
     GOOD_ENOUGH,
     Candidate,
     find_repairs,
-    mean_drops,
     plain_candidates,
     repaired_candidates,
 )
@@ -40,7 +46,7 @@ from flatguard.checks.search.repairs import double
 from flatguard.geometry.ball import direction, project, random_step
 
 NAME = "gradient-truth"
-SOURCE = "Athalye et al. 2018; Pintor et al. 2022; central differences in float64"
+_SOURCE = "Athalye et al. 2018; Pintor et al. 2022; central differences in float64"
 
 _DIRECTIONS = 2
 _SMALL_64, _SMALL_32 = 1e-6, 5e-2
@@ -48,26 +54,11 @@ _SMALL_64, _SMALL_32 = 1e-6, 5e-2
 
 _JITTER = 1e-2
 
-_DISAGREE = 0.5
-"""A change that differs from its prediction by so large a share contradicts the gradient."""
-
-_MOVES = 1e-3
-"""The target moves if its margin changes by so much (over the temperature) within the ball."""
-
-_LEAVING = "numpy"
-_HALF = 0.5
-"""The probe's steps are half a radius long; its predictions are for a whole one."""
-
-_VANISHED = 1e-3
-"""Cross-entropy's gradient has vanished where it is so much smaller than the margin's."""
-
-USEFUL = 0.05
-"""A direction leads somewhere if half a radius along it lowers the margin by so much, of 2."""
-
-_SOME, MOST = 0.1, 0.5
+_SOME = 0.1
+"""From this share of the points on, an unreliable gradient warns; from `MOST` on, it fails."""
 
 
-def compare_gradients(context: CheckContext, samples: int) -> ProbeEvidence:
+def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
     """Compare the gradients of the target and of its repaired twins with what the target does.
 
     Cost: for each of at most `samples` samples and three points, about ten forward passes and,
@@ -103,7 +94,7 @@ def _is_good_enough(drops: pd.DataFrame) -> bool:
 
 
 def _beside(context: CheckContext, images: Tensor) -> Tensor:
-    """A point next to each image: pixels are multiples of 1/255, where defences like to jump."""
+    """A point next to each image. Pixels are multiples of 1/255, where defences often jump."""
     with context.seeded("beside"):
         step = random_step(images, _JITTER * context.eps, context.budget.norm)
     return (images + step).clamp(0, 1)
@@ -191,7 +182,7 @@ def _margin(context: CheckContext, twin: Twin, images: Tensor, rows: Rows) -> Te
 def _moved(
     context: CheckContext, twin: Twin, images: Tensor, rows: Rows, here: Tensor, number: int
 ) -> Tensor:
-    """How far the margin moves at a random point on the ball's edge."""
+    """How much the margin changes at a random point on the ball's edge."""
     with context.seeded(f"direction {number}"):
         signs = direction(torch.randn_like(images), context.budget.norm)
     there = _margin(context, twin, images + context.eps * signs, rows)
@@ -239,153 +230,70 @@ def _cost(context: CheckContext, samples: int) -> float:
     return min(len(context.survivors), samples) * 3 * 70 * context.draws
 
 
-@dataclass(frozen=True)
-class Truth:
-    """Shares of the points that were looked at.
-
-    Attributes:
-        points: how many there are.
-        unavailable: the margin's gradient is missing, not finite, exactly 0, or contradicted by
-            central differences, although the target moves within the ball.
-        dead: the margin's gradient is missing, not finite or exactly 0.
-        vanished: cross-entropy's gradient is 0, or next to nothing beside the margin's.
-        no_loss: cross-entropy's gradient is missing, not finite or exactly 0.
-        contradicted: central differences differ from what the margin's gradient predicts.
-        states: of the margin's gradient and of cross-entropy's, counted.
-        drops: mean drop of the margin along each candidate direction.
-        linear: median of the drop over half a radius against what the gradient's slope promises;
-            0.9 to 1 on honest robust networks, next to 0 on bumpy ones. None if not measured.
-        leaves_torch: values go through NumPy where neither a front nor a head could be mended.
-    """
-
-    points: int
-    unavailable: float
-    dead: float
-    vanished: float
-    no_loss: float
-    contradicted: float
-    states: dict[str, int]
-    drops: dict[str, float]
-    linear: float | None
-    leaves_torch: bool
-
-    @property
-    def leads(self) -> float:
-        """How far the raw gradient leads."""
-        return max(self.drops.get("raw", 0.0), self.drops.get("tempered", 0.0))
-
-    @property
-    def best(self) -> str | None:
-        """The direction that leads furthest."""
-        return max(self.drops, key=lambda name: self.drops[name], default=None)
-
-
-def truth_of(evidence: Evidence) -> Truth | None:
-    """What the probe saw, as shares; None if it saw nothing."""
-    probe = evidence.probe(NAME)
-    if probe is None or not {"gradients", "drops"} <= set(probe.tables):
-        return None
-    table, drops = probe.tables["gradients"], probe.tables["drops"]
-    broken = table["margin_state"] != "ok"
-    gap = (table["predicted"] - table["measured"]).abs()
-    size = table[["predicted", "measured"]].abs().max(axis=1)
-    contradicted = ~broken & (gap > _DISAGREE * size) & (gap > 1e-6)
-    moving = table["moves"] > _MOVES
-    ratio = table["loss_norm"] / table["margin_norm"].where(table["margin_norm"] > 0)
-    vanished = (table["loss_state"] != "ok") | (ratio < _VANISHED)
-    states = pd.concat(
-        [table["margin_state"].map("margin {}".format), table["loss_state"].map("loss {}".format)]
-    )
-    counted = states.value_counts().sort_index()
-    return Truth(
-        points=len(table),
-        unavailable=float(((broken & moving) | contradicted).mean()),
-        dead=float(broken.mean()),
-        vanished=float(vanished.mean()),
-        no_loss=float((table["loss_state"] != "ok").mean()),
-        contradicted=float(contradicted.mean()),
-        states={str(name): int(count) for name, count in counted.items()},
-        drops=mean_drops(drops),
-        linear=_linearity(table, drops),
-        leaves_torch=_leaves_torch(probe.facts.get("met", {})),
-    )
-
-
-def _linearity(table: pd.DataFrame, drops: pd.DataFrame) -> float | None:
-    own = drops[drops["candidate"] == "tempered"]
-    both = table.merge(own, on=["sample", "point"])
-    promised = _HALF * both["predicted"]
-    ratio = (both["drop"] / promised)[promised > 0]
-    return float(ratio.median()) if len(ratio) else None
-
-
-def _leaves_torch(met: Mapping[str, Mapping[str, int]]) -> bool:
-    left = any(_LEAVING in stages for stages in met.values())
-    return left and not {"front", "head"} & set(met)
-
-
-def judge(evidence: Evidence, tolerance: float) -> Finding:
+def _judge(evidence: Evidence, tolerance: float) -> Finding:
     """Fails where most gradients are absent or contradicted; warns from a tenth on."""
-    truth = truth_of(evidence)
-    if truth is None:
+    found = gradient_evidence(evidence)
+    if found is None:
         if not evidence.reported and evidence.probe(NAME) is not None:
             return Finding(
-                check=NAME, status="pass", source=SOURCE,
-                summary="no sample survived, so no gradient was in the attack's way",
+                check=NAME, status="pass", source=_SOURCE,
+                summary="no sample survived, so gradients did not hinder the attack",
             )  # fmt: skip
-        return not_run(NAME, SOURCE, f"no gradient was looked at: {evidence.why_not(NAME)}")
-    value = max(truth.unavailable, truth.dead, truth.no_loss)
-    doubtful = value > _SOME or truth.vanished > _SOME or truth.leads < USEFUL or truth.leaves_torch
+        return not_run(NAME, _SOURCE, f"no gradient was measured: {evidence.why_not(NAME)}")
+    value = max(found.unavailable, found.dead, found.no_loss)
+    useless = found.usual_drop < USEFUL or found.leaves_torch
+    doubtful = value > _SOME or found.vanished > _SOME or useless
     status: Status = "fail" if value > MOST else "warn" if doubtful else "pass"
     return Finding(
         check=NAME,
         status=status,
-        summary="; ".join([*_words(truth), *_mended(evidence, truth)]),
+        summary="; ".join([*_observations(found), *_repaired_stages(evidence, found)]),
         value=value,
         threshold=MOST,
-        samples=truth.points,
-        source=SOURCE,
-        next=_advice(truth) if status != "pass" else None,
+        samples=found.points,
+        source=_SOURCE,
+        next=_advice(found) if status != "pass" else None,
         data={
-            "unavailable": truth.unavailable, "dead": truth.dead, "vanished": truth.vanished,
-            "contradicted": truth.contradicted, "linear": truth.linear, "states": truth.states,
-            "drops": truth.drops,
+            "unavailable": found.unavailable, "dead": found.dead, "vanished": found.vanished,
+            "contradicted": found.contradicted, "linear": found.linear, "states": found.states,
+            "drops": found.drops,
         },
     )  # fmt: skip
 
 
-def _advice(truth: Truth) -> str | None:
+def _advice(found: GradientEvidence) -> str | None:
     usual = ("raw", "tempered", None)
-    return None if truth.best in usual else f"attack along the {truth.best} direction"
+    return None if found.best in usual else f"attack along the {found.best} direction"
 
 
-def _words(truth: Truth) -> list[str]:
-    said = []
-    if truth.dead > 0:
-        said.append(f"the margin's gradient is absent at {truth.dead:.0%} of {truth.points} points")
-    if truth.contradicted > 0:
-        said.append(f"central differences contradict it at {truth.contradicted:.0%}")
-    if truth.vanished > 0:
-        exactly = (
-            "" if truth.no_loss == truth.vanished else f", is exactly 0 at {truth.no_loss:.0%}"
+def _observations(found: GradientEvidence) -> list[str]:
+    lines = []
+    if found.dead > 0:
+        lines.append(
+            f"the margin's gradient is absent at {found.dead:.0%} of {found.points} points"
         )
-        said.append(f"cross-entropy's gradient has vanished at {truth.vanished:.0%}{exactly}")
-    if truth.leaves_torch:
-        said.append("values leave torch on the way, where nothing could be mended")
-    if truth.leads < USEFUL:
-        said.append("a step along it does not lower the margin")
-    return said or [f"gradients say what the target does at all {truth.points} points"]
+    if found.contradicted > 0:
+        lines.append(f"central differences contradict it at {found.contradicted:.0%}")
+    if found.vanished > 0:
+        same = found.no_loss == found.vanished
+        exactly = "" if same else f", and is exactly 0 at {found.no_loss:.0%}"
+        lines.append(f"cross-entropy's gradient vanishes at {found.vanished:.0%}{exactly}")
+    if found.leaves_torch:
+        lines.append("the computation leaves torch where no stage can be repaired")
+    if found.usual_drop < USEFUL:
+        lines.append("a step along it does not lower the margin")
+    return lines or [f"the target does what its gradient predicts at all {found.points} points"]
 
 
-def _mended(evidence: Evidence, truth: Truth) -> list[str]:
-    """Where a cut was found; or that none could be, and what the verdict then rests on."""
+def _repaired_stages(evidence: Evidence, found: GradientEvidence) -> list[str]:
+    """Which stages cut the gradient; or that none is known, and what the verdict then rests on."""
     probe = evidence.probe(NAME)
-    if probe is None or max(truth.unavailable, truth.dead) <= MOST:
+    if probe is None or max(found.unavailable, found.dead) <= MOST:
         return []
     met = probe.facts.get("met", {})
-    stages = sorted({stage for name, found in met.items() if name != "all" for stage in found})
+    stages = sorted({stage for name, stages in met.items() if name != "all" for stage in stages})
     if stages:
-        return [f"stages that were mended: {', '.join(stages)}"]
+        return [f"repaired stages: {', '.join(stages)}"]
     return ["no cut stage could be isolated: only estimates, transfer and black-box remain"]
 
 
@@ -396,14 +304,14 @@ _WHY = (
 
 CHECK = Check(
     NAME,
-    SOURCE,
+    _SOURCE,
     _WHY,
-    judge,
+    _judge,
     (
         Probe(
             NAME,
-            compare_gradients,
-            {"fast": 16, "standard": 16, "full": 16},
+            _gather,
+            every_level(16),
             _cost,
             order=10,
             per_survivor=False,

@@ -8,16 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli.options import AllowCode, Json, Quiet
+from flatguard.cli.options import Json, Quiet, takes
 from flatguard.errors import UsageError
 
 
+@takes(("allow_code",))
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     directions: Annotated[int, typer.Option(min=1, help="Random ones.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Of PGD, at every point.")] = 7,
     restarts: Annotated[int, typer.Option(min=1, help="Of PGD, at every point.")] = 1,
-    allow_code: AllowCode = False,
+    *,
+    given: dict[str, Any],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,7 +45,7 @@ def command(
         raise UsageError(f"{run} is incomplete; a landscape needs all of its blocks")
     if budget.eps is None or budget.norm not in SEARCHED:
         raise UsageError(f"robust losses are searched in {', '.join(SEARCHED)}, not {budget.norm}")
-    if not allow_code:
+    if not given["allow_code"]:
         opened.request.refuse_code(str(run))
     with watching(quiet, as_json) as watcher:
         context = CheckContext(reopen(opened, check_data=True), opened, watcher)

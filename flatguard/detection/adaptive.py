@@ -33,7 +33,7 @@ from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.geometry.ball import SEARCHED, direction, project, random_step
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import margin
-from flatguard.geometry.distance import distance
+from flatguard.geometry.distance import within
 from flatguard.targets.target import Target
 
 _STEP = 0.1
@@ -261,9 +261,7 @@ class _Attack:
         """Whether each is misclassified and unflagged in a fresh pass, within box and budget."""
         with torch.no_grad():
             seen = forward_pass(self.target, images)
-        flat = images.flatten(1)
-        inside = ((flat >= 0) & (flat <= 1)).all(dim=1)
-        inside &= self.budget.contains(distance(images, self.clean[numbers], self.budget.norm))
+        inside = within(images, self.clean[numbers], self.budget)
         return inside & (seen.predicted != self.labels[numbers]) & ~self.known.flagged(seen)
 
 

@@ -8,6 +8,7 @@ order of the scores, so the ROC curve is that of the plain formula wherever that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 
 from flatguard.environment.devices import device_of
 from flatguard.errors import ModelError
+from flatguard.geometry.decision import margin
 from flatguard.geometry.precision import wide
-from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
+from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p, log_trace
 from flatguard.targets.head import RELATIVE_TOLERANCE, Head, as_matrix, relative_mismatch
 from flatguard.targets.target import Target, model_errors
 
@@ -95,10 +97,9 @@ def forward_pass(target: Target, images: Tensor) -> ForwardPass:
             f"vector an image; it ran {len(seen)} times"
         )
     features, output = seen[0]
-    log_scale = float(torch.tensor(head.scale, dtype=torch.float64).log())
-    log_trace = log_sum_p_one_minus_p(logits) + 2.0 * (feature_norm(features).log() + log_scale)
     proven = relative_mismatch(logits.detach(), output.detach(), head.scale) <= RELATIVE_TOLERANCE
-    log_kappa = torch.where(proven, log_trace + head.log_weight_norm_squared(), torch.nan)
+    log_scaled_norm = 2.0 * math.log(head.scale) + head.log_weight_norm_squared()
+    log_kappa = torch.where(proven, log_trace(logits, features) + log_scaled_norm, torch.nan)
     return ForwardPass(logits, features, log_kappa)
 
 
@@ -130,12 +131,6 @@ def _energy(logits: Tensor) -> Tensor:
     return -wide(logits).logsumexp(dim=1)
 
 
-def _top_margin(logits: Tensor) -> Tensor:
-    """The gap between the two largest logits, `(n,)` float64."""
-    top = wide(logits).topk(2, dim=1).values
-    return top[:, 0] - top[:, 1]
-
-
 def _gaps(logits: Tensor) -> tuple[Tensor, Tensor]:
     """d_j = z_j - z_t with -inf at t itself, and log S."""
     z = wide(logits)
@@ -149,7 +144,7 @@ ONE_PASS: dict[str, Callable[[ForwardPass], Tensor]] = {
     "max-softmax": lambda seen: _log_one_minus_top(seen.logits),
     "entropy": lambda seen: _log_entropy(seen.logits),
     "gini": lambda seen: log_sum_p_one_minus_p(seen.logits),
-    "margin": lambda seen: _top_margin(seen.logits),
+    "margin": lambda seen: margin(seen.logits, seen.predicted),
     "energy": lambda seen: _energy(seen.logits),
     "feature-norm": lambda seen: feature_norm(seen.features).log(),
 }

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from flatguard.environment.offline import FORBIDDEN, is_offline
 
+HUGGING_FACE, PYTORCH_DOWNLOADS = "huggingface.co", "download.pytorch.org"
 _CONNECT_SECONDS = 8.0
 
 

@@ -62,19 +62,21 @@ def attack_block(
         ModelError, AttackError: too many samples failed, or all; what was recorded is kept as a
             failure.
         BudgetSpent: the compute budget is spent; what was recorded is kept as a failure.
-        DataError: the data set serves other images now than when the run was planned.
+        DataError: the data set has other images now than when the run was planned.
         RunFolderError: the folder cannot be written.
     """
-    batch = _served(context, run, plan)
+    batch = _load_batch(context, run, plan)
     with run.storage.working_on(plan.index):
         try:
-            return _attacked(context, run, plan, batch, max_failures, progress, compute_budget)
+            return _attack_and_commit(
+                context, run, plan, batch, max_failures, progress, compute_budget
+            )
         finally:
             record_spent(run, compute_budget)
             run.storage.push()
 
 
-def _attacked(
+def _attack_and_commit(
     context: EvaluationContext,
     run: Run,
     plan: BlockPlan,
@@ -89,23 +91,23 @@ def _attacked(
             rows = np.array([i for i in range(len(batch)) if i not in failed], np.int64)
             attempt = AttackAttempt(context, plan, batch, rows, progress, compute_budget)
             if not len(rows):
-                done = attempt.empty()
+                result = attempt.empty()
                 break
             try:
-                with _kept_if_it_fails(attempt, writer, max_failures - len(failed)):
-                    done = attempt.run(writer.append)
+                with _recording_kept_on_error(attempt, writer, max_failures - len(failed)):
+                    result = attempt.run(writer.append)
                 break
             except (AttackError, ModelError) as error:
                 left = max_failures - len(failed)
                 if left <= 0 or isinstance(error, OutOfMemory):
                     raise
-                with _kept_if_it_fails(attempt, writer, 0):
-                    culprits = _culprits(attempt, error, left)
-                all_of_several = len(culprits) == len(rows) > 1
-                if not culprits or len(culprits) > left or all_of_several:
-                    _keep(attempt, writer, error)
+                with _recording_kept_on_error(attempt, writer, 0):
+                    failing = _failing_rows(attempt, error, left)
+                all_of_several = len(failing) == len(rows) > 1
+                if not failing or len(failing) > left or all_of_several:
+                    _keep_recording(attempt, writer, error)
                     raise
-                failed |= culprits
+                failed |= failing
                 writer.begin_again()
         failures = tuple(
             SampleFailure(sample=plan.start + row, error=text)
@@ -113,25 +115,25 @@ def _attacked(
         )
         for failure in failures:
             progress.log(f"sample {failure.sample} failed: {failure.error}")
-        facts = done.facts.model_copy(update={"failures": failures, "run": run.manifest.identity})
-        samples, adversarial = _with_failed(done, batch, plan, rows)
-        writer.commit(samples, batch.images, adversarial, facts, done.seconds, done.layers)
+        facts = result.facts.model_copy(update={"failures": failures, "run": run.manifest.identity})
+        samples, adversarial = _with_failed(result, batch, plan, rows)
+        writer.commit(samples, batch.images, adversarial, facts, result.seconds, result.layers)
     return failures
 
 
-def _served(context: EvaluationContext, run: Run, plan: BlockPlan) -> Batch:
+def _load_batch(context: EvaluationContext, run: Run, plan: BlockPlan) -> Batch:
     batch, kept = context.dataset.block(plan.start, plan.stop), run.manifest.data.blocks
     hashes = DataHash()
     hashes.update(batch)
     if kept[plan.index] != hashes.hexdigest():
         raise DataError(
-            f"{run.manifest.data.name} serves other images now than for {run.storage}: "
+            f"{run.manifest.data.name} has other images now than for {run.storage}: "
             f"block {plan.index} differs"
         )
     return batch
 
 
-def _culprits(attempt: AttackAttempt, error: Exception, most: int) -> dict[int, str]:
+def _failing_rows(attempt: AttackAttempt, error: Exception, most: int) -> dict[int, str]:
     """The rows that fail on their own, found by halving; the search stops beyond `most` of them.
 
     A failure that needs several rows at once, or that is not repeatable, belongs to no row.
@@ -154,7 +156,9 @@ def _culprits(attempt: AttackAttempt, error: Exception, most: int) -> dict[int, 
 
 
 @contextmanager
-def _kept_if_it_fails(attempt: AttackAttempt, writer: BlockWriter, left: int) -> Iterator[None]:
+def _recording_kept_on_error(
+    attempt: AttackAttempt, writer: BlockWriter, left: int
+) -> Iterator[None]:
     """Keep what was recorded if the attack raises finally or is interrupted.
 
     `left` is how many samples may still fail; with 0, every error is final.
@@ -164,11 +168,11 @@ def _kept_if_it_fails(attempt: AttackAttempt, writer: BlockWriter, left: int) ->
     except BaseException as error:
         final = left <= 0 or not isinstance(error, (AttackError, ModelError))
         if final or isinstance(error, OutOfMemory):
-            _keep(attempt, writer, error)
+            _keep_recording(attempt, writer, error)
         raise
 
 
-def _keep(attempt: AttackAttempt, writer: BlockWriter, error: BaseException) -> None:
+def _keep_recording(attempt: AttackAttempt, writer: BlockWriter, error: BaseException) -> None:
     recorder = attempt.recorder
     if recorder is None or not recorder.calls:
         return
@@ -186,20 +190,20 @@ def _keep(attempt: AttackAttempt, writer: BlockWriter, error: BaseException) -> 
 
 
 def _with_failed(
-    done: AttemptResult, batch: Batch, plan: BlockPlan, rows: np.ndarray
+    result: AttemptResult, batch: Batch, plan: BlockPlan, rows: np.ndarray
 ) -> tuple[pd.DataFrame, Tensor]:
     """Add the failed samples: their measurements are missing, and they count as not robust."""
     if len(rows) == len(batch):
-        return done.samples, done.adversarial
-    table = done.samples.set_index(pd.Index(rows)).reindex(range(len(batch)))
+        return result.samples, result.adversarial
+    table = result.samples.set_index(pd.Index(rows)).reindex(range(len(batch)))
     table["sample"] = np.arange(plan.start, plan.stop)
     table["label"] = batch.labels.numpy()
     table["failed"] = ~table.index.isin(rows)
     for name in ("admissible", "clean_correct", "robust"):
         table[name] = table[name].eq(True)
     whole = {f"{which}_prediction": "Int32" for which in ("clean", "adv")}
-    types = {str(name): kind for name, kind in done.samples.dtypes.items()}
+    types = {str(name): kind for name, kind in result.samples.dtypes.items()}
     same = {name: kind for name, kind in types.items() if name not in whole}
     adversarial = batch.images.clone()
-    adversarial[torch.from_numpy(rows)] = done.adversarial
+    adversarial[torch.from_numpy(rows)] = result.adversarial
     return table.astype({**same, **whole}).reset_index(drop=True), adversarial

@@ -38,14 +38,42 @@ FIRST_LOOK = 8
 
 
 @dataclass(frozen=True)
-class EvaluationContext:
-    """A resolved request with everything loaded that it names."""
+class ModelAndData:
+    """The model and the data that a request names, loaded; no attack yet.
+
+    Attributes:
+        request: with its defaults filled in.
+        target: the model, prepared and on its device.
+        dataset: the images and labels.
+        device: where everything is computed.
+    """
 
     request: EvaluationRequest
     target: Target
     dataset: Dataset
-    attack: Attack
     device: torch.device
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return _resolved(self.request.n_examples)
+
+    @property
+    def block_size(self) -> int:
+        """The number of samples that are attacked, or go forward, together."""
+        return _resolved(self.request.batch_size)
+
+
+@dataclass(frozen=True)
+class EvaluationContext(ModelAndData):
+    """A resolved request with all that it names loaded.
+
+    Attributes:
+        attack: the attack, with its arguments and budget.
+        origin: the model and data that came from Python.
+    """
+
+    attack: Attack
     origin: Origin = BY_NAME
 
     @cached_property
@@ -72,23 +100,13 @@ class EvaluationContext:
         _ = self.layers
 
     @property
-    def count(self) -> int:
-        """How many samples are evaluated."""
-        return _resolved(self.request.n_examples)
-
-    @property
     def num_classes(self) -> int:
-        """How many classes the model has."""
+        """The number of classes of the model."""
         return _resolved(self.target.num_classes)
 
     @property
-    def block_size(self) -> int:
-        """How many samples are attacked together."""
-        return _resolved(self.request.batch_size)
-
-    @property
     def max_failures(self) -> int:
-        """On how many samples the model may fail."""
+        """The number of samples on which the model may raise."""
         return _resolved(self.request.max_failures)
 
     def not_judged(self) -> EvaluationContext:
@@ -120,12 +138,12 @@ def resolve(
     device = choose_device(request.device)
     target = target or _load_target(request)
     budget_fields = _budget_fields(request, info, target)
-    subject = load_subject(request, device, target, dataset)
-    resolved = subject.request.model_copy(update={"attack": info.name, **budget_fields})
+    loaded = load_model_and_data(request, device, target, dataset)
+    resolved = loaded.request.model_copy(update={"attack": info.name, **budget_fields})
     attack = build_attack(
-        info.name, resolved.budget(), _resolved(subject.target.num_classes), request.attack_args
+        info.name, resolved.budget(), _resolved(loaded.target.num_classes), request.attack_args
     )
-    return EvaluationContext(resolved, subject.target, subject.dataset, attack, device, origin)
+    return EvaluationContext(resolved, loaded.target, loaded.dataset, device, attack, origin)
 
 
 def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> EvaluationContext:
@@ -149,38 +167,18 @@ def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> E
     if context.target.weights_sha256 != target.weights_sha256:
         raise UsageError(f"{target.name} has other weights now than when {run.storage} was made")
     if check_data and data_sha256(context) != data.sha256:
-        raise UsageError(f"{data.name} serves other images now than for {run.storage}")
+        raise UsageError(f"{data.name} has other images now than for {run.storage}")
     context.check_layers()
     return context
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A prepared target on its device, with its images; no attack yet."""
-
-    request: EvaluationRequest
-    target: Target
-    dataset: Dataset
-    device: torch.device
-
-    @property
-    def count(self) -> int:
-        """How many samples are used."""
-        return _resolved(self.request.n_examples)
-
-    @property
-    def block_size(self) -> int:
-        """How many samples go forward together."""
-        return _resolved(self.request.batch_size)
-
-
 @own_state()
-def load_subject(
+def load_model_and_data(
     request: EvaluationRequest,
     device: torch.device | None = None,
     target: Target | None = None,
     dataset: Dataset | None = None,
-) -> Subject:
+) -> ModelAndData:
     """Load a request's model and data, and fill in what is decided by them.
 
     Args:
@@ -214,7 +212,7 @@ def load_subject(
             "max_failures": _max_failures(request.max_failures, count),
         }
     )
-    return Subject(resolved, target, dataset, device)
+    return ModelAndData(resolved, target, dataset, device)
 
 
 def _load_target(request: EvaluationRequest) -> Target:
@@ -327,7 +325,7 @@ def _budget_fields(request: EvaluationRequest, info: AttackInfo, target: Target)
     norm = _agreed_norm(info, request.norm, defaults.norm)
     if norm == "none":
         if request.eps is not None:
-            raise UsageError(f"{info.name} knows no budget, so --eps has no meaning for it")
+            raise UsageError(f"{info.name} has no budget, so --eps has no meaning for it")
         return {"norm": norm, "eps": None}
     eps = request.eps or (defaults.eps if norm == defaults.norm else None)
     if eps is None:
@@ -342,7 +340,7 @@ def _preprocessing(
         return request.preprocessing or target.defaults.preprocessing
     if request.preprocessing is not None:
         raise UsageError(
-            f"--preprocessing is for files of images; {data_name} is served as it is stored"
+            f"--preprocessing is for files of images; {data_name} is used as it is stored"
         )
     return None
 

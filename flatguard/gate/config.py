@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -26,7 +26,7 @@ from flatguard.attacks.attack import parse_value
 from flatguard.checks.registry import check_names
 from flatguard.errors import UsageError, did_you_mean, nearest
 from flatguard.gate import positions
-from flatguard.request import TOLERANCE, Checks, EvaluationRequest, Share
+from flatguard.request import TOLERANCE, EvaluationRequest, Share, reason_of
 
 INCONCLUSIVE, DETECTION = "inconclusive", "detection"
 ALLOWED = (INCONCLUSIVE, DETECTION, *check_names())
@@ -127,10 +127,8 @@ class Config(EvaluationRequest):
         return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
 
     def arguments(self) -> dict[str, Any]:
-        """What was written, as `evaluate` takes it."""
+        """What was written, as fields of the request."""
         found = {name: value for name, value in self.given().items() if name not in ABOUT}
-        if "dataset" in found:
-            found["data"] = found.pop("dataset")
         if self.gate is not None:
             found["tolerance"] = self.gate.max_overestimate
         return found
@@ -187,10 +185,7 @@ def _message(error: Any) -> str:
         unknown = str(error["loc"][-1])
         others = "" if inside else _in_gate(unknown)
         return f"there is no such key{others or _nearest(unknown, known, inside)}"
-    message: str = error["msg"].removeprefix("Value error, ").removeprefix("eps: ")
-    if error["type"] == "literal_error" and error["loc"][0] == "checks":
-        message = f"expected one of {', '.join(get_args(Checks))}"
-    return message if "got" in message else f"{message}, got {error['input']!r}"
+    return reason_of(error)
 
 
 def _nearest(unknown: str, known: Iterable[str], inside: bool) -> str:

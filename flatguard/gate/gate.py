@@ -88,8 +88,7 @@ def _passed(
     if attacked is None or attack is None:
         missing = "model" if attacked is None else "attack"
         raise UsageError(f"no {missing} is named: add a key `{missing}` to the config")
-    if data is not None:
-        arguments["data"] = data
+    arguments["data"] = arguments.pop("dataset", None) if data is None else data
     thresholds = config.gate or Thresholds()
     arguments["tolerance"] = thresholds.max_overestimate
     context = resolve(attacked, attack, **arguments)

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 Norm = Literal["Linf", "L2", "L1", "L0", "none"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
-RELATIVE_SLACK = 1e-5
-ABSOLUTE_SLACK = 1e-7
+_RELATIVE_SLACK, _ABSOLUTE_SLACK = 1e-5, 1e-7
 """x + δ in float32 is off by up to 6e-8 a pixel; projections by a few ulp of their sum."""
 
 
@@ -37,11 +36,16 @@ class Budget:
         """Which of these distances are at most eps, up to rounding; NaN never is."""
         if self.eps is None:
             return distance.isfinite()
-        inside: Tensor = distance <= self.eps * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
+        inside: Tensor = distance <= with_rounding(self.eps)
         return inside
 
     def __str__(self) -> str:
         return "no norm" if self.eps is None else f"{self.norm} {pretty_eps(self.eps)}"
+
+
+def with_rounding(eps: float) -> float:
+    """The largest distance between float32 images that counts as at most eps."""
+    return eps * (1.0 + _RELATIVE_SLACK) + _ABSOLUTE_SLACK
 
 
 def parse_eps(text: str) -> float:

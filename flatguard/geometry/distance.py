@@ -50,13 +50,13 @@ def within(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
 
 
 class Distances:
-    """How far rows are from the images that they are said to come from.
+    """The distances of rows from their reference images.
 
     Args:
         references: `(n, ...)`.
 
-    Cost: the differences of a few rows exist at once, `CHUNK_VALUES` of them, in memory that is
-    kept from call to call: to ask the system for it anew costs more than the arithmetic.
+    Cost: the differences are computed for `CHUNK_VALUES` values at a time, in memory that is reused
+    from call to call: allocating it again costs more than the arithmetic.
     """
 
     def __init__(self, references: Tensor):

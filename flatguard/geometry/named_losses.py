@@ -1,6 +1,6 @@
-"""The losses that can be named beside cross-entropy: `focal`, `focal:1.5`, `brier`, `kl:0.1`.
+"""Losses by name, in addition to cross-entropy: `focal`, `focal:1.5`, `brier`, `kl:0.1`.
 
-Imports no torch before a loss is computed: the command line reads names of losses.
+Imports no torch until a loss is computed, because the command line parses these names.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
     from flatguard.geometry.losses import SignedLog
 
-Kind = Literal["focal", "brier", "kl"]
+_Kind = Literal["focal", "brier", "kl"]
 _FOCAL_GAMMA = 2.0
 _KNOWN = "focal, focal:GAMMA, brier and kl:ALPHA"
 
 
 @dataclass(frozen=True)
 class NamedLoss:
-    """A loss of the logits as a person named it.
+    """A loss of the logits, parsed from its name.
 
     Attributes:
-        name: as it was given; its columns begin with it.
+        name: the given name, and the prefix of its columns.
         kind: which loss.
         parameter: gamma of `focal`, the label smoothing alpha of `kl`; 0 for `brier`.
     """
 
     name: str
-    kind: Kind
+    kind: _Kind
     parameter: float = 0.0
 
     def values(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -55,10 +55,10 @@ class NamedLoss:
 
 
 def parse_loss(text: str) -> NamedLoss:
-    """The loss of a name.
+    """The loss with this name.
 
     Raises:
-        ValueError: names the losses that there are, or the parameter's range.
+        ValueError: lists the known losses, or the range of the parameter.
 
     Example:
         >>> parse_loss("focal").parameter
@@ -66,7 +66,7 @@ def parse_loss(text: str) -> NamedLoss:
     """
     name = text.strip()
     kind, colon, written = name.partition(":")
-    if kind not in get_args(Kind):
+    if kind not in get_args(_Kind):
         raise ValueError(f"expected one of {_KNOWN}, got {text!r}")
     if kind == "brier":
         if colon:
@@ -86,10 +86,10 @@ def parse_loss(text: str) -> NamedLoss:
 
 
 def parse_losses(texts: tuple[str, ...]) -> tuple[NamedLoss, ...]:
-    """The losses of some names, each of them once.
+    """The losses with these names.
 
     Raises:
-        ValueError: as `parse_loss`, and for a name that is given twice.
+        ValueError: as `parse_loss`, and for a repeated name.
     """
     losses = tuple(parse_loss(text) for text in texts)
     names = [loss.name for loss in losses]

@@ -9,8 +9,8 @@ Source: Walter et al. (2026), Eq. (3) and (4); the norm is squared as in its Eq.
 proofs, and Petzka et al. (2021).
 
 A confident model has p within rounding of 0 and 1, where $1 - \sum p_j^2$ is exactly 0 in
-float32 and the whole product underflows even in float64. So everything here is a
-logarithm, computed in float64 from differences of logits. With the top class t,
+float32 and the whole product underflows even in float64. So this module computes logarithms,
+in float64, from differences of logits. With the top class t,
 $d_j = z_j - z_t$, $S = \sum_{j \ne t} e^{d_j}$ and $Q = \sum_{j \ne t} e^{2 d_j}$,
 
 $$\sum_j p_j (1 - p_j) = \frac{S\,(2 + S) - Q}{(1 + S)^2}
@@ -44,7 +44,7 @@ def log_sum_p_one_minus_p(logits: Tensor) -> Tensor:
 
     Error: within 1e-6 · max(1, |result|) of exact arithmetic on the same logits.
     Cost: two passes over an `(n, k)` float64 copy; 0.1 ms at 128 × 10.
-    Differentiable: an attacker who knows a threshold on κ follows its gradient.
+    Differentiable, for attackers that optimise against a threshold on κ.
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected logits of shape (n, k >= 2), got {tuple(logits.shape)}")

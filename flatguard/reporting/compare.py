@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from flatguard.checks.finding import CONSENT, Finding, Status, names_code
+from flatguard.checks.finding import Finding, Status
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval, mcnemar
 from flatguard.checks.verdict import Word
 from flatguard.environment.system import quoted
@@ -149,7 +149,7 @@ def _check_paired(first: Run, second: Run) -> None:
             done, planned = len(run.blocks), len(run.manifest.blocks)
             raise UsageError(
                 f"{run.storage} is incomplete: {done} of {planned} blocks; to finish it: flatguard "
-                f"resume {quoted(run.storage)}{CONSENT if names_code(run.request) else ''}"
+                f"resume {quoted(run.storage)}{run.request.consent}"
             )
 
 

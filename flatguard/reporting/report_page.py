@@ -47,17 +47,7 @@ class Headline:
     name: str
     tone: str
     share: float
-    bounds: tuple[float, float]
-
-    @property
-    def value(self) -> str:
-        """The number as text."""
-        return percent(self.share)
-
-    @property
-    def interval(self) -> str:
-        """The interval as text."""
-        return between(self.bounds)
+    interval: tuple[float, float]
 
 
 def report_page(judged: JudgedRun, sections: Sections) -> str:
@@ -121,6 +111,8 @@ def _number_line(numbers: Sequence[Headline]) -> Markup:
     shown = [number for number in numbers if number.tone != "over"]
     for index, number in enumerate(shown):
         y = 16.0 + 20.0 * index
-        parts.extend(interval_mark(scale, y, number.share, number.bounds, number.tone, 5.5))
-    values = "; ".join(f"{n.name} {n.value}, 95% interval {n.interval}" for n in shown)
+        parts.extend(interval_mark(scale, y, number.share, number.interval, number.tone, 5.5))
+    values = "; ".join(
+        f"{n.name} {percent(n.share)}, 95% interval {between(n.interval)}" for n in shown
+    )
     return drawing(_WIDTH, _HEIGHT, f"Accuracies from 0 to 100%: {values}", parts)

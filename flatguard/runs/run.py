@@ -204,8 +204,8 @@ class Run:
         file = self.path / SUMMARY
         if not is_plain_file(file):
             raise RunFolderError(
-                f"{self.storage} has no summary, as the run did not end; flatguard evaluate "
-                f"--resume {quoted(self.storage)} goes on"
+                f"{self.storage} has no summary, as the run did not end; "
+                f"flatguard resume {quoted(self.storage)}{self.request.consent} goes on"
             )
         with reading(file):
             summary = json.loads(read_text(file))

@@ -1,4 +1,7 @@
-"""What is attacked: one loader a file, all returning a Target."""
+"""The classifiers under audit: one loader a file, and all return a `Target`.
+
+Internal: the public API is what flatguard exports and what docs/reference/api.md lists.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +35,16 @@ def load_target(
     Args:
         name: `demo`; a RobustBench entry or an unambiguous prefix of one; `timm:NAME`;
             `torchvision:NAME`; or the path of a checkpoint.
-        dataset: narrows RobustBench's tables to one data set, if it names one of theirs.
-        threat_model: narrows them to one threat model.
+        dataset: restricts RobustBench's tables to one data set, if it is one of theirs.
+        threat_model: restricts them to one threat model.
         model_dir: RobustBench's folder of checkpoints.
         arch: for a checkpoint of weights only: `module:factory` or `file.py:factory`.
-        mean: for a checkpoint: per channel, inside the model.
-        std: for a checkpoint: per channel, inside the model.
+        mean: for a checkpoint: normalisation inside the model, one number per channel.
+        std: as `mean`.
         allow_code: load files that run code when they are loaded.
 
     Raises:
-        ModelError, UntrustedCodeError, EnvironmentProblem, UsageError: with one line each.
+        ModelError, UntrustedCodeError, EnvironmentProblem, UsageError: each with one line.
 
     Example:
         >>> load_target("demo").source

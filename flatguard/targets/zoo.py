@@ -6,18 +6,21 @@ import contextlib
 import sys
 from typing import Any
 
-from flatguard.environment.network import bounded_sockets, cached_only, unreachable
+from flatguard.environment.network import (
+    HUGGING_FACE,
+    PYTORCH_DOWNLOADS,
+    bounded_sockets,
+    cached_only,
+    unreachable,
+)
 from flatguard.environment.pickles import pickle_code
 from flatguard.environment.requirements import needed
 from flatguard.errors import EnvironmentProblem, ModelError, did_you_mean, one_line
 from flatguard.targets.target import Defaults, Normalized, Target, make_target
 
-_PYTORCH_DOWNLOADS = "download.pytorch.org"
-_HUGGING_FACE = "huggingface.co"
-
 
 def load_timm(name: str) -> Target:
-    """A pretrained timm model, with its own mean and std inside."""
+    """A pretrained timm model with the normalisation of its configuration."""
     with needed("timm", "timm", "--model timm:NAME"):
         import timm
 
@@ -26,7 +29,7 @@ def load_timm(name: str) -> Target:
             f"timm has no model {name!r}{did_you_mean(name, timm.list_models(pretrained=True))}"
         )
     model = _pretrained(
-        lambda: timm.create_model(name, pretrained=True), f"timm:{name}", _HUGGING_FACE
+        lambda: timm.create_model(name, pretrained=True), f"timm:{name}", HUGGING_FACE
     )
     config = model.pretrained_cfg
     size = config["input_size"][-1]
@@ -37,7 +40,7 @@ def load_timm(name: str) -> Target:
 
 
 def load_torchvision(name: str) -> Target:
-    """A pretrained torchvision classifier with its default weights and their mean and std."""
+    """A pretrained torchvision classifier with its default weights and their normalisation."""
     with needed("torchvision", "torchvision", "--model torchvision:NAME"):
         from torchvision import models
 
@@ -46,7 +49,7 @@ def load_torchvision(name: str) -> Target:
         raise ModelError(f"torchvision has no classifier {name!r}{did_you_mean(name, known)}")
     weights = models.get_model_weights(name).DEFAULT
     model = _pretrained(
-        lambda: models.get_model(name, weights=weights), f"torchvision:{name}", _PYTORCH_DOWNLOADS
+        lambda: models.get_model(name, weights=weights), f"torchvision:{name}", PYTORCH_DOWNLOADS
     )
     transform = weights.transforms()
     wrapped = Normalized(model, tuple(transform.mean), tuple(transform.std))
@@ -61,7 +64,7 @@ def _imagenet(size: int) -> Defaults:
 
 
 def _pretrained(build: Any, name: str, host: str) -> Any:
-    """Build with cached weights; ask the network only if it can be reached."""
+    """Build with cached weights, or with downloaded ones if the network can be reached."""
     why = unreachable(host)
     try:
         with (

@@ -1,11 +1,11 @@
-"""Judging reads evidence only: it runs where the model's modules cannot be imported."""
+"""Judging reads evidence only: it works where no model can be loaded, run or attacked."""
 
 import json
 import subprocess
 import sys
 
 import torch
-from support.lab import lab_of, trained
+from support.check_contexts import context_of, trained
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gathering import gather_evidence
@@ -16,25 +16,27 @@ JUDGE = """
 import sys
 
 BLOCKED = (
-    "flatguard.targets", "flatguard.execution.context", "flatguard.execution.attempt",
-    "flatguard.recording.recorder", "flatguard.attacks.autoattack_adapter", "foolbox",
-    "torchattacks", "pyautoattack",
+    "flatguard.evaluation", "flatguard.execution.context", "flatguard.execution.attempt",
+    "flatguard.recording.recorder", "flatguard.targets.checkpoint", "foolbox", "torchattacks",
+    "pyautoattack", "robustbench",
 )
 
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if any((name + ".").startswith(f"{blocked}.") for blocked in BLOCKED):
-            raise ImportError(f"{name} is blocked: it loads or attacks the model")
+            raise ImportError(f"{name} is blocked: it loads, runs or attacks the model")
 
 
 sys.meta_path.insert(0, Blocked())
-try:
-    import flatguard.targets
-except ImportError:
-    pass
-else:
-    raise SystemExit("nothing is blocked")
+import torch
+
+
+def refuse(module, *inputs):
+    raise RuntimeError("a model runs")
+
+
+torch.nn.Module.__call__ = refuse
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.verdict import judge
 from flatguard.runs.run import load_run
@@ -47,7 +49,7 @@ def test_a_stored_run_is_judged_without_the_model() -> None:
     images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(8) % 4
     weak = "foolbox:LinfAdditiveUniformNoiseAttack"
-    context = lab_of(trained(images, labels), images, labels, weak, eps="32/255")
+    context = context_of(trained(images, labels), images, labels, weak, eps="32/255")
     gather_evidence(context.evaluation, context.run, "standard", [], Silent())
     command = [sys.executable, "-c", JUDGE, str(context.run.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

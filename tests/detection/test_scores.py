@@ -15,7 +15,6 @@ from flatguard.detection.scores import (
     _energy,
     _log_entropy,
     _log_one_minus_top,
-    _top_margin,
     forward_pass,
     one_pass_scores,
 )
@@ -55,7 +54,7 @@ def test_they_are_pytorch_oods_where_float64_holds_those(row: list[float]) -> No
 
 def test_a_logit_of_minus_infinity_is_a_class_less() -> None:
     logits = torch.tensor([[2.0, 0.0, -math.inf], [2.0, 0.0, -800.0]])
-    for score in (_log_one_minus_top, _log_entropy, _top_margin):
+    for score in (_log_one_minus_top, _log_entropy):
         values = score(logits)
         assert float(values[0]) == pytest.approx(float(values[1]))
 

@@ -11,18 +11,18 @@ from flatguard.data.arrays import ArrayDataset
 from flatguard.detection import SharpnessDetector
 from flatguard.detection.scoring import score_images
 from flatguard.errors import DetectorError
-from flatguard.execution.context import Subject
+from flatguard.execution.context import ModelAndData
 from flatguard.execution.progress import Silent
 from flatguard.request import make_request
 from flatguard.targets import Target
 
 
-def subject(target: Target) -> Subject:
+def subject(target: Target) -> ModelAndData:
     data = ArrayDataset(digits_target.images(50, 300), digits_target.labels(50, 300), "digits")
     request = make_request(
         model="digits", attack="torchattacks:PGD", eps="0.1", n_examples=50, batch_size=16
     )
-    return Subject(request, target, data, torch.device("cpu"))
+    return ModelAndData(request, target, data, torch.device("cpu"))
 
 
 def test_every_image_has_a_row(digits_net: Target, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_changes_since_are_refused(options: dict[str, Any], tmp_path: Path) -> N
     Path(options["model"]).write_bytes(kept)
     images, labels = torch.load(options["data"], weights_only=True)
     torch.save((images.flip(0), labels), options["data"])
-    with pytest.raises(UsageError, match="serves other images now"):
+    with pytest.raises(UsageError, match="has other images now"):
         flatguard.resume(run, allow_code=True)
     torch.save((images, labels), options["data"])
     versions = {**run.manifest.versions, "torch": "1.0"}

@@ -37,9 +37,9 @@ def test_a_part_that_is_judged_says_what_it_lacks(options: dict[str, Any], tmp_p
     verdict = flatguard.audit(part)
     assert verdict.verdict == "inconclusive"
     assert "blocks are missing" in verdict.sentence
-    assert verdict.next[0] == "flatguard evaluate --resume RUN --allow-code"
+    assert verdict.next[0] == "flatguard resume RUN --allow-code"
     assert advice(verdict.next[0], part.storage) == (
-        f"flatguard evaluate --resume {tmp_path / 'part'} --allow-code"
+        f"flatguard resume {tmp_path / 'part'} --allow-code"
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from flatguard.checks.context import CheckContext, Rows
+from flatguard.checks.gradient_evidence import mean_drops
 from flatguard.checks.search.attempts import Method
 from flatguard.checks.search.gradients import (
     Estimated,
@@ -107,15 +108,6 @@ def worth_trying(drops: pd.DataFrame | None) -> list[str]:
     least = max(usual + _WORTH_TRYING, 0.5 * float(mean.max()))
     better = mean[mean > least].sort_values(ascending=False)
     return [name for name in better.index if name not in ("raw", "tempered")][:_REPAIRS_TRIED]
-
-
-def mean_drops(drops: pd.DataFrame) -> dict[str, float]:
-    """The mean drop of the margin along each candidate.
-
-    Drops are clipped, so that one huge drop counts no more than reaching the boundary.
-    """
-    clipped = drops["drop"].clip(-2.0, 4.0).groupby(drops["candidate"]).mean()
-    return {str(name): float(value) for name, value in clipped.items()}
 
 
 def best_source(context: CheckContext, rows: Rows, drops: pd.DataFrame | None) -> GradientSource:

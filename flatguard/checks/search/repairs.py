@@ -1,14 +1,14 @@
-"""Twins of a target whose gradient is mended, each in its own place.
+"""Twins of a target whose gradient is repaired, each at another stage.
 
 - `saturating`: tanh, sigmoid, softmax, clamp inside the model (`straight_through.py`);
 - `cutting`: round, sign, comparisons, casts, detach, no_grad inside the model (the same);
 - `function`: the backward pass of every custom `autograd.Function`: the identity instead;
-- `front`: all that happens before the first layer with weights, NumPy and PIL included: an affine
-  function of the image instead, fitted to what that layer was given;
-- `head`: all that happens behind the final linear layers: their own outputs are differentiated;
+- `front`: everything before the first layer with weights, NumPy and PIL included: an affine
+  function of the image instead, fitted to that layer's input;
+- `head`: everything behind the final linear layers: their own outputs are differentiated;
 - `all` of them together.
 
-Values, and so decisions, are the target's own; only what is differentiated differs.
+Values, and so decisions, are the target's own. Only what is differentiated differs.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ T = TypeVar("T")
 
 FITTED_ON, PASSES = 16, 7
 
-EXPLAINED = 0.5
-"""A front is mended where an affine function explains this share of its output's variance."""
+_EXPLAINED = 0.5
+"""A front is repaired where an affine function explains this share of its output's variance."""
 
-EXACT = 1e-6
+_EXACT = 1e-6
 
-AGREEING = 0.9
-"""Heads speak for the model where they decide as it does on this share of the images."""
+_AGREEING = 0.9
+"""Heads replace the model's output where they decide as it does on this share of the images."""
 
 
 @dataclass
 class Repair:
-    """A twin and what was met on its way.
+    """A repaired twin, and the operations that it repairs.
 
     Attributes:
         name: of the table above.
         twin: the twin.
-        met: operations that were mended, with how often they were met.
+        met: the repaired operations, with how often they occur.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Repair:
 
 
 def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
-    """The repairs that have something to mend in this model.
+    """The repairs that apply to this model.
 
     Args:
         model: in eval mode.
@@ -66,20 +66,20 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
     """
     images = images[:FITTED_ON]
     found = [
-        _attempted(lambda: _operations(model, images, "saturating")),
-        _attempted(lambda: _operations(model, images, "cutting")),
-        _attempted(lambda: _functions(model, images)),
+        _if_possible(lambda: _operations(model, images, "saturating")),
+        _if_possible(lambda: _operations(model, images, "cutting")),
+        _if_possible(lambda: _functions(model, images)),
     ]
-    front = _attempted(lambda: fit_front(model, images))
-    heads = _attempted(lambda: find_heads(model, images))
+    front = _if_possible(lambda: fit_front(model, images))
+    heads = _if_possible(lambda: _find_heads(model, images))
     if front is not None:
-        with_front = Mended(model, front=front, groups={"cutting"}, functions=True)
+        with_front = RepairedTwin(model, front=front, groups={"cutting"}, functions=True)
         found.append(Repair("front", with_front, {"front": 1}))
     if heads:
-        found.append(Repair("head", Mended(model, heads=heads), {"head": len(heads)}))
+        found.append(Repair("head", RepairedTwin(model, heads=heads), {"head": len(heads)}))
     useful = [repair for repair in found if repair is not None and repair.met]
     if len(useful) > 1:
-        everything = Mended(
+        everything = RepairedTwin(
             model, front=front, heads=heads, groups={"cutting", "saturating"}, functions=True
         )
         met = {name: count for repair in useful for name, count in repair.met.items()}
@@ -87,38 +87,38 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
     return useful
 
 
-def _attempted(look: Callable[[], T]) -> T | None:
-    """Nothing, where a user's model fails under a repair: the other repairs go on."""
+def _if_possible(repair: Callable[[], T]) -> T | None:
+    """None where a user's model fails under a repair. The other repairs go on."""
     try:
-        return look()
+        return repair()
     except Exception as error:
         if ran_out_of_memory(error):
-            raise  # nothing was found out about the repair
+            raise  # whether the repair applies is still unknown
         return None
 
 
 def _operations(model: nn.Module, images: Tensor, group: Group) -> Repair:
-    mended = Mended(model, groups={group})
-    mended(images.detach().clone().requires_grad_(True))
-    return Repair(group, mended, {name: count for name, count in mended.seen.items() if count})
+    twin = RepairedTwin(model, groups={group})
+    twin(images.detach().clone().requires_grad_(True))
+    return Repair(group, twin, {name: count for name, count in twin.seen.items() if count})
 
 
 def _functions(model: nn.Module, images: Tensor) -> Repair:
     with torch.enable_grad():
         logits = model(images.detach().clone().requires_grad_(True))
-    met = {type(node).__name__.removesuffix("Backward"): 1 for node in custom_functions(logits)}
-    return Repair("function", Mended(model, functions=True), met)
+    met = {type(node).__name__.removesuffix("Backward"): 1 for node in _custom_functions(logits)}
+    return Repair("function", RepairedTwin(model, functions=True), met)
 
 
-class Mended:
+class RepairedTwin:
     """A twin with any of the repairs.
 
     Args:
         model: the target; it is hooked only while it is called.
-        groups: operations to mend.
-        functions: whether to mend custom functions.
+        groups: operations to repair.
+        functions: whether to repair custom functions.
         front: replaces what is before the first layer with weights.
-        heads: layers that speak for the model.
+        heads: layers whose outputs replace the model's.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Mended:
         *,
         groups: set[Group] | None = None,
         functions: bool = False,
-        front: Front | None = None,
+        front: _Front | None = None,
         heads: list[nn.Linear] | None = None,
     ):
         self._model, self._groups = model, groups
@@ -135,14 +135,14 @@ class Mended:
         self.seen: dict[str, int] = {}
 
     def __call__(self, images: Tensor) -> Outputs:
-        """The target's logits, with the mended gradient."""
+        """The target's logits, with the repaired gradient."""
         outputs: list[Tensor] = []
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad() if images.requires_grad else torch.no_grad())
             if self._front is not None:
                 stack.enter_context(self._front.replaced(images))
             if self._heads:
-                stack.enter_context(listening(self._heads, outputs))
+                stack.enter_context(_outputs_collected(self._heads, outputs))
             mode = StraightThrough(self._groups) if self._groups else None
             if mode is not None and images.requires_grad:
                 stack.enter_context(mode)
@@ -150,14 +150,14 @@ class Mended:
         if mode is not None:
             self.seen = dict(mode.seen)
         if self._functions and logits.requires_grad:
-            mend_functions(logits)
+            _repair_functions(logits)
         if outputs:
-            return Outputs(logits, mean_of_heads(outputs), scale_free=True)
+            return Outputs(logits, _mean_of_heads(outputs), scale_free=True)
         return Outputs(logits, logits)
 
 
-def custom_functions(output: Tensor) -> list[Any]:
-    """The nodes of a graph whose backward pass is written in Python by somebody."""
+def _custom_functions(output: Tensor) -> list[Any]:
+    """The nodes of a graph whose backward pass is a custom one, written in Python."""
     found: list[Any] = []
     left, known = [output.grad_fn], set()
     while left:
@@ -171,9 +171,9 @@ def custom_functions(output: Tensor) -> list[Any]:
     return [node for node in found if not type(node).__name__.startswith("_Straight")]
 
 
-def mend_functions(output: Tensor) -> None:
-    """Make each of them pass on the gradient that it gets, wherever the shapes allow it."""
-    for node in custom_functions(output):
+def _repair_functions(output: Tensor) -> None:
+    """Make each custom function pass on the gradient that it gets, where the shapes allow it."""
+    for node in _custom_functions(output):
         node.register_hook(_identity)
 
 
@@ -188,13 +188,13 @@ def _identity(passed_on: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Any, 
 
 
 @dataclass
-class Front:
-    """All that a model does before its first layer with weights, as an affine function.
+class _Front:
+    """Everything before a model's first layer with weights, as an affine function.
 
     Attributes:
         layer: that layer.
         slope, offset: `(1, channels, 1, 1)`.
-        size: the height and width that the layer is given.
+        size: the height and width of the layer's input.
     """
 
     layer: nn.Module
@@ -208,7 +208,7 @@ class Front:
 
     @contextmanager
     def replaced(self, images: Tensor) -> Iterator[None]:
-        """While the model is called on these images, its first layer's input has this gradient."""
+        """Give the first layer's input this gradient while the model is called on these images."""
         left = [True]
 
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
@@ -226,8 +226,8 @@ class Front:
             handle.remove()
 
 
-def fit_front(model: nn.Module, images: Tensor) -> Front | None:
-    """Fit an affine function for each channel; None where it explains too little."""
+def fit_front(model: nn.Module, images: Tensor) -> _Front | None:
+    """Fit an affine function for each channel; None where it explains too little of the input."""
     first = _first_input(model, images)
     if first is None:
         return None
@@ -244,29 +244,29 @@ def fit_front(model: nn.Module, images: Tensor) -> Front | None:
     left = (y - y_mean - slope * (x - x_mean)).square().mean()
     total = (y - y_mean).square().mean()
     unexplained = float(left / total.clamp_min(1e-12))
-    is_whole = unexplained < EXACT and _has_slope(given, first.images, slope)
-    if unexplained > 1.0 - EXPLAINED or is_whole:
-        return None  # it explains too little, or there is nothing to mend
+    is_whole = unexplained < _EXACT and _has_slope(given, first.images, slope)
+    if unexplained > 1.0 - _EXPLAINED or is_whole:
+        return None  # it explains too little, or there is nothing to repair
     offset = (y_mean - slope * x_mean).to(images.dtype)
-    return Front(first.layer, slope.to(images.dtype), offset, size)
+    return _Front(first.layer, slope.to(images.dtype), offset, size)
 
 
 @dataclass(frozen=True)
-class FirstInput:
-    """The first layer with weights, and what it was given when the model was given images."""
+class _FirstInput:
+    """The first layer with weights, and its input for some images."""
 
     layer: nn.Module
     given: Tensor
     images: Tensor
 
 
-def _first_input(model: nn.Module, images: Tensor) -> FirstInput | None:
-    seen: list[FirstInput] = []
+def _first_input(model: nn.Module, images: Tensor) -> _FirstInput | None:
+    seen: list[_FirstInput] = []
     x = images.detach().clone().requires_grad_(True)
 
     def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if not seen and inputs and isinstance(inputs[0], Tensor):
-            seen.append(FirstInput(module, inputs[0], x))
+            seen.append(_FirstInput(module, inputs[0], x))
 
     weighted = [m for m in model.modules() if any(True for _ in m.parameters(recurse=False))]
     handles = [module.register_forward_pre_hook(hook) for module in weighted]
@@ -280,7 +280,7 @@ def _first_input(model: nn.Module, images: Tensor) -> FirstInput | None:
 
 
 def _has_slope(given: Tensor, images: Tensor, slope: Tensor) -> bool:
-    """Whether autograd knows that slope."""
+    """Whether autograd gives that slope."""
     if not given.requires_grad:
         return False
     (found,) = torch.autograd.grad(given.sum(), images, allow_unused=True, retain_graph=True)
@@ -296,10 +296,10 @@ def _resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 
-def find_heads(model: nn.Module, images: Tensor) -> list[nn.Linear]:
+def _find_heads(model: nn.Module, images: Tensor) -> list[nn.Linear]:
     """The linear layers with an output for each class that together decide as the model does.
 
-    None where the model's output is theirs already: there is nothing behind them to mend.
+    None of them where the model's output is theirs already: there is nothing to repair.
     """
     outputs: list[Tensor] = []
     with torch.no_grad():
@@ -309,20 +309,20 @@ def find_heads(model: nn.Module, images: Tensor) -> list[nn.Linear]:
             module for module in model.modules()
             if isinstance(module, nn.Linear) and module.out_features == classes
         ]  # fmt: skip
-        with listening(layers, outputs):
+        with _outputs_collected(layers, outputs):
             model(images)
     if not outputs or any(output.shape != logits.shape for output in outputs):
         return []
     if any(torch.equal(output, logits) for output in outputs):
         return []
-    spoken = mean_of_heads(outputs)
-    agree = (spoken.argmax(dim=1) == logits.argmax(dim=1)).double().mean()
-    return layers if bool(agree >= AGREEING) else []
+    heads = _mean_of_heads(outputs)
+    agree = (heads.argmax(dim=1) == logits.argmax(dim=1)).double().mean()
+    return layers if bool(agree >= _AGREEING) else []
 
 
 @contextmanager
-def listening(layers: list[nn.Linear], outputs: list[Tensor]) -> Iterator[None]:
-    """Collect what these layers give while the model is called."""
+def _outputs_collected(layers: list[nn.Linear], outputs: list[Tensor]) -> Iterator[None]:
+    """Collect the outputs of these layers while the model is called."""
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         outputs.append(output)
@@ -335,8 +335,8 @@ def listening(layers: list[nn.Linear], outputs: list[Tensor]) -> Iterator[None]:
             handle.remove()
 
 
-def mean_of_heads(outputs: list[Tensor]) -> Tensor:
-    """The mean of several heads' logits, each brought to the spread that its images have."""
+def _mean_of_heads(outputs: list[Tensor]) -> Tensor:
+    """The mean of several heads' logits, each divided by its own spread on each image."""
     scaled = [
         output / output.detach().std(dim=1, keepdim=True).clamp_min(1e-12) for output in outputs
     ]

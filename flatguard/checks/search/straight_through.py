@@ -1,7 +1,7 @@
 """Straight-through stages inside an unmodified model, intercepted where they happen.
 
 A `TorchFunctionMode` sees every operation of the model's forward pass. The values stay exactly
-what they are; only the path of the gradient is mended:
+what they are; only the gradient's path is repaired:
 
 - *cutting* operations (`round`, `floor`, `sign`, comparisons, `argmax`, casts to integers,
   `detach`, `.data`, `torch.no_grad`) pass the gradient as if they were the identity (Bengio et
@@ -11,7 +11,7 @@ what they are; only the path of the gradient is mended:
 - *saturating* operations (`tanh`, `sigmoid`, `softmax`, `clamp` and its kin) get the slope of a
   function that rises alike but never becomes flat.
 
-A trip through NumPy or PIL leaves torch altogether; `repairs.fit_front` mends it.
+A trip through NumPy or PIL leaves torch altogether; `repairs.fit_front` repairs it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from torch.overrides import TorchFunctionMode
 
 Group = Literal["cutting", "saturating"]
 
-ROUNDING = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
-COMPARING = {"gt": 1, "ge": 1, "greater": 1, "lt": -1, "le": -1, "less": -1, "greater_equal": 1,
+_ROUNDING = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
+_COMPARING = {"gt": 1, "ge": 1, "greater": 1, "lt": -1, "le": -1, "less": -1, "greater_equal": 1,
              "less_equal": -1, "__gt__": 1, "__ge__": 1, "__lt__": -1, "__le__": -1}  # fmt: skip
-CASTING = {"byte", "char", "short", "int", "long", "bool", "to", "type", "type_as"}
-SQUASHING = {"tanh", "sigmoid", "softsign", "erf", "atan", "hardsigmoid", "logsigmoid"}
-CLAMPING = {"clamp", "clip", "hardtanh", "relu6", "clamp_min", "clamp_max", "threshold"}
-LEAVING = {"numpy", "__array__", "item", "tolist"}
+_CASTING = {"byte", "char", "short", "int", "long", "bool", "to", "type", "type_as"}
+_SQUASHING = {"tanh", "sigmoid", "softsign", "erf", "atan", "hardsigmoid", "logsigmoid"}
+_CLAMPING = {"clamp", "clip", "hardtanh", "relu6", "clamp_min", "clamp_max", "threshold"}
+_LEAVING = {"numpy", "__array__", "item", "tolist"}
 
 
 class StraightThrough(TorchFunctionMode):
@@ -42,7 +42,7 @@ class StraightThrough(TorchFunctionMode):
         groups: which operations get a straight-through gradient.
 
     Attributes:
-        seen: how often each of them was met on the path of the gradient.
+        seen: how often each of them occurs on the gradient's path.
     """
 
     def __init__(self, groups: set[Group]):
@@ -52,7 +52,7 @@ class StraightThrough(TorchFunctionMode):
         self._shadows: dict[int, _Shadowed] = {}
 
     def __exit__(self, *error: Any) -> None:
-        """The forward pass is over; its shadows go."""
+        """Drop the shadows: the forward pass is over."""
         self._shadows.clear()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
@@ -65,21 +65,21 @@ class StraightThrough(TorchFunctionMode):
     def _operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = _name_of(func)
         own = args[0] if args and isinstance(args[0], Tensor) else None
-        if name in LEAVING and own is not None:
-            # Mended detach()es leave a gradient where NumPy refuses one.
+        if name in _LEAVING and own is not None:
+            # A repaired detach() leaves a gradient, which NumPy refuses.
             self.seen["numpy"] += own.requires_grad and own.ndim > 0 and self._cutting
             return func(own.detach(), *args[1:], **kwargs)
         if self._cutting:
             if name in ("_set_grad_enabled", "set_grad_enabled"):
                 self.seen["no_grad"] += not args[0]
                 return None if not args[0] else func(*args, **kwargs)
-            mended = self._cut(name, func, own, args, kwargs)
-            if mended is not None:
-                return mended
+            repaired = self._cut(name, func, own, args, kwargs)
+            if repaired is not None:
+                return repaired
         if self._saturating and own is not None and own.requires_grad:
-            mended = self._saturated(name, func, own, args, kwargs)
-            if mended is not None:
-                return mended
+            repaired = self._saturated(name, func, own, args, kwargs)
+            if repaired is not None:
+                return repaired
         return func(*args, **kwargs)
 
     def _cut(
@@ -92,26 +92,26 @@ class StraightThrough(TorchFunctionMode):
         if name in ("detach", "data", "detach_"):
             self.seen["detach"] += 1
             return own
-        if name.endswith("_") and name[:-1] in ROUNDING:
+        if name.endswith("_") and name[:-1] in _ROUNDING:
             self.seen[name[:-1]] += 1
             before = own.clone()
             after = func(own.detach().clone(), *args[1:], **kwargs)
             return own.copy_(straight(after, before))
-        if name in ROUNDING:
+        if name in _ROUNDING:
             self.seen[name] += 1
             return straight(func(*args, **kwargs), own)
         if name in ("__floordiv__", "floor_divide") or kwargs.get("rounding_mode"):
             self.seen["floor"] += 1
             return straight(func(*args, **kwargs), own / args[1])
-        if name in COMPARING:
+        if name in _COMPARING:
             self.seen["comparison"] += 1
             other = args[1] if len(args) > 1 else kwargs.get("other", 0.0)
             return self._shadowed(
-                func(*args, **kwargs), _soft_step((own - other) * COMPARING[name])
+                func(*args, **kwargs), _soft_step((own - other) * _COMPARING[name])
             )
         if name in ("argmax", "argmin"):
             return self._chosen(name, func, own, args, kwargs)
-        if name in CASTING:
+        if name in _CASTING:
             result = func(*args, **kwargs)
             if not result.is_floating_point():
                 self.seen["cast"] += 1
@@ -120,7 +120,7 @@ class StraightThrough(TorchFunctionMode):
         return None
 
     def _chosen(self, name: str, func: Any, own: Tensor, args: tuple[Any, ...], kwargs: Any) -> Any:
-        """The chosen index has the soft choice for a shadow, which `one_hot` takes up."""
+        """The chosen index gets the soft choice as its shadow, which `one_hot` uses."""
         result = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if dim is None:
@@ -134,10 +134,10 @@ class StraightThrough(TorchFunctionMode):
     def _saturated(
         self, name: str, func: Any, own: Tensor, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
-        if name in SQUASHING:
+        if name in _SQUASHING:
             self.seen[name] += 1
             return straight(func(*args, **kwargs), own / (1.0 + own.abs()))
-        if name in CLAMPING or name == "softmax":
+        if name in _CLAMPING or name == "softmax":
             self.seen[name] += 1
             return straight(func(*args, **kwargs), own)
         return None
@@ -150,7 +150,7 @@ class StraightThrough(TorchFunctionMode):
         try:
             shadow = self._shadow_of(name, func, args, kwargs)
         except (RuntimeError, TypeError, IndexError):
-            return result  # what the shadow cannot do stays cut
+            return result  # an operation that the shadow does not support stays cut
         if shadow is None or shadow.shape != result.shape or not shadow.requires_grad:
             return result
         if result.is_floating_point():
@@ -164,8 +164,8 @@ class StraightThrough(TorchFunctionMode):
         if chosen is not None and chosen.is_choice:
             return chosen.shadow if name == "one_hot" else None
         soft = [self._soft(arg) for arg in args]
-        if name in LOGICAL:
-            logical: Tensor = LOGICAL[name](*soft)
+        if name in _LOGICAL:
+            logical: Tensor = _LOGICAL[name](*soft)
             return logical
         if kwargs.get("rounding_mode"):
             quotient: Tensor = soft[0] / soft[1]
@@ -176,7 +176,7 @@ class StraightThrough(TorchFunctionMode):
         if name in ("masked_fill", "masked_fill_"):
             filled: Tensor = soft[0] * (1.0 - soft[1]) + soft[1] * soft[2]
             return filled
-        if name in CASTING:
+        if name in _CASTING:
             same: Tensor = soft[0]
             return same
         result = self._operation(
@@ -204,13 +204,13 @@ class StraightThrough(TorchFunctionMode):
 
 
 class _Shadowed:
-    """A tensor, held so that its id stays its own, and what is differentiated instead of it."""
+    """A tensor, held so that its id stays its own, and what is differentiated in its place."""
 
     def __init__(self, tensor: Tensor, shadow: Tensor, is_choice: bool):
         self.tensor, self.shadow, self.is_choice = tensor, shadow, is_choice
 
 
-LOGICAL: dict[str, Callable[..., Any]] = {
+_LOGICAL: dict[str, Callable[..., Any]] = {
     "__and__": lambda a, b: a * b, "logical_and": lambda a, b: a * b,
     "bitwise_and": lambda a, b: a * b,
     "__or__": lambda a, b: a + b - a * b, "logical_or": lambda a, b: a + b - a * b,
@@ -221,15 +221,15 @@ LOGICAL: dict[str, Callable[..., Any]] = {
 
 
 def straight(value: Tensor, path: Tensor) -> Tensor:
-    """The value of the one with the gradient of the other."""
+    """The value of one tensor with the gradient of another."""
     if value.shape != path.shape:
         return value
-    mended: Tensor = _Straight.apply(value.detach(), path)  # type: ignore[no-untyped-call]
-    return mended
+    result: Tensor = _Straight.apply(value.detach(), path)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Straight(torch.autograd.Function):
-    """x + (f(x) - x).detach() rounds; this keeps the very bits."""
+    """x + (f(x) - x).detach() rounds; this keeps every bit."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, path: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ $$\mathbb{E}_\nu \max_\delta L(f(x + \delta; w + \nu), y) - \max_\delta L(f(x + 
 
 the mean over samples, with ν uniform on the rim $\|\nu^{(l)}\| = \xi \|w^{(l)}\|$ of every layer.
 Worst case, in the full paper: the largest mean over samples instead of the mean over ν, where ν and
-δ climb together. Both for the clean loss as well (δ = 0). What is stored is every sample's loss at
-every ν, so that flatness and its interval can be computed again without the model.
+δ climb together. Both for the clean loss as well (δ = 0). Every sample's loss at
+every ν is stored, so that flatness and its interval can be computed again without the model.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from flatguard.geometry.weights import Movable, Weights, in_ball, on_sphere, pro
 from flatguard.request import derive_seed
 from flatguard.targets.target import weights_sha256
 
-Case = Literal["reference", "average", "worst-clean", "worst-robust"]
+_Case = Literal["reference", "average", "worst-clean", "worst-robust"]
 
-STEP = 0.01
+_STEP = 0.01
 """The length of a step in weights, as a share of each layer's: the authors' published evaluation.
-It leads beyond a ball of 0.003, so ν mostly walks along the rim."""
+It is longer than a radius of 0.003, so ν mostly stays on the rim."""
 
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Which perturbed models are looked at; the defaults are the paper's.
+    """Which perturbed models are measured; the defaults are the paper's.
 
     Attributes:
         xi: the relative radius of the average case.
@@ -58,14 +58,14 @@ class Neighbourhood:
 
 @dataclass(frozen=True)
 class Scene:
-    """What losses are measured on.
+    """What losses are measured on, and how.
 
     Attributes:
         batches: images and labels, on the model's device.
         ascent: the attack that finds the robust loss.
         seed: of all random choices.
         meter: counts the rows that go forward.
-        advanced: is told that so many models were measured.
+        advanced: receives the number of models that were measured since its last call.
     """
 
     batches: Sequence[Batch]
@@ -95,14 +95,14 @@ class Losses:
 
     @staticmethod
     def joined(parts: Sequence[Losses]) -> Losses:
-        """All of them."""
+        """All parts together."""
         return Losses(
             pd.concat([part.table for part in parts], ignore_index=True),
             pd.concat([part.models for part in parts], ignore_index=True),
         )
 
     def called(self, **which: Any) -> Losses:
-        """The same, saying which model it is."""
+        """The same losses, with columns that name the model."""
         return Losses(self.table.assign(**which), self.models.assign(**which))
 
 
@@ -133,7 +133,7 @@ def models_of(around: Neighbourhood) -> int:
 
 def _steps(
     movable: Movable, scene: Scene, around: Neighbourhood
-) -> Iterator[tuple[Case, int, Weights]]:
+) -> Iterator[tuple[_Case, int, Weights]]:
     for index in range(around.directions):
         drawn = on_sphere(movable.weights, around.xi, scene.generator("direction", index))
         yield "average", index, drawn
@@ -147,8 +147,8 @@ def climb(
 ) -> Weights:
     """A ν of the worst case: gradient ascent in the weights, from a random point of their ball.
 
-    Every step takes one batch. Where `robust`, its images climb by the same gradient's other half,
-    each batch's going on from where it was when its turn comes again.
+    Every step uses one batch. Where `robust`, its images climb by the same gradient; each batch
+    continues from its last images in its next turn.
     """
     part = f"climb {'robust' if robust else 'clean'}"
     step = in_ball(movable.weights, around.worst_xi, scene.generator(part, index))
@@ -161,7 +161,7 @@ def climb(
                 uphill, gradient = _both(movable, model, moved[number], batch.labels)
             if robust:
                 moved[number] = scene.ascent.step(moved[number], gradient, batch.images)
-            added = {name: step[name] + STEP * uphill[name] for name in step}
+            added = {name: step[name] + _STEP * uphill[name] for name in step}
             step = project(added, movable.weights, around.worst_xi)
     return step
 

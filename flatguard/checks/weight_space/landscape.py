@@ -1,8 +1,8 @@
 """The loss along random directions in weight space, normalised filter by filter.
 
-Stutz et al. (2021), Figure 4; the normalisation of Li et al. (2018). At every point the attack is
-run anew. What is plotted is a height and a shape that do not depend on how layers are scaled; how
-flat a minimum is, Eq. (1) says better (`weight_flatness`).
+Stutz et al. (2021), Figure 4; the normalisation of Li et al. (2018). The attack runs anew
+at every point. Height and shape do not depend on how layers are scaled; Eq. (1) is the better
+measure of how flat a minimum is (`weight_flatness`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Flatness and landscape of a finished run, kept in its folder like any other probe.
+"""Flatness and landscape of a finished run, stored in its folder like other probes.
 
-A probe's name ends with a digest of what was asked for: the same is not measured twice, and
-something else is not taken for it.
+A probe's name ends with a digest of its settings: the same settings are not measured twice, and
+other settings are not mistaken for them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ from flatguard.request import derive_seed
 from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes
 from flatguard.targets.target import model_errors
 
-PartName = Literal["test", "training", "held-out"]
+_PartName = Literal["test", "training", "held-out"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Part:
         count: its first so many samples.
     """
 
-    name: PartName
+    name: _PartName
     data: Dataset
     count: int
 
@@ -64,12 +64,12 @@ def add_weight_flatness(
     Raises:
         UsageError: the folder has it for this part, by another protocol.
     """
-    asked = {"part": part.name, "ascent": asdict(ascent), "around": asdict(around)}
+    settings = {"part": part.name, "ascent": asdict(ascent), "around": asdict(around)}
 
-    def look(scene: Scene) -> Losses:
+    def measure(scene: Scene) -> Losses:
         return weight_flatness(context.model, scene, around)
 
-    return _added(context, part, ascent, "weight-flatness", asked, look, models_of(around))
+    return _added(context, part, ascent, "weight-flatness", settings, measure, models_of(around))
 
 
 def add_landscape(
@@ -79,13 +79,13 @@ def add_landscape(
     points: Sequence[float] = POINTS,
 ) -> str:
     """Measure `landscape` on the run's own samples and keep it, unless the folder has it."""
-    asked = {"ascent": asdict(ascent), "directions": directions, "points": list(points)}
+    settings = {"ascent": asdict(ascent), "directions": directions, "points": list(points)}
 
-    def look(scene: Scene) -> Losses:
+    def measure(scene: Scene) -> Losses:
         return landscape(context.model, scene, directions=directions, points=points)
 
     total = directions * len([t for t in points if t]) + 1
-    return _added(context, own_part(context), ascent, "landscape", asked, look, total)
+    return _added(context, own_part(context), ascent, "landscape", settings, measure, total)
 
 
 def _added(
@@ -93,14 +93,14 @@ def _added(
     part: Part,
     ascent: Ascent,
     kind: Literal["weight-flatness", "landscape"],
-    asked: dict[str, Any],
-    look: Any,
+    settings: dict[str, Any],
+    measure: Callable[[Scene], Losses],
     total: int,
 ) -> str:
     with memory_errors(f"{context.target.name}, with the images of {part.data.name} beside it"):
         batches, sha256 = _batches(context, part)
-    asked = {**asked, "data": part.data.name, "data_sha256": sha256, "samples": part.count}
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+    settings = {**settings, "data": part.data.name, "data_sha256": sha256, "samples": part.count}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     name, known = f"{kind}-{digest}", load_probes(context.run)
     if name in known:
         return name
@@ -109,10 +109,10 @@ def _added(
     seed, before = derive_seed(context.evaluation.request.seed, 0, kind), context.meter.forwards
     began = time.perf_counter()
     with model_errors(context.target.name, f"while its {kind} is measured"):
-        losses = look(Scene(batches, ascent, seed, context.meter, context.progress.advanced))
+        losses = measure(Scene(batches, ascent, seed, context.meter, context.progress.advanced))
     table = "weight_losses" if kind == "weight-flatness" else "landscape"
     found = ProbeEvidence(
-        {"kind": kind, **asked, "models": _rows(losses.models)}, {table: losses.table}
+        {"kind": kind, **settings, "models": _rows(losses.models)}, {table: losses.table}
     )
     facts = ProbeFacts(
         name=name,
@@ -129,7 +129,7 @@ def _added(
 def _refuse_second(
     context: CheckContext, kind: str, part: str, known: dict[str, ProbeFacts]
 ) -> None:
-    """One protocol of flatness a part: of two, nothing would say which is meant."""
+    """Only one protocol of flatness a part is stored, so that results are unambiguous."""
     for facts in known.values():
         if kind == facts.facts.get("kind") == "weight-flatness" and facts.facts["part"] == part:
             raise UsageError(
@@ -139,7 +139,7 @@ def _refuse_second(
 
 
 def _batches(context: CheckContext, part: Part) -> tuple[list[Batch], str]:
-    """On the model's device, with the hash of what was served."""
+    """The batches on the model's device, and the hash of the data."""
     hashes, batches = DataHash(), []
     for start, batch in blocks(part.data, part.count, context.evaluation.block_size):
         check_labels(batch, context.evaluation.num_classes, part.data.name, start)

@@ -1,8 +1,8 @@
 """The same function with other weights: layers multiplied, and the factor taken back after them.
 
-Stutz et al. (2021), Figure 4, show a model beside its ×2 and ×0.5 variants: what is said about
-flatness must not tell them apart. Here a rescaling counts only if it is proved by evaluation: the
-logits stay as they are. Two kinds are tried, in the order of execution:
+Stutz et al. (2021), Figure 4, show a model beside its ×2 and ×0.5 variants: a measure of
+flatness must not tell them apart. Here a rescaling counts only if an evaluation proves it: the
+logits do not change. Two kinds are tried, in the order of execution:
 
 - a convolution or linear layer whose output goes into a batch normalisation: its weights and bias
   times c, the running mean times c, and the running variance so that the normalised output stays;

@@ -1,4 +1,4 @@
-"""Flatness and landscape in weight space, from what a run's probes stored."""
+"""Flatness and landscape in weight space, from the tables of a run's probes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flatguard.errors import RunFolderError
 from flatguard.runs.check_evidence import ProbeFacts, load_probes, load_tables
 from flatguard.runs.run import Run
 
-RESAMPLES = 1000
+_RESAMPLES = 1000
 
 Ends = tuple[float, float] | None
 
@@ -49,7 +49,7 @@ def weight_losses(run: Run) -> dict[str, WeightLosses]:
     """The weight-flatness probes of a run by part: `test`, `training`, `held-out`.
 
     Raises:
-        RunFolderError: two protocols were measured on one part, and nothing says which is meant.
+        RunFolderError: two protocols were measured on one part, so the result is ambiguous.
     """
     found: dict[str, WeightLosses] = {}
     for name, facts in _of_kind(run, "weight-flatness").items():
@@ -102,8 +102,8 @@ def ends(values: np.ndarray, seed: int = 0) -> Ends:
         return None
     generator = np.random.default_rng(seed)
     rows, columns = values.shape
-    of_rows = generator.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES) / rows
-    of_columns = generator.multinomial(columns, np.full(columns, 1 / columns), size=RESAMPLES)
+    of_rows = generator.multinomial(rows, np.full(rows, 1 / rows), size=_RESAMPLES) / rows
+    of_columns = generator.multinomial(columns, np.full(columns, 1 / columns), size=_RESAMPLES)
     means = ((of_rows @ values) * of_columns).sum(axis=1) / columns
     outside = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(means, [outside, 1 - outside])

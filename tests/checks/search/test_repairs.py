@@ -6,7 +6,7 @@ from support.architectures import tiny
 from support.defences import After, Before, Negated, bits, jpeg
 from torch import Tensor, nn
 
-from flatguard.checks.search.repairs import Mended, Repair, double, fit_front, repairs
+from flatguard.checks.search.repairs import Repair, RepairedTwin, double, fit_front, repairs
 from flatguard.targets.target import Normalized
 
 CASES = {
@@ -51,12 +51,12 @@ def test_a_repair_decides_as_its_target_and_leads_as_the_bare_network(
     assert name in found
     with torch.no_grad():
         expected = model(images)
-    bare = gradient(Mended(net), images).flatten()
+    bare = gradient(RepairedTwin(net), images).flatten()
     for repair in found.values():
         x = images.clone().requires_grad_(True)
         assert torch.equal(repair.twin(x).decides.detach(), expected)
-    mended = gradient(found[name].twin, images).flatten()
-    assert torch.cosine_similarity(mended, bare, dim=0) > 0.3
+    repaired = gradient(found[name].twin, images).flatten()
+    assert torch.cosine_similarity(repaired, bare, dim=0) > 0.3
 
 
 def test_an_honest_network_has_nothing_to_mend(net: nn.Module, images: Tensor) -> None:

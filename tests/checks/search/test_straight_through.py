@@ -1,4 +1,4 @@
-"""The values stay what they are, to the bit; only the path of the gradient is mended."""
+"""The values stay what they are, to the bit; only the path of the gradient is repaired."""
 
 from collections.abc import Callable
 
@@ -71,11 +71,11 @@ def test_an_operation_keeps_its_values_and_gains_a_gradient(group: Group, name: 
     with mode:
         values = f(x)
     with StraightThrough({group}):
-        mended = gradient(f, x)
+        repaired = gradient(f, x)
     assert torch.equal(values.detach(), f(x.detach()))
     assert mode.seen[met] > 0
-    assert mended is not None
-    assert float((mended != 0).double().mean()) > max(0.9, usual_alive)
+    assert repaired is not None
+    assert float((repaired != 0).double().mean()) > max(0.9, usual_alive)
 
 
 def test_what_is_not_asked_for_is_left_alone() -> None:
