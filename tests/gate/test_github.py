@@ -6,7 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flatguard.gate.github import SUMMARY, Error, announce
+from flatguard.gate.github import Error, announce
+
+SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 @given(title=st.text(), text=st.text())
