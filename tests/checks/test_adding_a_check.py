@@ -44,7 +44,8 @@ assert found[-1].status in ("pass", "warn", "fail"), found[-1]
 assert Thresholds(allow=("brightness",)), "the gate"
 for name in ("report.html", "report.md", "report.json"):
     assert "a shift fools " in (out / name).read_text("utf-8"), name
-assert "A robust model survives a shift within its radius." in (out / "report.html").read_text("utf-8")
+page = (out / "report.html").read_text("utf-8")
+assert "A robust model survives a shift within its radius." in page
 """
 
 
