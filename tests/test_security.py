@@ -6,8 +6,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from flatguard.data import array_files, dataset
 from flatguard.environment import pickles
 from flatguard.gate import positions
@@ -30,7 +28,6 @@ def test_the_bounds_are_as_promised() -> None:
         assert said in text
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="reads TOML by Python 3.11's own reader")
 def test_every_dependency_was_reviewed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]

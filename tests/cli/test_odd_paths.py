@@ -125,4 +125,5 @@ def test_a_config(folder: Path) -> None:
 def test_a_folder_that_looks_like_something_else(out: str, folder: Path) -> None:
     option = f"--out={out}"
     judged(*asked(folder, "dätä, 1.npz", option, "--checks", "none"))
-    judged("audit", "--", out)
+    assert (Path(out) / "evidence" / "manifest.json").is_file()
+    assert judged("audit", "--", out)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import save_file
 from support import digits
@@ -66,7 +65,6 @@ def test_robustbench_is_listed() -> None:
 
 
 def test_an_architecture_of_robustbench_under_torchattacks() -> None:
-    pytest.importorskip("robustbench")
     from robustbench.model_zoo import model_dicts
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
 
@@ -80,7 +78,8 @@ def test_an_architecture_of_robustbench_under_torchattacks() -> None:
 
 
 def test_a_torchvision_model_under_autoattack() -> None:
-    models = pytest.importorskip("torchvision.models")
+    from torchvision import models
+
     torch.manual_seed(0)
     weights = models.get_model_weights("squeezenet1_1").DEFAULT
     name = weights.url.rpartition("/")[2]
@@ -94,7 +93,6 @@ def test_a_torchvision_model_under_autoattack() -> None:
 
 
 def test_a_torchvision_model_without_weights_says_what_is_missing() -> None:
-    pytest.importorskip("torchvision")
     done = flatguard(
         "evaluate", "--model", "torchvision:resnet18", "--attack", "apgd-ce", "--dataset",
         images(64), *FEW, TORCH_HOME=str(Path("empty").resolve()),
@@ -104,7 +102,8 @@ def test_a_torchvision_model_without_weights_says_what_is_missing() -> None:
 
 
 def test_a_timm_model_under_foolbox() -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     torch.manual_seed(0)
     name = "mobilenetv3_small_050"
     hub = timm.get_pretrained_cfg(name).hf_hub_id.replace("/", "--")
