@@ -15,11 +15,11 @@ import pytest
 from support import digits
 
 PACKAGE = Path(__file__).resolve().parents[1] / "flatguard"
-FIELD = '''
+FIELD = """
     paper: Annotated[
         str | None, Field(description="The paper that the run is for."), Option("Data")
     ] = None
-'''
+"""
 BEFORE = "\n    def budget(self)"
 
 USE = """
