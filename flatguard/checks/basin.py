@@ -12,17 +12,17 @@ from flatguard.checks.visited import distance_column, visited_of
 from flatguard.geometry.basin import LOSS_TOLERANCE, Bools, basins
 
 NAME = "basin"
-SOURCE = "Walter et al. 2026, Definitions 4 to 6"
+_SOURCE = "Walter et al. 2026, Definitions 4 to 6"
 _MOST = 0.5
 
 
-def judge(evidence: Evidence, tolerance: float) -> Finding:
+def _judge(evidence: Evidence, tolerance: float) -> Finding:
     """Warns where most survivors' paths never leave the loss tolerance."""
     if not evidence.reported:
-        return Finding(check=NAME, status="pass", summary="no sample survived", source=SOURCE)
+        return Finding(check=NAME, status="pass", summary="no sample survived", source=_SOURCE)
     left = _left(evidence)
     if not len(left):
-        return not_run(NAME, SOURCE, "no row of the attack belongs to a survivor for certain")
+        return not_run(NAME, _SOURCE, "no row of the attack belongs to a survivor for certain")
     inside = ~left
     share = float(inside.mean())
     return Finding(
@@ -36,7 +36,7 @@ def judge(evidence: Evidence, tolerance: float) -> Finding:
         threshold=_MOST,
         interval=interval(int(inside.sum()), len(inside)),
         samples=len(inside),
-        source=SOURCE,
+        source=_SOURCE,
         next="the attack has no gradient to follow: see the check discrepancy"
         if share > _MOST
         else None,
@@ -71,4 +71,4 @@ _WHY = (
     " of steps."
 )
 
-CHECK = Check(NAME, SOURCE, _WHY, judge)
+CHECK = Check(NAME, _SOURCE, _WHY, _judge)

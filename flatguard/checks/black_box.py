@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import VERIFY_DRAWS, CheckContext, Meter, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
@@ -18,7 +18,7 @@ from flatguard.geometry.ball import direction, project
 NAME = "black-box"
 
 
-def add_noise(context: CheckContext, draws: int) -> ProbeEvidence:
+def _gather_noise(context: CheckContext, draws: int) -> ProbeEvidence:
     """Random points on the ball's edge.
 
     Cost: `draws` forward passes for each survivor, fewer for those that are fooled early.
@@ -30,7 +30,7 @@ def add_noise(context: CheckContext, draws: int) -> ProbeEvidence:
     return table.evidence({"draws": draws})
 
 
-def attack_with_square(context: CheckContext, queries: int) -> ProbeEvidence:
+def _gather_square(context: CheckContext, queries: int) -> ProbeEvidence:
     """The Square attack (Andriushchenko et al. 2020) with a budget of queries.
 
     Cost: `queries` + 1 forward passes for each survivor, fewer for those that are fooled early.
@@ -97,7 +97,7 @@ def _data(evidence: Evidence, found: BeyondChance) -> dict[str, float | int | No
     return {"p_value": found.p, **fooled}
 
 
-QUESTION = ChanceQuestion(
+_QUESTION = ChanceQuestion(
     check=NAME,
     source="Athalye et al. 2018; Andriushchenko et al. 2020 (Square)",
     families=("black-box", "noise"),
@@ -117,14 +117,14 @@ _WHY = (
 
 CHECK = Check(
     NAME,
-    QUESTION.source,
+    _QUESTION.source,
     _WHY,
-    QUESTION.judge,
+    _QUESTION.judge,
     (
-        Probe("noise", add_noise, {"fast": 8, "standard": 8, "full": 8}, _cost_of_noise, order=40),
+        Probe("noise", _gather_noise, every_level(8), _cost_of_noise, order=40),
         Probe(
             "square",
-            attack_with_square,
+            _gather_square,
             {"standard": 200, "full": 2000},
             lambda context, queries: len(context.survivors) * queries,
             order=50,

@@ -17,11 +17,16 @@ from flatguard.request import Checks
 if TYPE_CHECKING:
     from flatguard.checks.context import CheckContext
 
-Gather = Callable[["CheckContext", int], ProbeEvidence]
+_Gather = Callable[["CheckContext", int], ProbeEvidence]
 """Experiments with the model, given what the level spends on a sample; it judges nothing."""
 
-Judge = Callable[[Evidence, float], Finding]
+_Judge = Callable[[Evidence, float], Finding]
 """Reads evidence, given the tolerated overestimate; it has no model, and needs none."""
+
+
+def every_level(amount: int) -> dict[Checks, int]:
+    """The same amount at every level."""
+    return {"fast": amount, "standard": amount, "full": amount}
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Probe:
     """
 
     name: str
-    gather: Gather
+    gather: _Gather
     levels: Mapping[Checks, int]
     cost: Callable[[CheckContext, int], float]
     order: int = 100
@@ -72,6 +77,6 @@ class Check:
     name: str
     source: str
     why: str
-    judge: Judge
+    judge: _Judge
     probes: tuple[Probe, ...] = ()
     decisive: bool = False

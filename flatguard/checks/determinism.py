@@ -5,21 +5,21 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.statistics import interval
 
 NAME = "determinism"
-SOURCE = "Athalye et al. 2018 (expectation over transformation)"
+_SOURCE = "Athalye et al. 2018 (expectation over transformation)"
 
 _SAMPLES = 32
 _RELATIVE_TOLERANCE = 1e-4
 """Parallel sums differ by 1e-6 from call to call on a GPU; a random layer by far more."""
 
 
-def compare_calls(context: CheckContext, calls: int) -> ProbeEvidence:
+def _gather(context: CheckContext, calls: int) -> ProbeEvidence:
     """Call the target again on the same images; if it is randomised, measure survival again.
 
     A randomised target classifies each audited example `CONFIRM_DRAWS` times. A sample survives
@@ -62,22 +62,22 @@ def _survival(context: CheckContext) -> pd.DataFrame:
     return table
 
 
-def judge(evidence: Evidence, tolerance: float) -> Finding:
+def _judge(evidence: Evidence, tolerance: float) -> Finding:
     """Warns where the target is randomised: single passes and single gradients then mislead."""
     probe = evidence.probe(NAME)
     if probe is None or "repeated" not in probe.tables:
-        return not_run(NAME, SOURCE, f"no image was shown twice: {evidence.why_not(NAME)}")
+        return not_run(NAME, _SOURCE, f"no image was shown twice: {evidence.why_not(NAME)}")
     table = probe.tables["repeated"]
     broken = int(table["difference"].isna().sum())
     if broken:
         return Finding(
-            check=NAME, status="warn", samples=len(table), source=SOURCE,
+            check=NAME, status="warn", samples=len(table), source=_SOURCE,
             summary=f"NaN or infinite logits on {broken} of {len(table)} images shown again",
             next="fix the model: its logits are not finite",
         )  # fmt: skip
     if not probe.facts.get("randomised"):
         return Finding(
-            check=NAME, status="pass", samples=len(table), source=SOURCE,
+            check=NAME, status="pass", samples=len(table), source=_SOURCE,
             summary=f"the same logits for {len(table)} images shown again",
             value=float(table["difference"].max()),
         )  # fmt: skip
@@ -92,7 +92,7 @@ def judge(evidence: Evidence, tolerance: float) -> Finding:
         value=float(table["flips"].mean()),
         interval=interval(int(table["flips"].sum()), len(table)),
         samples=len(table),
-        source=SOURCE,
+        source=_SOURCE,
         next="attack with expectation over transformation: --attack torchattacks:EOTPGD or rand",
         data={"survived_by_luck": len(wrong)},
     )
@@ -105,14 +105,14 @@ _WHY = (
 
 CHECK = Check(
     NAME,
-    SOURCE,
+    _SOURCE,
     _WHY,
-    judge,
+    _judge,
     (
         Probe(
             NAME,
-            compare_calls,
-            {"fast": 4, "standard": 4, "full": 4},
+            _gather,
+            every_level(4),
             lambda context, calls: _SAMPLES * calls,
             order=0,
             searches=False,

@@ -51,7 +51,7 @@ class ProbeEvidence:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class _Trajectory:
     """A run's trajectory, a block at a time."""
 
     run: Run
@@ -95,7 +95,7 @@ class Evidence:
     @classmethod
     def of(cls, run: Run) -> Evidence:
         """The evidence in a run folder."""
-        return replace(cls.of_samples(run), trajectory=Trajectory(run))
+        return replace(cls.of_samples(run), trajectory=_Trajectory(run))
 
     @classmethod
     def of_samples(cls, run: Run) -> Evidence:

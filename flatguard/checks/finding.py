@@ -59,7 +59,7 @@ class Finding(BaseModel):
 
 
 MORE_CHECKS = "flatguard audit RUN --checks fast"
-PROBING = re.compile(r"flatguard audit RUN --checks \w+")
+_PROBING = re.compile(r"flatguard audit RUN --checks \w+")
 CONSENT = " --allow-code"
 TRUST = (
     "Allowing code runs what this run's request names: leave that option out for a folder that you "
@@ -79,7 +79,7 @@ def names_code(request: EvaluationRequest) -> bool:
 
 def consenting(step: str, needed: bool) -> str:
     """A step with the consent that it needs where the run's request names code."""
-    return PROBING.sub(rf"\g<0>{CONSENT}", step) if needed else step
+    return _PROBING.sub(rf"\g<0>{CONSENT}", step) if needed else step
 
 
 def needs_trust(steps: Iterable[str]) -> bool:

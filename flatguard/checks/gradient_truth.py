@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, Status, not_run
@@ -46,7 +46,7 @@ from flatguard.checks.search.repairs import double
 from flatguard.geometry.ball import direction, project, random_step
 
 NAME = "gradient-truth"
-SOURCE = "Athalye et al. 2018; Pintor et al. 2022; central differences in float64"
+_SOURCE = "Athalye et al. 2018; Pintor et al. 2022; central differences in float64"
 
 _DIRECTIONS = 2
 _SMALL_64, _SMALL_32 = 1e-6, 5e-2
@@ -58,7 +58,7 @@ _SOME = 0.1
 """From this share of the points on, an unreliable gradient warns; from `MOST` on, it fails."""
 
 
-def compare_gradients(context: CheckContext, samples: int) -> ProbeEvidence:
+def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
     """Compare the gradients of the target and of its repaired twins with what the target does.
 
     Cost: for each of at most `samples` samples and three points, about ten forward passes and,
@@ -230,16 +230,16 @@ def _cost(context: CheckContext, samples: int) -> float:
     return min(len(context.survivors), samples) * 3 * 70 * context.draws
 
 
-def judge(evidence: Evidence, tolerance: float) -> Finding:
+def _judge(evidence: Evidence, tolerance: float) -> Finding:
     """Fails where most gradients are absent or contradicted; warns from a tenth on."""
     found = gradient_evidence(evidence)
     if found is None:
         if not evidence.reported and evidence.probe(NAME) is not None:
             return Finding(
-                check=NAME, status="pass", source=SOURCE,
+                check=NAME, status="pass", source=_SOURCE,
                 summary="no sample survived, so gradients did not hinder the attack",
             )  # fmt: skip
-        return not_run(NAME, SOURCE, f"no gradient was measured: {evidence.why_not(NAME)}")
+        return not_run(NAME, _SOURCE, f"no gradient was measured: {evidence.why_not(NAME)}")
     value = max(found.unavailable, found.dead, found.no_loss)
     useless = found.usual_drop < USEFUL or found.leaves_torch
     doubtful = value > _SOME or found.vanished > _SOME or useless
@@ -251,7 +251,7 @@ def judge(evidence: Evidence, tolerance: float) -> Finding:
         value=value,
         threshold=MOST,
         samples=found.points,
-        source=SOURCE,
+        source=_SOURCE,
         next=_advice(found) if status != "pass" else None,
         data={
             "unavailable": found.unavailable, "dead": found.dead, "vanished": found.vanished,
@@ -304,14 +304,14 @@ _WHY = (
 
 CHECK = Check(
     NAME,
-    SOURCE,
+    _SOURCE,
     _WHY,
-    judge,
+    _judge,
     (
         Probe(
             NAME,
-            compare_gradients,
-            {"fast": 16, "standard": 16, "full": 16},
+            _gather,
+            every_level(16),
             _cost,
             order=10,
             per_survivor=False,

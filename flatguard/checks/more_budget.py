@@ -40,7 +40,7 @@ _FOLLOWED = 2000
 """The median is over at most this many samples, evenly spread, so that memory does not grow."""
 
 
-def search_longer(context: CheckContext, steps: int) -> ProbeEvidence:
+def _gather_longer(context: CheckContext, steps: int) -> ProbeEvidence:
     """Along the best direction known, and along the margin's: more steps, and restarts.
 
     Cost: for each survivor up to 2 · `_RESTARTS` · `steps` passes.
@@ -58,7 +58,7 @@ def search_longer(context: CheckContext, steps: int) -> ProbeEvidence:
     return table.evidence({"steps": settings.steps, "restarts": settings.restarts})
 
 
-def sweep_radius(context: CheckContext, steps: int) -> ProbeEvidence:
+def _gather_sweep(context: CheckContext, steps: int) -> ProbeEvidence:
     """Attack some samples in larger and larger balls: as the audit does, and as well as possible.
 
     Cost: at most `_SWEPT` · 2 · 5 · `steps` passes.
@@ -104,9 +104,9 @@ def _signs(evidence: Evidence) -> Signs | None:
     Accuracy does not fall to chance in the largest ball, or is not monotone in the radius; the loss
     was still rising; a success along the path was lost at its end.
     """
-    lost = lost_successes(evidence)
+    lost = _lost_successes(evidence)
     rising = still_rising(evidence.trajectory, every=max(1, -(-evidence.n // _FOLLOWED)))
-    curve = accuracy_against_radius(evidence)
+    curve = _accuracy_against_radius(evidence)
     if not evidence.tried("budget") and not lost and not curve:
         return None
     warnings = []
@@ -127,7 +127,7 @@ def _signs(evidence: Evidence) -> Signs | None:
     return Signs(warnings, {"lost_successes": len(lost), "rising": rising, "curve": points})
 
 
-def accuracy_against_radius(evidence: Evidence) -> dict[tuple[str, float], float]:
+def _accuracy_against_radius(evidence: Evidence) -> dict[tuple[str, float], float]:
     """Accuracy of the swept samples by direction and radius, in rising order."""
     probe = evidence.probe("sweep")
     if probe is None or "sweep" not in probe.tables:
@@ -138,7 +138,7 @@ def accuracy_against_radius(evidence: Evidence) -> dict[tuple[str, float], float
     return {(str(sight), float(eps)): float(value) for (sight, eps), value in sorted(found)}
 
 
-def lost_successes(evidence: Evidence) -> set[int]:
+def _lost_successes(evidence: Evidence) -> set[int]:
     """Survivors that a recorded call within the budget classified wrong."""
     column = {"Linf": "linf", "L2": "l2"}.get(evidence.norm or "")
     if evidence.eps is None or column is None:
@@ -180,7 +180,7 @@ def _loss_by_step(table: pd.DataFrame, every: int) -> pd.Series:
     return losses
 
 
-QUESTION = ChanceQuestion(
+_QUESTION = ChanceQuestion(
     check=NAME,
     source="Carlini et al. 2019; Pintor et al. 2022",
     families=("budget",),
@@ -203,13 +203,13 @@ _WHY = (
 
 CHECK = Check(
     NAME,
-    QUESTION.source,
+    _QUESTION.source,
     _WHY,
-    QUESTION.judge,
+    _QUESTION.judge,
     (
         Probe(
             "longer",
-            search_longer,
+            _gather_longer,
             {"standard": 60, "full": 300},
             lambda context, steps: len(context.survivors) * 2 * _RESTARTS * steps * context.draws,
             order=60,
@@ -217,7 +217,7 @@ CHECK = Check(
         ),
         Probe(
             "sweep",
-            sweep_radius,
+            _gather_sweep,
             {"standard": 10, "full": 10},
             _cost_of_sweep,
             order=70,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flatguard.checks.evidence import Evidence
     from flatguard.checks.finding import Finding
 
-ENTRY_POINTS = "flatguard.checks"
+_ENTRY_POINTS = "flatguard.checks"
 """The group in which another distribution names its checks."""
 
 _NAME = re.compile(r'^NAME = "([a-z0-9-]+)"$', re.MULTILINE)
@@ -75,7 +75,7 @@ def _own() -> dict[str, str]:
 def _added() -> dict[str, metadata.EntryPoint]:
     """The entry points of other distributions. A name of this package's own is not replaced."""
     own = _own()
-    points = metadata.entry_points(group=ENTRY_POINTS)
+    points = metadata.entry_points(group=_ENTRY_POINTS)
     return {point.name: point for point in points if point.name not in own}
 
 

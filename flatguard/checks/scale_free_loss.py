@@ -20,7 +20,7 @@ def _summary(evidence: Evidence, found: BeyondChance) -> str:
     return f"the margin loss fools {len(found.only)} survivors that chance does not fool"
 
 
-QUESTION = ChanceQuestion(
+_QUESTION = ChanceQuestion(
     check=NAME,
     source="Croce and Hein 2020 (DLR); Carlini and Wagner 2017 (margin)",
     families=("loss",),
@@ -37,4 +37,4 @@ _WHY = (
     "because the model is robust."
 )
 
-CHECK = Check(NAME, QUESTION.source, _WHY, QUESTION.judge, decisive=True)
+CHECK = Check(NAME, _QUESTION.source, _WHY, _QUESTION.judge, decisive=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import TARGET_GAP, CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
@@ -51,7 +51,7 @@ def surrogates_of(
     return [s for s in found if s.weights_sha256 != evaluation.target.weights_sha256]
 
 
-def transfer(context: CheckContext, steps: int) -> ProbeEvidence:
+def _gather(context: CheckContext, steps: int) -> ProbeEvidence:
     """Attack each surrogate, and show its examples to the target.
 
     Cost: `steps` + 1 passes of each surrogate and one of the target, for each survivor.
@@ -122,7 +122,7 @@ def _summary(evidence: Evidence, found: BeyondChance) -> str:
     return f"another model's examples fool {len(found.only)} survivors that chance does not fool"
 
 
-QUESTION = ChanceQuestion(
+_QUESTION = ChanceQuestion(
     check=NAME,
     source="Papernot et al. 2017; Athalye et al. 2018",
     families=("surrogate",),
@@ -141,14 +141,14 @@ _WHY = (
 
 CHECK = Check(
     NAME,
-    QUESTION.source,
+    _QUESTION.source,
     _WHY,
-    QUESTION.judge,
+    _QUESTION.judge,
     (
         Probe(
             "surrogate",
-            transfer,
-            {"fast": 10, "standard": 10, "full": 10},
+            _gather,
+            every_level(10),
             lambda context, steps: len(context.survivors) * (steps + 1),
             order=90,
             stored_as=_stored_as,

@@ -8,7 +8,7 @@ from flatguard.checks.finding import TRUST, needs_trust
 from flatguard.reporting.findings import finding_cards
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.report_page import headlines
-from flatguard.reporting.text import visible
+from flatguard.reporting.text import between, percent, visible
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|!~@&$]|:(?=//))")
 """Characters that Markdown or its renderers may interpret, such as links and user names."""
@@ -32,7 +32,10 @@ def markdown_summary(judged: JudgedRun, title: str = "") -> str:
         "",
         "| accuracy | | 95% interval |",
         "|---|---|---|",
-        *(f"| {line.name} | {line.value} | {line.interval} |" for line in headlines(judged)),
+        *(
+            f"| {number.name} | {percent(number.share)} | {between(number.interval)} |"
+            for number in headlines(judged)
+        ),
         "",
         "| check | | finding | measured |",
         "|---|---|---|---|",

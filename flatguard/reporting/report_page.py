@@ -17,7 +17,7 @@ from flatguard.reporting.svg import Scale, drawing
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import between, counted, percent
 
-VERDICT_TONES: dict[Word, str] = {
+_VERDICT_TONES: dict[Word, str] = {
     "vulnerable": "fail", "consistent": "pass", "overestimated": "fail", "masked": "fail",
     "inconclusive": "warn",
 }  # fmt: skip
@@ -47,17 +47,7 @@ class Headline:
     name: str
     tone: str
     share: float
-    bounds: tuple[float, float]
-
-    @property
-    def value(self) -> str:
-        """The number as text."""
-        return percent(self.share)
-
-    @property
-    def interval(self) -> str:
-        """The interval as text."""
-        return between(self.bounds)
+    interval: tuple[float, float]
 
 
 def report_page(judged: JudgedRun, sections: Sections) -> str:
@@ -69,7 +59,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     return render_page(
         "report.html.j2",
         verdict=verdict,
-        tone=VERDICT_TONES[verdict.verdict],
+        tone=_VERDICT_TONES[verdict.verdict],
         word=word,
         rest=f":{rest}" if rest else "",
         conclusion=_conclusion(verdict),
@@ -121,6 +111,8 @@ def _number_line(numbers: Sequence[Headline]) -> Markup:
     shown = [number for number in numbers if number.tone != "over"]
     for index, number in enumerate(shown):
         y = 16.0 + 20.0 * index
-        parts.extend(interval_mark(scale, y, number.share, number.bounds, number.tone, 5.5))
-    values = "; ".join(f"{n.name} {n.value}, 95% interval {n.interval}" for n in shown)
+        parts.extend(interval_mark(scale, y, number.share, number.interval, number.tone, 5.5))
+    values = "; ".join(
+        f"{n.name} {percent(n.share)}, 95% interval {between(n.interval)}" for n in shown
+    )
     return drawing(_WIDTH, _HEIGHT, f"Accuracies from 0 to 100%: {values}", parts)

@@ -1,5 +1,6 @@
-"""Adding a check is adding one file: on a copy of the tree, and by another distribution."""
+"""The documented check is one file: in a copy of the tree, and in another distribution."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,44 +12,8 @@ import flatguard
 
 PACKAGE = Path(flatguard.__file__).parent
 
-CHECK = '''"""Brightness: does the target survive the same shift of every value?"""
-
-from flatguard.checks.chance import ChanceQuestion
-from flatguard.checks.check import Check, Probe
-from flatguard.checks.search.attempts import Attempt, AttemptTable
-
-NAME = "brightness"
-
-
-def gather(context, shifts):
-    def shifted(rows):
-        images = (rows.images + context.eps).clamp(0, 1)
-        return images, context.fools(images, rows)
-
-    table = AttemptTable()
-    for rows in context.rows(context.survivors):
-        table.add(context, Attempt("brighter", "brightness", shifted), rows)
-    return table.evidence({"shifts": shifts})
-
-
-QUESTION = ChanceQuestion(
-    check=NAME,
-    source="a test",
-    families=("brightness",),
-    probe=NAME,
-    level="standard",
-    missing=lambda evidence: "not tried",
-    summary=lambda evidence, found: f"{len(found.only)} survivors are fooled by brightness",
-)
-
-CHECK = Check(
-    NAME,
-    "a test",
-    "Robust models must survive a lamp.",
-    QUESTION.judge,
-    (Probe(NAME, gather, {"standard": 1}, lambda context, shifts: len(context.survivors)),),
-)
-'''
+DOC = (Path(__file__).parents[2] / "docs" / "verdict.md").read_text("utf-8")
+(CHECK,) = re.findall(r"```python\n(.*?)```", DOC, flags=re.DOTALL)
 
 TRIAL = """
 import sys
@@ -78,8 +43,9 @@ assert found[-1].check == "brightness", found
 assert found[-1].status in ("pass", "warn", "fail"), found[-1]
 assert Thresholds(allow=("brightness",)), "the gate"
 for name in ("report.html", "report.md", "report.json"):
-    assert "survivors are fooled by brightness" in (out / name).read_text("utf-8"), name
-assert "Robust models must survive a lamp." in (out / "report.html").read_text("utf-8")
+    assert "a shift fools " in (out / name).read_text("utf-8"), name
+page = (out / "report.html").read_text("utf-8")
+assert "A robust model survives a shift within its radius." in page
 """
 
 

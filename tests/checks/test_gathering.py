@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 from support.architectures import Hungry
+from support.check_contexts import context_of, trained
 from support.defences import After, Before, Negated, OffGrid, bits, noise
-from support.lab import lab_of, trained
 from support.listeners import Listener
 from torch import Tensor, nn
 
@@ -41,7 +41,9 @@ def net(data: Images) -> nn.Module:
 
 
 def probed(model: nn.Module, data: Images, checks: Any = "fast", **fields: Any) -> CheckContext:
-    context = lab_of(model, *data, **{"attack": WEAK, "eps": "32/255", "batch_size": 5, **fields})
+    context = context_of(
+        model, *data, **{"attack": WEAK, "eps": "32/255", "batch_size": 5, **fields}
+    )
     gather_evidence(context.evaluation, context.run, checks, [], Silent())
     return context
 
@@ -93,7 +95,7 @@ def test_the_price_is_what_the_model_was_called_on(net: nn.Module, data: Images)
         seen += len(inputs[0])
 
     model = Before(net, lambda x: x.float())  # float32 only: there is no float64 twin
-    context = lab_of(model, *data, attack=WEAK, eps="32/255")
+    context = context_of(model, *data, attack=WEAK, eps="32/255")
     handle = context.evaluation.target.model.register_forward_pre_hook(count)
     gather_evidence(context.evaluation, context.run, "fast", [], Silent())
     handle.remove()
@@ -117,7 +119,7 @@ def test_gradient_truth(
     defend: Any, unavailable: float, vanished: float, data: Images, net: Any
 ) -> None:
     model = defend(net).eval()
-    context = lab_of(model, *data, attack=WEAK, eps="8/255")
+    context = context_of(model, *data, attack=WEAK, eps="8/255")
     gather_evidence(context.evaluation, context.run, "fast", [], Silent())
     truth = gradient_evidence(Evidence.of(context.run))
     assert truth is not None
@@ -173,7 +175,7 @@ def test_what_failed_once_is_run_again(net: nn.Module, data: Images) -> None:
             return logits
 
     model = Moody()
-    context = lab_of(model, *data, attack=WEAK, eps="32/255")
+    context = context_of(model, *data, attack=WEAK, eps="32/255")
     target = context.evaluation.target.model
     assert isinstance(target, Moody)
     target.fails = True
@@ -234,7 +236,7 @@ def test_a_vote_through_numpy_is_never_believed(net: nn.Module, data: Images) ->
 
 
 def test_generators_are_put_back(net: nn.Module, data: Images) -> None:
-    context = lab_of(net, *data, attack=WEAK, eps="8/255")
+    context = context_of(net, *data, attack=WEAK, eps="8/255")
     before = torch.get_rng_state()
     gather_evidence(context.evaluation, context.run, "fast", [], Silent())
     assert torch.equal(before, torch.get_rng_state())
@@ -262,7 +264,7 @@ def test_checks_that_do_not_fit_the_memory_run_on_fewer_samples_at_once(
     """The allocator's own error; a memory that is too small for one sample is the reason."""
     model, listener = Hungry("gradient", most=12).eval(), Listener()
     model.net = net
-    context = lab_of(model, *data, attack=WEAK, eps="32/255", batch_size=12)
+    context = context_of(model, *data, attack=WEAK, eps="32/255", batch_size=12)
     model.most = 2
     gather_evidence(
         context.evaluation,
@@ -278,7 +280,7 @@ def test_checks_that_do_not_fit_the_memory_run_on_fewer_samples_at_once(
     assert all(
         sorted(n) == sorted(context.survivors) for _, n in found.groupby("attempt")["sample"]
     )
-    other = lab_of(model, *data, attack=WEAK, eps="32/255", batch_size=12)
+    other = context_of(model, *data, attack=WEAK, eps="32/255", batch_size=12)
     model.most = 0
     gather_evidence(other.evaluation, other.run, "fast", [], Silent())
     assert "allocate" in load_probes(other.run)["twins"].facts["reason"]
@@ -290,7 +292,7 @@ def test_no_check_calls_the_model_on_no_images(checks: str, net: nn.Module, data
     images = (data[0] * 255).round() / 255
     labels = net(images).argmax(dim=1)
     still = {"attack": "torchattacks:PGD", "attack_args": {"alpha": 0.0, "random_start": False}}
-    context = lab_of(OffGrid(net).eval(), images, labels, **still, eps=0.03, batch_size=5)
+    context = context_of(OffGrid(net).eval(), images, labels, **still, eps=0.03, batch_size=5)
     assert len(context.survivors) == len(images)
     gather_evidence(
         context.evaluation, context.run, checks, [make_target(net, "itself", "a test")], Silent()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import torch
-from support.lab import lab_of, trained
+from support.check_contexts import context_of, trained
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gathering import gather_evidence
@@ -49,7 +49,7 @@ def test_a_stored_run_is_judged_without_the_model() -> None:
     images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(8) % 4
     weak = "foolbox:LinfAdditiveUniformNoiseAttack"
-    context = lab_of(trained(images, labels), images, labels, weak, eps="32/255")
+    context = context_of(trained(images, labels), images, labels, weak, eps="32/255")
     gather_evidence(context.evaluation, context.run, "standard", [], Silent())
     command = [sys.executable, "-c", JUDGE, str(context.run.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

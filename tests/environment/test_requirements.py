@@ -194,4 +194,5 @@ def test_the_repair_names_this_interpreter_and_the_installed_release() -> None:
 
     command = repair_arguments("pyautoattack")
     assert sys.executable in command
+    assert "--no-deps" in command
     assert command[-1] == f"pyautoattack=={metadata.version('pyautoattack')}"

@@ -34,8 +34,8 @@ def test_the_headlines_are_the_verdicts_numbers(run: Run) -> None:
     reported, corrected, overestimate, clean = headlines(judged_run)
     verdict = judged_run.verdict
     assert reported.share - corrected.share == pytest.approx(overestimate.share)
-    assert corrected.bounds == verdict.corrected_interval
-    assert (clean.value, reported.value) == ("100.0%", f"{verdict.robust_accuracy:.1%}")
+    assert corrected.interval == verdict.corrected_interval
+    assert (clean.share, reported.share) == (1.0, verdict.robust_accuracy)
 
 
 def test_the_verdict_is_the_judges(run: Run) -> None:

@@ -35,7 +35,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class SearchResult:
+class _SearchResult:
     """The best images of a search, `(n, ...)`, and whether they fool the target, `(n,)`."""
 
     images: Tensor
@@ -44,7 +44,7 @@ class SearchResult:
 
 def search(
     context: CheckContext, source: GradientSource, rows: Rows, settings: Search
-) -> SearchResult:
+) -> _SearchResult:
     """Search admissible images that fool the twin, and verify them on the target itself.
 
     Projected gradient ascent with momentum. A sample that fools the twin is verified; if it fools
@@ -65,7 +65,7 @@ def search(
             start = project(start + random_step(start, eps, norm), start, eps, norm)
         state = _State(best, fooled, left, start)
         _search_once(context, source, rows, settings.steps, eps, state)
-    return SearchResult(best, fooled)
+    return _SearchResult(best, fooled)
 
 
 @dataclass

@@ -127,7 +127,7 @@ class RepairedTwin:
         *,
         groups: set[Group] | None = None,
         functions: bool = False,
-        front: Front | None = None,
+        front: _Front | None = None,
         heads: list[nn.Linear] | None = None,
     ):
         self._model, self._groups = model, groups
@@ -188,7 +188,7 @@ def _identity(passed_on: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Any, 
 
 
 @dataclass
-class Front:
+class _Front:
     """Everything before a model's first layer with weights, as an affine function.
 
     Attributes:
@@ -226,7 +226,7 @@ class Front:
             handle.remove()
 
 
-def fit_front(model: nn.Module, images: Tensor) -> Front | None:
+def fit_front(model: nn.Module, images: Tensor) -> _Front | None:
     """Fit an affine function for each channel; None where it explains too little of the input."""
     first = _first_input(model, images)
     if first is None:
@@ -248,7 +248,7 @@ def fit_front(model: nn.Module, images: Tensor) -> Front | None:
     if unexplained > 1.0 - _EXPLAINED or is_whole:
         return None  # it explains too little, or there is nothing to repair
     offset = (y_mean - slope * x_mean).to(images.dtype)
-    return Front(first.layer, slope.to(images.dtype), offset, size)
+    return _Front(first.layer, slope.to(images.dtype), offset, size)
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from flatguard.geometry.weights import Movable, Weights, in_ball, on_sphere, pro
 from flatguard.request import derive_seed
 from flatguard.targets.target import weights_sha256
 
-Case = Literal["reference", "average", "worst-clean", "worst-robust"]
+_Case = Literal["reference", "average", "worst-clean", "worst-robust"]
 
-STEP = 0.01
+_STEP = 0.01
 """The length of a step in weights, as a share of each layer's: the authors' published evaluation.
 It is longer than a radius of 0.003, so ν mostly stays on the rim."""
 
@@ -133,7 +133,7 @@ def models_of(around: Neighbourhood) -> int:
 
 def _steps(
     movable: Movable, scene: Scene, around: Neighbourhood
-) -> Iterator[tuple[Case, int, Weights]]:
+) -> Iterator[tuple[_Case, int, Weights]]:
     for index in range(around.directions):
         drawn = on_sphere(movable.weights, around.xi, scene.generator("direction", index))
         yield "average", index, drawn
@@ -161,7 +161,7 @@ def climb(
                 uphill, gradient = _both(movable, model, moved[number], batch.labels)
             if robust:
                 moved[number] = scene.ascent.step(moved[number], gradient, batch.images)
-            added = {name: step[name] + STEP * uphill[name] for name in step}
+            added = {name: step[name] + _STEP * uphill[name] for name in step}
             step = project(added, movable.weights, around.worst_xi)
     return step
 

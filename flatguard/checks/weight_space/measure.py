@@ -33,7 +33,7 @@ from flatguard.request import derive_seed
 from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes
 from flatguard.targets.target import model_errors
 
-PartName = Literal["test", "training", "held-out"]
+_PartName = Literal["test", "training", "held-out"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Part:
         count: its first so many samples.
     """
 
-    name: PartName
+    name: _PartName
     data: Dataset
     count: int
 

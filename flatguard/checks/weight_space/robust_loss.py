@@ -19,10 +19,10 @@ from flatguard.geometry.ball import direction, project, random_step
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.geometry.decision import cross_entropy
 
-STEPS, RESTARTS = 20, 10
+STEPS, _RESTARTS = 20, 10
 """Stutz et al. (2021), Section 3."""
 
-STEP_SHARE = 0.007 / 0.0314
+_STEP_SHARE = 0.007 / 0.0314
 """The length of a step as a share of the radius: 0.007 within 0.0314 in the authors' published
 evaluation; the paper names none."""
 
@@ -41,7 +41,7 @@ class Ascent:
     eps: float
     norm: Norm = "Linf"
     steps: int = STEPS
-    restarts: int = RESTARTS
+    restarts: int = _RESTARTS
 
     def __str__(self) -> str:
         budget = Budget(self.norm, self.eps)
@@ -54,7 +54,7 @@ class Ascent:
 
     def step(self, moved: Tensor, gradient: Tensor, images: Tensor) -> Tensor:
         """One step along the steepest direction, back into ball and box."""
-        moved = moved + STEP_SHARE * self.eps * direction(gradient, self.norm)
+        moved = moved + _STEP_SHARE * self.eps * direction(gradient, self.norm)
         return project(moved, images, self.eps, self.norm)
 
 

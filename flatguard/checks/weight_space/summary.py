@@ -13,7 +13,7 @@ from flatguard.errors import RunFolderError
 from flatguard.runs.check_evidence import ProbeFacts, load_probes, load_tables
 from flatguard.runs.run import Run
 
-RESAMPLES = 1000
+_RESAMPLES = 1000
 
 Ends = tuple[float, float] | None
 
@@ -102,8 +102,8 @@ def ends(values: np.ndarray, seed: int = 0) -> Ends:
         return None
     generator = np.random.default_rng(seed)
     rows, columns = values.shape
-    of_rows = generator.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES) / rows
-    of_columns = generator.multinomial(columns, np.full(columns, 1 / columns), size=RESAMPLES)
+    of_rows = generator.multinomial(rows, np.full(rows, 1 / rows), size=_RESAMPLES) / rows
+    of_columns = generator.multinomial(columns, np.full(columns, 1 / columns), size=_RESAMPLES)
     means = ((of_rows @ values) * of_columns).sum(axis=1) / columns
     outside = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(means, [outside, 1 - outside])

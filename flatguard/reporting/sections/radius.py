@@ -71,7 +71,11 @@ def _accuracy_by_radius(
         correct = f"{counted(sweep['sample'].nunique(), 'sample')} that are correct without attack"
         best = sweep[sweep["eps"] == sweep["eps"].max()].groupby("sight")["fooled"].mean().max()
         sweep_alt = f" At the largest radius: {percent(1.0 - float(best))} of {correct}."
-        sweep_caption = f" The larger radii were tried on {correct}."
+        sweep_caption = (
+            f" The larger radii were tried on {correct}. If a radius allows any image, the "
+            "accuracy must be no better than chance. If it is better, the search failed; the model "
+            "is not robust there."
+        )
     return line_chart(
         FigureText(
             "accuracy-eps",
@@ -79,9 +83,7 @@ def _accuracy_by_radius(
             f"Accuracy {percent(summary['clean_accuracy'])} clean, "
             f"{percent(verdict.robust_accuracy)} reported and "
             f"{percent(verdict.corrected_robust_accuracy)} corrected at {budget}.{sweep_alt}",
-            "If the radius allows any image, the accuracy must be no better than chance. If it is "
-            "better, the search failed; the model is not robust. Whiskers are exact 95% intervals."
-            f"{sweep_caption}",
+            f"Whiskers are exact 95% intervals.{sweep_caption}",
         ),
         Axis(f"ε in {budget.norm}", labels=labels),
         _ACCURACY,

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support.lab import lab_of, trained
+from support.check_contexts import context_of, trained
 from torch import Tensor, nn
 
 from flatguard.checks.search.scales import FACTORS, sweep_scales
@@ -42,7 +42,7 @@ def test_a_confident_models_search_is_blind_at_its_own_scale_only() -> None:
     labels = torch.arange(12) % 4
     model = Confident(trained(images, labels)).eval()
     blind = {"steps": 10, "random_start": False}
-    context = lab_of(model, images, labels, "torchattacks:PGD", eps=0.4, attack_args=blind)
+    context = context_of(model, images, labels, "torchattacks:PGD", eps=0.4, attack_args=blind)
     found = sweep_scales(context, steps=10)
     table = found.tables["scales"]
     right = context.samples["clean_correct"].sum()

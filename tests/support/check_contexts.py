@@ -1,4 +1,4 @@
-"""Labs around small models: a finished run, and its target."""
+"""Check contexts around small models: a finished run, and its target."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WEAK = {
 }
 
 
-def lab_of(
+def context_of(
     model: nn.Module, images: Tensor, labels: Tensor, attack: str, **fields: Any
 ) -> CheckContext:
     """Audit a model with no checks, and load it again."""
@@ -78,7 +78,7 @@ def linear(norm: Norm) -> tuple[CheckContext, Tensor]:
     reach = score.abs() / dual
     eps = float(reach.median())
     audited = WEAK[norm]
-    context = lab_of(
+    context = context_of(
         Linear(weight), images, labels, audited.name, eps=eps, attack_args=audited.args
     )
     return context, reach[torch.from_numpy(context.survivors.copy())]
