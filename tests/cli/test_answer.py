@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from support.architectures import tiny
 from support.commands import CHECKPOINT, JUDGED, PGD
+from support.reports import judged
 
 import flatguard
+from flatguard.cli.answer import _sharpness
 
 
 def test_the_answer_for_a_person(cli, files: Path) -> None:
@@ -18,6 +21,18 @@ def test_the_answer_for_a_person(cli, files: Path) -> None:
         assert words in result.out
     assert lines[-1] == "run/report.html"
     assert flatguard.load_run("run").complete
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (-1.0, "(flatter by a factor 2.7)"), (1.0, "(sharper by a factor 2.7)"),
+        (0.01, "(as sharp)"), (23.1, "(sharper by a factor 10^10)"),
+    ],
+)  # fmt: skip
+def test_the_change_of_sharpness_in_words(tmp_path: Path, change: float, words: str) -> None:
+    summary = {"median_log_kappa_clean": 2.0, "median_log_kappa_adversarial": 2.0 + change}
+    assert _sharpness(judged(tmp_path / "run"), summary).endswith(words)
 
 
 def test_deeper_layers_end_the_answer(cli, files: Path) -> None:

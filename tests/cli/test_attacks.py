@@ -1,6 +1,9 @@
 """`flatguard attacks`."""
 
+import inspect
 import json
+
+from flatguard.cli.attacks import _default
 
 
 def test_attacks(cli) -> None:
@@ -13,3 +16,9 @@ def test_attacks(cli) -> None:
     assert one[0]["arguments"]["steps"] == "10"
     assert "random_start=True" in cli("attacks", "torchattacks:PGD").out.replace("\n", "")
     assert cli("attacks", "PDG").code == 2
+
+
+def test_an_argument_without_a_default_is_required() -> None:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    assert _default(inspect.Parameter("order", kind)) == "(required)"
+    assert _default(inspect.Parameter("order", kind, default="x")) == "'x'"

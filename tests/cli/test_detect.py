@@ -85,6 +85,7 @@ def test_a_stump(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["--n-examples", "20", "--adaptive", "0"], "20 calibration images are too few"),
+        (["--stump", "--attack", "torchattacks:PDG"], "nearest: torchattacks:PGD"),
         (["--stump"], "--stump learns from adversarial examples"),
         (["--side", "both"], "--side: expected one of two-sided, low, high"),
         (["--alpha", "0", "--adaptive", "0"], "--alpha: expected a share above 0"),

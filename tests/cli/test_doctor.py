@@ -2,7 +2,9 @@
 
 import json
 
-from flatguard.environment.doctor import diagnose
+import pytest
+
+from flatguard.environment.doctor import Diagnosis, diagnose
 
 
 def test_a_row_a_diagnosis(cli) -> None:
@@ -13,3 +15,13 @@ def test_a_row_a_diagnosis(cli) -> None:
     assert result.code == (2 if broken else 0)
     shown = cli("doctor").out
     assert all(row["subject"] in shown for row in rows)
+
+
+def test_a_broken_installation_exits_with_2(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Diagnosis("torch", "ok", "2.0"), Diagnosis("timm", "broken", "is not there", do="it")]
+    monkeypatch.setattr("flatguard.environment.doctor.diagnose", lambda: rows)
+    result = cli("doctor")
+    assert result.code == 2
+    assert "1 of 2 are broken" in result.out
+    assert "do: it" in result.out
+    assert cli("doctor", "--json").code == 2

@@ -22,3 +22,5 @@ def test_models_says_which_are_here(cli, tmp_path: Path) -> None:
     file.write_bytes(b"")
     rows = json.loads(cli("models", "Carmon", "--model-dir", tmp_path / "zoo", "--json").out)
     assert [row["here"] for row in rows] == [True]
+    (row,) = (line for line in cli("models", "demo").out.splitlines() if line.startswith("demo"))
+    assert row.split()[-1] == "yes"

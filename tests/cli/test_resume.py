@@ -87,3 +87,11 @@ def test_the_printed_command_works(cli, files: Path) -> None:
     assert command is not None
     assert cli(*shlex.split(command[1])).code in JUDGED
     assert "robust_accuracy" in flatguard.load_run("a run").summary
+
+
+def test_a_shard_is_resumed_and_not_judged(cli, files: Path) -> None:
+    cli(*CHECKPOINT, *PGD, "--batch-size", "4", "--out", "run", "--shard", "1/3")
+    result = cli("resume", "run", "--allow-code", "--shard", "2/3")
+    assert result.code == 0
+    assert result.out.splitlines()[-1] == "shard 2/3: 2 of 3 blocks are in run"
+    assert not Path("run/verdict.json").exists()
