@@ -45,6 +45,8 @@ Decides = Literal["evidence", "location", "probes", "verdict", "spending"]
 
 M = TypeVar("M", bound=BaseModel)
 
+CONSENT = " --allow-code"
+"""What a command needs to load a model by code that a request names."""
 TOLERANCE = 0.05
 """The default overestimate that is accepted, as a share of all samples."""
 MOST_EXAMPLES = 1000
@@ -321,8 +323,8 @@ class EvaluationRequest(BaseModel):
 
     @property
     def consent(self) -> str:
-        """` --allow-code` if a command needs it to load the model again, else nothing."""
-        return " --allow-code" if self.arch or self.allow_code else ""
+        """`CONSENT` if a command needs it to load the model again, else nothing."""
+        return CONSENT if self.arch or self.allow_code else ""
 
     def refuse_code(self, where: str) -> None:
         """Refuse what would run code, where this request comes from a file.

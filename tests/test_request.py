@@ -1,10 +1,13 @@
 """EvaluationRequest: validated with one line, frozen, and exact about its radius."""
 
+import subprocess
+import sys
+
 import pytest
 from pydantic import ValidationError
 
-from flatguard.errors import UsageError
-from flatguard.request import EvaluationRequest, derive_seed, make_request
+from flatguard.errors import UntrustedCodeError, UsageError
+from flatguard.request import EvaluationRequest, derive_seed, make_request, options
 
 
 def test_the_radius_is_kept_as_typed_and_parsed_exactly() -> None:
@@ -30,6 +33,11 @@ def test_the_radius_is_kept_as_typed_and_parsed_exactly() -> None:
         ("losses", ("kl:2",), "--loss: expected kl:ALPHA with a label smoothing in [0, 1]"),
         ("losses", ("brier", "brier"), "--loss: expected each loss once, got brier, brier"),
         ("colour", "red", "--colour: there is no such option"),
+        ("sead", 1, "--sead: there is no such option; nearest: seed"),
+        ("checks", "fst", "--checks: expected one of none, fast, standard, full, got 'fst'"),
+        ("tolerance", 1.0, "--tolerance: Input should be less than 1, got 1.0"),
+        ("surrogates", (1,), "--surrogate: Input should be a valid string, got 1"),
+        ("mean", ".1,x", "--mean: expected numbers such as .485,.456,.406, got '.1,x'"),
     ],
 )
 def test_a_bad_field_is_one_line(field: str, value: object, expected: str) -> None:
@@ -55,3 +63,51 @@ def test_seeds_differ_by_seed_block_and_part() -> None:
     assert len(found) == 500
     assert derive_seed(0, 0, "apgd-ce") == derive_seed(0, 0, "apgd-ce")
     assert all(0 <= seed < 2**31 for seed in found)
+
+
+def test_what_a_field_decides() -> None:
+    spec = make_request(model="m", attack="a", arch="net.py:net", checks="full", max_minutes=2)
+    assert spec.that_decide("probes") == {"checks": "full", "surrogates": []}
+    assert spec.that_decide("spending") == {
+        "max_forwards": None, "max_minutes": 2.0, "max_failures": None,
+    }  # fmt: skip
+    places = spec.that_decide("location")
+    assert (places["model"], places["arch"]) == ("m", "net.py:net")
+    evidence = spec.that_decide("evidence")
+    assert not set(evidence) & {*places, "checks", "tolerance", "detector", "max_minutes"}
+    assert {"attack", "eps", "seed", "batch_size", "threads"} <= set(evidence)
+    assert len(options()) == len(EvaluationRequest.model_fields)
+
+
+def test_changes_are_checked() -> None:
+    spec = make_request(model="m", attack="a", eps="8/255")
+    assert spec.with_(seed=3) == make_request(model="m", attack="a", eps="8/255", seed=3)
+    with pytest.raises(UsageError, match="--seed: "):
+        spec.with_(seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "consent"),
+    [({}, ""), ({"arch": "net.py:net"}, " --allow-code"), ({"allow_code": True}, " --allow-code")],
+)
+def test_code_needs_consent(fields: dict[str, object], consent: str) -> None:
+    spec = make_request(model="m", attack="a", **fields)
+    assert spec.consent == consent
+    if consent:
+        with pytest.raises(UntrustedCodeError, match=r"^run names code that would run here"):
+            spec.refuse_code("run")
+    else:
+        spec.refuse_code("run")
+
+
+def test_limits_are_those_of_the_request() -> None:
+    limits = make_request(model="m", attack="a", max_forwards=5).limits
+    assert (limits.max_forwards, limits.max_minutes) == (5, None)
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys, flatguard, flatguard.request, flatguard.cli.app;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from flatguard.checks.finding import names_code
 from flatguard.runs.check_evidence import load_probes, load_tables
 from flatguard.runs.run import Run
 
@@ -118,7 +117,7 @@ class Evidence:
             probes=probes,
             complete=run.complete,
             stopped=_stopped(run, probes),
-            names_code=names_code(run.request),
+            names_code=bool(run.request.consent),
         )
 
     @property

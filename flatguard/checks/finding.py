@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from flatguard.environment.system import quoted
-from flatguard.request import EvaluationRequest
+from flatguard.request import CONSENT
 from flatguard.runs.storage import RunStorage
 
 Status = Literal["pass", "warn", "fail", "not-run"]
@@ -60,7 +60,6 @@ class Finding(BaseModel):
 
 MORE_CHECKS = "flatguard audit RUN --checks fast"
 _PROBING = re.compile(r"flatguard audit RUN --checks \w+")
-CONSENT = " --allow-code"
 TRUST = (
     "Allowing code runs what this run's request names: leave that option out for a folder that you "
     "do not trust."
@@ -70,11 +69,6 @@ TRUST = (
 def not_run(check: str, source: str, why: str, how: str = MORE_CHECKS) -> Finding:
     """The finding of a check whose evidence is missing. It never counts as passed."""
     return Finding(check=check, status="not-run", summary=why, source=source, next=how)
-
-
-def names_code(request: EvaluationRequest) -> bool:
-    """Whether loading the run's model runs code that the request names."""
-    return bool(request.arch or request.allow_code)
 
 
 def consenting(step: str, needed: bool) -> str:

@@ -8,14 +8,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.finding import CONSENT, Finding, consenting
+from flatguard.checks.finding import Finding, consenting
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
 from flatguard.checks.mechanism import FIXES, Mechanism, mechanism_of
 from flatguard.checks.registry import load_checks
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
-from flatguard.request import TOLERANCE
+from flatguard.request import CONSENT, TOLERANCE
 from flatguard.runs.json_files import read_json
 from flatguard.runs.run import Run
 

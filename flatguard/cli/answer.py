@@ -1,4 +1,4 @@
-"""The answer of a run as a person reads it in the terminal."""
+"""The result of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _detector(detection: Detection) -> list[tuple[str, str]]:
-    kinds, asked = detection.kinds, "no rate was asked"
+    kinds, rate = detection.kinds, "no rate requested"
     if detection.alpha is not None:
-        asked = f"{detection.alpha:.1%} asked"
+        rate = f"{detection.alpha:.1%} requested"
     flags = (
-        f"flags of clean images {kinds.clean} ({asked}), of successful examples "
+        f"flags of clean images {kinds.clean} ({rate}), of successful examples "
         f"{kinds.successful}, of failed ones {kinds.failed}"
     )
     rows = [("detector", flags), ("", f"a diagnostic, no defence: {detection.adaptive_evidence}")]

@@ -78,7 +78,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Can this robust accuracy be believed?"""
@@ -87,7 +87,7 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     keep_offline()
-    if not sys.warnoptions:  # what other packages deprecate is nothing that a user can act on
+    if not sys.warnoptions:  # users cannot act on what other packages deprecate
         for category in (FutureWarning, DeprecationWarning):
             warnings.simplefilter("ignore", category)
     for stream in (sys.stdout, sys.stderr):
@@ -102,12 +102,12 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except OSError as error:
-        code, said = USAGE, explain_import(error) or reason_of(error)
+        code, line = USAGE, explain_import(error) or reason_of(error)
         if error.filename is None and error.errno in OF_OUTPUT:  # files are named
-            said = f"cannot write the output: {error.strerror or error}"
-            sys.stdout = io.StringIO()  # what is left in the buffer has nowhere to go
+            line = f"cannot write the output: {error.strerror or error}"
+            sys.stdout = io.StringIO()  # the rest of the buffer cannot be written either
         with contextlib.suppress(OSError):
-            typer.echo(f"flatguard: {said}", err=True)
+            typer.echo(f"flatguard: {line}", err=True)
     except SystemExit as stop:  # newer typers turn an interrupt into this, rich a closed pipe
         code = INTERRUPTED if stop.code == INTERRUPTED else USAGE
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`flatguard geometry basin`: what a run's attack leaves loss-change robust."""
+"""`flatguard geometry basin`: which samples a run's attack leaves loss-change robust."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say how wide the basins are, and which samples the attack leaves (δ, ε)-robust.
+    """Print how wide the basins are, and which samples the attack leaves (δ, ε)-robust.
 
     An attack refutes robustness and never proves it: "left robust" is the absence of a refutation.
     Only samples that are right when clean count.
@@ -89,7 +89,7 @@ def _show(facts: dict[str, Any]) -> None:
         ("robust over all of them", _over_the_set(facts["refuted_samples"])),
         ("left their basin", f"{facts['left_their_basin']} of {n}"),
         ("width, quartiles", ", ".join(map(_width, facts["width_quartiles"]))),
-        ("ε_* over visited flips", _said(facts["epsilon_star"])),
+        ("ε_* over visited flips", _cell(facts["epsilon_star"])),
         ("ρ of width and log κ", _with_interval(facts)),
         (
             "flatter than clean",
@@ -113,7 +113,7 @@ def _width(value: float | None) -> str:
     return "never left" if value is None else f"{value:.4g}"
 
 
-def _said(value: float | None) -> str:
+def _cell(value: float | None) -> str:
     return "nothing flipped" if value is None else f"{value:.4g}"
 
 

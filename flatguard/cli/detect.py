@@ -1,11 +1,11 @@
-"""`flatguard detect`: fit a sharpness threshold, use it, and see what it is worth."""
+"""`flatguard detect`: fit a sharpness threshold, use it, compare it with others."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from flatguard.cli import options
 from flatguard.cli.options import MODEL_AND_DATA, GroupedCommand, takes
 from flatguard.errors import DataError, UsageError
 from flatguard.request import make_request
+
+if TYPE_CHECKING:
+    from flatguard.detection.results import DetectionExperiment
 
 app = typer.Typer(
     help="Flag adversarial examples by a threshold on relative sharpness: a diagnostic, not a "
@@ -26,12 +29,12 @@ DetectorFile = Annotated[
 Knowing = Annotated[
     int,
     typer.Option(
-        help="So many images are also attacked by someone who knows the detector; 0 measures "
-        "nothing."
+        help="The number of images for an adaptive attack, which knows the detector; 0 leaves it "
+        "out."
     ),
 ]
 NO_ATTACK = "torchattacks:PGD"
-"""Stands in a request whose attack is never run."""
+"""The attack of a request whose attack never runs."""
 
 
 @app.command("fit", cls=GroupedCommand)
@@ -40,7 +43,9 @@ def fit(
     *,
     given: dict[str, Any],
     out: Annotated[Path, typer.Option(help="The detector's file.")] = Path("detector.json"),
-    alpha: Annotated[float, typer.Option(help="Of clean images, so many may be flagged.")] = 0.05,
+    alpha: Annotated[
+        float, typer.Option(help="The share of clean images that may be flagged.")
+    ] = 0.05,
     side: Annotated[str, typer.Option(help="two-sided, low or high.")] = "two-sided",
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Thresholds for each predicted class.")
@@ -63,7 +68,7 @@ def fit(
     """Calibrate a detector on clean images, and write it to one file bound to the model's weights.
 
     The rate of false positives holds for clean images like these, whatever the attack. Afterwards
-    the detector is attacked by someone who knows it, within --eps, and the file keeps the result.
+    an adaptive attack, which knows the detector, runs within --eps; the file keeps its result.
     """
     from flatguard.cli.progress import watching
     from flatguard.detection.fitting import CalibrationSettings, fit_detector
@@ -162,7 +167,6 @@ def evaluate(
         experiment_folder,
         run_experiment,
     )
-    from flatguard.detection.results import DetectorResult
     from flatguard.execution import context
 
     sizes = SampleSizes(n_examples, n_fit, n_calibration, adaptive)
@@ -176,20 +180,26 @@ def evaluate(
             whole = context.resolve(request)
         except DataError as error:
             parts = f"{n_examples} to evaluate, {n_fit} to fit and {n_calibration} to calibrate"
-            raise DataError(f"{error} ({parts} were asked for)") from error
+            raise DataError(f"{error} ({parts} are needed)") from error
         radii = eps or [str(whole.request.eps)]
         wanted = [AttackAtRadius(name, radius) for radius in radii for name in attack]
         path = experiment_folder(request) if out is None else Path(out)
         trial = run_experiment(whole, wanted, sizes, path, sys.argv, watcher)
     if as_json:
-        first = {k: v.model_dump() for k, v in trial.attacks[0].detectors.items()}
-        own = first.pop("log-kappa")
-        unmeasured = dict.fromkeys(DetectorResult.model_fields)
-        first |= {name: {**unmeasured, "missing": why} for name, why in trial.missing.items()}
-        facts = {**own, "baselines": first, "trial": trial.model_dump(), "out": str(path)}
-        typer.echo(json.dumps(facts))
+        typer.echo(json.dumps({**_facts(trial), "out": str(path)}))
     else:
         show_experiment(trial, path)
+
+
+def _facts(trial: DetectionExperiment) -> dict[str, Any]:
+    """The sharpness threshold under the first attack, the other detectors, and the experiment."""
+    from flatguard.detection.results import DetectorResult
+
+    first = {k: v.model_dump() for k, v in trial.attacks[0].detectors.items()}
+    own = first.pop("log-kappa")
+    unmeasured = dict.fromkeys(DetectorResult.model_fields)
+    first |= {name: {**unmeasured, "missing": why} for name, why in trial.missing.items()}
+    return {**own, "baselines": first, "trial": trial.model_dump()}
 
 
 def _side(text: str) -> Any:

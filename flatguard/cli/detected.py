@@ -1,4 +1,4 @@
-"""What `flatguard detect` found, as a person reads it in the terminal."""
+"""The results of `flatguard detect` in the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_DEFENCE = "a diagnostic, not a defence"
 
 
 def show_fit(kept: SavedDetector, out: Path) -> None:
-    """Thresholds, and what a knowing attacker does to them."""
+    """Print the thresholds, and the result of an attack that knows them."""
     data = kept.data
     if kept.stump:
         folds = ", ".join(f"{fold:.1%}" for fold in kept.stump.folds)
@@ -31,7 +31,7 @@ def show_fit(kept: SavedDetector, out: Path) -> None:
             "" if kept.how.delta is None else f", in all but {kept.how.delta:.1%} of calibrations"
         )
         typer.echo(
-            f"false positives asked  {kept.how.alpha:.1%} of images like the {data.samples:,} from "
+            f"false positive rate    {kept.how.alpha:.1%} of images like the {data.samples:,} from "
             f"{data.name}{sure}"
         )
     for key, bounds in kept.classes.items():
@@ -53,7 +53,7 @@ def show_fit(kept: SavedDetector, out: Path) -> None:
 
 
 def write_scores(table: pd.DataFrame, out: Path) -> None:
-    """A row an image, in CSV or Parquet."""
+    """Write a row for each image, in CSV or Parquet."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".csv":
@@ -65,16 +65,16 @@ def write_scores(table: pd.DataFrame, out: Path) -> None:
 
 
 def show_scores(table: pd.DataFrame, out: Path | None) -> None:
-    """How many were flagged."""
+    """Print how many images are flagged."""
     flagged, missing = int(table["flagged"].sum()), int(table["log_kappa"].isna().sum())
     typer.echo(f"flagged  {flagged} of {len(table)} images ({flagged / len(table):.1%})")
     if missing:
         typer.echo(f"without a score, and so flagged: {missing}")
-    typer.echo(str(out) if out else "name an --out file for a row an image")
+    typer.echo(str(out) if out else "--out FILE writes a row for each image")
 
 
 def show_experiment(trial: DetectionExperiment, out: Path) -> None:
-    """A table for each attack, then the worst case and who knows the detector."""
+    """Print a table for each attack, the worst case, and the attack that knows the detector."""
     console = Console(highlight=False, width=max(Console().width, WIDTH))
     for attack in trial.attacks:
         console.print(_table(attack))

@@ -1,4 +1,4 @@
-"""Configs on the command line: what they say before a run, and what their gate says after it."""
+"""Configs on the command line: their options before a run, and their gate after it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from flatguard.runs.run import Run
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is evaluated, and the config that it comes from.
+    """The options of an evaluation, and the config that they come from.
 
     Attributes:
         title: for summaries.
-        fields: of the request.
+        fields: the request's fields.
         config: the config; an empty one if none was named.
     """
 
@@ -34,11 +34,11 @@ class Chosen:
 
 
 def configured(ctx: typer.Context, name: str | None, fields: dict[str, Any]) -> Chosen:
-    """The options with what a config says in place of those that were not typed.
+    """The options; a config's values replace the defaults of those that were not typed.
 
     Raises:
         UsageError: neither names a model or an attack, or the config is wrong.
-        UntrustedCodeError: the config names code, and nobody typed --allow-code.
+        UntrustedCodeError: the config names code, and --allow-code was not typed.
     """
     config = Config() if name is None else load_config(name)
     if not fields["allow_code"]:
@@ -98,18 +98,18 @@ def _conclude(run: Run, verdict: Verdict, chosen: Chosen, quiet: bool) -> int:
 
 
 def _gate_facts(run: Run, verdict: Verdict, chosen: Chosen) -> dict[str, Any]:
-    """What a program reads beside the summary, of a config; `gate` is None without thresholds."""
+    """What --json adds to the summary for a config; `gate` is None without thresholds."""
     if not chosen.config.given():
         return {}
     gate = chosen.config.gate
     found = outcomes(run, verdict, gate) if gate is not None else []
-    told = [{"label": o.label, "status": o.status, "headline": o.headline} for o in found]
+    rows = [{"label": o.label, "status": o.status, "headline": o.headline} for o in found]
     code = exit_code(found) if found else verdict.exit_code
-    return {"complete": run.complete, "gate": told if found else None, "exit_code": code}
+    return {"complete": run.complete, "gate": rows if found else None, "exit_code": code}
 
 
 def on_github(title: str, sentence: str, *, shut: bool, quiet: bool) -> None:
-    """Say one sentence to GitHub, as an error if it shuts the gate."""
+    """Write one sentence to GitHub's summary, and as an error if it shuts the gate."""
     errors = [Error(title, sentence)] if shut else []
     for line in announce(f"### {escape_markdown(title)}\n\n{escape_markdown(sentence)}", errors):
         typer.echo(line, err=quiet)

@@ -1,4 +1,4 @@
-"""Tells a person how far a run is; silent where nobody looks."""
+"""Progress of a run in the terminal: lines on stdout, and a bar on stderr if it is a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flatguard.reporting.text import visible
 
 
 class Watcher:
-    """An observer of a run that prints lines, and a bar on a terminal's stderr."""
+    """A progress reporter that prints lines, and a bar on a terminal's stderr."""
 
     def __init__(self, quiet: bool = False, to_stderr: bool = False):
         self._lines = None if quiet else Console(stderr=to_stderr, soft_wrap=True, highlight=False)
@@ -73,13 +73,13 @@ class Watcher:
         self._show()
 
     def advanced(self, samples: int) -> None:
-        """So many samples are done."""
+        """Count finished samples."""
         self._samples += samples
         self._rows = self._samples * (self._calls_each or 0)
         self._show()
 
     def called(self, rows: int) -> None:
-        """The model was called on so many rows."""
+        """Count rows that the model was called on."""
         self._rows += rows
         self._show()
 
@@ -100,9 +100,9 @@ class Watcher:
 
 @contextlib.contextmanager
 def watching(quiet: bool, as_json: bool) -> Iterator[Watcher]:
-    """A watcher of a command's work; under --json all but the one object goes to stderr.
+    """A progress reporter for a command; under --json everything but the one object goes to stderr.
 
-    Also what a user's model or architecture prints must not stand before that object.
+    This includes what the user's model or architecture prints.
     """
     aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with aside, Watcher(quiet=quiet, to_stderr=as_json) as watcher:

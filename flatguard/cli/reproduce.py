@@ -43,7 +43,7 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Put a claim of a paper to the test: its number, ours, the interval and the verdict.
+    """Test a claim of a paper: its number, ours, the interval and the verdict.
 
     Verdicts: agrees; differs, on this model and data; refuted, where the statement is false as
     printed, with the counterexample; not-measured, with the reason. The exit code is 0 whatever

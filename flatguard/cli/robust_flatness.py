@@ -88,15 +88,15 @@ def command(
     from flatguard.studies.stutz.measure import Plan, measure_checkpoint
     from flatguard.studies.stutz.table import table
 
-    asked = validated(_Neighbourhood, neighbourhood)
+    around = validated(_Neighbourhood, neighbourhood)
     parts = [
         None if name is None else load_dataset(name, data_dir=given["data_dir"])
         for name in (training, held_out)
     ]
-    around = Neighbourhood(
-        asked.xi, asked.directions, asked.worst_xi, worst_restarts=asked.worst_restarts
+    perturbed = Neighbourhood(
+        around.xi, around.directions, around.worst_xi, worst_restarts=around.worst_restarts
     )
-    plan = Plan(around, asked.steps, asked.restarts, *parts)
+    plan = Plan(perturbed, around.steps, around.restarts, *parts)
     data = given.pop("dataset")
     checkpoints = []
     with watching(quiet, as_json) as watcher:
@@ -134,15 +134,15 @@ def _show(checkpoints: Sequence[Checkpoint]) -> None:
         shown.add_row(
             visible(last.run),
             f"{last.rerr:.1%}",
-            _said(last.training_rerr, ".1%"),
-            _said(last.rloss),
-            _said(last.gap),
-            _said(last.flatness),
-            _said(last.worst, ".3f"),
+            _cell(last.training_rerr, ".1%"),
+            _cell(last.rloss),
+            _cell(last.gap),
+            _cell(last.flatness),
+            _cell(last.worst, ".3f"),
             "-" if stop is None else f"{stop.rerr:.1%} (epoch {stop.epoch})",
         )
     Console(soft_wrap=True).print(shown)
 
 
-def _said(value: float | None, form: str = ".2f") -> str:
+def _cell(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else format(value, form)

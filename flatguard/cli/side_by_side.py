@@ -1,4 +1,4 @@
-"""A comparison of two runs as a person reads it in the terminal."""
+"""A comparison of two runs in the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def show(comparison: Comparison) -> None:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns as wide as their widest cell, two blanks between them."""
+    """Lines with columns as wide as their widest cell, and two blanks between them."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -1,4 +1,4 @@
-"""A config: everything that `flatguard evaluate` can be told, in a YAML file, and thresholds.
+"""A config: the options of `flatguard evaluate` in a YAML file, and thresholds.
 
 Published protocols come with the package and are found by name; a path names any other file.
 """
@@ -80,7 +80,7 @@ class Thresholds(BaseModel):
             flag; the lower end of its 95% interval must reach it.
         max_false_positives: of the clean images, the share that the detector may flag; the upper
             end of its 95% interval must not exceed it.
-        allow: `inconclusive`; `detection`, where nothing fell, so that nothing was to be detected;
+        allow: `inconclusive`; `detection`, where no attack succeeded, so nothing can be detected;
             and checks that need not have run, by name.
     """
 

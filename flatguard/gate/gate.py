@@ -1,4 +1,7 @@
-"""The gate: a config in, outcomes out; what was attacked before is only judged again."""
+"""The gate: evaluates what a config names, and holds the run to the config's thresholds.
+
+A run that is in the cache is not attacked again; it is judged again.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,10 @@ class Judged:
     """A run at the gate.
 
     Attributes:
-        run: the run folder; it lies in the cache.
-        verdict: whether its number can be believed.
-        outcomes: what the gate says to it.
-        cached: whether it had been attacked before.
+        run: the run, in the cache.
+        verdict: the verdict on its number.
+        outcomes: one for each finding and each threshold.
+        cached: whether the run was in the cache before.
         why: the reason if a kept run was not used.
     """
 
@@ -62,7 +65,7 @@ def pass_through(
         cache: where runs are kept.
         model: in place of the config's.
         data: images in [0, 1] and labels, in place of the config's.
-        command: what the manifest says was typed.
+        command: the command line, for the manifest.
         progress: receives progress updates.
 
     Raises:
@@ -93,7 +96,7 @@ def _passed(
     arguments["tolerance"] = thresholds.max_overestimate
     context = resolve(attacked, attack, **arguments)
     if config.detector is not None:
-        # Before the cache, where an error would be that of everybody who asks for this run.
+        # Before the cache: it keeps an error for every later request of this run.
         SavedDetector.open(config.detector).check_target(context.target)
 
     def attack_it(folder: Path) -> Run:

@@ -1,7 +1,7 @@
 """The pytest plugin: a fixture, and a test for each finding and threshold of a config.
 
-Every pytest run on the machine loads this module, so it imports nothing but pytest; the gate, and
-torch with it, is imported when it is asked for. What the gate thinks is in `flatguard.gate`.
+Every pytest run on the machine loads this module, so it imports nothing but pytest. The gate, and
+torch with it, is imported when a test uses it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SESSION = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options and what may stand in an ini file."""
+    """Add the options and the keys of ini files."""
     group = parser.getgroup("flatguard", "flatguard: can this robust accuracy be believed?")
     group.addoption(
         "--flatguard-config", action="append", default=[], metavar="NAME_OR_PATH",
@@ -70,22 +70,22 @@ def _loaded(config: pytest.Config, name: str) -> Config:
 
 
 def _config_file(config: pytest.Config, name: str) -> str:
-    """A path as it stands, or in the folder of the ini file where that is not there."""
+    """A path as given; if there is no such file, relative to the ini file's folder."""
     beside = config.rootpath / name
     is_path = Path(name).suffix in (".yaml", ".yml")
     return str(beside) if is_path and not Path(name).is_file() and beside.is_file() else name
 
 
-def _limited(config: pytest.Config, asked: Config) -> Config:
+def _limited(config: pytest.Config, given: Config) -> Config:
     """The same config within the session's limits: of two, the tighter one."""
-    session = type(asked)().with_(**_limits(config))
+    session = type(given)().with_(**_limits(config))
     tighter = {}
     for name in LIMITS:
-        both = [getattr(each, name) for each in (asked, session)]
-        given = [limit for limit in both if limit is not None]
-        if given:
-            tighter[name] = min(given)
-    return asked.with_(**tighter)
+        both = [getattr(each, name) for each in (given, session)]
+        limits = [limit for limit in both if limit is not None]
+        if limits:
+            tighter[name] = min(limits)
+    return given.with_(**tighter)
 
 
 def _limits(config: pytest.Config) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class GateFile(pytest.File):
             yield GateItem.from_parent(self, name=label, gate=gate)
 
     def collect(self) -> list[pytest.Item | pytest.Collector]:
-        """Nothing: `items_of` knows the config."""
+        """Nothing: `items_of` makes the tests."""
         return []
 
 
@@ -166,7 +166,7 @@ class _Gate:
         self._error: Exception | None = None
 
     def judged(self, properties: list[tuple[str, object]]) -> Judged:
-        """The outcomes; the first test attacks, or waits for the worker that does."""
+        """The outcomes; the first test attacks, or waits for the worker that attacks."""
         from flatguard.errors import FlatguardError
 
         if self._error is not None:
@@ -177,7 +177,7 @@ class _Gate:
             except FlatguardError as error:
                 self._error = error
                 raise
-        _tell(properties, self.name, self._judged)
+        _send(properties, self.name, self._judged)
         return self._judged
 
 
@@ -188,7 +188,7 @@ def flatguard(request: pytest.FixtureRequest) -> FlatguardFixture:
 
 
 class FlatguardFixture:
-    """What the fixture `flatguard` is."""
+    """The fixture `flatguard`."""
 
     def __init__(self, request: pytest.FixtureRequest):
         self._request = request
@@ -226,7 +226,7 @@ class FlatguardFixture:
         mistake = ""
         try:
             judged = _through(
-                self._request.config, _asked(self._request.config, config, changes),
+                self._request.config, _config_of(self._request.config, config, changes),
                 model=None if isinstance(model, str) else model,
                 data=None if isinstance(data, str) else data,
             )  # fmt: skip
@@ -234,7 +234,7 @@ class FlatguardFixture:
             mistake = _unjudged(name, error)
         if mistake:  # outside of `except`: pytest would show the error's own traceback too
             pytest.fail(mistake, pytrace=False)
-        _tell(self._request.node.user_properties, name, judged)
+        _send(self._request.node.user_properties, name, judged)
         self._request.node.add_report_section("call", "flatguard", _provenance(judged))
         if judged.shut:
             texts = [f"{outcome.label} {outcome.text}" for outcome in judged.shut]
@@ -242,8 +242,8 @@ class FlatguardFixture:
         return judged
 
 
-def _asked(pytest_config: pytest.Config, config: Any, changes: dict[str, Any]) -> Config:
-    """What `check` was given, as one config."""
+def _config_of(pytest_config: pytest.Config, config: Any, changes: dict[str, Any]) -> Config:
+    """The arguments of `check` as one config."""
     from flatguard.errors import UsageError
     from flatguard.gate.config import Config, load_config
 
@@ -290,19 +290,19 @@ def _unjudged(name: str, error: Exception) -> str:
     return f"{name}: {word}{error}"
 
 
-def _tell(properties: list[tuple[str, object]], name: str, judged: Judged) -> None:
-    """Send the outcomes to whoever writes the summary: under xdist, another process."""
+def _send(properties: list[tuple[str, object]], name: str, judged: Judged) -> None:
+    """Send the outcomes to the process that writes the summary: under xdist, another one."""
     if not _on_github():
         return
     from flatguard.gate.github import run_summary
 
-    told = {
+    sent = {
         "name": name,
         "run": str(judged.run.path),
         "markdown": run_summary(name, judged.run, judged.verdict, judged.outcomes),
         "outcomes": [outcome.as_dict() for outcome in judged.outcomes],
     }
-    properties.append((PROPERTY, json.dumps(told)))
+    properties.append((PROPERTY, json.dumps(sent)))
 
 
 def _on_github() -> bool:
@@ -313,19 +313,19 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """On GitHub, write the step summary and the annotations: once for each run."""
     if hasattr(terminalreporter.config, "workerinput"):
         return  # its reports go to the process that started it
-    told: dict[tuple[str, str], dict[str, Any]] = {}
+    sent: dict[tuple[str, str], dict[str, Any]] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             for key, value in getattr(report, "user_properties", ()):
                 if key == PROPERTY:
                     found = json.loads(value)
-                    told[found["name"], found["run"]] = found
-    if not told:
+                    sent[found["name"], found["run"]] = found
+    if not sent:
         return
     from flatguard.gate.github import announce, errors_of
     from flatguard.gate.outcome import Outcome
 
-    for found in told.values():
+    for found in sent.values():
         all_of_it = [Outcome(**outcome) for outcome in found["outcomes"]]
         for line in announce(found["markdown"], errors_of(found["name"], all_of_it)):
             terminalreporter.write_line(line)

@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_fit_and_score(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "fit", *MODEL, "--n-examples", "300", "--eps", "0.3", "--quiet")
     assert code == 0
-    assert "false positives asked  5.0% of images like the 300 from held_out" in out
+    assert "false positive rate    5.0% of images like the 300 from held_out" in out
     assert "adaptive attack" in out
     assert "a diagnostic, not a defence" in out
     kept = json.loads((files / "detector.json").read_text())
@@ -85,6 +85,7 @@ def test_a_stump(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["--n-examples", "20", "--adaptive", "0"], "20 calibration images are too few"),
+        (["--stump", "--attack", "torchattacks:PDG"], "nearest: torchattacks:PGD"),
         (["--stump"], "--stump learns from adversarial examples"),
         (["--side", "both"], "--side: expected one of two-sided, low, high"),
         (["--alpha", "0", "--adaptive", "0"], "--alpha: expected a share above 0"),

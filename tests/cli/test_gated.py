@@ -11,7 +11,6 @@ from support import digits
 import flatguard
 from flatguard.checks.registry import check_names
 from flatguard.cli.app import main
-from flatguard.gate.config import published
 
 EVALUATE = ("evaluate", "--config", "release.yaml", "--allow-code")
 
@@ -106,19 +105,6 @@ def test_what_is_missing_or_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert "flatguard: bad.yaml:2: epz: there is no such key; nearest: eps" in (
         capsys.readouterr().err
     )
-
-
-def test_configs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("configs") == 0
-    listed = capsys.readouterr().out
-    assert all(name in listed for name in published())
-    assert call("configs", "release") == 0
-    assert capsys.readouterr().out == published()["release"].read_text("utf-8")
-    assert call("configs", "--json") == 0
-    assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(published())
-    assert call("configs", "--schema") == 0
-    assert json.loads(capsys.readouterr().out)["title"] == "A config of flatguard"
-    assert call("configs", "relese") == 2
 
 
 def test_a_config_runs_no_code(release: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ from flatguard.cli.progress import Watcher
 with Watcher() as watcher:
     watcher.stage("check one", 2)
     watcher.advanced(1)
-    watcher.said("a line")
+    watcher.log("a line")
     watcher.advanced(1)
 """
 

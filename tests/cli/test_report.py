@@ -1,6 +1,5 @@
 """`flatguard report` and `flatguard compare`, typed."""
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -55,38 +54,6 @@ def test_a_report_that_cannot_be_drawn_loses_no_verdict(tmp_path: Path) -> None:
     assert len(told.lines) == 1
     assert "the report was not written: cannot write" in told.lines[0]
     assert f"flatguard report {run.path}" in told.lines[0]
-
-
-def test_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    judged(tmp_path / "a")
-    judged(tmp_path / "b")
-    code, out, _ = typed(capsys, "compare", "a", "b", "--html", "pair.html")
-    assert code == 0
-    assert "robust accuracy, corrected" in out
-    assert out.splitlines()[-1] == "pair.html"
-    assert (tmp_path / "pair.html").read_text("utf-8").startswith("<!doctype html>")
-    code, out, _ = typed(capsys, "compare", "a", "b", "--json")
-    assert (code, json.loads(out)["samples"]) == (0, 60)
-
-
-def test_runs_over_other_data_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    judged(tmp_path / "a")
-    judged(tmp_path / "b", replace(SMALL, samples=50))
-    code, out, err = typed(capsys, "compare", "a", "b", "--html", "pair.html")
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "a and b are over different data" in err
-    assert not (tmp_path / "pair.html").exists()
-
-
-def test_a_pages_folder_that_is_not_there_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    judged(tmp_path / "a")
-    code, _, err = typed(capsys, "compare", "a", "a", "--html", "no/where.html")
-    assert (code, err.count("\n")) == (2, 1)
-    assert "No such file" in err
 
 
 def test_drawing_needs_no_room_for_every_row(tmp_path: Path) -> None:

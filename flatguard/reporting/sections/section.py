@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flatguard.checks.finding import consenting, names_code
+from flatguard.checks.finding import consenting
 from flatguard.reporting.figure import Figure
 from flatguard.reporting.judged_run import JudgedRun
 
@@ -83,7 +83,7 @@ class Sections:
 def build_sections(judged: JudgedRun, sections: Sequence[Section]) -> Sections:
     """Build every section; list those that have nothing to show."""
     built, missing = [], []
-    needed = names_code(judged.run.request)
+    needed = bool(judged.run.request.consent)
     for section in sections:
         found = section.build(judged)
         if isinstance(found, SectionContent):

@@ -1,0 +1,68 @@
+"""What `flatguard evaluate` prints for a person."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.architectures import tiny
+from support.commands import CHECKPOINT, JUDGED, PGD
+from support.reports import judged
+
+import flatguard
+from flatguard.cli.answer import _sharpness
+
+
+def test_the_answer_for_a_person(cli, files: Path) -> None:
+    result = cli(*CHECKPOINT, *PGD, "--out", "run")
+    assert result.code in JUDGED
+    lines = result.out.splitlines()
+    assert "12 of 12 images from data.npz; torchattacks:PGD within Linf 8/255" in lines[0]
+    for words in ("clean accuracy", "robust accuracy, Linf 8/255", "95% interval", "median log κ"):
+        assert words in result.out
+    assert lines[-1] == "run/report.html"
+    assert flatguard.load_run("run").complete
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (-1.0, "(flatter by a factor 2.7)"), (1.0, "(sharper by a factor 2.7)"),
+        (0.01, "(as sharp)"), (23.1, "(sharper by a factor 10^10)"),
+    ],
+)  # fmt: skip
+def test_the_change_of_sharpness_in_words(tmp_path: Path, change: float, words: str) -> None:
+    summary = {"median_log_kappa_clean": 2.0, "median_log_kappa_adversarial": 2.0 + change}
+    assert _sharpness(judged(tmp_path / "run"), summary).endswith(words)
+
+
+def test_deeper_layers_end_the_answer(cli, files: Path) -> None:
+    result = cli(*CHECKPOINT, *PGD, "--layers", "2", "--layer-samples", "2", "--out", "run")
+    assert result.code in JUDGED
+    assert "median κ of 2 samples, estimated ± standard error" in result.out
+    lines = result.out.splitlines()
+    head = next(line for line in lines if line.startswith("head  model.3"))
+    before = lines[lines.index(head) + 1]  # the network has one layer before its head
+    assert before.startswith("l-1   model.1")
+    assert " clean → " in before
+    assert before.count(" ± ") == 2
+
+
+def test_a_model_in_training_mode_is_said(cli, files: Path) -> None:
+    torch.save(tiny().train(), files / "whole.pt")
+    result = cli("evaluate", "--model", "whole.pt", "--allow-code", "--dataset", "data.npz", *PGD)
+    assert result.code in JUDGED
+    assert "it is evaluated in eval mode" in result.out
+
+
+def test_without_a_head_kappa_is_said_to_be_missing(cli, files: Path) -> None:
+    torch.save(torch.nn.Sequential(tiny(), torch.nn.Softmax(1)).eval(), files / "soft.pt")
+    result = cli("evaluate", "--model", "soft.pt", "--allow-code", "--dataset", "data.npz", *PGD)
+    assert result.code in JUDGED
+    assert "κ is not measured: the model's output is not that of its layer '0.3'" in result.out
+    assert "median log κ" in result.out
+    assert "not measured: " in result.out
+
+
+def test_scaled_logits_are_said(cli, files: Path) -> None:
+    result = cli(*CHECKPOINT, *PGD, "--logit-scale", "100")
+    assert "logits × 100" in result.out
