@@ -1,43 +1,48 @@
-"""`make bench-detect`: every detector on real networks, attacks and radii, and who knows it.
+"""`make bench-detect`: every detector on real networks, attacks and radii, and the adaptive attack.
 
-Needs the real checkpoints; `FLATGUARD_REAL` names their folder. A trial that was interrupted goes
-on where it stopped. `--draw` writes the table anew from finished trials.
+Needs the real checkpoints; `FLATGUARD_REAL` names their folder. An interrupted experiment is
+continued. `--draw` writes the page again from finished experiments, by `detection_study.md.j2`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.masking_zoo import networks
 from flatguard.cli.progress import Watcher
-from flatguard.data.datasets import ArrayDataset
+from flatguard.data.arrays import ArrayDataset
+from flatguard.detection.auroc import auroc
+from flatguard.detection.comparison import AttackAtRadius
 from flatguard.detection.conformal import atypicality
-from flatguard.detection.metrics import Auroc, auroc
-from flatguard.detection.results import AttackResult, DetectorResult, Share, Trial
-from flatguard.detection.scores import look
-from flatguard.detection.trial import RESULT, Sizes, Wanted, run_trial
+from flatguard.detection.experiment import RESULT, SampleSizes, run_experiment
+from flatguard.detection.results import DetectionExperiment, DetectorResult, Share
+from flatguard.detection.scores import forward_pass
 from flatguard.execution import context
 from flatguard.execution.progress import ProgressReporter
 from flatguard.request import make_request
-from flatguard.runs import store
+from flatguard.runs.run import load_run
 from flatguard.targets import prepare
 from flatguard.targets.target import Target, make_target
 
-TABLE = Path("docs/detection-study.md")
+PAGE = Path("docs/detection-study.md")
 STUDY = Path("reports/detection-study")
 REFERENCE = "torchattacks:PGD"
 ATTACKS = (REFERENCE, "torchattacks:FGSM", "apgd-dlr")
 RADII = ("8/255", "1/255", "2/255", "4/255", "16/255")
 ARGS = {"steps": 10, "random_start": False, "alpha": 2 / 255, "n_iter": 20}
-SHARPER = 100.0
-"""Logits times this, for the collapse of the plain formula."""
+SCALE = 100.0
+"""The factor on the logits at which the plain formula fails."""
+
+ATTACKED = 200
+"""Images that are attacked at this scale."""
 
 
 @dataclass(frozen=True)
@@ -45,40 +50,41 @@ class Case:
     """A network and how many images it can afford here."""
 
     network: str
-    sizes: Sizes
+    sizes: SampleSizes
     batch: int = 100
 
 
 CASES = (
-    Case("resnet20", Sizes(500, 100, 400, 100)),
-    Case("resnet56", Sizes(200, 80, 400, 50)),
-    Case(networks.DEMO, Sizes(80, 50, 250, 30), batch=50),
+    Case("resnet20", SampleSizes(500, 100, 400, 100)),
+    Case("resnet56", SampleSizes(200, 80, 400, 50)),
+    Case(networks.DEMO, SampleSizes(80, 50, 250, 30), batch=50),
 )
 
 
 def main() -> None:
-    """Run the trials that are asked for, and write the table."""
+    """Run the experiments and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="networks, with commas between")
-    parser.add_argument("--draw", action="store_true", help="only write the table")
-    asked = parser.parse_args()
+    parser.add_argument("--draw", action="store_true", help="only write the page")
+    options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    chosen = asked.only.split(",") if asked.only else [case.network for case in CASES]
-    if not asked.draw:
+    chosen = options.only.split(",") if options.only else [case.network for case in CASES]
+    if not options.draw:
         with Watcher() as watcher:
             for case in CASES:
                 if case.network in chosen:
-                    _trial(case, watcher)
-    done = [c for c in CASES if (STUDY / c.network / RESULT).is_file()]
-    trials = {
-        c.network: Trial.model_validate_json((STUDY / c.network / RESULT).read_text("utf-8"))
-        for c in done
+                    _run(case, watcher)
+    files = {case.network: STUDY / case.network / RESULT for case in CASES}
+    experiments = {
+        name: DetectionExperiment.model_validate_json(file.read_text("utf-8"))
+        for name, file in files.items()
+        if file.is_file()
     }
-    TABLE.write_text("\n".join(_page(trials)) + "\n", "utf-8")
-    print(TABLE)
+    PAGE.write_text(page(experiments, _scaled()), "utf-8")
+    print(PAGE)
 
 
-def _trial(case: Case, watcher: ProgressReporter) -> None:
+def _run(case: Case, watcher: ProgressReporter) -> None:
     reason = networks.missing(case.network) or networks.missing("resnet20")
     if reason:
         raise SystemExit(reason)
@@ -90,142 +96,47 @@ def _trial(case: Case, watcher: ProgressReporter) -> None:
         n_examples=case.sizes.total, attack_args={k: v for k, v in ARGS.items() if k != "n_iter"},
     )  # fmt: skip
     whole = context.resolve(request, target, dataset)
-    # All arguments again: each attack of the trial takes those it knows.
-    whole = context.EvaluationContext(
-        whole.request.model_copy(update={"attack_args": ARGS}), whole.target, whole.dataset,
-        whole.attack, whole.device,
-    )  # fmt: skip
-    wanted = [Wanted(attack, eps) for eps in RADII for attack in ATTACKS]
-    run_trial(whole, wanted, case.sizes, STUDY / case.network, ["make", "bench-detect"], watcher)
+    # With the arguments of all attacks: each attack takes those that it knows.
+    whole = replace(whole, request=whole.request.model_copy(update={"attack_args": ARGS}))
+    attacks = [AttackAtRadius(attack, eps) for eps in RADII for attack in ATTACKS]
+    out = STUDY / case.network
+    run_experiment(whole, attacks, case.sizes, out, ["make", "bench-detect"], watcher)
 
 
-def _page(trials: dict[str, Trial]) -> Iterator[str]:
-    yield "# The detection study"
-    yield ""
-    yield (
-        "Written by `make bench-detect`, as it came out. What the columns mean, and what it says "
-        "for practice, is in [Detection](detection.md)."
+def page(experiments: dict[str, DetectionExperiment], scaled: dict[str, Any] | None) -> str:
+    """The page in Markdown."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown of our own numbers
     )
-    yield ""
-    yield (
-        "All detectors see the same images. Thresholds come from clean images that nothing else "
-        "uses; AUROC is of successful examples against all clean images, two-sided where a score "
-        "has no side of its own, with its 95% bootstrap interval (1,000 resamples of images); "
-        "*one-sided* is of the raw score in its better direction (↓ adversarial examples score "
-        "lower). *Stump* is accuracy on successful examples and their own clean images (a coin "
-        "has 50%), mean and five folds; *unseen* is a stump taught by PGD-10 at 8/255 on other "
-        "images. TPR is of successful examples at thresholds calibrated for 5% and 1% false "
-        "positives, with exact 95% intervals; FPR is what the 5% threshold did on clean, "
-        "misclassified clean, and noisy images; *failed* is how many examples it flags that fool "
-        "nobody."
-    )
-    for name, trial in trials.items():
-        yield from _network(name, trial)
-    yield from _collapse()
+    environment.filters |= {
+        "share": _share, "percent": _percent, "area": _area, "one_sided": _one_sided,
+        "folds": _folds,
+    }  # fmt: skip
+    template = environment.get_template("detection_study.md.j2")
+    return template.render(experiments=experiments, scaled=scaled)
 
 
-def _network(name: str, trial: Trial) -> Iterator[str]:
-    split = trial.split
-    yield ""
-    yield f"## {name}"
-    yield ""
-    yield (
-        f"{split.evaluated} images evaluated, {split.fitted} to learn from, {split.calibrated} to "
-        f"calibrate, drawn from {trial.data} with seed {split.seed}."
-    )
-    for detector, reason in trial.missing.items():
-        yield f"{detector} is missing: {reason}."
-    yield ""
-    yield "### Someone who knows the threshold on log κ"
-    yield ""
-    yield "| ε | made wrong | evades at 5% false positives | evades at 1% |"
-    yield "|---|---|---|---|"
-    for adaptive in trial.adaptive:
-        five, one = adaptive.results
-        yield (
-            f"| {adaptive.eps} | {_share(five.misclassified)} | {_share(five.evaded)} | "
-            f"{_share(one.evaded)} |"
-        )
-    yield ""
-    yield "### Worst case over the attacks that do not know it"
-    yield ""
-    yield "Samples that fall to some attack, and every successful example of which is flagged."
-    yield ""
-    detectors = list(trial.worst[0].caught)
-    yield "| ε | " + " | ".join(detectors) + " |"
-    yield "|---|" + "---|" * len(detectors)
-    for worst in trial.worst:
-        cells = [_percent(worst.caught[d][0].share) for d in detectors]
-        yield f"| {worst.eps}, 5% | " + " | ".join(cells) + " |"
-        cells = [_percent(worst.caught[d][1].share) for d in detectors]
-        yield f"| {worst.eps}, 1% | " + " | ".join(cells) + " |"
-    for attack in trial.attacks:
-        yield from _attack(attack)
-
-
-def _attack(attack: AttackResult) -> Iterator[str]:
-    yield ""
-    yield f"### {attack.attack}, {attack.norm} {attack.eps}"
-    yield ""
-    yield (
-        f"{attack.successful} examples succeed, {attack.failed} fail, {attack.clean_wrong} images "
-        "are wrong when clean."
-    )
-    yield ""
-    yield (
-        "| detector | AUROC | one-sided | stump | its folds | unseen | TPR at 5% | TPR at 1% | FPR "
-        "clean / wrong / noisy | failed |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|---|"
-    for name, found in attack.detectors.items():
-        yield _row(name, found)
-
-
-def _row(name: str, found: DetectorResult) -> str:
-    low, high = found.auroc_interval or (float("nan"), float("nan"))
-    area = "–" if found.auroc is None else f"{found.auroc:.3f} ({low:.3f} to {high:.3f})"
-    arrow = {"low": "↓", "high": "↑", None: ""}[found.direction]
-    one_sided = "–" if found.auroc_one_sided is None else f"{found.auroc_one_sided:.3f} {arrow}"
-    folds = " ".join(f"{100 * fold:.0f}" for fold in found.stump_folds or ()) or "–"
-    five, one = found.at
-    rates = " / ".join(_percent(s.share) for s in (five.clean, five.clean_wrong, five.noisy))
-    return (
-        f"| {name} | {area} | {one_sided} | {_percent(found.stump_accuracy)} | {folds} | "
-        f"{_percent(found.stump_unseen)} | {_share(five.successful)} | {_share(one.successful)} | "
-        f"{rates} | {_share(five.failed)} |"
-    )
-
-
-def _collapse() -> Iterator[str]:
-    """The plain formula against the log-domain one on a hundredfold surer ResNet-20."""
-    at = STUDY / "resnet20" / "runs" / "torchattacks-PGD-8_255"
-    if networks.missing("resnet20") or not at.is_dir():
-        return
+def _scaled() -> dict[str, Any] | None:
+    """The plain formula and the log-domain one, on ResNet-20 with scaled logits."""
+    folder = STUDY / "resnet20" / "runs" / "torchattacks-PGD-8_255"
+    if networks.missing("resnet20") or not folder.is_dir():
+        return None
     network = networks.load("resnet20")
-    run = store.load_run(at)
+    run = load_run(folder)
     clean = torch.cat([c for b in run.blocks if (c := run.clean(b.plan.index)) is not None])
     adversarial = torch.cat([run.adversarial(b.plan.index) for b in run.blocks])
-    chosen = np.flatnonzero((run.samples["clean_correct"] & ~run.samples["robust"]).to_numpy())
-    half = len(clean) // 2
-    yield ""
-    yield "## The same network, surer"
-    yield ""
-    yield (
-        f"ResNet-20 with its logits × {SHARPER:g} in float32 makes the same decisions, and the "
-        f"same images fool it. Each row is calibrated anew on {len(clean) - half} clean images "
-        f"and scored on {half} others and the successful PGD-10 examples (8/255) that were made "
-        "of them at scale 1. *Plain* is ‖W‖² (1 − Σp²) ‖φ‖² computed in float32; *one-sided* "
-        "takes lower for adversarial."
-    )
-    yield ""
-    yield "| logits × | log κ, two-sided | log κ, one-sided | plain κ, one-sided | plain κ is 0 |"
-    yield "|---|---|---|---|---|"
-    own = chosen[chosen < half]
-    for scale in (1.0, SHARPER):
+    fooled = np.flatnonzero((run.samples["clean_correct"] & ~run.samples["robust"]).to_numpy())
+    half, rows = len(clean) // 2, []
+    own = fooled[fooled < half]
+    for scale in (1.0, SCALE):
         plain = make_target(network.module, "resnet20", "the real checkpoints")
         target = prepare(plain, clean[:8], logit_scale=scale)
         (logs, naive), (after, naive_after) = _both(target, clean), _both(target, adversarial[own])
-        found = [
+        areas = [
             auroc(
                 atypicality(logs[:half], logs[half:], side),
                 atypicality(after, logs[half:], side),
@@ -233,42 +144,41 @@ def _collapse() -> Iterator[str]:
             )
             for side in ("two-sided", "low")
         ]  # fmt: skip
-        one = auroc(-naive[:half], -naive_after, own, 0)
+        areas.append(auroc(-naive[:half], -naive_after, own, 0))
         zero = float((naive[:half] == 0).mean())
-        cells = [
-            f"{a.value:.3f} ({a.interval[0]:.3f} to {a.interval[1]:.3f})" for a in (*found, one)
-        ]
-        yield f"| {scale:g} | " + " | ".join(cells) + f" | {zero:.1%} of clean images |"
-    yield ""
-    yield from _made_sure(target, network.images, network.labels)
+        rows.append({"scale": f"{scale:g}", "areas": areas, "zero": zero})
+    return {
+        "factor": f"{SCALE:g}",
+        "calibrated": len(clean) - half,
+        "evaluated": half,
+        "rows": rows,
+        "attacked": ATTACKED,
+    } | _attacked_when_scaled(target, network.images, network.labels)
 
 
-def _made_sure(target: Target, images: torch.Tensor, labels: torch.Tensor) -> Iterator[str]:
-    """Examples that PGD-10 makes where the gradient is nearly gone."""
+def _attacked_when_scaled(
+    target: Target, images: torch.Tensor, labels: torch.Tensor
+) -> dict[str, Any]:
+    """PGD-10 on the scaled network itself, where the gradient nearly vanishes."""
     from flatguard.attacks import build_attack
     from flatguard.geometry.budget import Budget
 
     args = {k: v for k, v in ARGS.items() if k != "n_iter"}
     attack = build_attack(REFERENCE, Budget("Linf", 8 / 255), 10, args)
-    n = 200
-    made = attack.perturb(target.model, images[:n], labels[:n], 0).images
+    n = ATTACKED
+    adversarial = attack.perturb(target.model, images[:n], labels[:n], 0).images
     with torch.no_grad():
         right = target.model(images[:n]).argmax(dim=1) == labels[:n]
-        fell = (right & (target.model(made).argmax(dim=1) != labels[:n])).numpy()
+        fooled = (right & (target.model(adversarial).argmax(dim=1) != labels[:n])).numpy()
     clean, reference = _both(target, images[:n])[0], _both(target, images[n : 3 * n])[0]
-    after = _both(target, made)[0][fell]
-    if not len(after):
-        yield f"PGD-10 on logits × {SHARPER:g} makes no successful example of {n} images."
-        return
-    found = auroc(
-        atypicality(clean, reference, "two-sided"), atypicality(after, reference, "two-sided"),
-        np.flatnonzero(fell), 0,
-    )  # fmt: skip
-    yield (
-        f"Attacked at × {SHARPER:g} itself, PGD-10 fools it on {len(after)} of "
-        f"{int(right.sum())} images; log κ, two-sided, finds those with AUROC "
-        f"{_area(found)}."
-    )
+    after = _both(target, adversarial)[0][fooled]
+    found = None
+    if len(after):
+        found = auroc(
+            atypicality(clean, reference, "two-sided"),
+            atypicality(after, reference, "two-sided"), np.flatnonzero(fooled), 0,
+        )  # fmt: skip
+    return {"own": found, "fooled": len(after), "right": int(right.sum())}
 
 
 def _both(target: Target, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -278,7 +188,7 @@ def _both(target: Target, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]
     squared = float(target.head.module.weight.detach().square().sum())
     with torch.no_grad():
         for batch in images.split(100):
-            seen = look(target, batch)
+            seen = forward_pass(target, batch)
             p = seen.logits.softmax(dim=1)
             trace = (1.0 - p.square().sum(dim=1)) * seen.features.square().sum(dim=1)
             logs.append(seen.log_kappa.numpy())
@@ -286,9 +196,21 @@ def _both(target: Target, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(logs), np.concatenate(plain)
 
 
-def _area(found: Auroc) -> str:
-    low, high = found.interval
-    return f"{found.value:.3f} ({low:.3f} to {high:.3f})"
+def _area(found: tuple[float | None, tuple[float, float] | None]) -> str:
+    value, interval = found
+    if value is None or interval is None:
+        return "–"
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _one_sided(found: DetectorResult) -> str:
+    if found.auroc_one_sided is None:
+        return "–"
+    return f"{found.auroc_one_sided:.3f} {'↓' if found.direction == 'low' else '↑'}"
+
+
+def _folds(found: DetectorResult) -> str:
+    return " ".join(f"{100 * fold:.0f}" for fold in found.stump_folds or ()) or "–"
 
 
 def _share(found: Share) -> str:

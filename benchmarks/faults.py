@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from flatguard.evaluation import evaluate, resume
-from flatguard.runs.store import committed
+from flatguard.runs.layout import committed
 
 PASSING = ("timing.json", "manifest.json")
 """Files that hold the time; all else of the evidence has to be the same."""

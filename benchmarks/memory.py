@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from benchmarks.recorder import recorded
 from benchmarks.usage import peak_bytes
 from flatguard.attacks import build_attack
-from flatguard.data.datasets import Batch, load_dataset
+from flatguard.data import load_dataset
+from flatguard.data.dataset import Batch
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.recording.recorder import Recorder
 from flatguard.runs.writing import BlockWriter

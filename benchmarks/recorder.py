@@ -23,7 +23,8 @@ import flatguard
 from benchmarks.timing import interleaved
 from flatguard.attacks import build_attack
 from flatguard.attacks.attack import Attack
-from flatguard.data.datasets import Batch, load_dataset
+from flatguard.data import load_dataset
+from flatguard.data.dataset import Batch
 from flatguard.geometry.budget import Budget
 from flatguard.runs.writing import BlockWriter
 from flatguard.targets import Target

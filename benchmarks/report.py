@@ -41,9 +41,9 @@ def main() -> None:
 def drawn(path: Path) -> dict[str, float]:
     """Draw a run's report in this process."""
     began, worked = time.perf_counter(), time.process_time()
-    from flatguard.reporting.draw import draw_report
+    from flatguard.reporting.report import write_report
 
-    report = draw_report(flatguard.load_run(path))
+    report = write_report(flatguard.load_run(path))
     return {
         "seconds": time.perf_counter() - began,
         "worked": time.process_time() - worked,

@@ -1,8 +1,8 @@
 """`make reproduce`: the studies of both papers that fit two cores, on real checkpoints.
 
-Each result is kept as JSON in `docs/reproduction/`, so that a run that was stopped goes on where
-it was, and `docs/reproduction.md` is drawn again from them. `--only NAME` takes some, `--fresh`
-measures what is kept anew, `--draw` only draws.
+Each result is kept as JSON in `docs/reproduction/`, so a stopped run continues where it was, and
+`docs/reproduction.md` is drawn from them. `--only NAME` selects studies, `--fresh` measures again
+what is kept, `--draw` only draws.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.reproduction_page import page
 from flatguard.errors import FlatguardError, UsageError
+from flatguard.runs.json_files import write_text
 from flatguard.studies import STUDIES, find_study
 from flatguard.studies.reproduce import Result, reproduce, reproduce_from_runs
 
@@ -26,11 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "reproduction"
 PAGE = ROOT / "docs" / "reproduction.md"
 ARCHITECTURES = ROOT / "tests" / "support" / "architectures.py"
-TRAINED = ROOT / "benchmarks" / "robust_training" / "cache"
-IMAGES = "cifar10_test_first1000.npz"
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CERTIFIED = (0.485, 0.456, 0.406), (0.225, 0.225, 0.225)
-CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+_TRAINED = ROOT / "benchmarks" / "robust_training" / "cache"
+_IMAGES = "cifar10_test_first1000.npz"
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CERTIFIED = (0.485, 0.456, 0.406), (0.225, 0.225, 0.225)
+_CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class Checkpoint:
 
 
 REAL: dict[str, Checkpoint] = {
-    "resnet20": Checkpoint("cifar10_resnet20_standard", "resnet20", IMAGENET),
-    "resnet56": Checkpoint("cifar10_resnet56_standard", "resnet56", IMAGENET),
-    "resnet20_rsfgsm": Checkpoint("cifar10_resnet20_rsfgsm_8_255", "resnet20", IMAGENET),
-    "cnn_wide_certified": Checkpoint("cifar10_cnn_wide_certified_2_255", "cnn_wide", CERTIFIED),
-    "cnn_a_pgd": Checkpoint("cifar10_cnn_a_pgd_2_255", "cnn_wide", CIFAR),
+    "resnet20": Checkpoint("cifar10_resnet20_standard", "resnet20", _IMAGENET),
+    "resnet56": Checkpoint("cifar10_resnet56_standard", "resnet56", _IMAGENET),
+    "resnet20_rsfgsm": Checkpoint("cifar10_resnet20_rsfgsm_8_255", "resnet20", _IMAGENET),
+    "cnn_wide_certified": Checkpoint("cifar10_cnn_wide_certified_2_255", "cnn_wide", _CERTIFIED),
+    "cnn_a_pgd": Checkpoint("cifar10_cnn_a_pgd_2_255", "cnn_wide", _CIFAR),
 }
 DEMO = "demo"
 
@@ -105,51 +106,51 @@ PIECES: tuple[Piece, ...] = (
 
 
 def main() -> None:
-    """Run what is asked for and not kept yet, and draw the page."""
-    options = parser().parse_args()
+    """Run the selected studies that are not kept yet, and draw the page."""
+    options = _parser().parse_args()
     KEPT.mkdir(parents=True, exist_ok=True)
     wanted = [piece for piece in PIECES if chosen(piece, options.only)]
     for number, piece in enumerate([] if options.draw else wanted, start=1):
         where = piece.runs or ", ".join(piece.models) or "no model"
-        said = f"[{number}/{len(wanted)}] {piece.study} on {where}"
+        title = f"[{number}/{len(wanted)}] {piece.study} on {where}"
         if piece.file.is_file() and not options.fresh:
-            print(f"{said}: kept")
+            print(f"{title}: kept")
             continue
         began = time.perf_counter()
         try:
-            result = run(piece)
+            result = _run(piece)
         except FlatguardError as error:
-            print(f"{said}: left out: {error}")
+            print(f"{title}: left out: {error}")
             continue
-        write(piece.file, as_json(result))
+        write_text(piece.file, _as_json(result))
         verdicts = ", ".join(f"{claim.name} {claim.verdict}" for claim in result.claims)
-        print(f"{said}: {verdicts}; {time.perf_counter() - began:.0f} s", flush=True)
-        write(PAGE, page(STUDIES, kept()))
-    write(PAGE, page(STUDIES, kept()))
+        print(f"{title}: {verdicts}; {time.perf_counter() - began:.0f} s", flush=True)
+        write_text(PAGE, page(STUDIES, kept()))
+    write_text(PAGE, page(STUDIES, kept()))
     print(f"written to {PAGE.relative_to(ROOT)}")
 
 
-def as_json(result: Result) -> str:
-    """A result as it is kept: without the machine, floats to six digits."""
+def _as_json(result: Result) -> str:
+    """A result as it is kept: no machine, floats with six digits."""
     found = result.model_dump(mode="json")
     found["versions"].pop("platform", None)
-    return json.dumps(rounded(found), indent=1, ensure_ascii=False)
+    return json.dumps(_rounded(found), indent=1, ensure_ascii=False)
 
 
-def rounded(value: Any) -> Any:
+def _rounded(value: Any) -> Any:
     """Six significant digits are enough to draw and to compare."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return [rounded(item) for item in value] if isinstance(value, list) else value
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """The options."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.reproduce", description=__doc__)
     found.add_argument("--only", default="", help="studies or models with one of these, by commas")
-    found.add_argument("--fresh", action="store_true", help="measure what is kept anew")
+    found.add_argument("--fresh", action="store_true", help="measure again what is kept")
     found.add_argument("--draw", action="store_true", help="only draw the page from what is kept")
     return found
 
@@ -163,18 +164,18 @@ def chosen(piece: Piece, substrings: str) -> bool:
     )
 
 
-def run(piece: Piece) -> Result:
+def _run(piece: Piece) -> Result:
     """One study on its models; the first model's data."""
     find_study(piece.study)
     if piece.runs:
-        return reproduce_from_runs(piece.study, trained(piece.runs))
+        return reproduce_from_runs(piece.study, _trained(piece.runs))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    data = None if not real_images().is_file() else str(real_images())
-    targets = [target(name) for name in piece.models]
+    data = None if not _real_images().is_file() else str(_real_images())
+    targets = [_target(name) for name in piece.models]
     return reproduce(piece.study, targets, data=data, n_examples=piece.samples, device="cpu")
 
 
-def target(name: str) -> Any:
+def _target(name: str) -> Any:
     """A model by its name in `REAL`, or the demo's."""
     from flatguard.targets import load_target
 
@@ -183,47 +184,40 @@ def target(name: str) -> Any:
     known = REAL[name]
     mean, std = known.statistics
     found = load_target(
-        str(real_folder() / "checkpoints" / f"{known.file}.safetensors"),
+        str(_real_folder() / "checkpoints" / f"{known.file}.safetensors"),
         arch=f"{ARCHITECTURES}:{known.factory}",
         mean=mean,
         std=std,
     )
-    # The page is for all machines, and names no folder of this one.
+    # The page names no folder of this machine.
     return replace(found, source=f"{known.file}.safetensors, {known.factory}")
 
 
-def trained(pattern: str) -> list[Path]:
+def _trained(pattern: str) -> list[Path]:
     """Runs of the networks that were trained here.
 
     Raises:
         UsageError: there are none.
     """
-    found = sorted(path.parent for path in TRAINED.glob(f"{pattern}/evidence"))
+    found = sorted(path.parent for path in _TRAINED.glob(f"{pattern}/evidence"))
     if not found:
         raise UsageError("no network was trained and measured here; `make robust-training` does it")
     return found
 
 
-def real_folder() -> Path:
+def _real_folder() -> Path:
     """The folder of real checkpoints, named or beside the repository; it may not exist."""
     return Path(os.environ.get("FLATGUARD_REAL", ROOT.parent / "shared" / "real"))
 
 
-def real_images() -> Path:
+def _real_images() -> Path:
     """The real images; without them the demo's are taken."""
-    return real_folder() / IMAGES
+    return _real_folder() / _IMAGES
 
 
 def kept() -> list[Result]:
     """All results that are kept, by name."""
     return [Result.model_validate_json(file.read_bytes()) for file in sorted(KEPT.glob("*.json"))]
-
-
-def write(file: Path, text: str) -> None:
-    """Whole or not at all: a killed run leaves what was there."""
-    half = file.with_suffix(file.suffix + ".part")
-    half.write_text(text if text.endswith("\n") else text + "\n", "utf-8")
-    half.replace(file)
 
 
 if __name__ == "__main__":

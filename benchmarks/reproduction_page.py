@@ -1,4 +1,4 @@
-"""`docs/reproduction.md` from results: every claim in one table, honest misses among them."""
+"""`docs/reproduction.md` from results: every claim in one table, whatever its verdict."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
+from flatguard.studies import PAPERS
 from flatguard.studies.reproduce import Result
-from flatguard.studies.study import PAPERS, Study
+from flatguard.studies.study import Study
 
-NAMED = 3
-"""More models are counted, not named."""
+_NAMED = 3
+"""The most models whose names are shown; more are counted."""
 
-HEAD = """# Both papers, claim by claim
+_HEAD = """# Both papers, claim by claim
 
 What `make reproduce` measured on real checkpoints, on two CPU cores. Each row has a rule; where
 the number does not follow it, the row says `differs`, and where a statement is false as printed,
 `refuted`. Bounds and radii in this table are explanatory, not a certificate.
 
-Rules were written before their numbers, but for these, which were changed after a first number was
-seen: the rank correlation with a basin's width (Figures 2, 6 and 12 of Walter et al.) counts basins
-that were never left as the widest, which turned 0.00 into -0.76 on ResNet-20; the spread of widths
-is a ratio of quartiles, `not-measured` where it is only bounded; the peak over earlier layers
-(Figure 14) is not judged from so few samples; Eq. 5 is reparametrised by 1e-4 in place of 0.01,
-where it was refuted already; means over runs of Stutz et al. have Student's interval in place of
-the bootstrap's, which moved no verdict.
+Rules were written before their numbers. These were changed after a first number was seen: the rank
+correlation with a basin's width (Figures 2, 6 and 12 of Walter et al.) counts basins that were
+never left as the widest, which changed 0.00 to -0.76 on ResNet-20; the spread of widths is a ratio
+of quartiles, `not-measured` where only a bound is known; the peak over earlier layers (Figure 14)
+is `not-measured` where so few samples leave it open; Eq. 5 is reparametrised by 1e-4 in place of
+0.01, where it was refuted already; means over runs of Stutz et al. have Student's interval in place
+of the bootstrap's, which changed no verdict.
 """
 
 
@@ -32,7 +33,7 @@ def page(studies: Sequence[Study], results: Sequence[Result]) -> str:
     """The whole page, in Markdown."""
     order = [study.name for study in studies]
     results = sorted(results, key=lambda result: order.index(result.study))
-    lines = [HEAD, _score(results), "## Claims\n", *_table(results)]
+    lines = [_HEAD, _score(results), "## Claims\n", *_table(results)]
     lines += ["\n## Every figure and table\n", *_status(studies, results)]
     lines += ["\n## Rules and notes\n", *_notes(results)]
     lines += ["\n## What the numbers rest on\n", *_grounds(results)]
@@ -41,8 +42,8 @@ def page(studies: Sequence[Study], results: Sequence[Result]) -> str:
 
 def _score(results: Sequence[Result]) -> str:
     found = Counter(claim.verdict for result in results for claim in result.claims)
-    said = ", ".join(f"{found[verdict]} {verdict}" for verdict in sorted(found))
-    return f"{sum(found.values())} claims: {said}.\n"
+    verdicts = ", ".join(f"{found[verdict]} {verdict}" for verdict in sorted(found))
+    return f"{sum(found.values())} claims: {verdicts}.\n"
 
 
 def _table(results: Sequence[Result]) -> list[str]:
@@ -51,7 +52,7 @@ def _table(results: Sequence[Result]) -> list[str]:
         for claim in result.claims:
             cells = [
                 f"`{result.study}`", _models(result), _plain(claim.claim), _plain(claim.paper),
-                claim.log(),
+                claim.result(),
                 f"**{claim.verdict}**",
             ]  # fmt: skip
             rows.append(_row(cells))
@@ -59,7 +60,7 @@ def _table(results: Sequence[Result]) -> list[str]:
 
 
 def _models(result: Result) -> str:
-    if len(result.models) > NAMED:
+    if len(result.models) > _NAMED:
         return f"{len(result.models)} checkpoints"
     return ", ".join(model.name for model in result.models) or "none needed"
 
@@ -67,7 +68,7 @@ def _models(result: Result) -> str:
 def _weights(result: Result) -> str:
     """Of each model; of many, one hash over theirs."""
     hashes = [model.weights_sha256 for model in result.models]
-    if len(hashes) > NAMED:
+    if len(hashes) > _NAMED:
         return f"{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]} over all"
     return ", ".join(one[:12] for one in hashes)
 
@@ -79,8 +80,8 @@ def _notes(results: Sequence[Result]) -> list[str]:
         lines += [f"- {_plain(note)}" for note in result.notes]
         for claim in result.claims:
             note = f" {claim.note}" if claim.note else ""
-            said = _plain(f"agrees if {claim.rule}.{note}")
-            lines.append(f"- *{claim.name}*, {claim.verdict}: {said}")
+            text = _plain(f"agrees if {claim.rule}.{note}")
+            lines.append(f"- *{claim.name}*, {claim.verdict}: {text}")
     return lines
 
 

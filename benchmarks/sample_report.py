@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import flatguard
-from flatguard.data.datasets import Dataset, Subset, load_dataset
-from flatguard.detection.fitting import Fit, fit_detector
+from flatguard.data import load_dataset
+from flatguard.data.dataset import Dataset, Subset
+from flatguard.detection.fitting import CalibrationSettings, fit_detector
 from flatguard.execution import context
 from flatguard.execution.progress import Silent
-from flatguard.reporting.document import ReportDocument
-from flatguard.reporting.draw import draw_report
+from flatguard.reporting.json_report import ReportDocument
+from flatguard.reporting.report import write_report
 from flatguard.request import make_request
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = asked.run or evaluate(Path(folder) / "sample")
         add_detector(path, images, Path(folder) / "detector.json")
-        report = draw_report(flatguard.load_run(path))
+        report = write_report(flatguard.load_run(path))
         SAMPLE.mkdir(exist_ok=True)
         for file in (report.html, report.json, report.junit, report.markdown):
             shutil.copy(file, SAMPLE / file.name)
@@ -111,9 +112,8 @@ def add_detector(run: Path, images: Dataset, file: Path) -> None:
         n_examples=len(images),
     )  # fmt: skip
     whole = context.resolve(request, dataset=images)
-    subject = context.Subject(whole.request, whole.target, whole.dataset, whole.device)
-    found = fit_detector(subject, Fit(), whole, KNOWING, Silent())
-    found.detector.save(file, data=found.data, adaptive=found.adaptive)
+    found = fit_detector(whole, CalibrationSettings(), whole, KNOWING, Silent())
+    found.save(file)
     flatguard.audit(run, detector=file)
 
 

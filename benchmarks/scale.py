@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import multiprocessing
 import statistics
 import subprocess
@@ -19,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,13 +28,15 @@ from torch import nn
 
 import flatguard
 from benchmarks.usage import peak_bytes
-from flatguard.execution.block import Bench
 from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.context import Origin, data_sha256
-from flatguard.execution.executors import Executor, InProcess, Processes, Ray, Work, computing_with
+from flatguard.execution.context import data_sha256, reopen
+from flatguard.execution.executors import Executor, InProcess, Processes, Ray, Work
+from flatguard.execution.origin import torch_threads
 from flatguard.execution.progress import Silent
-from flatguard.runs.facts import NO_LIMITS, BlockPlan, SampleFailure
-from flatguard.runs.store import load_run
+from flatguard.request import NO_LIMITS
+from flatguard.runs.facts import BlockPlan, SampleFailure, Timing
+from flatguard.runs.json_files import read_sealed
+from flatguard.runs.run import load_run
 
 BLOCK = 4
 STORE_SECONDS = 0.2
@@ -68,7 +69,7 @@ class Asked:
     images: int
     steps: int = 10
 
-    def plan(self, name: str, checks: str = "none") -> Bench:
+    def plan(self, name: str, checks: str = "none") -> Work:
         """A run folder with its manifest and no block."""
         data = self.folder / f"noise{self.images}"
         if not data.with_suffix(".npz").exists():
@@ -80,7 +81,8 @@ class Asked:
             n_examples=self.images, batch_size=BLOCK, threads=1, checks=checks,
             shard=f"{self.images}/{self.images}", out=self.folder / name,
         )  # fmt: skip
-        return Bench.open(run, Origin())
+        blocks, unlimited = run.manifest.blocks, ComputeBudget(NO_LIMITS)
+        return Work(reopen(run), run, blocks, 0, _ignore, Silent(), unlimited)
 
 
 def workers(folder: Path, images: int, turns: int) -> None:
@@ -89,12 +91,12 @@ def workers(folder: Path, images: int, turns: int) -> None:
     names = [("bare", 1), ("bare", 2), ("flatguard", 1), ("flatguard", 2)]
     for turn in range(turns):
         for kind, count in names if turn % 2 else names[::-1]:
-            bench = asked.plan(f"{kind}{count}-{turn}")
+            work = asked.plan(f"{kind}{count}-{turn}")
             began = time.perf_counter()
             if kind == "bare":
-                bare(bench, count)
+                bare(work, count)
             else:
-                attack(bench, Processes(count))
+                attack(work, Processes(count))
             found.setdefault(f"{kind} {count}", []).append(time.perf_counter() - began)
     for name, seconds in found.items():
         print(f"{name} worker(s): {images / statistics.median(seconds):.2f} examples/s", flush=True)
@@ -112,20 +114,23 @@ def workers(folder: Path, images: int, turns: int) -> None:
     )
 
 
-def attack(bench: Bench, executor: Executor, finished: Callable[[], object] = lambda: None) -> None:
+def attack(work: Work, executor: Executor, finished: Callable[[], object] = lambda: None) -> None:
     """Every block of a run, by an executor."""
 
     def done(plan: BlockPlan, failures: Sequence[SampleFailure]) -> None:
         finished()
 
-    plans = bench.run.manifest.blocks
-    executor.attack(Work(bench, plans, 0, done, Silent(), ComputeBudget(NO_LIMITS)))
+    executor.attack(replace(work, finished=done))
 
 
-def bare(bench: Bench, count: int) -> None:
+def _ignore(plan: BlockPlan, failures: Sequence[SampleFailure]) -> None:
+    pass
+
+
+def bare(work: Work, count: int) -> None:
     """The same attack in so many processes that do nothing else."""
     spawn = multiprocessing.get_context("spawn")
-    folder = str(bench.run.path)
+    folder = str(work.run.path)
     started = [spawn.Process(target=bare_worker, args=(folder, i, count)) for i in range(count)]
     for process in started:
         process.start()
@@ -138,7 +143,7 @@ def bare(bench: Bench, count: int) -> None:
 def bare_worker(folder: str, number: int, count: int) -> None:
     """Every `count`-th block, by the library alone."""
     torch.set_num_threads(1)
-    context = Bench.open(load_run(folder), Origin()).context
+    context = reopen(load_run(folder))
     for plan in load_run(folder).manifest.blocks[number::count]:
         batch = context.dataset.block(plan.start, plan.stop)
         context.attack.perturb(context.target.model, batch.images, batch.labels, plan.seed)
@@ -160,12 +165,12 @@ def ray_overhead(folder: Path, turns: int = 3) -> None:
     print(f"Ray's local cluster starts in {time.perf_counter() - began:.1f} s", flush=True)
     found: dict[str, list[float]] = {"in process": [], "on Ray": []}
     executors: dict[str, Executor] = {"in process": InProcess(), "on Ray": Ray()}
-    with computing_with(1):
+    with torch_threads(1):
         for turn in range(turns):
             for name in sorted(found, reverse=bool(turn % 2)):
-                bench = Asked(folder, 96, steps=1).plan(f"overhead {name} {turn}")
+                work = Asked(folder, 96, steps=1).plan(f"overhead {name} {turn}")
                 moments = list[float]()
-                attack(bench, executors[name], partial(_note, moments))
+                attack(work, executors[name], partial(_note, moments))
                 # The first blocks are warm-up: a worker of Ray loads the run.
                 found[name].append((moments[-1] - moments[3]) / (len(moments) - 4))
     ray.shutdown()
@@ -247,22 +252,20 @@ class Times:
 
 def measure(folder: Path, images: int) -> Times:
     """Time the stages of a run in this process."""
-    with computing_with(1):
+    with torch_threads(1):
         began = time.perf_counter()
-        bench = Asked(folder, images).plan("measured", checks="fast")
+        work = Asked(folder, images).plan("measured", checks="fast")
         start, moments = time.perf_counter() - began, [time.perf_counter()]
-        attack(bench, InProcess(), partial(_note, moments))
+        attack(work, InProcess(), partial(_note, moments))
         began = time.perf_counter()
-        data_sha256(bench.context)
+        data_sha256(work.context)
         read = time.perf_counter() - began
         began = time.perf_counter()
-        run = flatguard.resume(bench.run, allow_code=True)
+        run = flatguard.resume(work.run, allow_code=True)
         rest = time.perf_counter() - began
-    stages = [json.loads(f.read_text()) for f in run.path.glob("evidence/blocks/*/timing.json")]
+    stages = [_seconds(f) for f in run.path.glob("evidence/blocks/*/timing.json")]
     inside = sum(sum(stage.values()) for stage in stages)
-    probes = [
-        json.loads(f.read_text())["probe"] for f in run.path.glob("evidence/probes/*/timing.json")
-    ]
+    probes = [_seconds(f)["probe"] for f in run.path.glob("evidence/probes/*/timing.json")]
     times = np.diff(moments)
     return Times(
         blocks=tuple(times.tolist()),
@@ -272,6 +275,10 @@ def measure(folder: Path, images: int) -> Times:
         probe=sum(probes) / images,
         judge=max(0.0, rest - sum(probes)) / images,
     )
+
+
+def _seconds(timing: Path) -> dict[str, float]:
+    return read_sealed(Timing, timing).seconds
 
 
 def simulate(times: Times, examples: int = 50_000) -> None:

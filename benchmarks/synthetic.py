@@ -14,14 +14,16 @@ import pandas as pd
 import torch
 
 from flatguard.attacks.monitor import Segment
-from flatguard.data.datasets import Batch, DataHash
+from flatguard.data.dataset import Batch
+from flatguard.data.hashing import DataHash
 from flatguard.recording.attribution import How
 from flatguard.recording.measure import COLUMNS
 from flatguard.recording.trajectory import CallRows, to_frame
 from flatguard.request import EvaluationRequest
-from flatguard.runs import store, writing
+from flatguard.runs import writing
+from flatguard.runs.check_evidence import ProbeFacts, add_probe
 from flatguard.runs.facts import BlockFacts, BlockPlan, DataFacts, Manifest, TargetFacts
-from flatguard.runs.probe_store import ProbeFacts, add_probe
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import open_storage
 
 EPS = 8 / 255
@@ -51,7 +53,7 @@ class Names:
     twin: str = "temperature"
 
 
-def make_run(path: Path, size: Size, names: Names = Names(), seed: int = 0) -> store.Run:
+def make_run(path: Path, size: Size, names: Names = Names(), seed: int = 0) -> Run:
     """Write a complete run; it is not judged yet."""
     rng = np.random.default_rng(seed)
     pixels = torch.from_numpy(
@@ -64,19 +66,22 @@ def make_run(path: Path, size: Size, names: Names = Names(), seed: int = 0) -> s
     for start in range(0, size.samples, size.block):
         stop = min(start + size.block, size.samples)
         _write_block(path, size, manifest.identity, range(start, stop), pixels, labels, robust, rng)
-    run = store.load_run(path)
+    run = load_run(path)
     _add_probes(run, names, rng)
     return run
 
 
 def _manifest(size: Size, names: Names, pixels: torch.Tensor, labels: torch.Tensor) -> Manifest:
-    hashes = DataHash()
+    hashes, each = DataHash(), []
     for start in range(0, size.samples, size.block):
         part = slice(start, start + size.block)
-        hashes.update(Batch(pixels[part].float() / 255.0, labels[part]))
+        batch, alone = Batch(pixels[part].float() / 255.0, labels[part]), DataHash()
+        alone.update(batch)
+        each.append(alone.hexdigest())
+        hashes.update(batch)
     request = EvaluationRequest(
         model=names.model, dataset=names.data, attack="torchattacks:PGD", norm="Linf", eps="8/255",
-        n_examples=size.samples, batch_size=size.block, device="cpu",
+        n_examples=size.samples, batch_size=size.block, device="cpu", max_failures=0,
     )  # fmt: skip
     plans = [
         BlockPlan(index=i, start=start, stop=min(start + size.block, size.samples), seed=i)
@@ -92,7 +97,7 @@ def _manifest(size: Size, names: Names, pixels: torch.Tensor, labels: torch.Tens
         ),
         data=DataFacts(
             name=names.data, size=size.samples, sha256=hashes.hexdigest(),
-            image_shape=(3, size.side, size.side), classes=names.classes,
+            image_shape=(3, size.side, size.side), classes=names.classes, blocks=tuple(each),
         ),
         versions={"flatguard": "0"}, device={"type": "cpu"},
     )  # fmt: skip
@@ -155,17 +160,17 @@ def _samples(
             table[f"clean_{name}"], table[f"adv_{name}"] = first[:, index], last[:, index]
     whole = {"clean_prediction": "int64", "adv_prediction": "int64"}
     table = table.astype(whole).assign(linf=EPS, l2=1.0, distance=EPS, admissible=True)
-    found: pd.DataFrame = table.assign(clean_correct=True, robust=alive)
+    found: pd.DataFrame = table.assign(clean_correct=True, robust=alive, failed=False)
     return found
 
 
-def _add_probes(run: store.Run, names: Names, rng: np.random.Generator) -> None:
+def _add_probes(run: Run, names: Names, rng: np.random.Generator) -> None:
     samples = run.samples
     survivors = samples.loc[samples["robust"], "sample"].to_numpy()
     attempts = pd.concat(
         pd.DataFrame(
             {"sample": survivors, "attempt": names.twin if name == "temperature" else name,
-             "family": family, "fell": rng.random(len(survivors)) < share, "forwards": 20.0}
+             "family": family, "fooled": rng.random(len(survivors)) < share, "forwards": 20.0}
         )
         for name, (family, share) in TWINS.items()
     )  # fmt: skip

@@ -1,8 +1,7 @@
 """flatguard: can this robust accuracy be believed?
 
-Importing this package imports no torch and makes other people's packages importable together
-(`flatguard.environment.compat`).
-The public names below are loaded when they are first used.
+Importing this package imports no torch. It makes the attack and model libraries importable
+together (`flatguard.environment.compat`). The public names below are loaded on first use.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from flatguard.evaluation import audit, evaluate, resume
     from flatguard.recording.recorder import Recorder
     from flatguard.runs.merging import merge
-    from flatguard.runs.store import Run, load_run
+    from flatguard.runs.run import Run, load_run
     from flatguard.targets import Target, load_target
 
 __version__ = "0.1.0"
@@ -40,12 +39,12 @@ __all__ = [
 _HOME = {
     "FlatguardError": "flatguard.errors",
     "Recorder": "flatguard.recording.recorder",
-    "Run": "flatguard.runs.store",
+    "Run": "flatguard.runs.run",
     "Target": "flatguard.targets",
     "Verdict": "flatguard.checks.verdict",
     "audit": "flatguard.evaluation",
     "evaluate": "flatguard.evaluation",
-    "load_run": "flatguard.runs.store",
+    "load_run": "flatguard.runs.run",
     "load_target": "flatguard.targets",
     "merge": "flatguard.runs.merging",
     "resume": "flatguard.evaluation",

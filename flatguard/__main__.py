@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; where one of its own packages is missing or broken, say so."""
+    """Run the command line; report a required package that is missing or broken in one line."""
     try:
         from flatguard.cli.app import main as run
     except Exception as error:  # a package that is too old or broken may raise anything

@@ -1,7 +1,7 @@
-"""One exception tree: a message says what was expected, what came and what to do.
+"""One exception tree: a message says what was expected, what was given and what to do.
 
 Every error that a user can cause is a `FlatguardError`; the command line prints its
-message on one line and ends with `exit_code`.
+message on one line and exits with `exit_code`.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-KEPT_CONTROLS = "\n\t"
-HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
-"""Unicode categories without a face of their own: controls, bidi marks, surrogates, unassigned."""
+_KEPT_CONTROLS = "\n\t"
+_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn")
+"""Unicode categories that are invisible: controls, bidi marks, surrogates, unassigned."""
 
-MEMORY_ERRORS = {"OutOfMemoryError", "ResourceExhaustedError"}
-"""Names of what libraries raise where memory runs out; none of them need be installed."""
+_MEMORY_ERRORS = {"OutOfMemoryError", "ResourceExhaustedError"}
+"""Exceptions that libraries raise when memory runs out. By name: the libraries are optional."""
 
-NO_MEMORY = re.compile(
+_NO_MEMORY = re.compile(
     r"out of memory|not enough memory|(can't|cannot|unable to|failed to) allocate|"
     r"bad_alloc|bad allocation|ALLOC_FAILED|RESOURCE_EXHAUSTED|Invalid buffer size",
     re.IGNORECASE,
 )
-"""What torch says on CPUs, CUDA, ROCm and MPS, and other libraries: most raise a RuntimeError."""
+"""Messages of torch (CPU, CUDA, ROCm, MPS) and other libraries; most are RuntimeErrors."""
 
 LONGEST = 4000
-"""Characters of a message: names and values come from files, and may be as long as a file."""
+"""Most characters of a message. Names and values come from files and can be very long."""
 
 
 def visible(text: str) -> str:
-    """The text, with every character that cannot be seen written as its number."""
+    """The text, with every invisible character replaced by its code point."""
     if text.isprintable():
         return text
     return "".join(
         f"\\u{ord(char):04x}"
-        if unicodedata.category(char) in HIDDEN and char not in KEPT_CONTROLS
+        if unicodedata.category(char) in _HIDDEN and char not in _KEPT_CONTROLS
         else char
         for char in text
     )
 
 
 def shortened(text: str, most: int) -> str:
-    """At most so many characters; a middle is left out."""
+    """At most `most` characters of the text; the middle is cut out."""
     if len(text) <= most:
         return text
     head = (most - 1) // 2
@@ -53,9 +53,9 @@ def shortened(text: str, most: int) -> str:
 
 
 class FlatguardError(Exception):
-    """Base of all errors that flatguard raises on purpose; its text is one line that can be seen.
+    """Base of all errors that flatguard raises on purpose; its text is one visible line.
 
-    A terminal obeys what it is shown, and messages quote files that anybody may have written.
+    Messages quote files from untrusted sources, and terminals execute control characters.
     """
 
     exit_code = 2
@@ -66,11 +66,11 @@ class FlatguardError(Exception):
 
 
 class UsageError(FlatguardError):
-    """An option or argument does not fit: a bad value, or two that contradict each other."""
+    """An option or argument is wrong: a bad value, or two that contradict each other."""
 
 
 class EnvironmentProblem(FlatguardError):
-    """The installation, the device, the network or the disk is not as needed."""
+    """The installation, the device, the network or the disk lacks something."""
 
 
 class ModelError(FlatguardError):
@@ -78,7 +78,7 @@ class ModelError(FlatguardError):
 
 
 class UntrustedCodeError(ModelError):
-    """A file would run code when it is loaded, and nobody allowed it."""
+    """A file would run code when it is loaded, and `--allow-code` is not set."""
 
 
 class DataError(FlatguardError):
@@ -90,25 +90,25 @@ class AttackError(FlatguardError):
 
 
 class OutOfMemory(AttackError):
-    """The memory does not hold what a model or an attack needs for so many images at once."""
+    """A model or an attack needs more memory than there is for this many images at once."""
 
 
 class BudgetSpent(FlatguardError):
-    """A run's budget of forwards or minutes ended before there was anything to judge."""
+    """A run's budget of forwards or minutes ended before any result existed."""
 
     exit_code = 3
 
 
 class RunFolderError(FlatguardError):
-    """A run folder cannot be written, is damaged, or is of a newer format."""
+    """A run folder cannot be written, is damaged, or has a newer format."""
 
 
 class DetectorError(FlatguardError):
-    """A saved detector is missing, damaged, newer, or of another model."""
+    """A saved detector is missing, damaged, newer, or belongs to another model."""
 
 
 def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised from, says that the memory is exhausted."""
+    """Whether an error, or a cause of it, reports that memory ran out."""
     met: list[BaseException] = []
     while error is not None and error not in met:
         if _says_no_memory(error):
@@ -125,16 +125,16 @@ def _says_no_memory(error: BaseException) -> bool:
         return False
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    is_known = any(kind.__name__ in MEMORY_ERRORS for kind in type(error).__mro__)
-    return is_known or NO_MEMORY.search(str(error)) is not None
+    is_known = any(kind.__name__ in _MEMORY_ERRORS for kind in type(error).__mro__)
+    return is_known or _NO_MEMORY.search(str(error)) is not None
 
 
 @contextmanager
 def memory_errors(what: str) -> Iterator[None]:
-    """Memory that runs out inside becomes `OutOfMemory`, in one line; other errors stay.
+    """Turn errors about exhausted memory into `OutOfMemory`, in one line; pass on all others.
 
     Args:
-        what: the model, the attack or the check that needs it, and for how many images.
+        what: the model, attack or check that needs the memory, and for how many images.
     """
     try:
         yield
@@ -150,25 +150,25 @@ def memory_errors(what: str) -> Iterator[None]:
 
 
 def reason_of(error: OSError) -> str:
-    """What the system said no to: the file, where it names one, and why."""
+    """The operating system's reason, with the file if the error names one."""
     reason = error.strerror or one_line(error)
     where = type(error).__name__ if error.filename is None else error.filename
     return f"{where}: {reason}"
 
 
 def refused(error: BaseException) -> bool:
-    """Whether the system refused to read or write; otherwise it is what a file holds.
+    """Whether the operating system refused to read or write, rather than the content being bad.
 
-    A cut archive leads its reader to a place before the file's beginning: an invalid argument.
+    A truncated archive makes its reader seek before the file's start, which raises EINVAL.
     """
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def check_readable(file: Path, kind: type[FlatguardError]) -> None:
-    """Refuse a file that is there and cannot be read; parsers call it damaged.
+    """Refuse a file that exists and cannot be read, before a parser calls it damaged.
 
     Raises:
-        kind: with the system's reason.
+        kind: with the operating system's reason.
     """
     try:
         with file.open("rb") as stream:
@@ -178,19 +178,19 @@ def check_readable(file: Path, kind: type[FlatguardError]) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first non-empty line of an exception's text, or its type's name."""
+    """The first non-empty line of an exception's message, or the name of its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str], count: int = 5) -> list[str]:
-    """The `count` known names that look most like `name`, best first, case ignored."""
+    """Up to `count` known names that are most similar to `name`, best first; case is ignored."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), list(by_lower), n=count, cutoff=0.4)
     return [by_lower[lower] for lower in found]
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 5) -> str:
-    """`"; nearest: a, b"`, or nothing where nothing is near."""
+    """`"; nearest: a, b"`, or an empty string if no name is similar."""
     found = nearest(name, known, count)
     return f"; nearest: {', '.join(found)}" if found else ""

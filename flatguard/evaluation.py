@@ -1,47 +1,46 @@
 """`evaluate()`, `resume()` and `audit()`: from a request or a folder to a run with its verdict.
 
-What the command line, the pytest plugin and notebooks call.
+The command line, the pytest plugin and notebooks call these functions. A new run, a resumed run and
+a shard take the same path, `_carry_out`; each of them, and `audit()`, ends with `finish`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flatguard.checks.gathering.plan import probe, surrogates_of
-from flatguard.checks.verdict import Verdict, tolerance_of
-from flatguard.detection.flagged import Opened
-from flatguard.detection.kept import KeptDetector
+from flatguard.checks.evidence import Evidence
+from flatguard.checks.gathering import gather_evidence
+from flatguard.checks.surrogate_transfer import surrogates_of
+from flatguard.checks.verdict import VERDICT, Verdict, judge, tolerance_of
+from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.flagging import flag, load_detection, write_detection
 from flatguard.environment.system import quoted
-from flatguard.errors import OutOfMemory, RunFolderError, UsageError
-from flatguard.execution import context
-from flatguard.execution.arguments import (
-    caller_kept,
-    level_of,
-    limits_of,
-    names_of,
-    origin_of,
-    reopened,
-    request_of,
-)
-from flatguard.execution.block import Bench, asked_layers
-from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.executors import Executor, InProcess, computing_with
-from flatguard.execution.plan import Asked, Shard, fill, plan, same_software
+from flatguard.environment.torch_state import own_state
+from flatguard.errors import RunFolderError, UsageError, one_line
+from flatguard.execution import context as contexts
+from flatguard.execution.compute_budget import ComputeBudget, load_spent
+from flatguard.execution.context import EvaluationContext, reopen
+from flatguard.execution.executors import Executor, InProcess
+from flatguard.execution.missing_blocks import attack_missing_blocks, attack_new_run
+from flatguard.execution.origin import caller_state_kept, origin_of, torch_threads
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.execution.spending import load_spent
-from flatguard.reporting.derived import derive, seconds_of
-from flatguard.request import TOLERANCE, Checks, EvaluationRequest
-from flatguard.runs import store, writing
-from flatguard.runs.facts import NO_LIMITS
+from flatguard.execution.resources import Resources
+from flatguard.execution.shard import Shard
+from flatguard.execution.software import check_same_software
+from flatguard.reporting.report import write_report
+from flatguard.reporting.summary import recorded_seconds, summarise, write_summary
+from flatguard.request import Checks, EvaluationRequest, make_request
+from flatguard.runs import writing
+from flatguard.runs.json_files import write_text
 from flatguard.runs.naming import default_folder
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import RunStorage, open_storage
 from flatguard.targets.target import Target
 
@@ -52,19 +51,14 @@ def evaluate(
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
     out: str | Path | None = None,
-    checks: str = "fast",
     surrogates: Sequence[str | Target] = (),
-    tolerance: float = TOLERANCE,
-    max_forwards: int | None = None,
-    max_minutes: float | None = None,
-    max_failures: int | None = None,
+    detector: str | Path | SavedDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
-    detector: str | Path | KeptDetector | None = None,
     progress: ProgressReporter | None = None,
     command: Sequence[str] = (),
-    **fields: Any,
-) -> store.Run:
+    **options: Any,
+) -> Run:
     """Attack a model, record it, measure again, judge, and keep everything in a run folder.
 
     Args:
@@ -75,23 +69,17 @@ def evaluate(
             model's own.
         out: the run folder, or an address such as `s3://bucket/run`; None names a new one under
             `reports/`.
-        checks: how much is spent on the verdict: `fast`, `standard`, `full`, or `none`.
         surrogates: models whose adversarial examples are shown to this one, by name.
-        tolerance: the overestimate that is let pass, as a share of all samples.
-        max_forwards: the images that the attack and the checks may send forward together.
-        max_minutes: the time that all of it may take. A run that spends either is inconclusive.
-        max_failures: samples on which the model may raise before the run ends; None is one in a
-            hundred. They count as not robust.
-        executor: who attacks: `flatguard.execution.executors.InProcess()`, which is the default,
-            `Processes(4)` or `Ray("auto")`.
-        shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
-            `flatguard.merge` puts the parts together.
         detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
             has what it flags. Another model's is refused before the attack.
+        executor: attacks the blocks; `flatguard.execution.executors` has `InProcess()`, which is
+            the default, `Processes(4)` and `Ray("auto")`.
+        shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
+            `flatguard.merge` puts the parts together.
         progress: receives progress updates; None is silent.
-        command: what the manifest says was typed.
-        **fields: the remaining fields of `EvaluationRequest`, such as `eps="8/255"`, `attack_args`,
-            `n_examples`, `batch_size`, `device`, `seed`.
+        command: the command line, for the manifest.
+        **options: the fields of `EvaluationRequest`, by name: `eps="8/255"`, `attack_args`,
+            `n_examples`, `batch_size`, `device`, `seed`, `checks`, `tolerance`, ...
 
     Returns:
         The run; `run.summary` holds the numbers, `run.samples` and `run.trajectory` the tables.
@@ -106,255 +94,271 @@ def evaluate(
         >>> run.summary["robust_accuracy"], run.summary["verdict"]  # doctest: +SKIP
         (0.25, 'overestimated')
     """
-    level = level_of(checks, tolerance)
-    compute_budget = ComputeBudget(limits_of(max_forwards, max_minutes))
     progress, executor = progress or Silent(), executor or InProcess()
-    _check_executor(executor, compute_budget)
     part = None if shard is None else Shard.parse(shard)
-    opened = None if detector is None else Opened.of(detector)
+    opened = None if detector is None else SavedDetector.open(detector)
     with ExitStack() as stack:
-        stack.enter_context(caller_kept(model, *surrogates))
+        stack.enter_context(caller_state_kept(model, *surrogates))
         origin = origin_of(model, data)
-        request = request_of(origin.target or model, attack, data, fields)
-        began = time.perf_counter()
+        options["surrogates"] = [_name_of(surrogate) for surrogate in surrogates]
+        options["detector"] = None if isinstance(detector, SavedDetector) else detector
+        request = _request_of(origin.target or model, attack, data, options)
+        resources = Resources(executor, progress, ComputeBudget(request.limits), part)
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
-        stack.enter_context(computing_with(request.threads or executor.threads))
-        stack.enter_context(_going_on_later(storage, progress))
-        resolved = context.resolve(request, origin.target, origin.dataset)
+        stack.enter_context(torch_threads(request.threads or executor.threads))
+        stack.enter_context(_resume_advice(storage, request, progress))
+        context = contexts.resolve(request, origin.target, origin.dataset)
         if opened is not None:
-            opened.kept.check_target(resolved.target)
-        others = surrogates_of(surrogates, level, resolved)
-        _introduce(resolved, progress)
-        asked = Asked(command, checks, names_of(surrogates), tolerance, max_failures)
-        bench = _attacked(resolved, storage, asked, executor, progress, compute_budget, part)
-        if part is not None:
-            return bench.run
-        return _finished(bench, others, progress, compute_budget, began, opened)
-
-
-def _attacked(
-    resolved: context.EvaluationContext,
-    storage: RunStorage,
-    asked: Asked,
-    executor: Executor,
-    progress: ProgressReporter,
-    compute_budget: ComputeBudget,
-    part: Shard | None,
-) -> Bench:
-    """A new run whose blocks are attacked, in batches that fit the device's memory."""
-    while True:
-        layers = asked_layers(resolved)
-        bench = Bench(resolved, plan(resolved, storage, asked, progress, compute_budget), layers)
-        try:
-            return replace(bench, run=fill(bench, executor, progress, compute_budget, part))
-        except BaseException as error:
-            smaller = _halved(bench, error)
-            if smaller is None:
-                writing.drop_if_nothing_was_recorded(bench.run)
-                raise
-        # Only here: an error that is being handled holds the memory of the pass that it ended.
-        progress.log(
-            f"batches of {resolved.block_size} do not fit the memory; this is another run, with "
-            f"batches of {smaller.batch_size}"
+            opened.check_target(context.target)
+        return _carry_out(
+            context,
+            surrogates,
+            resources,
+            opened,
+            lambda: attack_new_run(context, storage, command, resources),
         )
-        storage.drop()
-        origin = resolved.origin
-        resolved = context.resolve(smaller, origin.target, origin.dataset)
-
-
-def _halved(bench: Bench, error: BaseException) -> EvaluationRequest | None:
-    """The request with half the batch, where memory ran out before a whole batch was committed.
-
-    Attacks draw their random starts for a whole batch, so that smaller ones are another run.
-    """
-    size = bench.context.block_size
-    if size == 1 or not isinstance(error, OutOfMemory):
-        return None
-    done = [block.plan for block in store.load_run(bench.run.storage).blocks]
-    if any(plan.stop - plan.start == size for plan in done):
-        return None
-    return bench.context.request.model_copy(update={"batch_size": size // 2})
 
 
 def resume(
-    run: store.Run | str | Path,
+    run: Run | str | Path,
     *,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     surrogates: Sequence[str | Target] | None = None,
     max_failures: int | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     executor: Executor | None = None,
     shard: str | None = None,
     allow_code: bool = False,
     progress: ProgressReporter | None = None,
-) -> store.Run:
-    """Do what a run lacks, blocks and probes, and nothing twice; then judge it.
+) -> Run:
+    """Attack the blocks and run the checks that a run lacks, nothing twice; then judge it.
 
     The evidence is the same, byte for byte, as if the run had never been interrupted.
 
     Args:
         run: the run, or its folder.
         model: the run's model, where it came from Python.
-        data: the run's images and labels, where they came from Python.
-        surrogates: those of the run, where they came from Python.
-        max_failures: in place of the run's own.
-        detector: as for `evaluate`; what it flags is no evidence, and is not in the folder before
-            the run has ended.
-        executor: who attacks; it may be another than before.
+        data: the run's images and labels, where they came from Python; likewise `surrogates`.
+        max_failures: replaces the run's own number.
+        detector: as for `evaluate`. A run holds no detector's flags until it has ended.
+        executor: attacks the blocks; it may differ from the one before.
         shard: as for `evaluate`.
         allow_code: run the code that the run's request names, such as its architecture.
         progress: receives progress updates; None is silent.
 
     Raises:
-        UntrustedCodeError: the run's request names code, and nobody allowed it.
+        UntrustedCodeError: the run's request names code, and `allow_code` is not set.
         UsageError: weights, data, versions or device are not those that the run began with.
         RunFolderError: no such run, or it is damaged.
     """
     progress, executor = progress or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
-    found = store.load_run(run.storage if isinstance(run, store.Run) else run)
+    found = load_run(run.storage if isinstance(run, Run) else run)
+    request = found.request
     if model is None and not allow_code:
-        found.request.refuse_code(str(found.storage))
-    with _mendable():
+        request.refuse_code(str(found.storage))
+    with _repair_advice():
         found.verify()
         spent = load_spent(found)
-    same_software(found)
-    opened = None if detector is None else Opened.of(detector)
-    if opened is not None:
-        opened.kept.check_run(found.manifest.target)
-    manifest, began = found.manifest, time.perf_counter()
-    compute_budget = ComputeBudget(manifest.limits, spent)
-    _check_executor(executor, compute_budget)
-    level = level_of(manifest.checks, manifest.tolerance)
-    threads = manifest.device.get("threads", torch.get_num_threads())
+    check_same_software(found)
+    opened = _detector_of(found, detector)
+    budget = ComputeBudget(request.limits, spent)
+    resources = Resources(executor, progress, budget, part, max_failures)
     with (
-        caller_kept(model, *(surrogates or ())),
-        computing_with(threads),
-        _going_on_later(found.storage, progress),
+        caller_state_kept(model, *(surrogates or ())),
+        torch_threads(_threads(found)),
+        _resume_advice(found.storage, request, progress),
     ):
-        bench = reopened(found, model, data)
-        named = manifest.surrogates if surrogates is None else surrogates
-        others = surrogates_of(named, level, bench.context)
-        _introduce(bench.context, progress)
-        done, planned = len(found.blocks), len(manifest.blocks)
-        progress.log(f"{done} of {planned} blocks were done before")
-        found = fill(bench, executor, progress, compute_budget, part, max_failures)
-        if part is not None:
-            return found
-        return _finished(replace(bench, run=found), others, progress, compute_budget, began, opened)
+        context = reopen(found, origin_of(model, data), check_data=True)
+
+        def attack() -> tuple[EvaluationContext, Run]:
+            done, planned = len(found.blocks), len(found.manifest.blocks)
+            progress.log(f"{done} of {planned} blocks were done before")
+            return context, attack_missing_blocks(context, found, resources)
+
+        named = request.surrogates if surrogates is None else surrogates
+        return _carry_out(context, named, resources, opened, attack)
 
 
-def _finished(
-    bench: Bench,
-    others: Sequence[Target],
-    progress: ProgressReporter,
-    compute_budget: ComputeBudget,
-    began: float,
-    opened: Opened | None,
-) -> store.Run:
-    """Probe what was attacked, judge it, and draw the report."""
-    run = bench.run
-    checks = cast(Checks, run.manifest.checks)
-    if checks != "none" and run.complete:
-        probe(bench.context, run, checks, others, progress, compute_budget)
-    derive(run, tolerance_of(run), time.perf_counter() - began, opened, progress)
+def _carry_out(
+    context: EvaluationContext,
+    surrogates: Sequence[str | Target],
+    resources: Resources,
+    detector: SavedDetector | None,
+    attack: Callable[[], tuple[EvaluationContext, Run]],
+) -> Run:
+    """Attack, gather, judge and report: the path of a new run, a resumed run and a shard.
+
+    A shard ends after the attack. `attack` returns another context where the batch was halved.
+    """
+    checks = context.request.checks
+    others = surrogates_of(surrogates, checks, context)
+    for line in contexts.describe(context):
+        resources.progress.log(line)
+    context, run = attack()
+    if resources.shard is None:
+        gathering = Gathering(context, checks, others)
+        finish(run, resources.progress, gathering, detector, None, resources.compute_budget)
     return run
 
 
-def _introduce(resolved: context.EvaluationContext, progress: ProgressReporter) -> None:
-    progress.log(context.describe(resolved))
-    for note in resolved.target.notes:
-        progress.log(note)
-    if resolved.target.head is None:
-        progress.log(f"κ is not measured: {resolved.target.head_reason}")
-
-
 @contextmanager
-def _going_on_later(storage: RunStorage, progress: ProgressReporter) -> Iterator[None]:
-    """Says how to take up a run that a person interrupts, where there is one by then."""
+def _resume_advice(
+    storage: RunStorage, request: EvaluationRequest, progress: ProgressReporter
+) -> Iterator[None]:
+    """Log the command that resumes a run, where a person interrupts it after it has begun."""
     try:
         yield
     except KeyboardInterrupt:
         if storage.path.is_dir():
-            progress.log(f"flatguard evaluate --resume {quoted(storage)} goes on")
+            progress.log(f"flatguard resume {quoted(storage)}{request.consent} goes on")
         raise
 
 
 @contextmanager
-def _mendable() -> Iterator[None]:
-    """Says what to do about a block or a probe that is damaged."""
+def _repair_advice() -> Iterator[None]:
+    """Say what to do about a block or a check's evidence that is damaged."""
     try:
         yield
     except RunFolderError as error:
         raise RunFolderError(
-            f"{error}; remove the folder that it is in, and --resume does that part again"
+            f"{error}; remove the folder that it is in, and resume the run again: that part is "
+            "then made anew"
         ) from error
 
 
-def _check_executor(executor: Executor, compute_budget: ComputeBudget) -> None:
-    if compute_budget.limits != NO_LIMITS and not isinstance(executor, InProcess):
-        raise UsageError(
-            "--max-forwards and --max-minutes are counted in one process; leave out --workers and "
-            "--executor"
-        )
-
-
 def audit(
-    run: store.Run | str | Path,
+    run: Run | str | Path,
     *,
     checks: str = "none",
     surrogates: Sequence[str | Target] = (),
     tolerance: float | None = None,
-    detector: str | Path | KeptDetector | None = None,
+    detector: str | Path | SavedDetector | None = None,
     model: nn.Module | Target | None = None,
     data: tuple[Tensor, Tensor] | None = None,
     allow_code: bool = False,
     progress: ProgressReporter | None = None,
 ) -> Verdict:
-    """Judge a run again from its folder, without the model; or run the probes that are missing.
+    """Judge a run again from its folder, without the model; or run the checks that are missing.
 
     Args:
         run: the run, or its folder.
-        checks: `none` reads only; another level runs those of its probes that are missing, and
+        checks: `none` only reads; another level runs those of its checks that are missing, and
             loads the model for it.
         surrogates: models whose adversarial examples are shown to this one, by name.
-        tolerance: the overestimate that is let pass, as a share of all samples; None keeps that of
+        tolerance: the overestimate that is accepted, as a share of all samples; None keeps that of
             the run's verdict, and is the run's own where it was not judged yet.
         detector: a fitted detector, or its file, that flags the samples in place of an earlier one;
             None keeps what was flagged before.
         model: the run's model, where it came from Python.
         data: the run's images and labels, where they came from Python.
         allow_code: run the code that the run's request names, such as its architecture: the folder
-            may be anybody's.
+            may come from anyone.
         progress: receives progress updates; None is silent.
 
     Raises:
         RunFolderError: no such run, or it is damaged.
         DetectorError: no such detector, or it was fitted on another model.
         UsageError: the model or the data are not those of the run.
-        UntrustedCodeError: probes need code that the run's request names.
+        UntrustedCodeError: checks need code that the run's request names.
     """
     progress = progress or Silent()
-    opened = None if detector is None else Opened.of(detector)
-    run = run if isinstance(run, store.Run) else store.load_run(run)
+    run = run if isinstance(run, Run) else load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
-    level = level_of(checks, tolerance)
+    level = run.request.with_(checks=checks, tolerance=tolerance).checks
     run.verify()
-    if opened is not None:
-        opened.kept.check_run(run.manifest.target)
-    if checks != "none":
-        if not run.complete:
-            raise UsageError(f"{run.storage} is incomplete; probes need all of its blocks")
-        if model is None and not allow_code:
-            run.request.refuse_code(str(run.storage))
-        threads = run.manifest.device.get("threads", torch.get_num_threads())
-        with caller_kept(model, *surrogates), computing_with(threads):
-            loaded = reopened(run, model, data).context
-            others = surrogates_of(surrogates, level, loaded)
-            probe(loaded, run, level, others, progress)
-    return derive(run, tolerance, seconds_of(run), opened, progress)
+    opened = _detector_of(run, detector)
+    with ExitStack() as stack:
+        gathering = None
+        if level != "none":
+            if not run.complete:
+                raise UsageError(f"{run.storage} is incomplete; checks need all of its blocks")
+            if model is None and not allow_code:
+                run.request.refuse_code(str(run.storage))
+            stack.enter_context(caller_state_kept(model, *surrogates))
+            stack.enter_context(torch_threads(_threads(run)))
+            context = reopen(run, origin_of(model, data), check_data=True)
+            gathering = Gathering(context, level, surrogates_of(surrogates, level, context))
+        return finish(run, progress, gathering, opened, tolerance)
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """What the checks need to gather evidence.
+
+    Attributes:
+        context: the run's model and data, loaded.
+        checks: the level; `none` gathers nothing.
+        surrogates: models whose adversarial examples are shown to this one.
+    """
+
+    context: EvaluationContext
+    checks: Checks
+    surrogates: Sequence[Target]
+
+
+@own_state()
+def finish(
+    run: Run,
+    progress: ProgressReporter,
+    gathering: Gathering | None = None,
+    detector: SavedDetector | None = None,
+    tolerance: float | None = None,
+    compute_budget: ComputeBudget | None = None,
+) -> Verdict:
+    """The final step of every evaluation: gather the checks' evidence, judge it, report.
+
+    Args:
+        run: the attacked run; an incomplete one is judged without gathering.
+        progress: receives progress updates.
+        gathering: what the checks need; None judges what the folder holds.
+        detector: flags the samples; None keeps what was flagged before.
+        tolerance: the overestimate that is accepted; None is that of the run.
+        compute_budget: what the evaluation may spend, and the seconds that it has taken; None is
+            no limit, and keeps the recorded seconds.
+    """
+    if gathering is not None and gathering.checks != "none" and run.complete:
+        gather_evidence(
+            gathering.context,
+            run,
+            gathering.checks,
+            gathering.surrogates,
+            progress,
+            compute_budget,
+        )
+    seconds = recorded_seconds(run) if compute_budget is None else compute_budget.seconds
+    verdict = judge(Evidence.of(run), tolerance_of(run) if tolerance is None else tolerance)
+    detection = load_detection(run) if detector is None else flag(run, detector)
+    write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
+    if detection is not None:
+        write_detection(run, detection)
+    write_summary(run, summarise(run, verdict, seconds, detection))
+    try:
+        write_report(run)
+    except Exception as error:  # the run and its verdict are worth more than the report
+        progress.log(
+            f"the report was not written: {one_line(error)}; the run is kept, write it with "
+            f"flatguard report {quoted(run.storage)}"
+        )
+    run.storage.push()
+    return verdict
+
+
+def _detector_of(run: Run, detector: str | Path | SavedDetector | None) -> SavedDetector | None:
+    """The detector, if one is given; it must have been fitted on the run's model."""
+    if detector is None:
+        return None
+    opened = SavedDetector.open(detector)
+    opened.check_run(run.manifest.target)
+    return opened
+
+
+def _threads(run: Run) -> int:
+    """The number of threads that a run began with."""
+    threads: int = run.manifest.device.get("threads", torch.get_num_threads())
+    return threads
 
 
 def resolve(
@@ -362,12 +366,31 @@ def resolve(
     attack: str,
     *,
     data: tuple[Tensor, Tensor] | str | None = None,
-    **fields: Any,
-) -> context.EvaluationContext:
+    **options: Any,
+) -> EvaluationContext:
     """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked.
 
-    A module that is given is the job's, in eval mode and on its device, from now on.
+    A module that is given belongs to the context from now on: in eval mode and on its device.
     """
     origin = origin_of(model, data)
-    request = request_of(origin.target or model, attack, data, fields)
-    return context.resolve(request, origin.target, origin.dataset)
+    request = _request_of(origin.target or model, attack, data, options)
+    return contexts.resolve(request, origin.target, origin.dataset)
+
+
+def _request_of(
+    model: str | nn.Module | Target,
+    attack: str,
+    data: tuple[Tensor, Tensor] | str | None,
+    options: Mapping[str, Any],
+) -> EvaluationRequest:
+    """The request for these arguments; an object from Python stands in it by its name."""
+    return make_request(
+        model=_name_of(model),
+        attack=attack,
+        dataset=data if isinstance(data, str) else None,
+        **options,
+    )
+
+
+def _name_of(model: str | nn.Module | Target) -> Any:
+    return model.name if isinstance(model, Target) else model

@@ -1,10 +1,20 @@
-"""EvaluationRequest: every option of an evaluation; validated, and frozen once resolved."""
+"""EvaluationRequest: every option of an evaluation, once.
+
+A field carries its type, its default, its help text, its group, its check, the name of its option
+where that differs, and what it decides. The command line, the YAML config with its JSON schema, the
+pytest plugin's `check`, the keywords of `evaluate()` and the manifest follow from it. To add an
+option, add a field here and read it where it is used.
+
+Imports no torch: `flatguard --help` needs this module.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -16,22 +26,55 @@ from pydantic import (
     ValidationError,
 )
 
-from flatguard.errors import UntrustedCodeError, UsageError
+from flatguard.errors import UntrustedCodeError, UsageError, did_you_mean
 from flatguard.geometry.budget import NORMS, Budget, Norm, parse_eps
 from flatguard.geometry.named_losses import parse_losses
 
 Checks = Literal["none", "fast", "standard", "full"]
 """How much is spent on the verdict."""
 
+Decides = Literal["evidence", "location", "probes", "verdict", "spending"]
+"""What depends on an option.
+
+- `evidence`: the bytes of the run's blocks.
+- `location`: the same; it says where a model or a data set lies, so a cache hashes what lies there.
+- `probes`: which checks run after the attack.
+- `verdict`: how the evidence is judged.
+- `spending`: when the run ends early.
+"""
+
+M = TypeVar("M", bound=BaseModel)
+
 TOLERANCE = 0.05
-"""The overestimate that is let pass where nobody says how much, as a share of all samples."""
+"""The default overestimate that is accepted, as a share of all samples."""
+MOST_EXAMPLES = 1000
+"""Where `n_examples` is None, at most so many samples are evaluated."""
+FAILURES = 0.01
+"""Where `max_failures` is None, the model may fail on this share of the samples."""
 
 
-def _as_text(eps: Any) -> Any:
+@dataclass(frozen=True)
+class Option:
+    """What a field says about its option beside type, default, help text and check.
+
+    Attributes:
+        group: the heading in `--help`.
+        decides: what depends on it.
+        name: on the command line, where it is not the field's.
+        metavar: of its value, in `--help`.
+    """
+
+    group: str
+    decides: Decides = "evidence"
+    name: str | None = None
+    metavar: str | None = None
+
+
+def _eps_as_text(eps: Any) -> Any:
     return repr(float(eps)) if isinstance(eps, (int, float)) else eps
 
 
-def _in_our_case(norm: Any) -> Any:
+def _norm_in_our_case(norm: Any) -> Any:
     same = [known for known in NORMS if isinstance(norm, str) and known.lower() == norm.lower()]
     return same[0] if same else norm
 
@@ -45,45 +88,244 @@ def _are_losses(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(loss.name for loss in parse_losses(names))
 
 
-EpsText = Annotated[str, BeforeValidator(_as_text), AfterValidator(_is_eps)]
-NormName = Annotated[Norm, BeforeValidator(_in_our_case)]
+def _channels(value: Any) -> Any:
+    """`.485,.456,.406` as three numbers."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise ValueError(f"expected numbers such as .485,.456,.406, got {value!r}") from None
+
+
+EpsText = Annotated[str, BeforeValidator(_eps_as_text), AfterValidator(_is_eps)]
+NormName = Annotated[Norm, BeforeValidator(_norm_in_our_case)]
 LossNames = Annotated[tuple[str, ...], AfterValidator(_are_losses)]
+Channels = Annotated[tuple[FiniteFloat, ...], BeforeValidator(_channels)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Settings(BaseModel):
-    """All that may be asked for beside the model and the attack; None means "by default".
+class Limits(BaseModel):
+    """What a run may spend at most; None is no limit.
+
+    Attributes:
+        max_forwards: images sent forward by the attack and by the checks, as both are counted
+            under `price` and `price of checks`.
+        max_minutes: of the process that works at the run, with loading; a process that resumes the
+            run has all of them again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_forwards: AtLeastOne | None = None
+    max_minutes: Positive | None = None
+
+
+NO_LIMITS = Limits()
+
+
+class EvaluationRequest(BaseModel):
+    """What is evaluated and how. None means "by default"; a resolved request has the default.
 
     The radius is kept as it was typed, because 8/255 is no decimal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    arch: str | None = None
-    mean: tuple[FiniteFloat, ...] | None = None
-    std: tuple[FiniteFloat, ...] | None = None
-    threat_model: str | None = None
-    model_dir: Path = Path("models")
-    head: str | None = None
-    logit_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    allow_code: bool = False
-    dataset: str | None = None
-    data_dir: Path = Path("data")
-    preprocessing: str | None = None
-    n_examples: Annotated[int, Field(ge=1)] | None = None
-    attack_args: dict[str, Any] = {}
-    norm: NormName | None = None
-    eps: EpsText | None = None
-    batch_size: Annotated[int, Field(ge=1)] | None = None
-    device: str | None = None
-    threads: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    gradients: bool = False
-    losses: LossNames = ()
-    layers: Annotated[int, Field(ge=1)] | None = None
-    layer_samples: Annotated[int, Field(ge=1)] = 4
+    model: Annotated[
+        str,
+        Field(
+            description="demo; a RobustBench entry or a prefix of one; timm:NAME; "
+            "torchvision:NAME; or the path of a .safetensors, .pt, .pth or .pt2 file."
+        ),
+        Option("Model", "location"),
+    ]
+    attack: Annotated[
+        str,
+        Field(description="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ..."),
+        Option("Attack"),
+    ]
+    attack_args: Annotated[
+        dict[str, Any],
+        Field(description="An argument of the attack; may be repeated."),
+        Option("Attack", name="attack-arg", metavar="NAME=VALUE"),
+    ] = {}
+    norm: Annotated[
+        NormName | None, Field(description="Linf, L2, L1, L0 or none."), Option("Attack")
+    ] = None
+    eps: Annotated[
+        EpsText | None,
+        Field(description="The radius for images in [0, 1]: 8/255."),
+        Option("Attack"),
+    ] = None
+    dataset: Annotated[
+        str | None,
+        Field(
+            description="demo, cifar10, cifar100, imagenet; a .npz or .pt; images.npy,labels.npy; "
+            "or a folder with a subfolder a class."
+        ),
+        Option("Data", "location"),
+    ] = None
+    data_dir: Annotated[
+        Path, Field(description="Where CIFAR and ImageNet are."), Option("Data", "location")
+    ] = Path("data")
+    preprocessing: Annotated[
+        str | None,
+        Field(description="RobustBench's name for it: Res256Crop224, Crop288, ..."),
+        Option("Data", "location"),
+    ] = None
+    n_examples: Annotated[
+        AtLeastOne | None,
+        Field(description=f"The first so many; by default at most {MOST_EXAMPLES}."),
+        Option("Data"),
+    ] = None
+    threat_model: Annotated[
+        str | None,
+        Field(description="RobustBench's table: Linf, L2, corruptions, corruptions_3d."),
+        Option("Model"),
+    ] = None
+    model_dir: Annotated[
+        Path, Field(description="RobustBench's checkpoints."), Option("Model", "location")
+    ] = Path("models")
+    arch: Annotated[
+        str | None,
+        Field(description="module:factory or file.py:factory for a file of weights."),
+        Option("Model", "location"),
+    ] = None
+    mean: Annotated[
+        Channels | None,
+        Field(description="Per channel, inside the model: .485,.456,.406"),
+        Option("Model"),
+    ] = None
+    std: Annotated[
+        Channels | None,
+        Field(description="Per channel, inside the model: .229,.224,.225"),
+        Option("Model"),
+    ] = None
+    head: Annotated[
+        str | None, Field(description="The name of the final linear layer."), Option("Model")
+    ] = None
+    logit_scale: Annotated[
+        Positive,
+        Field(description="Multiply W and b of the head: the same decisions, surer."),
+        Option("Model"),
+    ] = 1.0
+    allow_code: Annotated[
+        bool,
+        Field(description="Run the code that files hold or name."),
+        Option("Model", "location"),
+    ] = False
+    batch_size: Annotated[
+        AtLeastOne | None,
+        Field(description="Samples attacked together; part of the run's identity."),
+        Option("Computation"),
+    ] = None
+    device: Annotated[
+        str | None,
+        Field(description="cpu, cuda, cuda:1; by default the best."),
+        Option("Computation"),
+    ] = None
+    threads: Annotated[
+        AtLeastOne | None,
+        Field(description="Of each worker; by default as torch has it, or a share of the cores."),
+        Option("Computation"),
+    ] = None
+    seed: Annotated[
+        int, Field(ge=0, description="Of every random choice."), Option("Computation")
+    ] = 0
+    gradients: Annotated[
+        bool,
+        Field(description="Also record input gradients: norm, exact zeros."),
+        Option("Measurements"),
+    ] = False
+    losses: Annotated[
+        LossNames,
+        Field(description="Also measure focal, focal:GAMMA, brier or kl:ALPHA; may be repeated."),
+        Option("Measurements", name="loss", metavar="NAME"),
+    ] = ()
+    layers: Annotated[
+        AtLeastOne | None,
+        Field(
+            description="Also estimate the sharpness of the last so many layers before the head."
+        ),
+        Option("Measurements"),
+    ] = None
+    layer_samples: Annotated[
+        AtLeastOne, Field(description="For the first so many samples."), Option("Measurements")
+    ] = 4
+    checks: Annotated[
+        Checks,
+        Field(description="What is spent on the verdict: none, fast, standard or full."),
+        Option("Verdict", "probes"),
+    ] = "fast"
+    surrogates: Annotated[
+        tuple[str, ...],
+        Field(description="Also show it this model's adversarial examples; may be repeated."),
+        Option("Verdict", "probes", name="surrogate", metavar="MODEL"),
+    ] = ()
+    tolerance: Annotated[
+        Share,
+        Field(description="The overestimate that is accepted, as a share of all samples."),
+        Option("Verdict", "verdict"),
+    ] = TOLERANCE
+    detector: Annotated[
+        Path | None,
+        Field(
+            description="Also flag samples with a detector that flatguard detect fit wrote for "
+            "this model."
+        ),
+        Option("Verdict", "verdict", metavar="FILE"),
+    ] = None
+    max_forwards: Annotated[
+        AtLeastOne | None,
+        Field(description="Images that attack and checks may send forward; then inconclusive."),
+        Option("Limits", "spending"),
+    ] = None
+    max_minutes: Annotated[
+        Positive | None,
+        Field(description="Minutes that all of it may take; then inconclusive."),
+        Option("Limits", "spending"),
+    ] = None
+    max_failures: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Field(description="Samples on which the model may fail; by default one in a hundred."),
+        Option("Limits", "spending"),
+    ] = None
+
+    def budget(self) -> Budget:
+        """The norm and radius of a resolved request."""
+        if self.norm is None:
+            raise ValueError("the request is not resolved: it has no norm")
+        return Budget(self.norm, None if self.eps is None else parse_eps(self.eps))
+
+    @property
+    def limits(self) -> Limits:
+        """What the run may spend at most."""
+        return Limits(max_forwards=self.max_forwards, max_minutes=self.max_minutes)
+
+    def that_decide(self, *what: Decides) -> dict[str, Any]:
+        """The fields that these depend on, as JSON holds them."""
+        names = {name for name, option in options().items() if option.decides in what}
+        return self.model_dump(mode="json", include=names)
+
+    def with_(self, **changes: Any) -> EvaluationRequest:
+        """The same request but for these fields, checked.
+
+        Raises:
+            UsageError: a field is unknown or out of range.
+        """
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return make_request(**{**given, **changes})
+
+    @property
+    def consent(self) -> str:
+        """` --allow-code` if a command needs it to load the model again, else nothing."""
+        return " --allow-code" if self.arch or self.allow_code else ""
 
     def refuse_code(self, where: str) -> None:
-        """Refuse what would run code, where these settings come from a file.
+        """Refuse what would run code, where this request comes from a file.
 
         Raises:
             UntrustedCodeError: an architecture, or a file that may run code when it is loaded.
@@ -96,38 +338,54 @@ class Settings(BaseModel):
             )
 
 
-class EvaluationRequest(Settings):
-    """What is asked for; what is None is gone once the request is resolved."""
-
-    model: str
-    attack: str
-
-    def budget(self) -> Budget:
-        """The norm and radius of a resolved request."""
-        if self.norm is None:
-            raise ValueError("the request is not resolved: it has no norm")
-        return Budget(self.norm, None if self.eps is None else parse_eps(self.eps))
+def options(model: type[BaseModel] = EvaluationRequest) -> Mapping[str, Option]:
+    """The options of a model's fields, by the fields' names."""
+    return {
+        name: option
+        for name, info in model.model_fields.items()
+        for option in info.metadata
+        if isinstance(option, Option)
+    }
 
 
-OPTIONS = {"losses": "--loss"}
-"""Fields whose option on the command line is not their name."""
+def option_name(field: str, model: type[BaseModel] = EvaluationRequest) -> str:
+    """A field's option on the command line: `--attack-arg` for `attack_args`."""
+    option = options(model).get(field)
+    return f"--{(option and option.name) or field.replace('_', '-')}"
 
 
 def make_request(**fields: Any) -> EvaluationRequest:
-    """A EvaluationRequest, or one line that names the field, what came, and what was expected.
+    """A request, or one line that names the option, what came, and what was expected.
+
+    Raises:
+        UsageError: for a field that is unknown or out of range.
+    """
+    return validated(EvaluationRequest, fields)
+
+
+def validated(model: type[M], fields: Mapping[str, Any]) -> M:
+    """A model of these fields, or one line that names the option.
 
     Raises:
         UsageError: for a field that is unknown or out of range.
     """
     try:
-        return EvaluationRequest(**fields)
+        return model(**fields)
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
-        name = OPTIONS.get(field, "--" + field.replace("_", "-"))
-        message = first["msg"].removeprefix("Value error, ").removeprefix("eps: ")
-        got = f", got {first['input']!r}" if "got" not in message else ""
-        raise UsageError(f"{name}: {message}{got}") from error
+        reason = reason_of(first)
+        if first["type"] == "extra_forbidden":
+            reason = f"there is no such option{did_you_mean(field, options(model), 1)}"
+        raise UsageError(f"{option_name(field, model)}: {reason}") from error
+
+
+def reason_of(error: Mapping[str, Any]) -> str:
+    """What pydantic reports of one wrong value, as one line."""
+    message: str = error["msg"].removeprefix("Value error, ").removeprefix("eps: ")
+    if error["type"] == "literal_error" and error["loc"][0] == "checks":
+        message = f"expected one of {', '.join(get_args(Checks))}"
+    return message if "got" in message else f"{message}, got {error['input']!r}"
 
 
 def derive_seed(seed: int, block: int, part: str) -> int:

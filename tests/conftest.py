@@ -8,7 +8,8 @@ import torch
 from support import digits
 
 import flatguard
-from flatguard.data.datasets import Batch, load_dataset
+from flatguard.data import load_dataset
+from flatguard.data.dataset import Batch
 from flatguard.targets import Target, prepare
 
 pytest_plugins = ["pytester"]

@@ -13,7 +13,7 @@ import yaml
 from support import digits
 
 from flatguard.cli.app import main
-from flatguard.detection.conformal import Rate
+from flatguard.detection.conformal import FalsePositiveRate
 from flatguard.gate.config import load_config
 from flatguard.targets import prepare
 from flatguard.targets.target import make_target
@@ -76,10 +76,10 @@ def test_the_recipes_are_yaml_and_their_commands_parse() -> None:
 
 
 def test_every_check_has_a_section_with_its_source_and_what_it_fails_to_see() -> None:
-    from flatguard.checks.judging import CHECK_NAMES
+    from flatguard.checks.registry import check_names
 
     text = (DOCS / "verdict.md").read_text("utf-8")
-    for name in CHECK_NAMES:
+    for name in check_names():
         section = text.split(f"\n### {name}\n")[1].split("\n##")[0]
         said = " ".join(section.split())
         assert "*Source*" in said, name
@@ -126,6 +126,10 @@ def test_the_commands_of_detection(
 def test_how_many_images_detection_needs() -> None:
     page = (DOCS / "detection.md").read_text("utf-8")
     for alpha in (0.05, 0.01):
-        rates = (Rate(alpha, "low"), Rate(alpha), Rate(alpha, "low", delta=0.05))
-        cells = " | ".join(str(rate.needed()) for rate in rates)
+        rates = (
+            FalsePositiveRate(alpha, "low"),
+            FalsePositiveRate(alpha),
+            FalsePositiveRate(alpha, "low", delta=0.05),
+        )
+        cells = " | ".join(str(rate.min_samples()) for rate in rates)
         assert f"| {alpha:.0%} | {cells} |" in page

@@ -1,4 +1,4 @@
-"""`evaluate()` on real networks and real images, against figures known from elsewhere."""
+"""`evaluate()` and `audit()`: real networks against known figures, and their last step."""
 
 from pathlib import Path
 
@@ -6,17 +6,20 @@ import pytest
 import torch
 import torchattacks
 from pyautoattack import AutoAttack
-from scipy.stats import beta
-from support.architectures import resnet20
+from support.architectures import resnet20, tiny
+from support.failing import PGD
+from support.listeners import Listener
 
 import flatguard
-from flatguard.checks.statistics import interval
-from flatguard.data.datasets import Batch, load_dataset
-from flatguard.request import derive_seed, make_request
-from flatguard.runs.naming import default_folder
-from flatguard.runs.store import Run
+from flatguard.checks.verdict import verdict_of
+from flatguard.data import load_dataset
+from flatguard.data.dataset import Batch
+from flatguard.request import derive_seed
+from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.run import Run
 from flatguard.targets import Target
 
+Images = tuple[torch.Tensor, torch.Tensor]
 RESNET = "cifar10_resnet20_standard.safetensors"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ARCH = f"{Path(__file__).parent / 'support' / 'architectures.py'}:resnet20"
@@ -111,17 +114,54 @@ def test_a_notebooks_way() -> None:
     assert len(frame) == 8
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 20), (3, 20), (20, 20), (90, 1000)])
-def test_intervals_are_clopper_pearson(k: int, n: int) -> None:
-    low, high = interval(k, n)
-    assert low == pytest.approx(beta.ppf(0.025, k, n - k + 1) if k else 0.0)
-    assert high == pytest.approx(beta.ppf(0.975, k + 1, n - k) if k < n else 1.0)
+def test_checks_that_are_missing_are_run_later_with_the_same_evidence(
+    tiny_data: Images, tmp_path: Path
+) -> None:
+    model = tiny().eval()
+    options = {**PGD, "data": tiny_data, "batch_size": 6}
+    whole = flatguard.evaluate(model, **options, checks="fast", out=tmp_path / "whole")
+    bare = flatguard.evaluate(model, **options, checks="none", out=tmp_path / "bare")
+    assert load_probes(bare) == {}
+    assert flatguard.audit(bare).verdict == "inconclusive"
+    verdict = flatguard.audit(bare.path, checks="fast", model=model, data=tiny_data)
+    assert verdict.model_dump() == verdict_of(whole).model_dump()
+    assert load_probes(bare).keys() == load_probes(whole).keys()
+    assert bare.samples.equals(whole.samples)
 
 
-def test_default_folders_do_not_collide(tmp_path: Path) -> None:
-    spec = make_request(model="a/b/weights.pt", attack="torchattacks:PGD")
-    first = default_folder(spec)
-    assert first.parent == Path("reports")
-    assert first.name.endswith("weights-torchattacks-PGD")
-    first.mkdir(parents=True)
-    assert default_folder(spec) != first
+def test_a_shard_ends_after_the_attack(tiny_data: Images, tmp_path: Path) -> None:
+    part = flatguard.evaluate(
+        tiny().eval(), **PGD, data=tiny_data, batch_size=6, shard="1/2", out=tmp_path / "part"
+    )
+    assert [block.plan.index for block in part.blocks] == [0]
+    assert load_probes(part) == {}
+    assert not list(part.path.glob("*.json")) + list(part.path.glob("report.*"))
+
+
+def test_the_seconds_of_a_run_are_kept_when_it_is_judged_again(
+    tiny_data: Images, tmp_path: Path
+) -> None:
+    run = flatguard.evaluate(tiny().eval(), **PGD, data=tiny_data, out=tmp_path / "run")
+    before = run.summary
+    assert before["seconds"] > before["attack_seconds"] > 0
+    assert flatguard.audit(run, tolerance=0.5).tolerance == 0.5
+    assert run.summary["tolerance"] == 0.5
+    assert run.summary["seconds"] == before["seconds"]
+
+
+def test_an_interrupted_run_names_the_command_that_resumes_it(
+    tiny_data: Images, tmp_path: Path
+) -> None:
+    class Impatient(Listener):
+        def advanced(self, samples: int) -> None:
+            if (tmp_path / "a run" / "evidence" / "blocks").is_dir() and samples == 4:
+                raise KeyboardInterrupt
+
+    listener = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        flatguard.evaluate(
+            tiny().eval(), **PGD, data=tiny_data, batch_size=4, out=tmp_path / "a run",
+            progress=listener,
+        )  # fmt: skip
+    assert "resume" in listener.lines[-1]
+    assert f"'{tmp_path / 'a run'}'" in listener.lines[-1]

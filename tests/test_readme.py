@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from support.architectures import resnet20
 
 from flatguard.cli.app import main
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

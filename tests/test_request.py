@@ -29,7 +29,7 @@ def test_the_radius_is_kept_as_typed_and_parsed_exactly() -> None:
         ("losses", ("hinge",), "--loss: expected one of focal, focal:GAMMA, brier and kl:ALPHA, "),
         ("losses", ("kl:2",), "--loss: expected kl:ALPHA with a label smoothing in [0, 1]"),
         ("losses", ("brier", "brier"), "--loss: expected each loss once, got brier, brier"),
-        ("colour", "red", "--colour: Extra inputs are not permitted"),
+        ("colour", "red", "--colour: there is no such option"),
     ],
 )
 def test_a_bad_field_is_one_line(field: str, value: object, expected: str) -> None:

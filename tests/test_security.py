@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from flatguard.data import array_files, dataset
+from flatguard.environment import pickles
 from flatguard.gate import positions
 from flatguard.runs import untrusted
-from flatguard.targets import array_files, datasets, pickles
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,7 +25,7 @@ def test_the_bounds_are_as_promised() -> None:
         f"{positions.LARGEST >> 10} KiB, {positions.DEEPEST} levels",
         f"tuples of {pickles.DEEPEST} levels",
         f"{array_files.FREE >> 30} GiB unpacked, and {array_files.RATIO} times the size",
-        f"{datasets.LARGEST_IMAGE // 1_000_000} million values",
+        f"{dataset.LARGEST_IMAGE // 1_000_000} million values",
     ):
         assert said in text
 

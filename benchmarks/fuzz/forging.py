@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flatguard.runs.checksums import sha256
 from flatguard.runs.facts import digest
-from flatguard.runs.store import committed, sha256
+from flatguard.runs.layout import committed
 
 
 def block_folder(run: Path, index: int = 0) -> Path:

@@ -20,13 +20,13 @@ from torch import nn
 
 from benchmarks.fuzz.forging import block_folder, seal, sign
 from benchmarks.synthetic import Size, make_run
-from flatguard.data.datasets import load_dataset
+from flatguard.data import load_dataset
 from flatguard.evaluation import audit
 from flatguard.gate import baseline
 from flatguard.gate.config import load_config
-from flatguard.reporting.draw import draw_report
-from flatguard.runs.probe_store import load_fooled, load_probes
-from flatguard.runs.store import load_run
+from flatguard.reporting.report import write_report
+from flatguard.runs.check_evidence import load_fooled, load_probes
+from flatguard.runs.run import load_run
 from flatguard.targets import checkpoint
 
 TINY = Size(samples=4, steps=2, block=2, side=4)
@@ -206,7 +206,7 @@ def _judged(folder: Path) -> Harness:
         pq.write_table(changed, block_folder(path) / "samples.parquet")
         sign(block_folder(path))
         verdict = audit(path)
-        draw_report(load_run(path))
+        write_report(load_run(path))
         return verdict
 
     return Harness((b"\x00\x00\x00", b"\x0a\x01\x05\x0b\x01\x06"), load)
@@ -281,8 +281,8 @@ LOADERS = (
     Loader("run-trajectory", 500, _in_run(_in_block("trajectory.parquet"), _tables)),
     Loader("run-images", 5_000, _in_run(_in_block("adversarial.safetensors"), _images)),
     Loader("run-probe", 5_000, _in_run(_at("evidence/probes/twins/probe.json"), _probe_facts)),
-    Loader("run-summary", 400, _in_run(_at("summary.json"), lambda p: draw_report(load_run(p)))),
-    Loader("run-verdict", 400, _in_run(_at("verdict.json"), lambda p: draw_report(load_run(p)))),
+    Loader("run-summary", 400, _in_run(_at("summary.json"), lambda p: write_report(load_run(p)))),
+    Loader("run-verdict", 400, _in_run(_at("verdict.json"), lambda p: write_report(load_run(p)))),
     Loader("run-judged", 60, _judged),
     Loader("baseline", 2_000, _baseline),
     Loader("data-npz", 5_000, _archive),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import flatguard
 from benchmarks.masking_zoo import digits, train
-from flatguard.data.datasets import load_dataset
+from flatguard.data import load_dataset
 
 ARCHITECTURES = Path(__file__).parents[2] / "tests" / "support" / "architectures.py"
 IMAGES = "cifar10_test_first1000.npz"

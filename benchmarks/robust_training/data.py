@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.masking_zoo.digits import digits
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 
 EPS = 0.15
 """The radius in ℓ∞, of images in [0, 1]."""

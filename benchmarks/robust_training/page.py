@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from benchmarks.reproduce import KEPT, ROOT, write
+from benchmarks.reproduce import KEPT, ROOT
+from flatguard.runs.json_files import write_text
 from flatguard.studies.reproduce import Result
 from flatguard.studies.stutz.checkpoint import Checkpoint
 from flatguard.studies.stutz.table import variant_of
@@ -33,7 +34,7 @@ def main() -> None:
     _, _, tail = rest.partition(END)
     rows = Result.model_validate_json(RESULT.read_bytes()).figures["checkpoints"]
     table = drawn([Checkpoint.model_validate(row) for row in rows])
-    write(PAGE, f"{head}{BEGIN}\n\n{table}\n\n{END}{tail}")
+    write_text(PAGE, f"{head}{BEGIN}\n\n{table}\n\n{END}{tail}")
 
 
 def drawn(checkpoints: Sequence[Checkpoint]) -> str:

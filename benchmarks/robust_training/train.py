@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.masking_zoo.digits import pgd_examples
 from benchmarks.robust_training.data import EPS, Parts
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.geometry.weights import layers_of, steepest
 
 EPOCHS = 80

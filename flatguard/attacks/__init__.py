@@ -1,4 +1,8 @@
-"""Whose attack it is: one library a file, all behind one protocol."""
+"""The attacks of the supported libraries: one library a file, all behind one protocol.
+
+Another package adds a library by an entry point in the group `flatguard.attacks`.
+Internal: the public API is what flatguard exports and what docs/reference/api.md lists.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +29,17 @@ __all__ = [
     "unavailable",
 ]
 
-ENTRY_POINTS = "flatguard.attacks"
-"""The group in which another package names its adapters: `library = "module"`."""
+_ENTRY_POINTS = "flatguard.attacks"
+"""The entry point group for adapters of other packages: `library = "module"`."""
 
-BUILT_IN = ("autoattack", "torchattacks", "foolbox")
+_BUILT_IN = ("autoattack", "torchattacks", "foolbox")
 
 
 def _adapter(library: str) -> ModuleType:
-    """The module with `infos()` and `build()` for a library: ours, or a third party's."""
-    if library in BUILT_IN:
+    """The module with `infos()` and `build()` of a library, built in or from another package."""
+    if library in _BUILT_IN:
         return importlib.import_module(f"flatguard.attacks.{library}_adapter")
-    for point in metadata.entry_points(group=ENTRY_POINTS, name=library):
+    for point in metadata.entry_points(group=_ENTRY_POINTS, name=library):
         try:
             with kept_state():
                 module: ModuleType = point.load()
@@ -48,14 +52,14 @@ def _adapter(library: str) -> ModuleType:
         return module
     raise AttackError(
         f"no attack library {library!r}; there are {', '.join(libraries())}; a package may add one "
-        f"by an entry point in the group {ENTRY_POINTS}"
+        f"by an entry point in the group {_ENTRY_POINTS}"
     )
 
 
 def libraries() -> list[str]:
-    """The libraries whose attacks can be named: the built-in ones first."""
-    others = {point.name for point in metadata.entry_points(group=ENTRY_POINTS)}
-    return [*BUILT_IN, *sorted(others - set(BUILT_IN))]
+    """The names of all attack libraries, the built-in ones first."""
+    others = {point.name for point in metadata.entry_points(group=_ENTRY_POINTS)}
+    return [*_BUILT_IN, *sorted(others - set(_BUILT_IN))]
 
 
 def _library(name: str) -> str:
@@ -64,7 +68,7 @@ def _library(name: str) -> str:
 
 
 def list_attacks() -> list[AttackInfo]:
-    """Every attack of every library that is installed, AutoAttack's first."""
+    """Every attack of every installed library, AutoAttack's first."""
     found: list[AttackInfo] = []
     for library in libraries():
         if unavailable(library) is None:
@@ -73,7 +77,7 @@ def list_attacks() -> list[AttackInfo]:
 
 
 def unavailable(library: str) -> str | None:
-    """Why the attacks of a library cannot be used here, or None if they can."""
+    """The reason why a library cannot be used here, or None if it can."""
     try:
         _adapter(library).infos()
     except EnvironmentProblem as error:
@@ -101,10 +105,10 @@ def find_attack(name: str) -> AttackInfo:
 
 
 def build_attack(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
-    """An attack ready to run.
+    """An attack that is ready to run.
 
     Raises:
-        AttackError: unknown name or argument, or a norm that the attack does not measure.
+        AttackError: unknown name or argument, or a norm that the attack does not support.
     """
     info = find_attack(name)
     if budget.norm not in info.norms:

@@ -1,8 +1,8 @@
-"""The protocol that every library's attacks are put behind, and the checks on arguments.
+"""The protocol of all attacks, and the checks of their arguments.
 
-An adapter builds the library's own object and calls it, untouched. What is common, such as
-seeding, catching the library's printing, and checking what came back, is in
-`Attack.perturb`, which adapters do not override.
+An adapter builds the library's own object and calls it unchanged. The common steps (seeding,
+redirecting printed output, checking the result) are in `Attack.perturb`, which adapters do not
+override.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, final
 import numpy as np
 from torch import Tensor, nn
 
-from flatguard.attacks.monitor import NO_ORDER, Monitor, Nobody, Order, passed_on
+from flatguard.attacks.monitor import NO_ORDER, Monitor, NoMonitor, Order, detached
 from flatguard.environment.randomness import seeded
 from flatguard.environment.requirements import install_command
 from flatguard.environment.torch_state import own_state
@@ -33,22 +33,22 @@ from flatguard.errors import (
 )
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 
-EXTRAS = {"numba": "foolbox"}
-"""Which of flatguard's extras brings a module that not everybody needs."""
+_EXTRAS = {"numba": "foolbox"}
+"""The extra of flatguard that installs an optional module."""
 
 
 @dataclass(frozen=True)
 class AttackInfo:
-    """What is known about an attack before it is built.
+    """Facts about an attack, known before it is built.
 
     Attributes:
         name: as the user types it: `apgd-ce`, `torchattacks:PGD`, `foolbox:LinfPGD`.
         library: `autoattack`, `torchattacks` or `foolbox`.
-        norms: the norms that it can measure; `("none",)` if it knows no budget.
+        norms: the norms that it supports; `("none",)` if it has no budget.
         parameters: the arguments that a user may set, with the library's defaults.
-        minimum_norm: it looks for the nearest example and knows no radius.
-        order: what is known about the rows of its calls.
-        needs: what it cannot do without and no name can give, or None.
+        minimum_norm: it searches for the nearest example and takes no radius.
+        order: the order of the rows in its model calls.
+        needs: what it requires and no option can supply, or None.
     """
 
     name: str
@@ -62,14 +62,14 @@ class AttackInfo:
 
 @dataclass(frozen=True)
 class Perturbed:
-    """What an attack returned, and what its library warned of."""
+    """The images that an attack returned, and the warnings of its library."""
 
     images: Tensor
     warnings: tuple[str, ...]
 
 
-class NeverEmpty(nn.Module):
-    """A model that libraries may call on no images, as some do once every sample is fooled."""
+class _NeverEmpty(nn.Module):
+    """A model that accepts an empty batch; some attacks send one once every sample is fooled."""
 
     def __init__(self, model: nn.Module, num_classes: int):
         super().__init__()
@@ -77,26 +77,26 @@ class NeverEmpty(nn.Module):
         self.training = model.training
 
     def forward(self, images: Tensor) -> Tensor:
-        """The model's logits; none, in the graph of the images, where there is no image."""
+        """The model's logits; for no images `(0, classes)`, connected to the input's graph."""
         if len(images):
             logits: Tensor = self.model(images)
             return logits
         return images.flatten(1)[:, :1].expand(0, self._num_classes)
 
 
-CUT_GRAPH = ("does not require grad", "not have been used in the graph")
+_CUT_GRAPH = ("does not require grad", "not have been used in the graph")
 NO_GRADIENT = (
-    "; the model gives no gradient in its input: audit it with --attack square, and the checks "
-    "will try to mend it"
+    "; the model gives no gradient in its input: audit it with --attack square; the checks "
+    "will try to work around it"
 )
 
 
 @dataclass
 class Attack(ABC):
-    """An attack with its budget and arguments, ready to be run on batches.
+    """An attack with its budget and arguments, which runs on batches.
 
     Attributes:
-        info: what is known about the attack.
+        info: the facts about the attack.
         budget: the norm and radius it was built for.
         num_classes: of the model it was built for.
         args: the user's arguments, checked.
@@ -122,35 +122,35 @@ class Attack(ABC):
             model: in eval mode, on the images' device.
             images: `(n, channels, height, width)` float32 in [0, 1], contiguous.
             labels: `(n,)` int64.
-            seed: of torch, NumPy and `random` for this batch, and of the attack itself where
-                it takes one. All three generators are put back afterwards.
-            monitor: is told where the attack's runs begin and end; it changes nothing.
+            seed: seeds torch, NumPy and `random` for this batch, and the attack itself if it
+                takes a seed. All three generators are restored afterwards.
+            monitor: receives the start and the end of the attack's runs; it changes nothing.
 
         Raises:
-            AttackError: if the library raises, or returns something of another shape.
-            OutOfMemory: the memory is too small for so many images.
+            AttackError: the library raises, or its result has another shape.
+            OutOfMemory: the memory is too small for this many images.
         """
-        monitor = monitor or Nobody()
+        monitor = monitor or NoMonitor()
         with (
             own_state(),
             seeded(seed, images.device),
             _trace_kept(),
             _quiet() as warnings,
             monitor.attack(),
-            passed_on(monitor) as watching,
+            detached(monitor) as watching,
         ):
             try:
                 with memory_errors(f"{self.info.name} on {len(images)} images at once"):
-                    shown = NeverEmpty(model, self.num_classes)
+                    shown = _NeverEmpty(model, self.num_classes)
                     result = self._run(shown, images.clone(), labels.clone(), seed, watching)
             except FlatguardError:
                 raise
             except ModuleNotFoundError as error:
-                extra = EXTRAS.get(error.name or "")
+                extra = _EXTRAS.get(error.name or "")
                 how = install_command(f"flatguard[{extra}]" if extra else str(error.name))
                 raise AttackError(f"{self.info.name} needs {error.name}: {how}") from error
             except Exception as error:  # a library and a user's model may raise anything
-                hint = NO_GRADIENT if any(sign in str(error) for sign in CUT_GRAPH) else ""
+                hint = NO_GRADIENT if any(sign in str(error) for sign in _CUT_GRAPH) else ""
                 raise AttackError(
                     f"{self.info.name} failed: {type(error).__name__}: {one_line(error)}{hint}"
                 ) from error
@@ -165,21 +165,21 @@ class Attack(ABC):
     def _run(
         self, model: nn.Module, images: Tensor, labels: Tensor, seed: int, monitor: Monitor
     ) -> Tensor:
-        """Build the library's object, let the monitor watch it, and call it."""
+        """Build the library's object, connect the monitor, and run the attack."""
 
     @abstractmethod
     def effective_args(self) -> dict[str, Any]:
-        """Every argument as the library will see it, its defaults included."""
+        """Every argument as the library receives it, with its defaults."""
 
     def expected_calls(self) -> int | None:
-        """About how many model calls a batch takes, for the progress bar; None if unknown."""
+        """About how many model calls one batch takes, for the progress bar; None if unknown."""
         steps = self.effective_args().get("steps")
         return steps if isinstance(steps, int) else None
 
 
 @contextlib.contextmanager
 def _trace_kept() -> Iterator[None]:
-    """AutoAttack's look for dynamic defences ends with `sys.settrace(None)`, whoever traced."""
+    """AutoAttack's search for dynamic defences ends with `sys.settrace(None)`; undo that."""
     before = sys.gettrace()
     try:
         yield
@@ -200,7 +200,7 @@ class _Collect(logging.Handler):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Libraries print to stdout, which belongs to `--json`; AutoAttack's flags are logged."""
+    """Redirect printed output to stderr (stdout is for `--json`); collect AutoAttack's warnings."""
     logger, handler = logging.getLogger("auto-attack"), _Collect()
     propagated = logger.propagate
     logger.addHandler(handler)
@@ -214,7 +214,7 @@ def _quiet() -> Iterator[list[str]]:
 
 
 def parameters_of(callable_: Any, hidden: set[str]) -> dict[str, inspect.Parameter]:
-    """The parameters of a constructor that a user may set."""
+    """The parameters of a constructor that a user may set: all but the `hidden` ones."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {
         name: parameter
@@ -224,11 +224,11 @@ def parameters_of(callable_: Any, hidden: set[str]) -> dict[str, inspect.Paramet
 
 
 def check_args(info: AttackInfo, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given arguments, if the attack has them and their types fit its defaults.
+    """The given arguments, after checking that the attack has them and that their types fit.
 
     Raises:
-        AttackError: for an unknown name (with the valid ones), a wrong type, or a required
-            argument that is missing.
+        AttackError: an unknown name (with the valid ones), a wrong type, or a missing required
+            argument.
     """
     if info.needs:
         raise AttackError(f"{info.name} needs {info.needs}")
@@ -266,7 +266,7 @@ def _fits(default: Any, value: Any) -> bool:
     if isinstance(default, bool):
         return isinstance(value, bool)
     if isinstance(default, (int, float)):
-        # Libraries write c=1 where they mean any number.
+        # Libraries write c=1 for parameters that take any number.
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(default, (tuple, list)):
         return isinstance(value, (tuple, list))
@@ -278,7 +278,7 @@ def parse_value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
-    # Python's parser gives up on what is nested too deeply in one of the last two ways.
+    # Python's parser raises one of the last two for input that is nested too deeply.
     with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
         value = ast.literal_eval(text)
         return value if _is_plain(value) else text
@@ -287,7 +287,7 @@ def parse_value(text: str) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """A number, a word, or a list of these: what a manifest can hold."""
+    """Whether a value is a number, a word or a list of these, which a manifest can store."""
     if isinstance(value, (list, tuple)):
         return all(_is_plain(item) for item in value)
     return value is None or isinstance(value, (bool, int, float, str))

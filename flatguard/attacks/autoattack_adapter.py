@@ -1,4 +1,4 @@
-"""AutoAttack's parts and versions, through `pyautoattack`."""
+"""AutoAttack's component attacks and its versions, from the package `pyautoattack`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from flatguard.environment.requirements import needed
 from flatguard.errors import AttackError
 from flatguard.geometry.budget import Budget, Norm
 
-VERSIONS = ("standard", "plus", "rand")
-COMPONENT = {
+_VERSIONS = ("standard", "plus", "rand")
+_COMPONENT = {
     "apgd-ce": "apgd",
     "apgd-t": "apgd_targeted",
     "apgd-dlr": "apgd",
@@ -23,40 +23,41 @@ COMPONENT = {
     "fab-t": "fab",
     "square": "square",
 }
-"""The attribute of an AutoAttack object that holds a part's settings."""
+"""The attribute of an AutoAttack object that holds the settings of a component attack."""
 
-HIDDEN = {
+_HIDDEN = {
     "predict", "norm", "eps", "seed", "device", "verbose", "logger", "is_tf_model", "loss",
     "targeted", "loss_fn",
 }  # fmt: skip
-ATTRIBUTE = {"rho": "thr_decr", "resc_schedule": "rescale_schedule"}
-"""Arguments that a part keeps under another name."""
+_ATTRIBUTE = {"rho": "thr_decr", "resc_schedule": "rescale_schedule"}
+"""Arguments that are stored under another attribute name."""
 
-EPS_STAGES = (3.0, 2.0, 1.0)
-"""The multiples of the radius that APGD goes through in L1."""
+_EPS_STAGES = (3.0, 2.0, 1.0)
+"""The multiples of the radius that APGD uses in turn for L1."""
 
-NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
-CLASSES_FOR_DLR, CLASSES_FOR_TARGETED_DLR = 3, 4
+_NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
+_CLASSES_FOR_DLR, _CLASSES_FOR_DLR_T = 3, 4
 
 
 @lru_cache
 def infos() -> dict[str, AttackInfo]:
-    """The six parts and the three versions."""
+    """The six component attacks and the three versions."""
     aa = _autoattack(nn.Identity(), Budget("Linf", 1.0), "standard", 0, torch.device("cpu"))
     parts = {
         name: AttackInfo(
-            name, "autoattack", NORMS, parameters_of(type(getattr(aa, component)), HIDDEN)
+            name, "autoattack", _NORMS, parameters_of(type(getattr(aa, component)), _HIDDEN)
         )
-        for name, component in COMPONENT.items()
+        for name, component in _COMPONENT.items()
     }
-    return parts | {name: AttackInfo(name, "autoattack", NORMS, {}) for name in VERSIONS}
+    return parts | {name: AttackInfo(name, "autoattack", _NORMS, {}) for name in _VERSIONS}
 
 
 def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
-    """One part or one version, with AutoAttack's own settings but for `args`."""
+    """One component attack or version; `args` override AutoAttack's own settings."""
     info = infos()[name]
-    uses_dlr = name in ("apgd-dlr", "apgd-t", *VERSIONS)
-    needed = CLASSES_FOR_TARGETED_DLR if name in ("apgd-t", "standard", "plus") else CLASSES_FOR_DLR
+    uses_dlr = name in ("apgd-dlr", "apgd-t", *_VERSIONS)
+    is_targeted = name in ("apgd-t", "standard", "plus")
+    needed = _CLASSES_FOR_DLR_T if is_targeted else _CLASSES_FOR_DLR
     if uses_dlr and num_classes < needed:
         raise AttackError(
             f"{name} uses a DLR loss that needs {needed} classes, the model has {num_classes}; "
@@ -77,19 +78,19 @@ class _AutoAttackPart(Attack):
         return result
 
     def _let_watch(self, attack: Any, monitor: Monitor) -> None:
-        """Each part's search is `attack_single_run`; all other calls are AutoAttack's checks."""
+        """Report each `attack_single_run`; all other model calls are AutoAttack's own checks."""
         apgd, targeted, fab, square = (
             attack.apgd, attack.apgd_targeted, attack.fab, attack.square,
         )  # fmt: skip
 
         def of_apgd(calls: int) -> Segment:
-            # Where L1 runs shrink their radius in three stages, each stage is a run of its own.
-            stages = len(EPS_STAGES) if apgd.use_largereps else 1
+            # L1 attacks shrink their radius in three stages; each stage is a separate run.
+            stages = len(_EPS_STAGES) if apgd.use_largereps else 1
             restart = calls // stages % apgd.n_restarts
             return Segment(f"apgd-{apgd.loss}", restart, None, float(apgd.eps))
 
         def of_targeted(calls: int) -> Segment:
-            stages = len(EPS_STAGES) if targeted.use_largereps else 1
+            stages = len(_EPS_STAGES) if targeted.use_largereps else 1
             run = calls // stages
             target = run // targeted.n_restarts + 1
             return Segment("apgd-t", run % targeted.n_restarts, target, float(targeted.eps))
@@ -109,11 +110,11 @@ class _AutoAttackPart(Attack):
             watch(monitor, part, "attack_single_run", describe)
 
     def _configure(self, attack: Any) -> None:
-        if self.info.name in COMPONENT:
-            component = getattr(attack, COMPONENT[self.info.name])
+        if self.info.name in _COMPONENT:
+            component = getattr(attack, _COMPONENT[self.info.name])
             for name, value in self.args.items():
-                setattr(component, ATTRIBUTE.get(name, name), value)
-        # More target classes than the model has wrong ones is an IndexError in the library.
+                setattr(component, _ATTRIBUTE.get(name, name), value)
+        # The library raises IndexError for more target classes than there are wrong classes.
         most = self.num_classes - 1
         for component in (attack.apgd_targeted, attack.fab):
             component.n_target_classes = min(component.n_target_classes, most)
@@ -121,18 +122,18 @@ class _AutoAttackPart(Attack):
     def effective_args(self) -> dict[str, Any]:
         attack = _autoattack(nn.Identity(), self.budget, self.info.name, 0, torch.device("cpu"))
         self._configure(attack)
-        if self.info.name in COMPONENT:
-            return self._settings(getattr(attack, COMPONENT[self.info.name]))
+        if self.info.name in _COMPONENT:
+            return self._settings(getattr(attack, _COMPONENT[self.info.name]))
         return {
             f"{part}.{name}": value
             for part in attack.attacks_to_run
-            for name, value in self._settings(getattr(attack, COMPONENT[part])).items()
+            for name, value in self._settings(getattr(attack, _COMPONENT[part])).items()
         }
 
     @staticmethod
     def _settings(component: Any) -> dict[str, Any]:
-        names = parameters_of(type(component), HIDDEN)
-        return {name: getattr(component, ATTRIBUTE.get(name, name)) for name in names}
+        names = parameters_of(type(component), _HIDDEN)
+        return {name: getattr(component, _ATTRIBUTE.get(name, name)) for name in names}
 
     def expected_calls(self) -> int | None:
         args = self.effective_args()
@@ -150,7 +151,7 @@ def _autoattack(
     with needed("pyautoattack", "all", "AutoAttack"):
         from pyautoattack import AutoAttack
 
-    part = name in COMPONENT
+    part = name in _COMPONENT
     return AutoAttack(
         model,
         norm=budget.norm,

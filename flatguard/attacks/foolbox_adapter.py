@@ -1,4 +1,4 @@
-"""The PyTorch attacks of Foolbox, by the names in `foolbox.attacks`."""
+"""Foolbox's attacks on PyTorch models, by their names in `foolbox.attacks`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from flatguard.attacks.monitor import Monitor, Order, Segment, watch_first_argum
 from flatguard.environment.requirements import needed
 from flatguard.geometry.budget import Budget, Norm
 
-PREFIX = "foolbox:"
-ORDER: dict[Norm, float] = {"Linf": math.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
-HIDDEN = {"distance", "constraint", "args", "kwargs"}
-RESTARTS = inspect.Parameter("restarts", inspect.Parameter.KEYWORD_ONLY, default=1)
-"""Foolbox's `repeat`: an argument of ours for the attacks that begin at a random point."""
+_PREFIX = "foolbox:"
+_ORDER: dict[Norm, float] = {"Linf": math.inf, "L2": 2.0, "L1": 1.0, "L0": 0.0}
+_HIDDEN = {"distance", "constraint", "args", "kwargs"}
+_RESTARTS = inspect.Parameter("restarts", inspect.Parameter.KEYWORD_ONLY, default=1)
+"""An additional argument for attacks with a random start; it becomes Foolbox's `repeat`."""
 
-TARGETED_ONLY = frozenset({"GenAttack"})
+_TARGETED_ONLY = frozenset({"GenAttack"})
 
 
 @lru_cache
@@ -36,17 +36,17 @@ def infos() -> dict[str, AttackInfo]:
         and issubclass(cls, foolbox.attacks.Attack)
         and not inspect.isabstract(cls)
     }
-    return {PREFIX + name: _info(name, cls) for name, cls in sorted(classes.items())}
+    return {_PREFIX + name: _info(name, cls) for name, cls in sorted(classes.items())}
 
 
 def _info(name: str, cls: Any) -> AttackInfo:
     from foolbox.attacks.base import FixedEpsilonAttack
 
-    norms, parameters = _norms(cls), parameters_of(cls, HIDDEN)
+    norms, parameters = _norms(cls), parameters_of(cls, _HIDDEN)
     if "random_start" in parameters and issubclass(cls, FixedEpsilonAttack):
-        parameters["restarts"] = RESTARTS
+        parameters["restarts"] = _RESTARTS
     return AttackInfo(
-        PREFIX + name,
+        _PREFIX + name,
         "foolbox",
         norms,
         parameters,
@@ -66,7 +66,7 @@ def _norms(cls: Any) -> tuple[Norm, ...]:
     distance = getattr(cls, "distance", None)
     if isinstance(distance, property) and issubclass(cls, FixedEpsilonAttack):
         distance = cls().distance
-    by_order: dict[float, Norm] = {order: norm for norm, order in ORDER.items()}
+    by_order: dict[float, Norm] = {order: norm for norm, order in _ORDER.items()}
     return (by_order[distance.p],) if distance is not None else ("none",)
 
 
@@ -95,24 +95,24 @@ class _FoolboxAttack(Attack):
         if isinstance(attack, foolbox.attacks.DatasetAttack):
             attack.feed(wrapped, images)
         criterion = foolbox.criteria.Misclassification(labels)
-        if self.info.name.removeprefix(PREFIX) in TARGETED_ONLY:
+        if self.info.name.removeprefix(_PREFIX) in _TARGETED_ONLY:
             targets = _runner_up(model, images, labels)
             criterion = foolbox.criteria.TargetedMisclassification(targets)
         if self.budget.norm == "none":
             result: Tensor = attack(wrapped, images, criterion)[0]
             return result
-        # Foolbox cannot clip to an L0 ball; there the nearest example must be near enough.
+        # Foolbox cannot clip to an L0 ball, so the nearest example is checked afterwards.
         epsilon = None if self.budget.norm == "L0" else self.budget.eps
         raw, clipped, _ = attack(
             wrapped, images, criterion, epsilons=epsilon, **self._call_args(wrapped, images, labels)
         )
-        # A fixed-radius attack may leave its ball before Foolbox clips it. What a
-        # minimum-norm attack found counts as it is, if it lies inside.
+        # A fixed-radius attack may leave its ball before Foolbox clips it. The result of a
+        # minimum-norm attack counts unclipped, if it lies inside the ball.
         chosen: Tensor = raw if self.info.minimum_norm else clipped
         return chosen
 
     def _call_args(self, wrapped: Any, images: Tensor, labels: Tensor) -> dict[str, Any]:
-        """What an attack cannot run without: an example to refine, from blended noise."""
+        """Required call arguments: for the refinement attack, an example from blended noise."""
         import foolbox
 
         if not self.info.name.endswith(":BinarizationRefinementAttack"):
@@ -124,17 +124,17 @@ class _FoolboxAttack(Attack):
         import foolbox
         from foolbox.distances import LpDistance
 
-        cls = getattr(foolbox.attacks, self.info.name.removeprefix(PREFIX))
+        cls = getattr(foolbox.attacks, self.info.name.removeprefix(_PREFIX))
         accepted = inspect.signature(cls).parameters
         args = {name: value for name, value in self.args.items() if name != "restarts"}
         flexible = isinstance(getattr(cls, "distance", None), property) and self.info.minimum_norm
         if "constraint" in accepted:
             args["constraint"] = self.budget.norm.lower()
         if "distance" in accepted and flexible:
-            args["distance"] = LpDistance(ORDER[self.budget.norm])
+            args["distance"] = LpDistance(_ORDER[self.budget.norm])
         attack = cls(**args)
         if "distance" not in accepted and flexible:
-            attack._distance = LpDistance(ORDER[self.budget.norm])  # Pointwise forgets to ask
+            attack._distance = LpDistance(_ORDER[self.budget.norm])  # Pointwise
         return attack
 
     def effective_args(self) -> dict[str, Any]:

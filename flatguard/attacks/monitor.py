@@ -1,7 +1,7 @@
-"""What an adapter tells a recorder about its attack: its order, its runs, restarts and targets.
+"""What an adapter reports to a recorder: an attack's row order, runs, restarts and targets.
 
-An adapter wraps methods of the one object that it built, never of the library's classes. The
-wrappers call through with the same arguments and draw no random number.
+An adapter wraps methods of the object that it built, never of the library's classes. The wrappers
+pass all arguments on unchanged and draw no random number.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Order:
-    """What is known about the rows of an attack's calls; nothing, by default.
+    """The order of the rows in an attack's model calls; unknown by default.
 
     Attributes:
         keeps: calls on a whole batch keep the batch's order.
-        copies: how calls on a multiple of the batch stack it: each image several times in a row,
-            or the whole batch several times.
-        sequential: calls are about one image after the other, each beginning with the image
-            itself.
+        copies: how calls on a multiple of the batch repeat it: each image several times in a row
+            (`consecutive`), or the whole batch several times (`tiled`).
+        sequential: the attack processes one image after the other, and its first call for each
+            is on the clean image.
     """
 
     keeps: bool = False
@@ -34,7 +34,7 @@ class Order:
 NO_ORDER = Order()
 
 SINGLE_RUNS = ("attack_single_run", "attack_single_run_targeted")
-"""What AutoAttack and its copies call one restart of APGD, FAB or Square."""
+"""The method that runs one restart of APGD, FAB or Square, in AutoAttack and its copies."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Segment:
 
     Attributes:
         part: the attack, or the part of it: `apgd-ce`, `PGD`.
-        restart: from 0; None if the attack knows no restarts.
-        target: 1 for the likeliest wrong class, and so on; None if untargeted.
+        restart: from 0; None if the attack has no restarts.
+        target: 1 for the most likely wrong class, and so on; None if untargeted.
         eps: the radius of this run; None if it has none.
     """
 
@@ -55,29 +55,29 @@ class Segment:
 
 
 class Monitor(Protocol):
-    """Who watches an attack: a recorder, or nobody."""
+    """Receives the runs of an attack: a recorder, or a `NoMonitor`."""
 
     def attack(self) -> AbstractContextManager[None]:
         """The attack begins; calls outside a segment are the library's own bookkeeping."""
 
     def segment(self, segment: Segment, batch: Tensor | None) -> AbstractContextManager[None]:
-        """A run begins; `batch` is the clean images whose order its calls keep, if they do."""
+        """A run begins; `batch` holds the clean images in the order of its calls, if known."""
 
 
-class Nobody:
-    """A monitor who looks away."""
+class NoMonitor:
+    """A monitor that ignores everything."""
 
     def attack(self) -> AbstractContextManager[None]:
-        """Nothing."""
+        """Ignored."""
         return nullcontext()
 
     def segment(self, segment: Segment, batch: Tensor | None) -> AbstractContextManager[None]:
-        """Nothing."""
+        """Ignored."""
         return nullcontext()
 
 
-class _Passing:
-    """Passes on what is told, to whoever is there."""
+class _Relay:
+    """Forwards everything to another monitor."""
 
     def __init__(self, monitor: Monitor):
         self.monitor = monitor
@@ -90,29 +90,29 @@ class _Passing:
 
 
 @contextmanager
-def passed_on(monitor: Monitor) -> Iterator[Monitor]:
-    """A monitor that lets go of this one in the end.
+def detached(monitor: Monitor) -> Iterator[Monitor]:
+    """A monitor that forwards to this one, and releases it at the end.
 
-    A library's object whose methods are wrapped holds itself, and whoever watches it, until the
-    garbage collector comes by; a recorder and its images must not wait for that.
+    A library's object with wrapped methods is a reference cycle, which holds its monitor until the
+    garbage collector runs; a recorder and its images must be freed earlier.
     """
-    passing = _Passing(monitor)
+    relay = _Relay(monitor)
     try:
-        yield passing
+        yield relay
     finally:
-        passing.monitor = Nobody()
+        relay.monitor = NoMonitor()
 
 
 def watch(monitor: Monitor, owner: Any, method: str, describe: Callable[[int], Segment]) -> None:
-    """Make every call of `owner.method(images, ...)` a segment.
+    """Report every call of `owner.method(images, ...)` as a segment.
 
     Args:
-        monitor: is told.
+        monitor: receives the segments.
         owner: the attack object; only this object changes.
-        method: its method. Calls within `attack_single_run` on as many rows as its first
-            argument keep that argument's order; other methods promise nothing.
-        describe: the segment, from the number of calls since `owner.perturb` began, or since
-            ever where there is no such method.
+        method: its method. Model calls within `attack_single_run` on as many rows as its first
+            argument keep that argument's order; other methods guarantee no order.
+        describe: returns the segment for the number of earlier calls, counted from the start of
+            `owner.perturb` if there is such a method.
     """
     run, perturb = getattr(owner, method), getattr(owner, "perturb", None)
     calls = 0
@@ -128,17 +128,17 @@ def watch(monitor: Monitor, owner: Any, method: str, describe: Callable[[int], S
         calls = 0
         return perturb(*args, **kwargs)  # type: ignore[misc]
 
-    # torchattacks looks for attacks in whatever is assigned to it; it need not look here.
+    # torchattacks overrides __setattr__ to search assigned values for attacks.
     object.__setattr__(owner, method, watched)
     if perturb is not None:
         object.__setattr__(owner, "perturb", begin)
 
 
 def watch_individual(monitor: Monitor, owner: Any, method: str, segment: Segment) -> None:
-    """Follow a method that takes one image at a time and is given its own results again.
+    """Report the calls of a method that takes one image and is called again on its own results.
 
-    Each call is announced with the clean image that its argument descends from: the argument
-    itself, or what the tensor was made from that an earlier call returned.
+    Each call is reported with the clean image from which its argument derives: the argument
+    itself, or the origin of the tensor that an earlier call returned.
     """
     run = getattr(owner, method)
     returned: dict[int, tuple[Tensor, Tensor]] = {}
@@ -149,7 +149,7 @@ def watch_individual(monitor: Monitor, owner: Any, method: str, segment: Segment
             result = run(image, *args, **kwargs)
         for tensor in result:
             if isinstance(tensor, Tensor) and tensor.shape == image.shape:
-                returned[id(tensor)] = (tensor, origin)  # held, so that its id stays its own
+                returned[id(tensor)] = (tensor, origin)  # held, so that no new tensor gets its id
         return result
 
     object.__setattr__(owner, method, watched)
@@ -158,7 +158,7 @@ def watch_individual(monitor: Monitor, owner: Any, method: str, segment: Segment
 def watch_first_argument_model(
     monitor: Monitor, owner: Any, method: str, describe: Callable[[int], Segment]
 ) -> None:
-    """The same for methods that take a model first and the batch second, as Foolbox's `run`."""
+    """As `watch`, for methods that take a model first and the batch second, as Foolbox's `run`."""
     inner = getattr(owner, method)
     calls = 0
 

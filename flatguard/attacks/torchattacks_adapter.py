@@ -1,4 +1,4 @@
-"""The attacks of torchattacks, by the names it exports."""
+"""The attacks of torchattacks, by their exported names."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from flatguard.attacks.monitor import SINGLE_RUNS, Monitor, Order, Segment, watc
 from flatguard.environment.requirements import needed
 from flatguard.geometry.budget import Budget, Norm
 
-PREFIX = "torchattacks:"
-RADII = ("eps", "max_epsilon")
-HIDDEN = {"model", "norm", "n_classes", *RADII}
-NEEDS = {
+_PREFIX = "torchattacks:"
+_RADII = ("eps", "max_epsilon")
+_HIDDEN = {"model", "norm", "n_classes", *_RADII}
+_NEEDS = {
     "MultiAttack": "attack objects; build it in Python and run it under flatguard.Recorder",
     "LGV": "training data; build it in Python and run it under flatguard.Recorder",
 }
-KEEPS_ORDER = frozenset({
+_KEEPS_ORDER = frozenset({
     "VANILA", "GN", "FGSM", "BIM", "RFGSM", "PGD", "EOTPGD", "FFGSM", "TPGD", "MIFGSM", "UPGD",
     "DIFGSM", "TIFGSM", "Jitter", "NIFGSM", "SINIFGSM", "VMIFGSM", "VNIFGSM", "PIFGSM",
     "PIFGSMPP", "CW", "PGDL2", "EADL1", "EADEN",
@@ -30,18 +30,18 @@ KEEPS_ORDER = frozenset({
 """Attacks that call the model on the whole batch, in its order, at every step."""
 
 
-CONSECUTIVE_COPIES = frozenset({"PGDRS", "PGDRSL2"})
-"""Attacks that call on each image several times in a row, with other noise each time."""
+_CONSECUTIVE_COPIES = frozenset({"PGDRS", "PGDRSL2"})
+"""Attacks that call the model on several noisy copies of each image in a row."""
 
-SEQUENTIAL = frozenset({"SparseFool", "JSMA", "OnePixel", "Pixle"})
-"""Attacks that take one image after the other."""
+_SEQUENTIAL = frozenset({"SparseFool", "JSMA", "OnePixel", "Pixle"})
+"""Attacks that process one image after the other."""
 
 
 @lru_cache
 def infos() -> dict[str, AttackInfo]:
     """Every class in torchattacks' `__all__`."""
     library = _torchattacks()
-    return {PREFIX + name: _info(name, getattr(library, name)) for name in library.__all__}
+    return {_PREFIX + name: _info(name, getattr(library, name)) for name in library.__all__}
 
 
 def _torchattacks() -> ModuleType:
@@ -55,24 +55,24 @@ def _info(name: str, cls: Any) -> AttackInfo:
     signature = inspect.signature(cls).parameters
     norms = _norms(cls)
     return AttackInfo(
-        PREFIX + name,
+        _PREFIX + name,
         "torchattacks",
         norms,
-        parameters_of(cls, HIDDEN),
-        minimum_norm=norms != ("none",) and not any(radius in signature for radius in RADII),
+        parameters_of(cls, _HIDDEN),
+        minimum_norm=norms != ("none",) and not any(radius in signature for radius in _RADII),
         order=Order(
-            keeps=name in KEEPS_ORDER,
-            copies="consecutive" if name in CONSECUTIVE_COPIES else "none",
-            sequential=name in SEQUENTIAL,
+            keeps=name in _KEEPS_ORDER,
+            copies="consecutive" if name in _CONSECUTIVE_COPIES else "none",
+            sequential=name in _SEQUENTIAL,
         ),
-        needs=NEEDS.get(name),
+        needs=_NEEDS.get(name),
     )
 
 
 def _norms(cls: Any) -> tuple[Norm, ...]:
-    """torchattacks states its norms in one line of each class's docstring, and nowhere else."""
+    """The norms in the docstring of the class; torchattacks states them nowhere else."""
     if cls.__name__ == "FAB":
-        return ("Linf", "L2")  # it states L1 as well, but fails there: `res` is never set
+        return ("Linf", "L2")  # L1 is stated, too, but it raises: `res` is never set
     found = re.search(r"Distance Measure\s*:\s*(.+)", cls.__doc__ or "")
     norms: tuple[Norm, ...] = ("Linf", "L2", "L1", "L0")
     stated = tuple(norm for norm in norms if found and norm in found.group(1))
@@ -80,13 +80,13 @@ def _norms(cls: Any) -> tuple[Norm, ...]:
 
 
 def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
-    """One attack with the library's defaults but for the budget, the classes and `args`."""
+    """One attack; the budget, the classes and `args` override the library's defaults."""
     info = infos()[name]
     return _TorchAttack(info, budget, num_classes, check_args(info, args))
 
 
 def _let_watch(attack: Any, monitor: Monitor) -> None:
-    """A run is `attack_single_run` where an attack has it, else `forward`, of every part."""
+    """Report each `attack_single_run` of every part, or `forward` if it has no such method."""
     parts = [attack, *attack._attacks.values()]
     wrappers = {id(part) for part in parts if part._attacks}
     for part in {id(part): part for part in parts}.values():
@@ -126,7 +126,7 @@ class _TorchAttack(Attack):
         return result
 
     def _class(self) -> Any:
-        return getattr(_torchattacks(), self.info.name.removeprefix(PREFIX))
+        return getattr(_torchattacks(), self.info.name.removeprefix(_PREFIX))
 
     def _arguments(self) -> dict[str, Any]:
         accepted = inspect.signature(self._class()).parameters

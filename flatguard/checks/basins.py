@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from flatguard.checks.statistics import Correlation, rank_correlation
+from flatguard.checks.visited import distance_column, visited_of
 from flatguard.geometry.basin import (
     LOSS_TOLERANCE,
     Visited,
@@ -17,8 +18,7 @@ from flatguard.geometry.basin import (
     is_within,
     rank_widths,
 )
-from flatguard.runs.store import Run
-from flatguard.runs.visited import distance_column, visited_of
+from flatguard.runs.run import Run
 
 COLUMNS = ("loss", "prediction", "log_kappa")
 

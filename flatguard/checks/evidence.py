@@ -1,6 +1,6 @@
-"""What the checks read: tables, and nothing that could run the model.
+"""Evidence: the tables that checks read. Nothing here can run the model.
 
-Rows may come in any order and in any number of pieces; classes may have any numbers. No check
+Rows may come in any order and in any number of pieces, and classes may have any numbers. No check
 depends on either.
 """
 
@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from flatguard.checks.finding import names_code
-from flatguard.runs.probe_store import load_probes, load_tables
-from flatguard.runs.store import Run
+from flatguard.runs.check_evidence import load_probes, load_tables
+from flatguard.runs.run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHANCE = ("repeat", "control")
 """The audited attack from another seed, and a plain search on the target itself."""
@@ -23,10 +26,23 @@ CHANCE = ("repeat", "control")
 
 @dataclass(frozen=True)
 class ProbeEvidence:
-    """What a probe saw; `facts["ran"]` is False where it could not run."""
+    """What a probe measured.
+
+    Attributes:
+        facts: numbers and words about the whole probe; `ran` is False where it could not run.
+        tables: rows for each sample; every table has a column `sample`.
+        examples: verified adversarial examples by sample number, for a person to look at; judging
+            has none of them.
+    """
 
     facts: dict[str, Any]
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    examples: dict[int, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def missing(cls, reason: str, **facts: Any) -> ProbeEvidence:
+        """The evidence of a probe that could not run."""
+        return cls({"ran": False, "reason": reason, **facts})
 
     @property
     def ran(self) -> bool:
@@ -35,7 +51,7 @@ class ProbeEvidence:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class _Trajectory:
     """A run's trajectory, a block at a time."""
 
     run: Run
@@ -60,7 +76,7 @@ class Evidence:
             rows of their samples. It is read anew each time: memory may not hold all of it.
         probes: by name.
         complete: whether every planned block was attacked.
-        stopped: what a budget of forwards or minutes ended, in words; None if none ended anything.
+        stopped: why a budget of forwards or minutes ended the run, in words; None if it did not.
         names_code: whether the target is loaded by code that the run's request names.
     """
 
@@ -79,11 +95,11 @@ class Evidence:
     @classmethod
     def of(cls, run: Run) -> Evidence:
         """The evidence in a run folder."""
-        return replace(cls.of_samples(run), trajectory=Trajectory(run))
+        return replace(cls.of_samples(run), trajectory=_Trajectory(run))
 
     @classmethod
     def of_samples(cls, run: Run) -> Evidence:
-        """All but the trajectory, which may be large, for who needs only what fell to what."""
+        """All but the trajectory, which may be large. Enough to know which attempt fools what."""
         probes = {
             name: ProbeEvidence(
                 {**facts.facts, "ran": facts.ran, "sample_forwards": facts.sample_forwards},
@@ -112,22 +128,22 @@ class Evidence:
 
     @property
     def reported(self) -> set[int]:
-        """The samples that the audited attack left right, as the run counted them."""
+        """The samples that survived the audited attack, as the run counted them."""
         return set(self.samples.loc[self.samples["robust"], "sample"].astype(int))
 
     @cached_property
     def attempts(self) -> pd.DataFrame:
-        """All attempts on survivors: `sample`, `attempt`, `family`, `fell`, `forwards`."""
+        """All attempts on survivors: `sample`, `attempt`, `family`, `fooled`, `forwards`."""
         tables = [
             probe.tables["attempts"] for probe in self.probes.values() if "attempts" in probe.tables
         ]
-        columns = ["sample", "attempt", "family", "fell", "forwards"]
+        columns = ["sample", "attempt", "family", "fooled", "forwards"]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
-    def fell_to(self, *families: str) -> set[int]:
-        """The survivors that fell to an attempt of one of these families; all without any."""
+    def fooled_by(self, *families: str) -> set[int]:
+        """The survivors that an attempt of one of these families fools; of any, without names."""
         table = self.attempts
-        chosen = table["fell"].astype(bool)
+        chosen = table["fooled"].astype(bool)
         if families:
             chosen &= table["family"].isin(families)
         return set(table.loc[chosen, "sample"].astype(int)) & self.reported
@@ -137,7 +153,7 @@ class Evidence:
         return bool(self.attempts["family"].isin(families).any())
 
     @cached_property
-    def by_luck(self) -> set[int]:
+    def mostly_wrong(self) -> set[int]:
         """Survivors of a randomised target that most fresh draws classify wrong."""
         probe = self.probes.get("determinism")
         if probe is None or "survival" not in probe.tables:
@@ -147,27 +163,27 @@ class Evidence:
 
     @property
     def chance(self) -> set[int]:
-        """Survivors that another seed or a plain search is enough for: no twin is needed."""
-        return self.fell_to(*CHANCE) | self.by_luck
+        """Survivors that another seed or a plain search fools, without any twin."""
+        return self.fooled_by(*CHANCE) | self.mostly_wrong
 
     @property
-    def fallen(self) -> set[int]:
-        """Every survivor that did not survive what was tried since."""
-        return self.fell_to() | self.by_luck
+    def fooled(self) -> set[int]:
+        """Every survivor that an attempt fools, or that most fresh draws classify wrong."""
+        return self.fooled_by() | self.mostly_wrong
 
     def probe(self, prefix: str) -> ProbeEvidence | None:
-        """The probe of this name, or the one that was asked for most: `square-2000`."""
+        """The probe of this name, or the one that spent most: `square-2000`."""
         names = [n for n in self.probes if n == prefix or n.startswith(f"{prefix}-")]
         if not names:
             return None
         return self.probes[max(names, key=lambda n: (self.probes[n].ran, _number(n)))]
 
     def why_not(self, prefix: str) -> str:
-        """Why there is nothing from a probe."""
+        """Why a probe has no evidence."""
         probe = self.probe(prefix)
         if probe is None:
             return f"budget: {self.stopped}" if self.stopped else "its probe was not run"
-        return str(probe.facts.get("reason", "it saw no sample"))
+        return str(probe.facts.get("reason", "it had no sample to try"))
 
 
 def _stopped(run: Run, probes: Mapping[str, ProbeEvidence]) -> str | None:

@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Findings: the results of checks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from flatguard.environment.system import quoted
-from flatguard.request import Settings
+from flatguard.request import EvaluationRequest
 from flatguard.runs.storage import RunStorage
 
 Status = Literal["pass", "warn", "fail", "not-run"]
 
 
 class Finding(BaseModel):
-    """What one check made of the evidence.
+    """The result of one check.
 
     Attributes:
         check: its name.
@@ -29,7 +29,7 @@ class Finding(BaseModel):
         threshold: what it was compared with.
         interval: exact 95% interval of `value`, where it is a share.
         samples: over how many samples it is.
-        source: where the idea comes from.
+        source: the publication that the idea comes from.
         next: what to do about it; None if nothing.
         data: further numbers, for reports.
     """
@@ -50,7 +50,7 @@ class Finding(BaseModel):
     @field_validator("value", "data", mode="before")
     @classmethod
     def _measured(cls, value: Any) -> Any:
-        """What is not finite was not measured: JSON knows no NaN."""
+        """A value that is not finite was not measured: JSON has no NaN."""
         if isinstance(value, float):
             return value if math.isfinite(value) else None
         if isinstance(value, dict):
@@ -59,7 +59,7 @@ class Finding(BaseModel):
 
 
 MORE_CHECKS = "flatguard audit RUN --checks fast"
-PROBING = re.compile(r"flatguard audit RUN --checks \w+")
+_PROBING = re.compile(r"flatguard audit RUN --checks \w+")
 CONSENT = " --allow-code"
 TRUST = (
     "Allowing code runs what this run's request names: leave that option out for a folder that you "
@@ -68,26 +68,26 @@ TRUST = (
 
 
 def not_run(check: str, source: str, why: str, how: str = MORE_CHECKS) -> Finding:
-    """A check whose evidence is missing: it never counts as passed."""
+    """The finding of a check whose evidence is missing. It never counts as passed."""
     return Finding(check=check, status="not-run", summary=why, source=source, next=how)
 
 
-def names_code(request: Settings) -> bool:
-    """Whether a run's model is loaded by code that is named; see `Settings.refuse_code`."""
+def names_code(request: EvaluationRequest) -> bool:
+    """Whether loading the run's model runs code that the request names."""
     return bool(request.arch or request.allow_code)
 
 
 def consenting(step: str, needed: bool) -> str:
-    """A step that is not refused where the run's request names code: probes load its model."""
-    return PROBING.sub(rf"\g<0>{CONSENT}", step) if needed else step
+    """A step with the consent that it needs where the run's request names code."""
+    return _PROBING.sub(rf"\g<0>{CONSENT}", step) if needed else step
 
 
 def needs_trust(steps: Iterable[str]) -> bool:
-    """Whether one of them allows code; `TRUST` belongs beside it."""
+    """Whether one of these steps allows code; `TRUST` is shown beside it."""
     return any(CONSENT in step for step in steps)
 
 
 def advice(step: str, run: RunStorage | Path) -> str:
-    """A step as it is typed for this run: its folder or address in place of RUN."""
+    """A step as it is typed for this run, with its folder or address in place of RUN."""
     place = quoted(run)
-    return step.replace("audit RUN", f"audit {place}").replace("--resume RUN", f"--resume {place}")
+    return step.replace("audit RUN", f"audit {place}").replace("resume RUN", f"resume {place}")

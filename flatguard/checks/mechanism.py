@@ -1,61 +1,65 @@
-"""Why a gradient attack failed: which mended twin explains what it missed."""
+"""Why a gradient attack fails: the mechanism whose repaired twins explain what it misses."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from flatguard.checks.beyond import LEVEL, beyond_chance
+from flatguard.checks.chance import beyond_chance
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.judging.gradient_truth import MOST, USEFUL, Truth, truth_of
+from flatguard.checks.gradient_evidence import MOST, USEFUL, GradientEvidence, gradient_evidence
 
 Mechanism = Literal[
     "saturation", "unavailable-gradient", "shattered-gradient", "stochastic", "rugged-loss"
 ]
 
-EXPLAINS = 0.5
+_EXPLAINS = 0.5
 """A mechanism explains a discrepancy if its twins find this share of it."""
 
-MATTERS = 0.01
+_MATTERS = 0.01
 
-STRAIGHT = 0.5
-"""A loss that keeps less of its slope's promise over half a radius is not straight."""
+_STRAIGHT = 0.5
+"""A loss that falls by less than this share of what its slope predicts is not straight."""
 
-STEPS_NAMES = ("steps", "n_iter", "num_steps", "iterations")
-ITERATIVE, SPENT = 10, 0.9
+_STEPS_NAMES = ("steps", "n_iter", "num_steps", "iterations")
+_ITERATIVE, _SPENT = 10, 0.9
 
 
 def mechanism_of(evidence: Evidence) -> Mechanism | None:
     """The simplest mechanism whose twins find most of what chance does not; None if none does.
 
-    In order: a randomised target, whose single gradients and single answers mislead; a saturated
-    one, whose gradient vanished and whose temperature, float64 or unsaturated twin falls; one
-    whose gradient is absent or contradicted and whose repaired twin falls; one whose gradient is
-    true and too local, so that smoothed, estimated or coarser gradients find what it does not; a
-    bumpy one, on which an iterative attack depends on its start or its length. An attack that
-    loses on straight, true gradients is merely weak.
+    The order is:
+
+    1. `stochastic`: the target is randomised, so single gradients and single passes mislead.
+    2. `saturation`: the gradient vanishes; temperature, float64 or unsaturated twins are fooled.
+    3. `unavailable-gradient`: it is absent or contradicted; a repaired twin is fooled.
+    4. `shattered-gradient`: it is true but too local; smoothed, estimated or coarser gradients
+       find what it does not.
+    5. `rugged-loss`: an iterative attack on a bumpy loss depends on its start or its length.
+
+    An attack that fails on straight, true gradients is merely weak.
     """
-    truth = truth_of(evidence)
-    missed = evidence.fallen - evidence.chance
-    if _is_randomised(evidence) and (truth is None or truth.dead <= MOST):
+    gradients = gradient_evidence(evidence)
+    missed = evidence.fooled - evidence.chance
+    if _is_randomised(evidence) and (gradients is None or gradients.dead <= MOST):
         return "stochastic"
-    if truth is None:
+    if gradients is None:
         return None
     unsaturated = ("temperature", "float64", "saturating", "loss")
-    if _vanished(truth) and _explains(evidence, missed, *unsaturated):
+    if _vanished(gradients) and _explains(evidence, missed, *unsaturated):
         return "saturation"
-    revived = truth.dead > MOST and _revived_by_unsaturating(truth)
+    revived = gradients.dead > MOST and _revived_by_unsaturating(gradients)
     if revived and _explains(evidence, missed, *unsaturated, "repair"):
         return "saturation"
-    if _is_cut(truth):
+    if _is_cut(gradients):
         repaired = _explains(evidence, missed, "repair", "estimated", "black-box", "surrogate")
         if repaired or _explains(evidence, missed, "saturating", "smoothed"):
             return "unavailable-gradient"
-    leads_nowhere = truth.leads < USEFUL or _much_better(truth)
+    is_useless = gradients.usual_drop < USEFUL or _much_better(gradients)
     local = ("temperature", "float64", "loss", "budget")
-    is_local = leads_nowhere or not _explains(evidence, missed, *local)
+    is_local = is_useless or not _explains(evidence, missed, *local)
     if is_local and _explains(evidence, missed, "smoothed", "estimated", "repair", "black-box"):
         return "shattered-gradient"
-    is_bumpy = truth.linear is not None and truth.linear < STRAIGHT
+    is_bumpy = gradients.linear is not None and gradients.linear < _STRAIGHT
     is_spent = _is_iterative(evidence) and _spent_its_radius(evidence)
     if is_bumpy and is_spent and _depends_on_the_start(evidence):
         return "rugged-loss"
@@ -63,59 +67,59 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
 
 
 def _is_randomised(evidence: Evidence) -> bool:
-    """Randomised so much that it matters: logits move by a hundredth, or decisions flip."""
+    """Whether randomness matters: logits change by a hundredth, or decisions flip."""
     probe = evidence.probe("determinism")
     if probe is None or not probe.facts.get("randomised"):
         return False
     table = probe.tables["repeated"]
-    return bool(table["difference"].median() > MATTERS or table["flips"].mean() > MATTERS)
+    return bool(table["difference"].median() > _MATTERS or table["flips"].mean() > _MATTERS)
 
 
-def _is_cut(truth: Truth) -> bool:
-    return truth.unavailable > MOST or truth.dead > MOST
+def _is_cut(gradients: GradientEvidence) -> bool:
+    return gradients.unavailable > MOST or gradients.dead > MOST
 
 
-def _vanished(truth: Truth) -> bool:
-    """Cross-entropy's gradient has gone, the margin's has not, and over a temperature it leads.
+def _vanished(gradients: GradientEvidence) -> bool:
+    """Cross-entropy's gradient vanishes, the margin's does not, and a temperature makes it useful.
 
-    A confident network behind a bumpy stage has vanished gradients too; there it leads nowhere.
+    On a confident network behind a bumpy stage a temperature does not make it useful.
     """
-    if truth.vanished <= MOST or truth.dead > MOST:
+    if gradients.vanished <= MOST or gradients.dead > MOST:
         return False
-    return truth.drops.get("tempered", 0.0) >= 0.5 * max(truth.drops.values())
+    return gradients.drops.get("tempered", 0.0) >= 0.5 * max(gradients.drops.values())
 
 
-def _revived_by_unsaturating(truth: Truth) -> bool:
-    """Unsaturating brings a dead gradient back, and mending cut stages does not do more."""
-    revived = max(truth.drops.get("tempered", 0.0), truth.drops.get("saturating", 0.0))
-    cut = max(truth.drops.get(name, 0.0) for name in ("cutting", "function", "front"))
+def _revived_by_unsaturating(gradients: GradientEvidence) -> bool:
+    """Unsaturating restores a dead gradient, and repairing cut stages does not do more."""
+    revived = max(gradients.drops.get("tempered", 0.0), gradients.drops.get("saturating", 0.0))
+    cut = max(gradients.drops.get(name, 0.0) for name in ("cutting", "function", "front"))
     return revived >= USEFUL and revived >= 0.5 * cut
 
 
-def _much_better(truth: Truth) -> bool:
-    mended = max(truth.drops.get("smoothed", 0.0), truth.drops.get("estimated", 0.0))
-    return mended > 2.0 * max(truth.leads, USEFUL)
+def _much_better(gradients: GradientEvidence) -> bool:
+    coarse = max(gradients.drops.get("smoothed", 0.0), gradients.drops.get("estimated", 0.0))
+    return coarse > 2.0 * max(gradients.usual_drop, USEFUL)
 
 
 def _explains(evidence: Evidence, missed: set[int], *families: str) -> bool:
     found = beyond_chance(evidence, *families)
-    return bool(missed) and found.p < LEVEL and len(found.only) >= EXPLAINS * len(missed)
+    return bool(missed) and found.is_significant and len(found.only) >= _EXPLAINS * len(missed)
 
 
 def _is_iterative(evidence: Evidence) -> bool:
-    steps = [evidence.attack_args.get(name) for name in STEPS_NAMES]
-    return any(isinstance(value, int) and value >= ITERATIVE for value in steps)
+    steps = [evidence.attack_args.get(name) for name in _STEPS_NAMES]
+    return any(isinstance(value, int) and value >= _ITERATIVE for value in steps)
 
 
 def _spent_its_radius(evidence: Evidence) -> bool:
-    """An attack that stops short of its radius is weak, whatever the loss looks like."""
+    """An attack that stops short of its radius is weak, whatever the loss is like."""
     if evidence.eps is None:
         return False
     kept = evidence.samples[evidence.samples["robust"]]["distance"]
-    return bool(kept.median() >= SPENT * evidence.eps)
+    return bool(kept.median() >= _SPENT * evidence.eps)
 
 
 def _depends_on_the_start(evidence: Evidence) -> bool:
-    """Most of what fell needed only other random numbers, or a longer search."""
-    needed = evidence.chance | evidence.fell_to("budget")
-    return bool(evidence.fallen) and len(needed) >= EXPLAINS * len(evidence.fallen)
+    """Other random numbers or a longer search are enough for most of what is fooled."""
+    needed = evidence.chance | evidence.fooled_by("budget")
+    return bool(evidence.fooled) and len(needed) >= _EXPLAINS * len(evidence.fooled)

@@ -1,4 +1,4 @@
-"""The verdict: can this robust accuracy be believed?"""
+"""The verdict: does the evidence support this robust accuracy?"""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import CONSENT, Finding, consenting
-from flatguard.checks.judging import CORE, run_checks
-from flatguard.checks.judging.gradient_truth import USEFUL, truth_of
+from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
 from flatguard.checks.mechanism import Mechanism, mechanism_of
+from flatguard.checks.registry import load_checks
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.request import TOLERANCE
-from flatguard.runs.store import Run, parse
+from flatguard.runs.json_files import read_json
+from flatguard.runs.run import Run
 
 Word = Literal["vulnerable", "consistent", "overestimated", "masked", "inconclusive"]
 VERDICT = "verdict.json"
-ENOUGH_QUERIES = 2000
+_ENOUGH_QUERIES = 2000
 
 EXIT_CODES: dict[Word, int] = {
     "vulnerable": 0, "consistent": 0, "overestimated": 1, "masked": 1, "inconclusive": 3,
 }  # fmt: skip
 
-MENDING: dict[Mechanism, str] = {
+_FIXES: dict[Mechanism, str] = {
     "saturation": "divide the logits by a temperature (a gap of about 2), or attack the margin",
     "unavailable-gradient": "attack through the stage with a straight-through gradient (BPDA)",
     "shattered-gradient": "average gradients over noise, or attack with Square",
-    "stochastic": "average gradients over draws (EOT), and judge by most of several draws",
+    "stochastic": "average gradients over draws (EOT), and classify by majority of several draws",
     "rugged-loss": "attack with more restarts and more, smaller steps",
 }
 
@@ -41,15 +42,15 @@ class Verdict(BaseModel):
     Attributes:
         verdict: `vulnerable`, `consistent`, `overestimated`, `masked` or `inconclusive`.
         mechanism: what explains a masked number.
-        sentence: the answer as a person says it.
+        sentence: the answer in one sentence.
         robust_accuracy: the audited number.
         corrected_robust_accuracy: the worst case for each sample over everything tried.
         corrected_interval: its exact 95% interval.
         overestimate: by how much the audited number is too high.
         overestimate_interval: exact 95% interval of that share.
-        tolerance: how much of it is let pass.
-        findings: of every check, also those that did not run.
-        next: what to run or mend next.
+        tolerance: the overestimate that is accepted.
+        findings: of every check, also of those that did not run.
+        next: what to run or to fix next.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,15 +70,15 @@ class Verdict(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """0 for a number that may be believed, 1 for one that may not, 3 where it is open."""
+        """0 if the evidence supports the number, 1 if it refutes it, 3 if it does neither."""
         return EXIT_CODES[self.verdict]
 
 
 def verdict_of(run: Run) -> Verdict:
-    """The verdict that stands beside a run's evidence.
+    """The verdict that is stored beside a run's evidence.
 
     Raises:
-        RunFolderError: there is none, or it is damaged; `audit` writes it anew.
+        RunFolderError: there is none, or it is damaged; `audit` writes it again.
     """
     file = run.path / VERDICT
     if not file.is_file():
@@ -85,7 +86,7 @@ def verdict_of(run: Run) -> Verdict:
             f"{run.path} has no verdict yet; flatguard audit {quoted(run.storage)}"
         )
     try:
-        verdict: Verdict = parse(Verdict, file)
+        verdict: Verdict = read_json(Verdict, file)
     except RunFolderError as error:
         raise RunFolderError(
             f"{error}; flatguard audit {quoted(run.storage)} writes it anew"
@@ -94,30 +95,33 @@ def verdict_of(run: Run) -> Verdict:
 
 
 def tolerance_of(run: Run) -> float:
-    """What a run is judged with unless somebody asks for another tolerance.
+    """The tolerance that a run is judged with, unless another one is given.
 
-    That of the verdict that stands beside its evidence; the manifest's where there is none.
+    It is that of the stored verdict; that of the run's request where there is none.
     """
     try:
         kept = verdict_of(run).tolerance
     except RunFolderError:
-        return run.manifest.tolerance
-    return kept if 0 <= kept < 1 else run.manifest.tolerance
+        return run.request.tolerance
+    return kept if 0 <= kept < 1 else run.request.tolerance
 
 
 def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
-    """Judge evidence; the same evidence in another order gives the same verdict.
+    """Judge evidence. The order of its rows does not matter.
 
     Args:
         evidence: of a run.
-        tolerance: the overestimate that is let pass, as a share of all samples.
+        tolerance: the overestimate that is accepted, as a share of all samples.
     """
-    findings = [_consented(f, evidence.names_code) for f in run_checks(evidence, tolerance)]
-    n, reported, fallen = evidence.n, len(evidence.reported), len(evidence.fallen)
-    corrected = reported - fallen
-    too_high = fallen / n > tolerance
+    checks = load_checks()
+    found = [check.judge(evidence, tolerance) for check in checks]
+    findings = [_consented(finding, evidence.names_code) for finding in found]
+    decisive = [check.name for check in checks if check.decisive]
+    n, reported, fooled = evidence.n, len(evidence.reported), len(evidence.fooled)
+    corrected = reported - fooled
+    too_high = fooled / n > tolerance
     mechanism = mechanism_of(evidence) if too_high else None
-    word = _word(evidence, findings, too_high, mechanism)
+    word = _word(evidence, findings, too_high, mechanism, decisive)
     return Verdict(
         verdict=word,
         mechanism=mechanism,
@@ -125,8 +129,8 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         robust_accuracy=reported / n,
         corrected_robust_accuracy=corrected / n,
         corrected_interval=interval(corrected, n),
-        overestimate=fallen / n,
-        overestimate_interval=interval(fallen, n),
+        overestimate=fooled / n,
+        overestimate_interval=interval(fooled, n),
         tolerance=tolerance,
         findings=tuple(findings),
         next=_next(word, mechanism, findings, evidence),
@@ -140,32 +144,36 @@ def _consented(finding: Finding, names_code: bool) -> Finding:
 
 
 def _word(
-    evidence: Evidence, findings: list[Finding], too_high: bool, mechanism: Mechanism | None
+    evidence: Evidence,
+    findings: list[Finding],
+    too_high: bool,
+    mechanism: Mechanism | None,
+    decisive: list[str],
 ) -> Word:
     if too_high:
         return "overestimated" if mechanism is None else "masked"
     if evidence.stopped is not None:
         return "inconclusive"
-    corrected = len(evidence.reported) - len(evidence.fallen)
+    corrected = len(evidence.reported) - len(evidence.fooled)
     chance = 1.0 / evidence.num_classes
     if evidence.complete and interval(corrected, evidence.n)[1] <= chance:
         return "vulnerable"
     status = {finding.check: finding.status for finding in findings}
-    if not evidence.complete or any(status[name] == "not-run" for name in CORE):
+    if not evidence.complete or any(status[name] == "not-run" for name in decisive):
         return "inconclusive"
     return "inconclusive" if _disagree(evidence, status) else "consistent"
 
 
 def _disagree(evidence: Evidence, status: Mapping[str, str]) -> bool:
-    """Gradients are worth nothing, or leave torch, and nothing that mends them was there to try.
+    """Gradients are useless, or leave torch, and no repaired gradient could be tried.
 
-    A few hundred queries without gradients do not make up for that; `ENOUGH_QUERIES` do.
+    A few hundred queries without gradients do not replace them; `_ENOUGH_QUERIES` do.
     """
-    truth = truth_of(evidence)
-    if truth is None or _queries(evidence) >= ENOUGH_QUERIES:
+    gradients = gradient_evidence(evidence)
+    if gradients is None or _queries(evidence) >= _ENOUGH_QUERIES:
         return False
-    leads_nowhere = all(drop < USEFUL for drop in truth.drops.values())
-    return truth.leaves_torch or (status["gradient-truth"] == "fail" and leads_nowhere)
+    are_useless = all(drop < USEFUL for drop in gradients.drops.values())
+    return gradients.leaves_torch or (status["gradient-truth"] == "fail" and are_useless)
 
 
 def _queries(evidence: Evidence) -> int:
@@ -184,7 +192,7 @@ def _sentence(
     findings: list[Finding],
     tolerance: float,
 ) -> str:
-    n, corrected = evidence.n, len(evidence.reported) - len(evidence.fallen)
+    n, corrected = evidence.n, len(evidence.reported) - len(evidence.fooled)
     was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
     if word == "masked":
         return f"masked by {mechanism}: {was} was reported, at most {now} is true"
@@ -193,20 +201,20 @@ def _sentence(
     if word == "vulnerable":
         return f"vulnerable: {now} is no better than chance"
     if word == "inconclusive" and evidence.stopped is not None:
-        return f"inconclusive: {evidence.stopped}, so {was} can neither be believed nor refuted"
+        return f"inconclusive: {evidence.stopped}, so {was} is neither supported nor refuted"
     if word == "inconclusive" and not evidence.complete:
-        return f"inconclusive: blocks are missing, so {was} of the others is no answer yet"
+        return f"inconclusive: blocks are missing, and {was} is of the others only"
     if word == "inconclusive":
-        return f"inconclusive: {was} can neither be believed nor refuted with what was run"
+        return f"inconclusive: the checks that ran neither support nor refute {was}"
     if corrected / n <= 1.0 / evidence.num_classes:
         return f"consistent: {now} is no better than chance, on too few samples to prove it"
     against = [finding.check for finding in findings if finding.status == "fail"]
-    if not against and len(evidence.fallen) / n <= TOLERANCE:
+    if not against and len(evidence.fooled) / n <= TOLERANCE:
         return (
             f"consistent: no evidence against {was}; the worst case over everything tried is {now}"
         )
-    told = f"consistent within {tolerance:.1%}: {was} was reported, at most {now} is true"
-    return f"{told}; {', '.join(against)} failed" if against else told
+    within = f"consistent within {tolerance:.1%}: {was} was reported, at most {now} is true"
+    return f"{within}; {', '.join(against)} failed" if against else within
 
 
 def _next(
@@ -216,11 +224,13 @@ def _next(
         return ("evaluate again with a larger budget, or fewer samples",)
     steps = []
     if not evidence.complete:
-        steps.append(f"flatguard evaluate --resume RUN{CONSENT if evidence.names_code else ''}")
+        steps.append(f"flatguard resume RUN{CONSENT if evidence.names_code else ''}")
     if mechanism is not None:
-        steps.append(MENDING[mechanism])
+        steps.append(_FIXES[mechanism])
     elif word == "overestimated" and _gradients_failed(findings):
-        steps.append("gradients are bad, but too few samples fell to name why: evaluate more")
+        steps.append(
+            "gradients are unreliable, for a reason that too few samples show: evaluate more"
+        )
     elif word == "overestimated":
         steps.append("the attack is too weak: evaluate again with --attack standard")
     order = {"fail": 0, "warn": 1, "not-run": 2, "pass": 3}

@@ -11,12 +11,12 @@ from rich.text import Text
 
 from flatguard.checks.finding import TRUST, advice, needs_trust
 from flatguard.checks.verdict import Verdict
-from flatguard.detection.flagged import Detection, load_detection
+from flatguard.detection.flagging import Detection, load_detection
 from flatguard.geometry.budget import Budget
 from flatguard.recording.layers import layer_median
-from flatguard.reporting.draw import report_of
+from flatguard.reporting.report import report_files
 from flatguard.reporting.text import visible
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 COLOURS = {
     "pass": "green", "warn": "yellow", "fail": "red", "not-run": "dim",
@@ -40,7 +40,7 @@ def show(run: Run, verdict: Verdict) -> None:
     for warning in summary["warnings"]:
         console.print(visible(f"warning: {warning}"), markup=False)
     _show_verdict(console, verdict, run)
-    page = report_of(run).html
+    page = report_files(run).html
     console.print(visible(f"\n{page if page.is_file() else run.path}"), markup=False)
 
 
@@ -102,9 +102,9 @@ def _detector(detection: Detection) -> list[tuple[str, str]]:
         f"flags of clean images {kinds.clean} ({asked}), of successful examples "
         f"{kinds.successful}, of failed ones {kinds.failed}"
     )
-    rows = [("detector", flags), ("", f"a diagnostic, no defence: {detection.against_it}")]
+    rows = [("detector", flags), ("", f"a diagnostic, no defence: {detection.adaptive_evidence}")]
     if detection.in_sample:
-        rows.append(("", detection.not_new))
+        rows.append(("", detection.in_sample_warning))
     return rows
 
 

@@ -30,7 +30,9 @@ from flatguard.cli import (
     models,
     report,
     reproduce,
+    resume,
 )
+from flatguard.cli.options import GroupedCommand
 from flatguard.environment.offline import keep_offline
 from flatguard.environment.requirements import explain, explain_import
 from flatguard.errors import FlatguardError, one_line, ran_out_of_memory, reason_of
@@ -49,13 +51,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("evaluate")(evaluate.command)
+app.command("evaluate", cls=GroupedCommand)(evaluate.command)
+app.command("resume", cls=GroupedCommand)(resume.command)
 app.command("merge")(merge.command)
-app.command("audit")(audit.command)
+app.command("audit", cls=GroupedCommand)(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
 app.add_typer(baseline.app, name="baseline")
-app.command("reproduce")(reproduce.command)
+app.command("reproduce", cls=GroupedCommand)(reproduce.command)
 app.add_typer(geometry.app, name="geometry")
 app.add_typer(detect.app, name="detect")
 app.command("configs")(configs.command)

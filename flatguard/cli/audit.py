@@ -3,49 +3,39 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli.options import (
-    AllowCode,
-    Checks,
-    Detector,
-    Json,
-    Quiet,
-    Surrogate,
-    Tolerance,
+from flatguard.cli.options import Json, Quiet, takes
+
+
+@takes(
+    ("allow_code", "checks", "surrogates", "tolerance", "detector"), checks="none", tolerance=None
 )
-
-
 def command(
     run: Annotated[str, typer.Argument(help="A run folder.")],
-    checks: Checks = "none",
-    surrogate: Surrogate = None,
-    tolerance: Tolerance = None,
-    detector: Detector = None,
-    allow_code: AllowCode = False,
+    *,
+    given: dict[str, Any],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Judge a run again, without its model; --checks runs the probes that are still missing.
+    """Judge a run again, without its model; --checks runs the checks that are still missing.
 
-    Probes load the model again. Where the run's request names code for that, such as --arch, it is
-    run only with --allow-code: a run folder may be anybody's.
+    Checks load the model again. Where the run's request names code for that, such as --arch, it
+    runs only with --allow-code: a run folder may come from anybody. Without --tolerance the run is
+    judged with the tolerance that it was judged with before.
 
-    Exit code 0: the number may be believed; 1: masked, or overestimated beyond the tolerance;
+    Exit code 0: the evidence supports the number; 1: masked, or overestimated beyond the tolerance;
     3: inconclusive.
     """
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
-    from flatguard.runs.store import load_run
+    from flatguard.runs.run import load_run
 
     opened = load_run(run)
     with watching(quiet, as_json) as watcher:
-        verdict = audit(
-            opened, checks=checks, surrogates=surrogate or (), tolerance=tolerance,
-            detector=detector, allow_code=allow_code, progress=watcher,
-        )  # fmt: skip
+        verdict = audit(opened, **given, progress=watcher)
     if as_json:
         typer.echo(json.dumps(opened.summary))
     else:

@@ -29,7 +29,7 @@ def save(
 ) -> None:
     """Write what survived, sample by sample, to a small file to commit: baselines/NAME.json."""
     from flatguard.gate import baseline
-    from flatguard.runs.store import load_run
+    from flatguard.runs.run import load_run
 
     file = baseline.save(load_run(run), to, name, anyway=anyway)
     typer.echo(json.dumps({"baseline": str(file)}) if as_json else str(file))
@@ -55,7 +55,7 @@ def check(
     from flatguard.cli.gated import on_github
     from flatguard.errors import visible
     from flatguard.gate import baseline
-    from flatguard.runs.store import load_run
+    from flatguard.runs.run import load_run
 
     found = baseline.compare(load_run(run), baseline.load(against), tolerance)
     if as_json:

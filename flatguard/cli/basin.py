@@ -32,7 +32,7 @@ def command(
     """
     from flatguard.checks.basins import basins_of
     from flatguard.geometry.budget import parse_eps
-    from flatguard.runs.store import load_run
+    from flatguard.runs.run import load_run
 
     if not 0 <= epsilon < float("inf"):
         raise UsageError(f"--epsilon: expected a number of at least 0, got {epsilon:g}")

@@ -19,7 +19,8 @@ def command(
     """Paired differences between two runs, with exact tests, by check and by sample."""
     from flatguard.reporting.compare import compare_runs
     from flatguard.reporting.compare_page import compare_page
-    from flatguard.runs.store import load_run, write_text
+    from flatguard.runs.json_files import write_text
+    from flatguard.runs.run import load_run
 
     found = compare_runs(load_run(first), load_run(second))
     if html is not None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from flatguard.cli import options
+from flatguard.cli.options import MODEL_AND_DATA, GroupedCommand, takes
 from flatguard.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from flatguard.request import EvaluationRequest
+from flatguard.request import make_request
 
 app = typer.Typer(
     help="Flag adversarial examples by a threshold on relative sharpness: a diagnostic, not a "
@@ -21,7 +20,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Model = Annotated[str, typer.Option(help="As for `flatguard evaluate`.")]
 DetectorFile = Annotated[
     Path, typer.Option("--detector", metavar="FILE", help="As `flatguard detect fit` wrote it.")
 ]
@@ -36,9 +34,11 @@ NO_ATTACK = "torchattacks:PGD"
 """Stands in a request whose attack is never run."""
 
 
-@app.command("fit")
+@app.command("fit", cls=GroupedCommand)
+@takes((*MODEL_AND_DATA, "attack", "attack_args", "norm", "eps"), attack=None)
 def fit(
-    model: Model,
+    *,
+    given: dict[str, Any],
     out: Annotated[Path, typer.Option(help="The detector's file.")] = Path("detector.json"),
     alpha: Annotated[float, typer.Option(help="Of clean images, so many may be flagged.")] = 0.05,
     side: Annotated[str, typer.Option(help="two-sided, low or high.")] = "two-sided",
@@ -57,25 +57,6 @@ def fit(
         typer.Option("--stump", help="Learn one threshold from an --attack instead, in 5 folds."),
     ] = False,
     adaptive: Knowing = 32,
-    attack: options.Attack = None,
-    attack_arg: options.AttackArg = None,
-    norm: options.Norm = None,
-    eps: options.Eps = None,
-    dataset: options.DatasetName = None,
-    data_dir: options.DataDir = Path("data"),
-    preprocessing: options.Preprocessing = None,
-    n_examples: options.Count = None,
-    threat_model: options.ThreatModel = None,
-    model_dir: options.ModelDir = Path("models"),
-    arch: options.Arch = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    head: options.HeadName = None,
-    logit_scale: options.LogitScale = 1.0,
-    allow_code: options.AllowCode = False,
-    batch_size: options.BatchSize = None,
-    device: options.Device = None,
-    seed: options.Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -85,25 +66,24 @@ def fit(
     the detector is attacked by someone who knows it, within --eps, and the file keeps the result.
     """
     from flatguard.cli.progress import watching
-    from flatguard.detection.fitting import Fit, fit_detector
+    from flatguard.detection.fitting import CalibrationSettings, fit_detector
     from flatguard.execution import context
 
-    if stump and attack is None:
+    if stump and given["attack"] is None:
         raise UsageError("--stump learns from adversarial examples: name an --attack and --eps")
-    request = _spec(locals(), attack or NO_ATTACK)
-    how = Fit(alpha, _side(side), per_class, delta, "stump" if stump else "conformal")
+    request = make_request(**{**given, "attack": given["attack"] or NO_ATTACK})
+    settings = CalibrationSettings(
+        alpha, _side(side), per_class, delta, "stump" if stump else "conformal"
+    )
     with watching(quiet, as_json) as watcher:
-        if stump or adaptive:
-            whole = context.resolve(request)
-            subject = context.Subject(whole.request, whole.target, whole.dataset, whole.device)
-        else:
-            whole, subject = None, context.load_subject(request)
-        found = fit_detector(subject, how, whole, adaptive, watcher)
-    found.detector.save(out, data=found.data, adaptive=found.adaptive)
+        whole = context.resolve(request) if stump or adaptive else None
+        subject = whole or context.load_model_and_data(request)
+        found = fit_detector(subject, settings, whole, adaptive, watcher)
+    found.save(out)
     from flatguard.cli.detected import show_fit
-    from flatguard.detection.kept import KeptDetector
+    from flatguard.detection.detector_file import SavedDetector
 
-    kept = KeptDetector.read(out)
+    kept = SavedDetector.open(out)
     if as_json:
         facts = kept.model_dump(exclude={"classes"})
         bounds = {key: (of.lower, of.upper) for key, of in kept.classes.items()}
@@ -112,28 +92,15 @@ def fit(
         show_fit(kept, out)
 
 
-@app.command("score")
+@app.command("score", cls=GroupedCommand)
+@takes(MODEL_AND_DATA)
 def score(
-    model: Model,
+    *,
+    given: dict[str, Any],
     detector: DetectorFile,
     out: Annotated[
         Path | None, typer.Option(help="A .csv or .parquet with a row an image; by default none.")
     ] = None,
-    dataset: options.DatasetName = None,
-    data_dir: options.DataDir = Path("data"),
-    preprocessing: options.Preprocessing = None,
-    n_examples: options.Count = None,
-    threat_model: options.ThreatModel = None,
-    model_dir: options.ModelDir = Path("models"),
-    arch: options.Arch = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    head: options.HeadName = None,
-    logit_scale: options.LogitScale = 1.0,
-    allow_code: options.AllowCode = False,
-    batch_size: options.BatchSize = None,
-    device: options.Device = None,
-    seed: options.Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -143,11 +110,11 @@ def score(
     from flatguard.detection.scoring import score_images
     from flatguard.execution import context
 
-    request = _spec(locals(), NO_ATTACK)
+    request = make_request(**given, attack=NO_ATTACK)
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out: expected a .csv or .parquet file, got {out}")
     with watching(quiet, as_json) as watcher:
-        subject = context.load_subject(request)
+        subject = context.load_model_and_data(request)
         table = score_images(subject, detector, watcher)
     if out is not None:
         write_scores(table, out)
@@ -159,19 +126,15 @@ def score(
         show_scores(table, out)
 
 
-@app.command("evaluate")
+@app.command("evaluate", cls=GroupedCommand)
+@takes({*MODEL_AND_DATA, "attack_args", "norm"} - {"n_examples"})
 def evaluate(
-    model: Model,
+    *,
+    given: dict[str, Any],
     attack: Annotated[
         list[str], typer.Option(help="An attack; may be repeated. Baselines learn from the first.")
     ],
     eps: Annotated[list[str] | None, typer.Option(help="A radius: 8/255; may be repeated.")] = None,
-    attack_arg: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="For every attack that knows this argument."),
-    ] = None,
-    norm: options.Norm = None,
-    dataset: options.DatasetName = None,
     n_examples: Annotated[int, typer.Option(help="Images that are attacked and judged on.")] = 500,
     n_fit: Annotated[
         int, typer.Option(help="Other images, attacked too, that baselines learn from.")
@@ -181,19 +144,6 @@ def evaluate(
     ] = 400,
     adaptive: Knowing = 100,
     out: options.Out = None,
-    data_dir: options.DataDir = Path("data"),
-    preprocessing: options.Preprocessing = None,
-    threat_model: options.ThreatModel = None,
-    model_dir: options.ModelDir = Path("models"),
-    arch: options.Arch = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    head: options.HeadName = None,
-    logit_scale: options.LogitScale = 1.0,
-    allow_code: options.AllowCode = False,
-    batch_size: options.BatchSize = None,
-    device: options.Device = None,
-    seed: options.Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -201,17 +151,27 @@ def evaluate(
 
     With --json: `auroc`, `stump_accuracy`, `stump_folds`, `tpr_at_5_fpr` and `tpr_at_1_fpr` of
     log κ under the first attack, the same for every baseline under `baselines`, and all of it
-    under `trial`. An interrupted trial goes on where it stopped if the same --out is named.
+    under `trial`. --attack-arg reaches every attack that knows the argument. An interrupted
+    experiment goes on where it stopped if the same --out is named.
     """
-    from flatguard.cli.detected import show_trial
+    from flatguard.attacks import find_attack
+    from flatguard.cli.detected import show_experiment
     from flatguard.cli.progress import watching
+    from flatguard.detection.comparison import AttackAtRadius
+    from flatguard.detection.experiment import (
+        SampleSizes,
+        experiment_folder,
+        run_experiment,
+    )
     from flatguard.detection.results import DetectorResult
-    from flatguard.detection.trial import Sizes, Wanted, run_trial, trial_folder
     from flatguard.execution import context
 
-    sizes = Sizes(n_examples, n_fit, n_calibration, adaptive)
-    given = {**locals(), "eps": eps[0] if eps else None, "n_examples": sizes.total}
-    request = _spec(given, attack[0], known_only=True)
+    sizes = SampleSizes(n_examples, n_fit, n_calibration, adaptive)
+    known = find_attack(attack[0]).parameters
+    given["attack_args"] = {k: v for k, v in given["attack_args"].items() if k in known}
+    request = make_request(
+        **given, attack=attack[0], eps=eps[0] if eps else None, n_examples=sizes.total
+    )
     with watching(quiet, as_json) as watcher:
         try:
             whole = context.resolve(request)
@@ -219,9 +179,9 @@ def evaluate(
             parts = f"{n_examples} to evaluate, {n_fit} to fit and {n_calibration} to calibrate"
             raise DataError(f"{error} ({parts} were asked for)") from error
         radii = eps or [str(whole.request.eps)]
-        wanted = [Wanted(name, radius) for radius in radii for name in attack]
-        path = trial_folder(request) if out is None else Path(out)
-        trial = run_trial(whole, wanted, sizes, path, sys.argv, watcher)
+        wanted = [AttackAtRadius(name, radius) for radius in radii for name in attack]
+        path = experiment_folder(request) if out is None else Path(out)
+        trial = run_experiment(whole, wanted, sizes, path, sys.argv, watcher)
     if as_json:
         first = {k: v.model_dump() for k, v in trial.attacks[0].detectors.items()}
         own = first.pop("log-kappa")
@@ -230,28 +190,10 @@ def evaluate(
         facts = {**own, "baselines": first, "trial": trial.model_dump(), "out": str(path)}
         typer.echo(json.dumps(facts))
     else:
-        show_trial(trial, path)
-
-
-def _spec(given: dict[str, Any], attack: str, known_only: bool = False) -> EvaluationRequest:
-    """The request of a command's own parameters.
-
-    Args:
-        given: the command's parameters.
-        attack: its name.
-        known_only: leave out arguments that this attack does not know; another may.
-    """
-    from flatguard.attacks import find_attack
-    from flatguard.request import make_request
-
-    fields = options.settings(given) | {"dataset": given["dataset"]}
-    args = fields.pop("attack_args", {})
-    if known_only:
-        args = {k: v for k, v in args.items() if k in find_attack(attack).parameters}
-    return make_request(**fields, model=given["model"], attack=attack, attack_args=args)
+        show_experiment(trial, path)
 
 
 def _side(text: str) -> Any:
-    from flatguard.detection.conformal import Rate
+    from flatguard.detection.conformal import FalsePositiveRate
 
-    return Rate(0.5, text).side  # type: ignore[arg-type]  # refuses what is no side
+    return FalsePositiveRate(0.5, text).side  # type: ignore[arg-type]  # refuses what is no side

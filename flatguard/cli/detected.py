@@ -10,8 +10,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from flatguard.detection.kept import KeptDetector
-from flatguard.detection.results import Adaptive, AttackResult, Share, Trial
+from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.results import AdaptiveAtRadius, AttackResult, DetectionExperiment, Share
 from flatguard.errors import UsageError
 
 WIDTH = 112
@@ -20,7 +20,7 @@ WIDTH = 112
 NO_DEFENCE = "a diagnostic, not a defence"
 
 
-def show_fit(kept: KeptDetector, out: Path) -> None:
+def show_fit(kept: SavedDetector, out: Path) -> None:
     """Thresholds, and what a knowing attacker does to them."""
     data = kept.data
     if kept.stump:
@@ -73,7 +73,7 @@ def show_scores(table: pd.DataFrame, out: Path | None) -> None:
     typer.echo(str(out) if out else "name an --out file for a row an image")
 
 
-def show_trial(trial: Trial, out: Path) -> None:
+def show_experiment(trial: DetectionExperiment, out: Path) -> None:
     """A table for each attack, then the worst case and who knows the detector."""
     console = Console(highlight=False, width=max(Console().width, WIDTH))
     for attack in trial.attacks:
@@ -130,7 +130,7 @@ def _table(attack: AttackResult) -> Table:
     return table
 
 
-def _adaptive(adaptive: Adaptive) -> str:
+def _adaptive(adaptive: AdaptiveAtRadius) -> str:
     pieces = [f"{_share(r.evaded)} at {r.asked:.0%} false positives" for r in adaptive.results]
     return (
         f"adaptive attack within {adaptive.norm} {adaptive.eps}: wrong and unflagged "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from flatguard.cli import basin, landscape, robust_flatness
+from flatguard.cli.options import GroupedCommand
 
 app = typer.Typer(
     help="Measure what the two papers measure, on your own model or run.",
@@ -13,4 +14,4 @@ app = typer.Typer(
 )
 app.command("basin")(basin.command)
 app.command("landscape")(landscape.command)
-app.command("robust-flatness")(robust_flatness.command)
+app.command("robust-flatness", cls=GroupedCommand)(robust_flatness.command)

@@ -8,16 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli.options import AllowCode, Json, Quiet
+from flatguard.cli.options import Json, Quiet, takes
 from flatguard.errors import UsageError
 
 
+@takes(("allow_code",))
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     directions: Annotated[int, typer.Option(min=1, help="Random ones.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Of PGD, at every point.")] = 7,
     restarts: Annotated[int, typer.Option(min=1, help="Of PGD, at every point.")] = 1,
-    allow_code: AllowCode = False,
+    *,
+    given: dict[str, Any],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -26,15 +28,15 @@ def command(
     The attack is run anew at each of ten points a direction. The losses are kept in the run's
     folder, and its report shows them in the Geometry section.
     """
-    from flatguard.checks.gathering.lab import Lab
-    from flatguard.checks.gathering.robust_loss import Ascent
-    from flatguard.checks.gathering.search import SEARCHED
-    from flatguard.checks.gathering.weight_evidence import add_landscape
+    from flatguard.checks.context import CheckContext
+    from flatguard.checks.weight_space.measure import add_landscape
+    from flatguard.checks.weight_space.robust_loss import Ascent
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
-    from flatguard.execution.arguments import reopened
-    from flatguard.runs.probe_store import load_probes, load_tables
-    from flatguard.runs.store import load_run
+    from flatguard.execution.context import reopen
+    from flatguard.geometry.ball import SEARCHED
+    from flatguard.runs.check_evidence import load_probes, load_tables
+    from flatguard.runs.run import load_run
 
     opened = load_run(run)
     opened.verify()
@@ -43,11 +45,11 @@ def command(
         raise UsageError(f"{run} is incomplete; a landscape needs all of its blocks")
     if budget.eps is None or budget.norm not in SEARCHED:
         raise UsageError(f"robust losses are searched in {', '.join(SEARCHED)}, not {budget.norm}")
-    if not allow_code:
+    if not given["allow_code"]:
         opened.request.refuse_code(str(run))
     with watching(quiet, as_json) as watcher:
-        lab = Lab(reopened(opened).context, opened, watcher)
-        name = add_landscape(lab, Ascent(budget.eps, budget.norm, steps, restarts), directions)
+        context = CheckContext(reopen(opened, check_data=True), opened, watcher)
+        name = add_landscape(context, Ascent(budget.eps, budget.norm, steps, restarts), directions)
         audit(opened, progress=watcher)
     rows = _rows(load_tables(opened, load_probes(opened)[name])["landscape"])
     if as_json:

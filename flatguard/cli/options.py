@@ -1,137 +1,32 @@
-"""The options that commands share, each once: its type, its help, and how it is read."""
+"""The options of the commands: those of a request follow from its fields, the others are here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+import types
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
+from pydantic import BaseModel, Field
+from typer.core import TyperCommand
 
-from flatguard.errors import UsageError
+from flatguard.request import EvaluationRequest, Option, option_name, options
 
-ConfigName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME_OR_PATH",
-        help="A YAML file, or a name that `flatguard configs` lists; other options override it.",
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="demo; a RobustBench entry or a prefix of one; timm:NAME; torchvision:NAME; or the "
-        "path of a .safetensors, .pt, .pth or .pt2 file."
-    ),
-]
-Attack = Annotated[
-    str | None, typer.Option(help="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...")
-]
-AttackArg = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=VALUE", help="An argument of the attack; may be repeated."),
-]
-Norm = Annotated[str | None, typer.Option(help="Linf, L2, L1, L0 or none.")]
-Eps = Annotated[str | None, typer.Option(help="The radius for images in [0, 1]: 8/255.")]
-DatasetName = Annotated[
-    str | None,
-    typer.Option(
-        help="demo, cifar10, cifar100, imagenet; a .npz or .pt; images.npy,labels.npy; or a "
-        "folder with a subfolder a class."
-    ),
-]
-DataDir = Annotated[Path, typer.Option(help="Where CIFAR and ImageNet are.")]
-Preprocessing = Annotated[
-    str | None, typer.Option(help="RobustBench's name for it: Res256Crop224, Crop288, ...")
-]
-Count = Annotated[int | None, typer.Option(help="The first so many; by default at most 1000.")]
-ThreatModel = Annotated[
-    str | None, typer.Option(help="RobustBench's table: Linf, L2, corruptions, corruptions_3d.")
-]
-ModelDir = Annotated[Path, typer.Option(help="RobustBench's checkpoints.")]
-Arch = Annotated[
-    str | None, typer.Option(help="module:factory or file.py:factory for a file of weights.")
-]
-Mean = Annotated[str | None, typer.Option(help="Per channel, inside the model: .485,.456,.406")]
-Std = Annotated[str | None, typer.Option(help="Per channel, inside the model: .229,.224,.225")]
-HeadName = Annotated[str | None, typer.Option(help="The name of the final linear layer.")]
-LogitScale = Annotated[
-    float, typer.Option(help="Multiply W and b of the head: the same decisions, surer.")
-]
-AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Run the code that files hold or name.")
-]
+if TYPE_CHECKING:
+    from flatguard.execution.executors import Executor
+
+MODEL_AND_DATA = [
+    *(name for name, option in options().items() if option.group in ("Model", "Data")),
+    "batch_size", "device", "seed",
+]  # fmt: skip
+"""The fields that say which model is shown which images, and how."""
+
 Out = Annotated[
     str | None,
     typer.Option(help="The run folder, or s3://bucket/run; by default a new one in reports/."),
-]
-BatchSize = Annotated[
-    int | None, typer.Option(help="Samples attacked together; part of the run's identity.")
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default the best.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
-Gradients = Annotated[
-    bool, typer.Option("--gradients", help="Also record input gradients: norm, exact zeros.")
-]
-Checks = Annotated[
-    str, typer.Option(help="What is spent on the verdict: none, fast, standard or full.")
-]
-Surrogate = Annotated[
-    list[str] | None,
-    typer.Option(metavar="MODEL", help="Also show it this model's adversarial examples."),
-]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(
-        help="The overestimate that is let pass, as a share of all samples; by default 5%, or what "
-        "a run was judged with before."
-    ),
-]
-MaxForwards = Annotated[
-    int | None,
-    typer.Option(help="Images that attack and checks may send forward; then inconclusive."),
-]
-MaxMinutes = Annotated[
-    float | None, typer.Option(help="Minutes that all of it may take; then inconclusive.")
-]
-Detector = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Also flag samples with a detector that flatguard detect fit wrote for this model.",
-    ),
-]
-Loss = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="Also measure focal, focal:GAMMA, brier or kl:ALPHA; may be repeated.",
-    ),
-]
-Layers = Annotated[
-    int | None,
-    typer.Option(help="Also estimate the sharpness of the last so many layers before the head."),
-]
-LayerSamples = Annotated[int, typer.Option(help="For the first so many samples.")]
-MaxFailures = Annotated[
-    int | None,
-    typer.Option(help="Samples on which the model may fail; by default one in a hundred."),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(help="Of each worker; by default as torch has it, or a share of the cores."),
-]
-Workers = Annotated[
-    int | None, typer.Option(help="Attack in so many processes; the result is the same.")
-]
-ExecutorName = Annotated[str, typer.Option("--executor", help="processes, or ray for a cluster.")]
-Address = Annotated[str | None, typer.Option(help="Of the Ray cluster; auto finds it.")]
-ShardText = Annotated[
-    str | None, typer.Option(metavar="I/N", help="Attack only the I-th of N parts; then merge.")
-]
-Resume = Annotated[
-    str | None,
-    typer.Option(metavar="RUN", help="Do what this run lacks; everything else is in its folder."),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")
@@ -139,36 +34,135 @@ Json = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the answer.")]
 
 
-def settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `Settings` among a command's parameters, all but the data set's name.
+class Executing(BaseModel):
+    """Who attacks the blocks of a run, and which of them; the result is the same."""
+
+    workers: Annotated[
+        int | None, Field(description="Attack in so many processes."), Option("Execution")
+    ] = None
+    executor: Annotated[
+        str, Field(description="processes, or ray for a cluster."), Option("Execution")
+    ] = "processes"
+    address: Annotated[
+        str | None, Field(description="Of the Ray cluster; auto finds it."), Option("Execution")
+    ] = None
+    shard: Annotated[
+        str | None,
+        Field(description="Attack only the I-th of N parts; then merge."),
+        Option("Execution", metavar="I/N"),
+    ] = None
+
+
+def takes(
+    fields: Collection[str],
+    *,
+    of: type[BaseModel] = EvaluationRequest,
+    into: str = "given",
+    **defaults: Any,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each of these fields of a model.
 
     Args:
-        given: the command's parameters by their names, such as its `locals()`.
-
-    Raises:
-        UsageError: one of them cannot be read.
+        fields: names of fields, in any order; `--help` has them in the model's.
+        of: the model.
+        into: the parameter of the command that receives the values, as a dict by field.
+        **defaults: of options, in place of the fields'.
     """
-    from flatguard.attacks import parse_args
-    from flatguard.request import Settings
+    chosen = [name for name in of.model_fields if name in fields]
 
-    found = {name: given[name] for name in Settings.model_fields if name in given}
-    found.pop("dataset", None)
-    if "attack_arg" in given:
-        found["attack_args"] = parse_args(given["attack_arg"] or [])
-    for name in ("mean", "std"):
-        found[name] = numbers(f"--{name}", given[name])
-    if "loss" in given:
-        found["losses"] = tuple(given["loss"] or ())
-    return found
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def called(**typed: Any) -> None:
+            values = {name: _value(of, name, typed.pop(name)) for name in chosen}
+            return command(**typed, **{into: values})
+
+        made = [_parameter(of, name, defaults) for name in chosen]
+        found = _parameters(command)
+        at = [parameter.name for parameter in found].index(into)
+        found[at : at + 1] = made
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        signature = inspect.Signature([each.replace(kind=keyword) for each in found])
+        called.__signature__ = signature  # type: ignore[attr-defined]
+        called.__annotations__ = {each.name: each.annotation for each in found}
+        return called
+
+    return decorate
 
 
-def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Numbers parted by commas, or one line that names the option."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"{option}: expected numbers such as .485,.456,.406, got {text!r}"
-        ) from None
+def _parameters(command: Callable[..., None]) -> list[inspect.Parameter]:
+    hints = get_type_hints(command, include_extras=True)
+    found = inspect.signature(command).parameters.values()
+    return [each.replace(annotation=hints[each.name]) for each in found]
+
+
+def _parameter(model: type[BaseModel], name: str, defaults: Mapping[str, Any]) -> inspect.Parameter:
+    """The parameter from which typer makes a field's option."""
+    info, option = model.model_fields[name], options(model)[name]
+    kind = _typed_as(info.annotation)
+    default = defaults.get(name, ... if info.is_required() else info.default)
+    if get_origin(kind) is list:
+        default = None
+    made = typer.Option(
+        option_name(name, model),
+        help=info.description,
+        metavar=option.metavar,
+        rich_help_panel=option.group,
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is ... else default,
+        annotation=Annotated[kind | None if default is None else kind, made],
+    )
+
+
+def _typed_as(annotation: Any) -> Any:
+    """What a person types for a field of this type: a list where its option may be repeated."""
+    if get_origin(annotation) is Annotated:
+        return _typed_as(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return _typed_as(next(each for each in get_args(annotation) if each is not type(None)))
+    if get_origin(annotation) is dict or annotation == tuple[str, ...]:
+        return list[str]
+    return annotation if annotation in (bool, int, float, Path) else str
+
+
+def _value(model: type[BaseModel], name: str, typed: Any) -> Any:
+    """What was typed, as the field takes it; the model checks it."""
+    annotation = model.model_fields[name].annotation
+    if get_origin(annotation) is dict:
+        from flatguard.attacks import parse_args
+
+        return parse_args(typed or [])
+    return tuple(typed or ()) if _typed_as(annotation) == list[str] else typed
+
+
+def executor_of(executing: Mapping[str, Any]) -> Executor:
+    """The executor that the options of `Executing` name."""
+    from flatguard.execution.executors import choose
+
+    return choose(executing["executor"], executing["workers"], executing["address"])
+
+
+def is_typed(ctx: typer.Context, field: str) -> bool:
+    """Whether a person typed this option, or it has its default."""
+    source = ctx.get_parameter_source(field)
+    return source is not None and source.name != "DEFAULT"
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose `--help` has the options by the groups of their fields."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group, in the order in which groups begin."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            group = getattr(parameter, "rich_help_panel", None) or usual
+            if record is not None:
+                groups.setdefault(group, []).append(record)
+        for group, records in groups.items():
+            if records:
+                with formatter.section(group):
+                    formatter.write_dl(records)

@@ -11,8 +11,8 @@ def command(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.")],
 ) -> None:
     """Draw report.html, report.json, report.junit.xml and report.md in each run's folder."""
-    from flatguard.reporting.draw import draw_report
-    from flatguard.runs.store import load_run
+    from flatguard.reporting.report import write_report
+    from flatguard.runs.run import load_run
 
     for opened in [load_run(path) for path in runs]:
-        typer.echo(draw_report(opened).html)
+        typer.echo(write_report(opened).html)

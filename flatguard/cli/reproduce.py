@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flatguard.cli import options
+from flatguard.cli.options import MODEL_AND_DATA, takes
 from flatguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,30 +22,21 @@ Models = Annotated[
 COLOURS = {"agrees": "green", "differs": "yellow", "refuted": "red", "not-measured": "dim"}
 
 
+@takes({*MODEL_AND_DATA} - {"model", "n_examples", "preprocessing", "logit_scale"})
 def command(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Such as walter-fig13 or stutz-table1.")
     ] = None,
+    *,
     model: Models = None,
     runs: Annotated[
         list[Path] | None,
         typer.Option(help="Runs of `geometry robust-flatness`, or a folder of them; repeated."),
     ] = None,
-    dataset: options.DatasetName = None,
-    data_dir: options.DataDir = Path("data"),
     n_examples: Annotated[
         int | None, typer.Option(help="The first so many; by default the study's own number.")
     ] = None,
-    threat_model: options.ThreatModel = None,
-    model_dir: options.ModelDir = Path("models"),
-    arch: options.Arch = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    head: options.HeadName = None,
-    allow_code: options.AllowCode = False,
-    batch_size: options.BatchSize = None,
-    device: options.Device = None,
-    seed: options.Seed = 0,
+    given: dict[str, Any],
     show_list: Annotated[
         bool, typer.Option("--list", help="Name every figure and table, with its status.")
     ] = False,
@@ -71,8 +63,10 @@ def command(
         if runs:
             result = reproduce_from_runs(name, runs, progress=watcher)
         else:
-            asked = options.settings(locals())
-            result = reproduce(name, model or [], data=dataset, progress=watcher, **asked)
+            data = given.pop("dataset")
+            result = reproduce(
+                name, model or [], data=data, n_examples=n_examples, progress=watcher, **given
+            )
     if as_json:
         typer.echo(result.model_dump_json())
     else:
@@ -107,7 +101,7 @@ def _show(result: Result) -> None:
     console.print()
     for claim in result.claims:
         console.print(Text(f"{claim.verdict:<13}", style=COLOURS[claim.verdict]) + claim.claim)
-        console.print(f"{'':13}paper: {claim.paper}; here: {claim.log()}", markup=False)
+        console.print(f"{'':13}paper: {claim.paper}; here: {claim.result()}", markup=False)
         if claim.note:
             console.print(f"{'':13}{claim.note}", markup=False)
     for note in result.notes:

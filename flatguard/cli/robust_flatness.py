@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import BaseModel, Field
 
 from flatguard.cli import options
+from flatguard.cli.options import takes
+from flatguard.request import Option, validated
 
 if TYPE_CHECKING:
     from flatguard.studies.stutz.checkpoint import Checkpoint
@@ -22,37 +25,51 @@ Models = Annotated[
 ]
 
 
+class _Neighbourhood(BaseModel):
+    """How a checkpoint's weights are perturbed, and how robust losses are searched there."""
+
+    xi: Annotated[
+        float, Field(description="Relative radius of the average case."), Option("Neighbourhood")
+    ] = 0.5
+    directions: Annotated[
+        int, Field(ge=1, description="Random perturbed models."), Option("Neighbourhood")
+    ] = 10
+    worst_xi: Annotated[
+        float, Field(description="Relative radius of the worst case."), Option("Neighbourhood")
+    ] = 0.003
+    worst_restarts: Annotated[
+        int,
+        Field(ge=0, description="Ascents of the worst case; 0 leaves it out."),
+        Option("Neighbourhood"),
+    ] = 10
+    steps: Annotated[
+        int, Field(ge=1, description="Of PGD, for robust losses."), Option("Neighbourhood")
+    ] = 20
+    restarts: Annotated[
+        int, Field(ge=1, description="Of PGD, for robust losses."), Option("Neighbourhood")
+    ] = 10
+
+
+FIELDS = (
+    "arch", "mean", "std", "allow_code", "dataset", "data_dir", "n_examples", "attack",
+    "attack_args", "norm", "eps", "batch_size", "device", "seed",
+)  # fmt: skip
+
+
+@takes(FIELDS, attack="standard")
+@takes(_Neighbourhood.model_fields, of=_Neighbourhood, into="neighbourhood")
 def command(
     models: Models,
+    *,
     out: Annotated[Path, typer.Option(help="Where the runs are kept; a stopped one goes on.")],
-    arch: options.Arch = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    allow_code: options.AllowCode = False,
-    dataset: options.DatasetName = None,
-    data_dir: options.DataDir = Path("data"),
+    given: dict[str, Any],
     training: Annotated[
         str | None, typer.Option(help="Training samples, for the gap and Figure 7.")
     ] = None,
     held_out: Annotated[
         str | None, typer.Option(help="Samples that choose the epoch to stop at.")
     ] = None,
-    n_examples: options.Count = None,
-    attack: Annotated[str, typer.Option(help="For the robust error.")] = "standard",
-    attack_arg: options.AttackArg = None,
-    norm: options.Norm = None,
-    eps: options.Eps = None,
-    xi: Annotated[float, typer.Option(help="Relative radius of the average case.")] = 0.5,
-    directions: Annotated[int, typer.Option(min=1, help="Random perturbed models.")] = 10,
-    worst_xi: Annotated[float, typer.Option(help="Relative radius of the worst case.")] = 0.003,
-    worst_restarts: Annotated[
-        int, typer.Option(min=0, help="Ascents of the worst case; 0 leaves it out.")
-    ] = 10,
-    steps: Annotated[int, typer.Option(min=1, help="Of PGD, for robust losses.")] = 20,
-    restarts: Annotated[int, typer.Option(min=1, help="Of PGD, for robust losses.")] = 10,
-    batch_size: options.BatchSize = None,
-    device: options.Device = None,
-    seed: options.Seed = 0,
+    neighbourhood: dict[str, Any],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -62,28 +79,30 @@ def command(
     every perturbed model as a probe. `flatguard reproduce stutz-fig1 --runs OUT` and its siblings
     read them; `flatguard audit RUN --checks fast` says whether a robust error can be believed.
     """
-    from flatguard.checks.gathering.weight_flatness import Neighbourhood
+    from flatguard.checks.weight_space.flatness import Neighbourhood
     from flatguard.cli.progress import watching
-    from flatguard.data.datasets import load_dataset
+    from flatguard.data import load_dataset
     from flatguard.evaluation import resolve
-    from flatguard.runs.store import write_text
+    from flatguard.runs.json_files import write_text
     from flatguard.studies.stutz.checkpoint import checkpoint_of
-    from flatguard.studies.stutz.measure import Plan, checked, measured
+    from flatguard.studies.stutz.measure import Plan, measure_checkpoint
     from flatguard.studies.stutz.table import table
 
+    asked = validated(_Neighbourhood, neighbourhood)
     parts = [
-        None if name is None else load_dataset(name, data_dir=data_dir)
+        None if name is None else load_dataset(name, data_dir=given["data_dir"])
         for name in (training, held_out)
     ]
-    around = Neighbourhood(xi, directions, worst_xi, worst_restarts=worst_restarts)
-    plan = Plan(checked(around), steps, restarts, *parts)
-    asked = options.settings(locals())
+    around = Neighbourhood(
+        asked.xi, asked.directions, asked.worst_xi, worst_restarts=asked.worst_restarts
+    )
+    plan = Plan(around, asked.steps, asked.restarts, *parts)
     checkpoints = []
     with watching(quiet, as_json) as watcher:
         for number, model in enumerate(models, start=1):
-            context = resolve(model, attack, data=dataset, **asked)
+            context = resolve(model, **given)
             watcher.log(f"[{number}/{len(models)}] {model}")
-            run = measured(context, out, plan, watcher, sys.argv)
+            run = measure_checkpoint(context, out, plan, watcher, sys.argv)
             checkpoints.append(checkpoint_of(run))
     rows = [row.model_dump() for row in table(checkpoints)]
     answer = {

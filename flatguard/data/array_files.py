@@ -1,40 +1,40 @@
-"""Images and labels in files of arrays: `.npz`, two `.npy`, `.pt`; none of them runs code."""
+"""Images and labels in array files: `.npz`, two `.npy`, or `.pt`. Loading runs no code."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from flatguard.data.datasets import ArrayDataset, Dataset, reading
-from flatguard.data.pickles import check_pickle, pickle_code
+from flatguard.data.arrays import ArrayDataset
+from flatguard.data.dataset import Dataset
+from flatguard.data.reading import reading
+from flatguard.environment.pickles import check_pickle, pickle_code
 from flatguard.errors import DataError
 
-IMAGE_KEYS = ("images", "x", "x_test", "data", "image")
-LABEL_KEYS = ("labels", "y", "y_test", "targets", "label")
+_IMAGE_KEYS = ("images", "x", "x_test", "data", "image")
+_LABEL_KEYS = ("labels", "y", "y_test", "targets", "label")
 
 FREE, RATIO = 1 << 30, 100
-"""Bytes that an archive may unpack to, and how many times its size beyond that."""
+"""An archive may unpack to FREE bytes plus RATIO times its own size."""
 
 
 def load_npz(path: Path) -> Dataset:
-    """`images` and `labels` of an archive, which are unpacked as a whole."""
+    """`images` and `labels` of an archive, which is unpacked into memory as a whole."""
     with reading(path):
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path} is damaged, or no .npz archive")
         _check_unpacked(path)
         archive = np.load(path, allow_pickle=False)
-        keys = archive.files
-        return ArrayDataset(
-            archive[_key(keys, IMAGE_KEYS, path)], archive[_key(keys, LABEL_KEYS, path)], path.name
-        )
+        return _of_mapping(archive, archive.files, path)
 
 
 def _check_unpacked(path: Path) -> None:
-    """NumPy reads no more of an entry than the archive says it has."""
+    """Refuse an archive by its stated sizes; NumPy reads at most these from each entry."""
     with zipfile.ZipFile(path) as archive:
         needed = sum(entry.file_size for entry in archive.infolist())
     if needed > FREE + RATIO * path.stat().st_size:
@@ -45,7 +45,7 @@ def _check_unpacked(path: Path) -> None:
 
 
 def load_npy_pair(name: str) -> Dataset:
-    """`images.npy,labels.npy`, memory-mapped; their paths may hold commas of their own."""
+    """`images.npy,labels.npy`, memory-mapped; the paths themselves may contain commas."""
     parts = _pair(name)
     arrays = []
     for part in parts:
@@ -55,23 +55,23 @@ def load_npy_pair(name: str) -> Dataset:
 
 
 def _pair(name: str) -> tuple[Path, Path]:
-    """The two files that a comma parts: where there are several commas, the one that finds both."""
+    """The two files around a comma; of several commas, the one where both files exist."""
     commas = [at for at, letter in enumerate(name) if letter == ","]
     pairs = [(Path(name[:at]), Path(name[at + 1 :])) for at in commas]
     named = [pair for pair in pairs if all(part.suffix == ".npy" for part in pair)]
     found = [pair for pair in named if all(part.is_file() for part in pair)]
     if len(found) > 1:
-        raise DataError(f"--dataset: {name!r} are two files in more than one way; rename one")
+        raise DataError(f"--dataset: {name!r} splits into two files in several ways; rename one")
     if not found and not (len(commas) == len(named) == 1):
         raise DataError(
-            f"--dataset: expected images.npy,labels.npy, got {name!r}, which is neither a file nor "
-            "two of them"
+            f"--dataset: expected images.npy,labels.npy, got {name!r}, which is neither one "
+            "file nor two"
         )
     return found[0] if found else named[0]
 
 
 class _Mapped:
-    """A `.npy` that is mapped anew for every slice, so that nothing read stays in memory."""
+    """A `.npy` that is mapped again for every slice, so that no page stays in memory."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -90,20 +90,21 @@ class _Mapped:
 
 
 def load_pt(path: Path) -> Dataset:
-    """A pair, or a dict, of tensors."""
+    """Tensors in a pair or a dict."""
     with reading(path):
         check_pickle(path)
         with pickle_code(False):
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if isinstance(held, Mapping):
-            keys = [str(key) for key in held]
-            images = held[_key(keys, IMAGE_KEYS, path)]
-            labels = held[_key(keys, LABEL_KEYS, path)]
-        elif isinstance(held, (tuple, list)) and len(held) == 2:
-            images, labels = held
-        else:
-            raise DataError(f"{path}: expected a dict or a pair of images and labels")
-        return ArrayDataset(images, labels, path.name)
+            return _of_mapping(held, [str(key) for key in held], path)
+        if isinstance(held, (tuple, list)) and len(held) == 2:
+            return ArrayDataset(held[0], held[1], path.name)
+        raise DataError(f"{path}: expected a dict or a pair of images and labels")
+
+
+def _of_mapping(held: Mapping[str, Any], keys: list[str], path: Path) -> Dataset:
+    images, labels = _key(keys, _IMAGE_KEYS, path), _key(keys, _LABEL_KEYS, path)
+    return ArrayDataset(held[images], held[labels], path.name)
 
 
 def _key(keys: list[str], wanted: tuple[str, ...], path: Path) -> str:

@@ -1,6 +1,8 @@
 """Sharpness-threshold detection of adversarial examples: a diagnostic, not a defence.
 
-`SharpnessDetector` is loaded when it is first used; it needs the `detection` extra.
+`SharpnessDetector` is imported at its first use; it needs the `detection` extra.
+
+Internal, except `SharpnessDetector` and what docs/reference/api.md lists.
 """
 
 from __future__ import annotations

@@ -1,56 +1,60 @@
-r"""The attack that knows the detector: wrong, unflagged, and within budget, all at once.
+r"""The adaptive attack, which knows the detector: misclassified, unflagged and within budget.
 
-Two ways, each on its own from the clean image and then from random starts:
+It has two methods. Each starts at the clean image and then at random points:
 
 - *joint* (Carlini & Wagner 2017; Tramèr et al. 2020): descend
   $m(x) + \lambda\,u(x)$, where m is the margin of the true class and
-  $u = |\log\kappa(x) - \text{median}| / \text{width}$ the distance from the clean median, with λ
-  tuned for each sample: more where it is wrong but flagged, less where it is not wrong;
-- *orthogonal* (Bryniarski et al. 2022): descend the margin while the image is not wrong, and u
-  while it is wrong but flagged, each along what is left of its gradient after removing the
-  other's direction, so that neither undoes the other. On every second start nothing is removed,
-  which is their *selective* attack.
+  $u = |\log\kappa(x) - \text{median}| / \text{width}$ the distance from the clean median. λ is
+  tuned for each sample: it rises while the sample is misclassified but flagged, and falls while
+  it is correctly classified;
+- *orthogonal* (Bryniarski et al. 2022): descend the margin while the image is correctly
+  classified, and u while it is misclassified but flagged. The part of each gradient along the
+  other is removed, so that neither step undoes the other. On every second start nothing is
+  removed, which is their *selective* attack.
 
-An image that is wrong and unflagged in a fresh forward pass is kept, and its sample rests.
+A sample is done when its image is misclassified and unflagged in a fresh forward pass.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.search import SEARCHED, direction, project, random_step
-from flatguard.detection.scores import Look, look
+from flatguard.detection.scores import ForwardPass, forward_pass
 from flatguard.detection.thresholds import ALL, Thresholds
+from flatguard.environment.devices import device_of
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError, memory_errors
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.geometry.budget import Budget, distance
+from flatguard.geometry.ball import SEARCHED, direction, project, random_step
+from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import margin
+from flatguard.geometry.distance import within
 from flatguard.targets.target import Target
 
-STEP = 0.1
-"""First step as a share of the radius; it falls along a line to a tenth of itself."""
+_STEP = 0.1
+"""The first step as a share of the radius. It decays linearly to a tenth of that."""
 
-TUNING = 1.15
-"""By this factor λ goes up or down at every step."""
+_TUNING = 1.15
+"""The factor by which λ rises or falls at every step."""
 
-CONFIDENT = 1.0
-"""A sample that is wrong by so much, in median clean margins, gains nothing from more."""
+_CONFIDENT = 1.0
+"""The margin, in median clean margins, beyond which more misclassification gains nothing."""
+
+_BATCH = 128
 
 
 @dataclass(frozen=True)
-class Effort:
+class AttackEffort:
     """How hard the adaptive attack tries.
 
     Attributes:
-        steps: gradients of each way and start.
-        starts: how often each way begins: at the image, then at random points.
+        steps: gradients of each method and start.
+        starts: how often each method starts: at the image, then at random points.
     """
 
     steps: int = 60
@@ -59,13 +63,14 @@ class Effort:
 
 @dataclass(frozen=True)
 class Evaded:
-    """What an adaptive attack on n images achieved.
+    """The result of an adaptive attack on n images.
 
     Attributes:
-        images: `(n, ...)`: the evading image, else the wrong but flagged one, else the clean one.
-        evaded: `(n,)` bool, wrong and unflagged in a fresh pass, within budget and box.
-        misclassified: `(n,)` bool, wrong at all at some step.
-        way: which way evaded, `joint` or `orthogonal`; an empty string where none did.
+        images: `(n, ...)`: the evading image; without one, an image that is misclassified but
+            flagged; without that, the clean image.
+        evaded: `(n,)` bool, misclassified and unflagged in a fresh pass, within budget and box.
+        misclassified: `(n,)` bool, misclassified at any step.
+        way: which method evaded, `joint` or `orthogonal`; empty where none did.
     """
 
     images: Tensor
@@ -74,44 +79,31 @@ class Evaded:
     way: np.ndarray
 
 
-@dataclass
-class _Clean:
-    """Per predicted class: bounds, clean median and half-width of log κ, as tensors to index."""
+class _Bounds:
+    """For each predicted class: bounds, clean median and spread of log κ, as tensors to index."""
 
-    lower: Tensor
-    upper: Tensor
-    median: Tensor
-    width: Tensor
-    by_class: bool
+    def __init__(self, thresholds: Thresholds, classes: int, device: torch.device):
+        self.by_class = ALL not in thresholds.bounds
+        keys = list(range(classes)) if self.by_class else [ALL]
+        clean = [thresholds.calibration[key] for key in keys]
+        rows = [
+            (*thresholds.bounds[key].ends, np.median(scores), *np.quantile(scores, (0.25, 0.75)))
+            for key, scores in zip(keys, clean, strict=True)
+        ]
+        columns = torch.tensor(np.array(rows), dtype=torch.float64, device=device)
+        self.lower, self.upper, self.median, low, high = columns.T
+        self.width = (high - low).clamp_min(1e-12)
 
-    @classmethod
-    def of(cls, found: Thresholds, classes: int, device: torch.device) -> _Clean:
-        keys = [ALL] if ALL in found.bounds else list(range(classes))
-        clean = [np.median(found.calibration[key]) for key in keys]
-        spread = [np.subtract(*np.quantile(found.calibration[key], (0.75, 0.25))) for key in keys]
+    def _rows(self, values: Tensor, seen: ForwardPass) -> Tensor:
+        return values[seen.predicted] if self.by_class else values.expand(len(seen.logits))
 
-        def column(values: Any) -> Tensor:
-            return torch.as_tensor(np.array(values), dtype=torch.float64, device=device)
+    def flagged(self, seen: ForwardPass) -> Tensor:
+        low, high = self._rows(self.lower, seen), self._rows(self.upper, seen)
+        return ~((seen.log_kappa >= low) & (seen.log_kappa <= high))
 
-        return cls(
-            column([found.bounds[key].lower for key in keys]),
-            column([found.bounds[key].upper for key in keys]),
-            column(clean),
-            column(np.maximum(spread, 1e-12)),
-            by_class=ALL not in found.bounds,
-        )
-
-    def rows(self, values: Tensor, predicted: Tensor) -> Tensor:
-        return values[predicted] if self.by_class else values.expand(len(predicted))
-
-    def flagged(self, seen: Look) -> Tensor:
-        kappa, predicted = seen.log_kappa, seen.predicted
-        low, high = self.rows(self.lower, predicted), self.rows(self.upper, predicted)
-        return ~((kappa >= low) & (kappa <= high))
-
-    def away(self, seen: Look) -> Tensor:
-        median = self.rows(self.median, seen.predicted)
-        return (seen.log_kappa - median).abs() / self.rows(self.width, seen.predicted)
+    def distance(self, seen: ForwardPass) -> Tensor:
+        median, width = self._rows(self.median, seen), self._rows(self.width, seen)
+        return (seen.log_kappa - median).abs() / width
 
 
 @own_state()
@@ -121,27 +113,27 @@ def adaptive_attack(
     images: Tensor,
     labels: Tensor,
     budget: Budget,
-    effort: Effort,
+    effort: AttackEffort,
     seed: int,
     progress: ProgressReporter | None = None,
 ) -> Evaded:
-    """Look for images that are wrong, pass the detector, and lie within the budget.
+    """Search for images that are misclassified, unflagged and within the budget.
 
     Args:
         target: prepared, with a head.
-        thresholds: of the detector that is to be evaded.
-        images: `(n, ...)` clean, that the target is right about.
+        thresholds: of the detector to evade.
+        images: `(n, ...)` clean, that the target classifies correctly.
         labels: `(n,)` int64.
         budget: Linf, L2 or L1 with a radius.
         effort: steps and starts.
         seed: of the random starts.
-        progress: is told of the samples done.
+        progress: receives progress updates.
 
     Raises:
         UsageError: the budget has no radius, or another norm.
 
     Cost: at most 2 · starts · steps forward and backward passes an image, and as many forward
-    ones; the orthogonal way's need two backward passes. Fewer, the sooner it succeeds.
+    passes; the orthogonal method takes two backward passes a step. Less for easy images.
     """
     if budget.eps is None or budget.norm not in SEARCHED:
         raise UsageError(
@@ -149,9 +141,9 @@ def adaptive_attack(
         )
     progress = progress or Silent()
     parts = []
-    device = next((p.device for p in target.model.parameters()), torch.device("cpu"))
-    for number, start in enumerate(range(0, len(images), 128)):
-        rows = slice(start, start + 128)
+    device = device_of(target.model)
+    for number, start in enumerate(range(0, len(images), _BATCH)):
+        rows = slice(start, start + _BATCH)
         attack = _Attack(
             target, thresholds, images[rows].to(device), labels[rows].to(device), budget, effort
         )
@@ -169,7 +161,7 @@ def adaptive_attack(
 
 
 class _Attack:
-    """One batch."""
+    """The attack on one batch."""
 
     def __init__(
         self,
@@ -178,15 +170,15 @@ class _Attack:
         images: Tensor,
         labels: Tensor,
         budget: Budget,
-        effort: Effort,
+        effort: AttackEffort,
     ):
         assert budget.eps is not None, "checked by adaptive_attack"
         self.target, self.budget, self.effort = target, budget, effort
         self.eps: float = budget.eps
         self.clean, self.labels = images, labels
         with torch.no_grad():
-            seen = look(target, images)
-        self.known = _Clean.of(thresholds, seen.logits.shape[1], images.device)
+            seen = forward_pass(target, images)
+        self.known = _Bounds(thresholds, seen.logits.shape[1], images.device)
         typical = margin(seen.logits, labels).abs().median()
         self.unit = typical.clamp_min(1e-12)
         self.images = images.clone()
@@ -216,28 +208,28 @@ class _Attack:
         weight = torch.ones(len(active), dtype=torch.float64, device=images.device)
         for step in range(self.effort.steps + 1):
             images = images.detach().requires_grad_(True)
-            seen = look(self.target, images)
+            seen = forward_pass(self.target, images)
             lead = margin(seen.logits, self.labels[active])
-            away, flagged = self.known.away(seen), self.known.flagged(seen)
-            # In float64 a tie of float32 logits is none; argmax decides, as for every verdict.
+            away, flagged = self.known.distance(seen), self.known.flagged(seen)
+            # argmax decides, as in every verdict; float32 logits can tie.
             wrong = seen.predicted != self.labels[active]
             left = ~self._kept(way, active, images.detach(), wrong, flagged)
             if not bool(left.any()) or step == self.effort.steps:
                 return
             if way == "joint":
                 slope = self._joint(images, lead, away, weight)
-                weight = torch.where(wrong & flagged, weight * TUNING, weight)
-                weight = torch.where(wrong, weight, weight / TUNING)
+                weight = torch.where(wrong & flagged, weight * _TUNING, weight)
+                weight = torch.where(wrong, weight, weight / _TUNING)
             else:
                 slope = self._orthogonal(images, lead, away, wrong, remove)
-            length = self.eps * STEP * (1.0 - 0.9 * step / self.effort.steps)
+            length = self.eps * _STEP * (1.0 - 0.9 * step / self.effort.steps)
             moved = images.detach() - length * direction(slope, self.budget.norm)
             clean = self.clean[active]
             images = project(moved, clean, self.eps, self.budget.norm)[left]
             active, weight = active[left], weight[left]
 
     def _joint(self, images: Tensor, lead: Tensor, away: Tensor, weight: Tensor) -> Tensor:
-        capped = (lead / self.unit).clamp_min(-CONFIDENT)
+        capped = (lead / self.unit).clamp_min(-_CONFIDENT)
         return _gradient((capped + weight * _finite(away)).sum(), images)
 
     def _orthogonal(
@@ -253,7 +245,7 @@ class _Attack:
     def _kept(
         self, way: str, active: Tensor, images: Tensor, wrong: Tensor, flagged: Tensor
     ) -> Tensor:
-        """Which active samples evade now; they keep the image that did it."""
+        """Which active samples evade now; their images are stored."""
         self.images[active[wrong]] = images[wrong]
         self.wrong[active[wrong]] = True
         found = (wrong & ~flagged).nonzero()[:, 0]
@@ -266,28 +258,26 @@ class _Attack:
         return done
 
     def _verified(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """In a fresh pass: wrong, unflagged, in the box, and within the budget."""
+        """Whether each is misclassified and unflagged in a fresh pass, within box and budget."""
         with torch.no_grad():
-            seen = look(self.target, images)
-        flat = images.flatten(1)
-        inside = ((flat >= 0) & (flat <= 1)).all(dim=1)
-        inside &= self.budget.contains(distance(images, self.clean[numbers], self.budget.norm))
+            seen = forward_pass(self.target, images)
+        inside = within(images, self.clean[numbers], self.budget)
         return inside & (seen.predicted != self.labels[numbers]) & ~self.known.flagged(seen)
 
 
 def _gradient(value: Tensor, images: Tensor, keep: bool = False) -> Tensor:
-    """The gradient, 0 where it is not finite: a saturated sample must not spoil its step."""
+    """The gradient, with 0 in place of values that are not finite, as saturated samples give."""
     (found,) = torch.autograd.grad(value, images, retain_graph=keep)
     return found.nan_to_num(0.0, 0.0, 0.0)
 
 
 def _finite(values: Tensor) -> Tensor:
-    """Unmeasured or infinite rows drop out of a sum."""
+    """0 in place of NaN and infinite values, so that a sum ignores them."""
     return torch.where(values.isfinite(), values, torch.zeros_like(values))
 
 
 def _without(gradient: Tensor, other: Tensor) -> Tensor:
-    """What is left of a gradient after removing its part along another, sample by sample."""
+    """A gradient without its component along another, sample by sample."""
     flat, away = gradient.flatten(1).double(), other.flatten(1).double()
     size = away.square().sum(dim=1, keepdim=True).clamp_min(1e-60)
     left = flat - (flat * away).sum(dim=1, keepdim=True) / size * away

@@ -1,6 +1,6 @@
-"""`SharpnessDetector`: an estimator after scikit-learn's conventions, on images.
+"""`SharpnessDetector`: an estimator on images that follows scikit-learn's conventions.
 
-It flags what an attack that does not know it leaves behind. One that does walks around it (see
+It flags adversarial examples of attacks that do not know it. An attack that knows it evades it (see
 `adaptive`), so it is a diagnostic, not a defence.
 """
 
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.detection.conformal import Rate, Side
-from flatguard.detection.kept import KeptDetector
-from flatguard.detection.scores import look
+from flatguard.detection.conformal import FalsePositiveRate, Side
+from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.scores import LARGEST, forward_pass
 from flatguard.detection.thresholds import Thresholds, conformal, from_stump
+from flatguard.environment.devices import device_of
 from flatguard.environment.requirements import needed
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import DataError, UsageError
@@ -30,19 +31,17 @@ with needed("scikit-learn", "detection", "SharpnessDetector"):
 Images = Tensor | np.ndarray
 Calibration = Literal["conformal", "stump"]
 CLEAN, ADVERSARIAL = 1, -1
-LARGEST = 1e300
-"""Stands for an infinite score: the other logits may be -inf."""
 
 
 @dataclass(frozen=True)
 class Classified:
-    """What the model and the detector say about n images, of one forward pass.
+    """The outputs of the model and the detector on n images, from one forward pass.
 
     Attributes:
         logits: `(n, k)`.
         predicted: `(n,)` int64.
         log_kappa: `(n,)` float64; NaN where it could not be measured.
-        flagged: `(n,)` bool; what could not be measured is flagged.
+        flagged: `(n,)` bool; an image without log κ is flagged.
     """
 
     logits: Tensor
@@ -64,28 +63,28 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     $\log \kappa = \log \|W\|_F^2 + \log \sum_j p_j (1 - p_j) + 2 \log \|\varphi\|$, of the class
     probabilities p and the head's inputs φ. Converged attacks end *below* the clean range, in the
-    flat valley beyond the boundary, and weak ones *above* it, so both sides are watched.
+    flat valley beyond the boundary. Weak attacks end *above* it. So both sides are flagged.
     Source: Walter et al. (2026), Appendix D.4.
 
     Args:
         target: a prepared `Target` with a proven head. Clones share it.
         alpha: the rate of false positives on clean images.
-        side: `two-sided`, `low` or `high`; a stump finds its own.
-        per_class: thresholds for each predicted class.
-        delta: None for the marginal guarantee (averaged over calibration sets); else the chance
-            that one calibration set gives a higher rate than alpha.
-        calibration: `conformal` needs clean images alone; `stump` adversarial ones too, in y.
+        side: `two-sided`, `low` or `high`; a stump chooses its own.
+        per_class: separate thresholds for each predicted class.
+        delta: None for the marginal guarantee (averaged over calibration sets); otherwise the
+            probability that one calibration set gives a higher rate than alpha.
+        calibration: `conformal` needs clean images only; `stump` also adversarial ones, in y.
         batch_size: images a forward pass.
         seed: of a stump's folds.
 
     Attributes:
-        thresholds_: the bounds with the clean scores they come from, after `fit`.
+        thresholds_: the bounds, with the clean scores that they come from, after `fit`.
 
     Cost of a decision: one forward pass, and below 1% of it for the score.
 
     Example:
         >>> detector = SharpnessDetector(target, alpha=0.05).fit(clean)  # doctest: +SKIP
-        >>> detector.predict(images)  # 1 passes, -1 is flagged  # doctest: +SKIP
+        >>> detector.predict(images)  # -1 is flagged  # doctest: +SKIP
         array([ 1,  1, -1])
     """
 
@@ -117,35 +116,28 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: `(n, channels, height, width)` in [0, 1].
-            y: `(n,)`, 1 for clean and -1 for adversarial; None says that all are clean.
-            groups: `(n,)`, equal for images made of one another, for a stump's folds; None says
-                that none are.
+            y: `(n,)`, 1 for clean and -1 for adversarial; None if all are clean.
+            groups: `(n,)`, equal for an image and its adversarial example, which share a fold of
+                a stump; None if there are no pairs.
 
         Raises:
-            DataError: images or labels of a wrong kind.
-            UsageError: too few images; the error says how many are needed.
+            DataError: images or labels of the wrong type or range.
+            UsageError: too few images; the message has the number that is needed.
         """
         images = _images(X)
         kinds = np.full(len(images), CLEAN) if y is None else np.asarray(y)
         if kinds.shape != (len(images),) or not np.isin(kinds, (CLEAN, ADVERSARIAL)).all():
             raise DataError(f"y: expected a 1 (clean) or -1 (adversarial) for all {len(images)}")
-        self.calibrate(self.scored(images), kinds == ADVERSARIAL, groups)
-        return self
-
-    def calibrate(
-        self, scored: Scored, is_adversarial: np.ndarray, groups: Any = None
-    ) -> SharpnessDetector:
-        """`fit`, on scores that are known already."""
+        scored, is_adversarial = self.scored(images), kinds == ADVERSARIAL
         if self.calibration == "stump":
-            own = np.arange(len(scored.log_kappa)) if groups is None else np.asarray(groups)
+            own = np.arange(len(images)) if groups is None else np.asarray(groups)
             self.thresholds_ = from_stump(scored.log_kappa, is_adversarial, own, self.seed)
         elif self.calibration == "conformal":
-            clean, classes = ~is_adversarial, self.target.num_classes if self.per_class else None
             self.thresholds_ = conformal(
-                scored.log_kappa[clean],
-                scored.predicted[clean],
-                Rate(self.alpha, self.side, self.delta),
-                classes,
+                scored.log_kappa[~is_adversarial],
+                scored.predicted[~is_adversarial],
+                FalsePositiveRate(self.alpha, self.side, self.delta),
+                self.target.num_classes if self.per_class else None,
             )
         else:
             raise UsageError(f"calibration: expected conformal or stump, got {self.calibration!r}")
@@ -153,16 +145,16 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def scored(self, X: Images) -> Scored:
         """log κ and predicted class of images, in batches."""
-        parts = [self._look(batch) for batch in _images(X).split(self.batch_size)]
+        parts = [_forward(self.target, batch)[1] for batch in _images(X).split(self.batch_size)]
         return Scored(
             np.concatenate([part.log_kappa for part in parts]),
             np.concatenate([part.predicted for part in parts]),
         )
 
     def classify(self, X: Images) -> Classified:
-        """The model's logits and the detector's flags, of the same single forward pass."""
+        """The model's logits and the detector's flags, from the same single forward pass."""
         check_is_fitted(self, "thresholds_")
-        logits, scored = _no_grad_look(self.target, _images(X))
+        logits, scored = _forward(self.target, _images(X))
         flagged = self.thresholds_.flags(scored.log_kappa, scored.predicted)
         return Classified(logits, scored.predicted, scored.log_kappa, flagged)
 
@@ -173,7 +165,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self.thresholds_.distance(scored.log_kappa, scored.predicted)
 
     def score_samples(self, X: Images) -> np.ndarray:
-        """Minus `conformal.atypicality`, `(n,)`: what ROC curves are drawn of; no alpha in it."""
+        """Minus `conformal.atypicality`, `(n,)`, for ROC curves; independent of alpha."""
         check_is_fitted(self, "thresholds_")
         scored = self.scored(X)
         return -self.thresholds_.atypicality(scored.log_kappa, scored.predicted)
@@ -189,41 +181,39 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Write the fitted detector to one JSON file, bound to the target's weights.
 
         Args:
-            path: replaced at once if it exists.
-            **facts: more fields of `KeptDetector`: `data`, `adaptive`.
+            path: an existing file is replaced.
+            **facts: more fields of `SavedDetector`: `data`, `adaptive`.
         """
         check_is_fitted(self, "thresholds_")
-        KeptDetector.of(self.target, self.thresholds_, self._how(), **facts).write(Path(path))
+        SavedDetector.of(self.target, self.thresholds_, self._parameters(), **facts).write(
+            Path(path)
+        )
 
     @classmethod
     def load(cls, path: str | Path, target: Target) -> SharpnessDetector:
-        """Read a detector for the model that it was fitted on.
+        """Read a fitted detector from its file.
 
         Raises:
-            DetectorError: no such file, damaged, newer, or fitted on other weights.
+            DetectorError: no such file, damaged, of a newer format, or fitted on another model.
         """
-        kept = KeptDetector.read(Path(path))
-        kept.check_target(target)
-        detector = cls(target, **kept.how.model_dump())
-        detector.thresholds_ = kept.thresholds()
+        saved = SavedDetector.open(path)
+        saved.check_target(target)
+        detector = cls(target, **saved.how.model_dump())
+        detector.thresholds_ = saved.thresholds()
         return detector
 
-    def _how(self) -> dict[str, Any]:
-        """Every parameter but the target."""
+    def _parameters(self) -> dict[str, Any]:
+        """Every parameter except the target."""
         return {name: value for name, value in self.get_params().items() if name != "target"}
 
-    def _look(self, images: Tensor) -> Scored:
-        return _no_grad_look(self.target, images)[1]
-
     def __sklearn_clone__(self) -> SharpnessDetector:
-        """A new one with the same parameters; the model is shared, not copied."""
-        return type(self)(self.target, **self._how())
+        """An unfitted detector with the same parameters; the model is shared, not copied."""
+        return type(self)(self.target, **self._parameters())
 
 
-def _no_grad_look(target: Target, images: Tensor) -> tuple[Tensor, Scored]:
-    device = next((p.device for p in target.model.parameters()), torch.device("cpu"))
+def _forward(target: Target, images: Tensor) -> tuple[Tensor, Scored]:
     with own_state(), torch.no_grad():
-        seen = look(target, images.to(device))
+        seen = forward_pass(target, images.to(device_of(target.model)))
     kappa = seen.log_kappa.cpu().numpy().clip(-LARGEST, LARGEST)
     return seen.logits, Scored(kappa, seen.predicted.cpu().numpy())
 

@@ -1,29 +1,31 @@
-"""Fits a detector on a model and its images, and measures what it is worth as a defence."""
+"""Fits a detector on a model and its images, and attacks it adaptively."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from flatguard.checks.statistics import interval
-from flatguard.data.datasets import Batch, DataHash
-from flatguard.detection.adaptive import Effort, adaptive_attack
+from flatguard.data.dataset import Batch
+from flatguard.data.hashing import DataHash
+from flatguard.detection.adaptive import AttackEffort, adaptive_attack
 from flatguard.detection.conformal import Side
-from flatguard.detection.detector import ADVERSARIAL, Calibration, SharpnessDetector
-from flatguard.detection.kept import AdaptiveFacts, CalibrationFacts
+from flatguard.detection.detector import ADVERSARIAL, CLEAN, Calibration, SharpnessDetector
+from flatguard.detection.detector_file import AdaptiveFacts, CalibrationFacts
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
-from flatguard.execution.context import EvaluationContext, Subject
+from flatguard.execution.context import EvaluationContext, ModelAndData
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Budget
 from flatguard.request import derive_seed
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How a detector is calibrated; see `SharpnessDetector`."""
+class CalibrationSettings:
+    """The calibration of a detector; see `SharpnessDetector`."""
 
     alpha: float = 0.05
     side: Side = "two-sided"
@@ -33,30 +35,34 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A fitted detector and what stands beside it in its file."""
+class FittedDetector:
+    """A fitted detector, with the other facts of its file."""
 
     detector: SharpnessDetector
     data: CalibrationFacts
     adaptive: AdaptiveFacts | None
 
+    def save(self, path: Path) -> None:
+        """Write all of it to one file; an existing one is replaced."""
+        self.detector.save(path, data=self.data, adaptive=self.adaptive)
+
 
 @own_state()
 def fit_detector(
-    subject: Subject,
-    how: Fit,
+    subject: ModelAndData,
+    settings: CalibrationSettings,
     attack: EvaluationContext | None,
     adaptive: int,
     progress: ProgressReporter,
-) -> Fitted:
-    """Calibrate on all images of a subject, and attack the detector knowingly.
+) -> FittedDetector:
+    """Calibrate on all images of a subject, and attack the detector adaptively.
 
     Args:
         subject: the model and its clean images.
-        how: the calibration.
-        attack: a job on the same images; a stump learns from it, and its radius is the adaptive
-            attack's. None where there is neither.
-        adaptive: so many images are attacked knowingly.
+        settings: the calibration.
+        attack: a context on the same images. A stump learns from its attack, and the adaptive
+            attack takes its radius. None if neither is requested.
+        adaptive: how many images are attacked adaptively.
         progress: receives progress updates.
 
     Raises:
@@ -65,17 +71,13 @@ def fit_detector(
     batch = subject.dataset.block(0, subject.count)
     detector = SharpnessDetector(
         subject.target,
-        alpha=how.alpha,
-        side=how.side,
-        per_class=how.per_class,
-        delta=how.delta,
-        calibration=how.calibration,
+        **asdict(settings),
         batch_size=subject.block_size,
         seed=derive_seed(subject.request.seed, 0, "stump"),
     )
     progress.stage("calibrating", len(batch))
-    if how.calibration == "stump":
-        _fit_stump(detector, batch, attack, progress)
+    if settings.calibration == "stump":
+        _fit_stump(detector, batch, attack)
     else:
         detector.fit(batch.images)
     progress.advanced(len(batch))
@@ -87,64 +89,55 @@ def fit_detector(
         samples=len(batch),
         seed=subject.request.seed,
     )
-    knowing = None
+    facts = None
     if adaptive and attack is not None:
-        knowing = _adaptive(detector, batch, attack.attack.budget, subject, adaptive, progress)
-    return Fitted(detector, data, knowing)
+        seed = derive_seed(subject.request.seed, 0, "adaptive")
+        facts = _attack_adaptively(detector, batch, attack.attack.budget, adaptive, seed, progress)
+    return FittedDetector(detector, data, facts)
 
 
-def _fit_stump(
-    detector: SharpnessDetector,
-    batch: Batch,
-    attack: EvaluationContext | None,
-    progress: ProgressReporter,
-) -> None:
+def _fit_stump(detector: SharpnessDetector, batch: Batch, attack: EvaluationContext | None) -> None:
+    """Fit on the images that the attack makes the model misclassify, and on their originals."""
     if attack is None:
         raise UsageError("a stump learns from adversarial examples: name an --attack and --eps")
-    made = []
+    parts = []
     for index, start in enumerate(range(0, len(batch), attack.block_size)):
         rows = slice(start, start + attack.block_size)
         images, labels = batch.images[rows], batch.labels[rows]
         seed = derive_seed(attack.request.seed, index, attack.request.attack)
-        device = attack.device
         found = attack.attack.perturb(
-            attack.target.model, images.to(device), labels.to(device), seed
+            attack.target.model, images.to(attack.device), labels.to(attack.device), seed
         )
-        made.append(found.images.cpu())
-    scored, after = detector.scored(batch.images), detector.scored(torch.cat(made))
-    right = scored.predicted == batch.labels.numpy()
-    fell = right & (after.predicted != batch.labels.numpy())
-    if not fell.any():
+        parts.append(found.images.cpu())
+    adversarial, truth = torch.cat(parts), batch.labels.numpy()
+    right = detector.scored(batch.images).predicted == truth
+    fooled = np.flatnonzero(right & (detector.scored(adversarial).predicted != truth))
+    if not len(fooled):
         raise UsageError(
             f"{attack.request.attack} fooled none of {len(batch)} images, so a stump has nothing "
             "to learn from; raise --eps"
         )
-    chosen = np.flatnonzero(fell)
-    images = torch.cat([batch.images[chosen], torch.cat(made)[chosen]])
-    kinds = np.repeat([-ADVERSARIAL, ADVERSARIAL], len(chosen))
-    detector.fit(images, kinds, groups=np.tile(chosen, 2))
+    images = torch.cat([batch.images[fooled], adversarial[fooled]])
+    kinds = np.repeat([CLEAN, ADVERSARIAL], len(fooled))
+    detector.fit(images, kinds, groups=np.tile(fooled, 2))
 
 
-def _adaptive(
+def _attack_adaptively(
     detector: SharpnessDetector,
     batch: Batch,
     budget: Budget,
-    subject: Subject,
     count: int,
+    seed: int,
     progress: ProgressReporter,
 ) -> AdaptiveFacts | None:
-    """Someone who knows the detector, on the first images that the model is right about."""
-    if budget.eps is None:
-        return None
-    scored = detector.scored(batch.images)
-    right = np.flatnonzero(scored.predicted == batch.labels.numpy())[:count]
-    if not len(right):
+    """Attack the first images that the model classifies correctly; None without a radius."""
+    right = np.flatnonzero(detector.scored(batch.images).predicted == batch.labels.numpy())[:count]
+    if budget.eps is None or not len(right):
         return None
     progress.stage("adaptive attack", len(right))
-    seed = derive_seed(subject.request.seed, 0, "adaptive")
     found = adaptive_attack(
-        subject.target, detector.thresholds_, batch.images[right], batch.labels[right], budget,
-        Effort(), seed, progress,
+        detector.target, detector.thresholds_, batch.images[right], batch.labels[right], budget,
+        AttackEffort(), seed, progress,
     )  # fmt: skip
     evaded = int(found.evaded.sum())
     return AdaptiveFacts(

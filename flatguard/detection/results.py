@@ -1,34 +1,38 @@
-"""What a trial of detectors found, as `flatguard detect evaluate --json` prints it."""
+"""The result of a detection experiment, as `flatguard detect evaluate --json` prints it."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+
+from flatguard.checks.statistics import interval
+from flatguard.detection.facts import Facts
 
 Interval = tuple[float, float]
 
 
-class Facts(BaseModel):
-    """Frozen, without unknown keys. A missing number was not measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Share(Facts):
-    """So many of so many, with the exact 95% interval; given one calibration set."""
+    """A proportion with its exact 95% interval, given one calibration set."""
 
     count: int
     of: int
     share: float | None
     interval: Interval
 
+    @classmethod
+    def of_flags(cls, flags: np.ndarray) -> Share:
+        """The share of flags that are set, `(n,)` bool; None of no flags."""
+        count, of = int(np.sum(flags)), len(flags)
+        share = count / of if of else None
+        return cls(count=count, of=of, share=share, interval=interval(count, of))
 
-class Operating(Facts):
-    """A detector at a threshold that clean calibration images set, for a rate asked for.
+
+class OperatingPoint(Facts):
+    """A detector at the threshold that clean calibration images set for a requested rate.
 
     Attributes:
-        asked: the rate of false positives.
-        clean: flagged of the clean images, right or wrong.
-        clean_wrong: flagged of those that the model is wrong about.
+        asked: the requested rate of false positives.
+        clean: flagged of the clean images, correctly classified or not.
+        clean_wrong: flagged of the misclassified clean images.
         noisy: flagged of the clean images with random noise of the attack's radius.
         successful: flagged of the adversarial examples that fool the model.
         failed: flagged of those that do not.
@@ -49,16 +53,16 @@ class DetectorResult(Facts):
         side: which scores it flags.
         auroc: of successful examples against all clean images, by `conformal.atypicality`.
         auroc_interval: 95%, 1,000 resamples of images.
-        auroc_one_sided: of the raw score, in whichever direction is better.
-        direction: `low` or `high`: where that direction finds adversarial examples.
-        stump_accuracy: mean over folds, of successful examples and their own clean images (so
-            that a coin has 50%).
+        auroc_one_sided: of the raw score, in the better of both directions.
+        direction: `low` or `high`, the better direction.
+        stump_accuracy: mean over folds, on successful examples and their own clean images (so
+            chance is 50%).
         stump_folds: five accuracies.
-        stump_unseen: the accuracy on the same images of the stump that the trial's first attack
-            taught, on images of its own.
-        tpr_at_5_fpr, tpr_at_1_fpr: the share of successful examples flagged at thresholds that
-            were calibrated for these rates.
-        at: everything else at those thresholds.
+        stump_unseen: the accuracy on the same images of a stump that was fitted on other images
+            under the experiment's first attack.
+        tpr_at_5_fpr, tpr_at_1_fpr: the share of successful examples that are flagged at the
+            thresholds for these rates.
+        at: all shares at those thresholds.
     """
 
     side: str
@@ -71,16 +75,7 @@ class DetectorResult(Facts):
     stump_unseen: float | None
     tpr_at_5_fpr: float | None
     tpr_at_1_fpr: float | None
-    at: tuple[Operating, ...]
-
-
-class AdaptiveResult(Facts):
-    """The attack that knows the sharpness detector, at one rate of false positives."""
-
-    asked: float
-    misclassified: Share
-    evaded: Share
-    by_way: dict[str, int]
+    at: tuple[OperatingPoint, ...]
 
 
 class AttackResult(Facts):
@@ -96,25 +91,34 @@ class AttackResult(Facts):
 
 
 class WorstCase(Facts):
-    """Over all attacks at one radius: a sample counts as caught if every success on it is."""
+    """All attacks at one radius: the samples on which every successful example is flagged."""
 
     eps: str
     attacks: tuple[str, ...]
     caught: dict[str, tuple[Share, ...]]
 
 
-class Adaptive(Facts):
-    """Adaptive attacks at one radius, at every rate."""
+class AdaptiveAtRate(Facts):
+    """The adaptive attack on the sharpness detector, at one rate of false positives."""
+
+    asked: float
+    misclassified: Share
+    evaded: Share
+    by_way: dict[str, int]
+
+
+class AdaptiveAtRadius(Facts):
+    """The adaptive attacks at one radius, at every rate."""
 
     norm: str
     eps: str
     steps: int
     starts: int
-    results: tuple[AdaptiveResult, ...]
+    results: tuple[AdaptiveAtRate, ...]
 
 
 class Split(Facts):
-    """How many images were used for what, and the seed that drew them."""
+    """How many images each part has, and the seed that drew them."""
 
     evaluated: int
     fitted: int
@@ -122,18 +126,18 @@ class Split(Facts):
     seed: int
 
 
-class Trial(Facts):
-    """All of it.
+class DetectionExperiment(Facts):
+    """The whole result.
 
     Attributes:
-        model, weights_sha256, logit_scale: what was looked at.
-        data, data_sha256: and on which images.
+        model, weights_sha256, logit_scale: the model.
+        data, data_sha256: the images.
         attacks: one for each attack and radius.
         worst: one for each radius.
-        adaptive: one for each radius; empty where none was asked for.
-        missing: baselines that could not learn, with the reason.
+        adaptive: one for each radius; empty if no adaptive attack was requested.
+        missing: baselines that could not be fitted, with the reason.
         departures: how baselines differ from their papers.
-        versions: of what may change the numbers.
+        versions: of the libraries that the numbers depend on.
     """
 
     format_version: int = 1
@@ -145,7 +149,7 @@ class Trial(Facts):
     split: Split
     attacks: tuple[AttackResult, ...]
     worst: tuple[WorstCase, ...]
-    adaptive: tuple[Adaptive, ...]
+    adaptive: tuple[AdaptiveAtRadius, ...]
     missing: dict[str, str]
     departures: dict[str, str]
     versions: dict[str, str]

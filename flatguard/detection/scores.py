@@ -1,15 +1,15 @@
-r"""Scores that one forward pass gives: relative sharpness, and those that it must be compared with.
+r"""Scores of one forward pass: relative sharpness, and the scores that it is compared with.
 
-All are computed in the log domain, because confidence is where they part: with the top class t
-and $S = \sum_{j \ne t} e^{z_j - z_t}$, the probability $p_t$ is 1 in float64 from a gap of 37 on,
-while $\log(1 - p_t) = \log S - \log(1 + S)$ goes on for as long as the logits do. No transform of
-that kind moves a rank, so a score keeps its ROC curve wherever the plain formula had one.
+All are computed in the log domain, because they differ most for confident models. With the top
+class t and $S = \sum_{j \ne t} e^{z_j - z_t}$, the probability $p_t$ rounds to 1 in float64 from a
+gap of 37 on, while $\log(1 - p_t) = \log S - \log(1 + S)$ stays exact. The logarithm keeps the
+order of the scores, so the ROC curve is that of the plain formula wherever that formula is exact.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flatguard.environment.devices import device_of
 from flatguard.errors import ModelError
+from flatguard.geometry.decision import margin
 from flatguard.geometry.precision import wide
-from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
+from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p, log_trace
 from flatguard.targets.head import RELATIVE_TOLERANCE, Head, as_matrix, relative_mismatch
 from flatguard.targets.target import Target, model_errors
 
 LOG_KAPPA = "log-kappa"
+LARGEST = 1e300
+"""In place of an infinite score, which a logit of -inf gives."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one forward pass showed of n images; differentiable where the pass was.
+class ForwardPass:
+    """The result of one forward pass over n images; differentiable if the pass was.
 
     Attributes:
         logits: `(n, k)`.
@@ -46,58 +50,61 @@ class Look:
         return self.logits.argmax(dim=1)
 
 
-@contextmanager
-def seen_head(target: Target) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """While it is open, every pass adds what the head took and gave, `(n, d)` and `(n, k)`.
+def head_of(target: Target) -> Head:
+    """The target's proven head.
 
     Raises:
-        ModelError: the target has no proven head.
+        ModelError: it has none; the message has the reason.
     """
-    head, seen = head_of(target), []
-
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        taken, given = as_matrix(inputs[0]), as_matrix(output)
-        if taken is not None and given is not None:
-            seen.append((taken, given))
-
-    handle: Any = head.module.register_forward_hook(hook)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-def head_of(target: Target) -> Head:
-    """The proven head, or one line that says why there is none."""
     if target.head is None:
         reason = target.head_reason or "it was not prepared; see flatguard.targets.prepare"
         raise ModelError(f"{target.name}: relative sharpness needs the model's head: {reason}")
     return target.head
 
 
-def look(target: Target, images: Tensor) -> Look:
+def on_device(target: Target, images: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """The images in batches, on the model's device."""
+    device = device_of(target.model)
+    for batch in images.split(batch_size):
+        yield batch.to(device)
+
+
+def forward_pass(target: Target, images: Tensor) -> ForwardPass:
     """One forward pass over images on the model's device.
+
+    Raises:
+        ModelError: the target has no proven head, or its head does not run exactly once.
 
     Cost: the pass, and about 0.1 ms for 128 rows of ten classes.
     """
     head = head_of(target)
-    with seen_head(target) as seen, model_errors(target.name, f"on {len(images)} images"):
-        logits = target.model(images)
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        features, result = as_matrix(inputs[0]), as_matrix(output)
+        if features is not None and result is not None:
+            seen.append((features, result))
+
+    handle: Any = head.module.register_forward_hook(hook)
+    try:
+        with model_errors(target.name, f"on {len(images)} images"):
+            logits = target.model(images)
+    finally:
+        handle.remove()
     if len(seen) != 1 or seen[0][1].shape != logits.shape:
         raise ModelError(
             f"{target.name}: expected its head '{head.name}' to run once a forward pass, on a "
             f"vector an image; it ran {len(seen)} times"
         )
     features, output = seen[0]
-    log_scale = float(torch.tensor(head.scale, dtype=torch.float64).log())
-    log_trace = log_sum_p_one_minus_p(logits) + 2.0 * (feature_norm(features).log() + log_scale)
     proven = relative_mismatch(logits.detach(), output.detach(), head.scale) <= RELATIVE_TOLERANCE
-    log_kappa = torch.where(proven, log_trace + head.log_weight_norm_squared(), torch.nan)
-    return Look(logits, features, log_kappa)
+    log_scaled_norm = 2.0 * math.log(head.scale) + head.log_weight_norm_squared()
+    log_kappa = torch.where(proven, log_trace(logits, features) + log_scaled_norm, torch.nan)
+    return ForwardPass(logits, features, log_kappa)
 
 
-def log_one_minus_top(logits: Tensor) -> Tensor:
-    r"""$\log(1 - \max_j p_j)$, `(n,)` float64: the maximum softmax probability, read from 1 down.
+def _log_one_minus_top(logits: Tensor) -> Tensor:
+    r"""$\log(1 - \max_j p_j)$, `(n,)` float64: one minus the maximum softmax probability.
 
     Source: Hendrycks & Gimpel (2017). Cost: two passes over the logits.
     """
@@ -105,7 +112,7 @@ def log_one_minus_top(logits: Tensor) -> Tensor:
     return log_s - log_s.exp().log1p()
 
 
-def log_entropy(logits: Tensor) -> Tensor:
+def _log_entropy(logits: Tensor) -> Tensor:
     r"""$\log H(p)$ with $H = -\sum_j p_j \log p_j$, `(n,)` float64; never $0 \cdot \infty$.
 
     With $d_j = z_j - z_t$ and $L = \log(1 + S)$, every term of
@@ -119,15 +126,9 @@ def log_entropy(logits: Tensor) -> Tensor:
     return torch.logaddexp(log_level, others) - level
 
 
-def energy(logits: Tensor) -> Tensor:
+def _energy(logits: Tensor) -> Tensor:
     r"""$-\log \sum_j e^{z_j}$, `(n,)` float64 (Liu et al. 2020, temperature 1)."""
     return -wide(logits).logsumexp(dim=1)
-
-
-def top_margin(logits: Tensor) -> Tensor:
-    """The gap between the two largest logits, `(n,)` float64."""
-    top = wide(logits).topk(2, dim=1).values
-    return top[:, 0] - top[:, 1]
 
 
 def _gaps(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,18 +139,18 @@ def _gaps(logits: Tensor) -> tuple[Tensor, Tensor]:
     return d, d.logsumexp(dim=1)
 
 
-ONE_PASS: dict[str, Callable[[Look], Tensor]] = {
+ONE_PASS: dict[str, Callable[[ForwardPass], Tensor]] = {
     LOG_KAPPA: lambda seen: seen.log_kappa,
-    "max-softmax": lambda seen: log_one_minus_top(seen.logits),
-    "entropy": lambda seen: log_entropy(seen.logits),
+    "max-softmax": lambda seen: _log_one_minus_top(seen.logits),
+    "entropy": lambda seen: _log_entropy(seen.logits),
     "gini": lambda seen: log_sum_p_one_minus_p(seen.logits),
-    "margin": lambda seen: top_margin(seen.logits),
-    "energy": lambda seen: energy(seen.logits),
+    "margin": lambda seen: margin(seen.logits, seen.predicted),
+    "energy": lambda seen: _energy(seen.logits),
     "feature-norm": lambda seen: feature_norm(seen.features).log(),
 }
-"""Scores by name. Gini impurity 1 - ‖p‖² is Σp(1-p): what is left of κ without ‖W‖²‖φ‖²."""
+"""Scores by name. Gini impurity 1 - ‖p‖² is Σp(1-p), which is κ without ‖W‖²‖φ‖²."""
 
 
-def one_pass_scores(seen: Look) -> dict[str, np.ndarray]:
+def one_pass_scores(seen: ForwardPass) -> dict[str, np.ndarray]:
     """Every score of `ONE_PASS`, `(n,)` float64 each."""
     return {name: score(seen).detach().cpu().numpy() for name, score in ONE_PASS.items()}

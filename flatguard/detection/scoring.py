@@ -1,4 +1,4 @@
-"""A saved detector on images: a row each."""
+"""Applies a saved detector to images."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from flatguard.data.datasets import blocks
+from flatguard.data.dataset import blocks
 from flatguard.detection.detector import SharpnessDetector
-from flatguard.execution.context import Subject
+from flatguard.execution.context import ModelAndData
 from flatguard.execution.progress import ProgressReporter
 
 
-def score_images(subject: Subject, detector: Path, progress: ProgressReporter) -> pd.DataFrame:
-    """Columns: sample, label, predicted, log_kappa (NaN where unmeasured), flagged.
+def score_images(subject: ModelAndData, detector: Path, progress: ProgressReporter) -> pd.DataFrame:
+    """A row for each image: sample, label, predicted, log_kappa (NaN if not measured), flagged.
 
     Raises:
-        DetectorError: the file is no detector, or one of another model.
+        DetectorError: the file is no detector, or a detector of another model.
     """
-    found = SharpnessDetector.load(detector, subject.target)
+    loaded = SharpnessDetector.load(detector, subject.target)
     progress.stage("scoring", subject.count)
     parts = []
     for start, batch in blocks(subject.dataset, subject.count, subject.block_size):
-        seen = found.classify(batch.images)
+        seen = loaded.classify(batch.images)
         parts.append(
             pd.DataFrame(
                 {

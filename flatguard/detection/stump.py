@@ -1,25 +1,23 @@
-"""A decision stump on one score, with the accuracies of its folds (Walter et al. 2026, D.4)."""
+"""A decision stump on one score, cross-validated (Walter et al. 2026, D.4)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from flatguard.detection.facts import Facts
 from flatguard.environment.requirements import needed
 from flatguard.errors import UsageError
 
 FOLDS = 5
 
 
-@dataclass(frozen=True)
-class Stump:
-    """One threshold, learnt from clean and adversarial images.
+class Stump(Facts):
+    """One threshold, fitted on clean and adversarial images.
 
     Attributes:
         threshold: fitted on all of them.
-        low: whether it takes lower scores for adversarial.
-        folds: the accuracy on each fold of a stump that was fitted on the other four.
+        low: whether lower scores are classified as adversarial.
+        folds: the accuracy on each fold, of a stump that was fitted on the other four.
     """
 
     threshold: float
@@ -32,7 +30,7 @@ class Stump:
         return float(np.mean(self.folds))
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
-        """Which scores it takes for adversarial; NaN is."""
+        """Which scores are classified as adversarial; NaN always is."""
         clean = scores >= self.threshold if self.low else scores <= self.threshold
         return ~clean
 
@@ -40,7 +38,7 @@ class Stump:
 def fit_stump(
     scores: np.ndarray, is_adversarial: np.ndarray, groups: np.ndarray, seed: int
 ) -> Stump:
-    """Fit a stump, and cross-validate it.
+    """Fit a stump and cross-validate it.
 
     Args:
         scores: `(n,)`, finite.
@@ -61,16 +59,17 @@ def fit_stump(
     accuracies = []
     for train, test in folds.split(scores, is_adversarial, groups):
         threshold, low = _best(scores[train], is_adversarial[train])
-        found = Stump(threshold, low, ()).predict(scores[test])
-        accuracies.append(float((found == is_adversarial[test]).mean()))
-    return Stump(*_best(scores, is_adversarial), tuple(accuracies))
+        stump = Stump(threshold=threshold, low=low, folds=())
+        accuracies.append(float((stump.predict(scores[test]) == is_adversarial[test]).mean()))
+    threshold, low = _best(scores, is_adversarial)
+    return Stump(threshold=threshold, low=low, folds=tuple(accuracies))
 
 
 def _best(scores: np.ndarray, is_adversarial: np.ndarray) -> tuple[float, bool]:
-    """The threshold half-way between neighbours, and the side, that err least on these."""
+    """The threshold, half-way between two scores, and the side with the fewest errors."""
     with needed("scikit-learn", "detection", "a decision stump"):
         from sklearn.tree import DecisionTreeClassifier
-    # Ranks: a tree casts to float32, where scores of a confident model would run together.
+    # On ranks: a tree casts to float32, which cannot separate the scores of a confident model.
     values, ranks = np.unique(scores, return_inverse=True)
     tree = DecisionTreeClassifier(max_depth=1, random_state=0).fit(ranks[:, None], is_adversarial)
     if tree.tree_.node_count == 1:  # no split helps: nothing is flagged

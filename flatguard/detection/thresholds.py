@@ -1,14 +1,14 @@
-"""What a fitted detector knows: clean scores, thresholds, and how both decide."""
+"""The thresholds of a fitted detector, with the clean scores that they come from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from flatguard.detection.conformal import Bounds, Rate, Side, atypicality, calibrate
+from flatguard.detection.conformal import Bounds, FalsePositiveRate, Side, atypicality, calibrate
 from flatguard.detection.stump import Stump, fit_stump
 from flatguard.errors import UsageError
 
@@ -18,13 +18,13 @@ ALL = -1
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Bounds by predicted class, or one under `ALL`, with the clean scores they come from.
+    """Bounds for each predicted class, or for all classes under `ALL`.
 
     Attributes:
-        bounds: class -> bounds; a class without is flagged always, because nothing is known of it.
+        bounds: class -> bounds. A class without bounds is always flagged.
         calibration: class -> its clean scores, sorted.
         side: which scores are flagged.
-        stump: the accuracies of a stump; None where the bounds are conformal.
+        stump: the fitted stump; None where the bounds are conformal.
     """
 
     bounds: Mapping[int, Bounds]
@@ -32,51 +32,49 @@ class Thresholds:
     side: Side
     stump: Stump | None = None
 
-    def key(self, predicted: np.ndarray) -> np.ndarray:
-        """Under which class each sample is judged."""
-        return np.full_like(predicted, ALL) if ALL in self.bounds else predicted
+    def flags(self, scores: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Which samples are flagged, `(n,)` bool."""
+        found = np.ones(len(scores), dtype=bool)
+        for key, rows in self._rows(predicted, self.bounds):
+            found[rows] = self.bounds[key].flags(scores[rows])
+        return found
 
     def distance(self, scores: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """How far inside the bounds, `(n,)`; negative outside, -inf for NaN or unknown classes."""
         found = np.full(len(scores), -math.inf)
-        keys = self.key(predicted)
-        for key, bounds in self.bounds.items():
-            here = keys == key
+        for key, rows in self._rows(predicted, self.bounds):
+            lower, upper = self.bounds[key].ends
             with np.errstate(invalid="ignore"):
-                inside = np.minimum(scores[here] - bounds.lower, bounds.upper - scores[here])
-            found[here] = np.where(np.isnan(scores[here]), -math.inf, inside)
-        return found
-
-    def flags(self, scores: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Which samples are flagged, `(n,)` bool."""
-        found = np.ones(len(scores), dtype=bool)
-        keys = self.key(predicted)
-        for key, bounds in self.bounds.items():
-            found[keys == key] = bounds.flags(scores[keys == key])
+                inside = np.minimum(scores[rows] - lower, upper - scores[rows])
+            found[rows] = np.where(np.isnan(scores[rows]), -math.inf, inside)
         return found
 
     def atypicality(self, scores: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """`conformal.atypicality` within the sample's class, `(n,)`; inf for unknown classes."""
         found = np.full(len(scores), math.inf)
-        keys = self.key(predicted)
-        for key, clean in self.calibration.items():
-            found[keys == key] = atypicality(scores[keys == key], clean, self.side)
+        for key, rows in self._rows(predicted, self.calibration):
+            found[rows] = atypicality(scores[rows], self.calibration[key], self.side)
         return found
+
+    def _rows(self, predicted: np.ndarray, keys: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Each class with the samples that it decides on, `(n,)` bool."""
+        for key in keys:
+            yield key, np.full(len(predicted), True) if key == ALL else predicted == key
 
 
 def conformal(
-    scores: np.ndarray, predicted: np.ndarray, rate: Rate, classes: int | None = None
+    scores: np.ndarray, predicted: np.ndarray, rate: FalsePositiveRate, classes: int | None = None
 ) -> Thresholds:
     """Thresholds from clean scores alone.
 
     Args:
         scores: `(n,)`, of clean images that nothing was fitted on.
-        predicted: `(n,)`, the class that the model takes each for.
-        rate: of false alarms.
+        predicted: `(n,)`, the predicted classes.
+        rate: of false positives.
         classes: the number of classes for thresholds per predicted class; None for one pair.
 
     Raises:
-        UsageError: too few scores; per class, it names the class that has fewest.
+        UsageError: too few scores; the message names the class that has fewest.
     """
     groups = {ALL: scores}
     if classes is not None:
@@ -90,17 +88,18 @@ def conformal(
 def from_stump(
     scores: np.ndarray, is_adversarial: np.ndarray, groups: np.ndarray, seed: int
 ) -> Thresholds:
-    """The threshold of Walter et al. (2026), Appendix D.4: a stump on clean and adversarial.
+    """The threshold of Walter et al. (2026), Appendix D.4: a stump.
 
     Args:
         scores: `(n,)`.
         is_adversarial: `(n,)` bool; both kinds are needed.
-        groups: `(n,)`, equal for images made of one another, which share a fold.
+        groups: `(n,)`, equal for an image and its adversarial example, which share a fold.
         seed: of the folds.
     """
     if is_adversarial.all() or not is_adversarial.any():
         raise UsageError("a stump needs clean and adversarial images; label them 1 and -1 in y")
     stump = fit_stump(scores, is_adversarial, groups, seed)
-    bounds = Bounds(stump.threshold, math.inf) if stump.low else Bounds(-math.inf, stump.threshold)
+    end = "lower" if stump.low else "upper"
     clean = np.sort(scores[~is_adversarial])
-    return Thresholds({ALL: bounds}, {ALL: clean}, "low" if stump.low else "high", stump)
+    side: Side = "low" if stump.low else "high"
+    return Thresholds({ALL: Bounds(**{end: stump.threshold})}, {ALL: clean}, side, stump)

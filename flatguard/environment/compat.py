@@ -1,10 +1,9 @@
 """Makes torchattacks, autoattack, robustbench, torchvision and foolbox importable together.
 
-Each workaround waits for the failure that it is made for, and acts only then: a module is imported
-as usual, and only if its import fails for want of the missing capability, the workaround supplies
-it. Where the capability is there, nothing happens. No operator is registered, and no file name or
-version is looked at. The order of imports does not matter. Nothing else in flatguard changes other
-packages.
+Each workaround handles one known failure: a module is imported as usual, and only if its import
+fails because a certain capability is missing, the workaround supplies it. It registers no operator
+and reads no file name or version. The order of imports does not matter. Nothing else in flatguard
+changes other packages.
 
 This module imports no torch: `import flatguard` is part of every pytest run on a machine that has
 the plugin.
@@ -27,23 +26,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-Retry = Callable[[], None]
+_Retry = Callable[[], None]
 """Runs the module's own code again."""
 
-Handler = Callable[[ModuleType, "Exception | None", Retry], bool]
-"""Is given a module after its import, and the error if it failed; returns whether it made up for
-the error."""
+_Handler = Callable[[ModuleType, "Exception | None", _Retry], bool]
+"""Receives a module after its import, and the error if it failed; returns whether it handled the
+error."""
 
 
 @dataclass(frozen=True)
 class Workaround:
-    """One fault of another package.
+    """A workaround for one fault of another package.
 
     Attributes:
-        package: the distribution whose fault it is.
+        package: the distribution with the fault.
         module: the module whose import fails.
         fault: what is missing.
-        effect: what flatguard does where it is missing.
+        effect: what flatguard does if it is missing.
         report: the upstream report.
     """
 
@@ -78,7 +77,7 @@ OPERATORS = Workaround(
 HUB = Workaround(
     "timm",
     "timm.models._hub",
-    "it does without Hugging Face's hub, because huggingface_hub no longer has a function that "
+    "it disables Hugging Face's hub, because huggingface_hub no longer has a function that "
     "timm needs for uploads",
     "it can load models from the hub and its cache; uploads stay impossible",
     "https://github.com/huggingface/pytorch-image-models/pull/2592",
@@ -101,9 +100,9 @@ def was_needed(workaround: Workaround) -> bool:
 
 
 class _WorkaroundLoader(importlib.abc.Loader):
-    """A module's own loader, with a handler for the one failure that is known."""
+    """A module's own loader, with a handler for the known failure."""
 
-    def __init__(self, inner: importlib.abc.Loader, handler: Handler):
+    def __init__(self, inner: importlib.abc.Loader, handler: _Handler):
         self._inner, self._handler = inner, handler
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
@@ -126,7 +125,7 @@ class _WorkaroundLoader(importlib.abc.Loader):
 
 
 class _WorkaroundFinder(importlib.abc.MetaPathFinder):
-    """First on the path: wraps the loaders of the modules whose import is known to fail."""
+    """The first finder: wraps the loaders of the modules whose import is known to fail."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -157,7 +156,7 @@ def _found_by_others(
 
 
 class _AutoAttackFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Last on the path: answers for `autoattack` only if nobody else did."""
+    """The last finder: supplies `autoattack` only if no other finder did."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -171,7 +170,7 @@ class _AutoAttackFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         _, _, rest = spec.name.partition(".")
-        # A submodule is the fork's own module under a second name: its classes are the same.
+        # A submodule is the fork's own module under a second name, with the same classes.
         return importlib.import_module(f"pyautoattack.{rest}") if rest else None
 
     def exec_module(self, module: ModuleType) -> None:
@@ -219,21 +218,21 @@ def _with_original_signature(fork_class: Any) -> Any:
 
 
 def torchvision_has_operators() -> bool:
-    """Whether torchvision's compiled operators are there; ask once torchvision was imported."""
+    """Whether torchvision's compiled operators are loaded; call it after importing torchvision."""
     import torch
 
     return hasattr(torch.ops.torchvision, "nms")
 
 
-def _without_operators(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
-    # The module only registers more about operators; where there are none, it has nothing to do.
+def _without_operators(module: ModuleType, error: Exception | None, retry: _Retry) -> bool:
+    # The module only registers metadata of operators, and without operators there is none.
     if not isinstance(error, RuntimeError | AttributeError) or torchvision_has_operators():
         return False
     _applied.add(OPERATORS)
     return True
 
 
-def _with_resource_filename(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
+def _with_resource_filename(module: ModuleType, error: Exception | None, retry: _Retry) -> bool:
     if not isinstance(error, ModuleNotFoundError) or error.name != "pkg_resources":
         return False
     stand_in = ModuleType("pkg_resources")
@@ -253,7 +252,7 @@ def _with_resource_filename(module: ModuleType, error: Exception | None, retry: 
     return True
 
 
-def _with_the_hub(module: ModuleType, error: Exception | None, retry: Retry) -> bool:
+def _with_the_hub(module: ModuleType, error: Exception | None, retry: _Retry) -> bool:
     missing = "repo_type_and_id_from_hf_id"
     if error is not None or getattr(module, "_has_hf_hub", True):
         return False
@@ -279,7 +278,7 @@ def _with_the_hub(module: ModuleType, error: Exception | None, retry: Retry) -> 
     return True
 
 
-_HANDLERS: dict[str, Handler] = {
+_HANDLERS: dict[str, _Handler] = {
     HUB.module: _with_the_hub,
     OPERATORS.module: _without_operators,
     PKG_RESOURCES.module: _with_resource_filename,
@@ -287,10 +286,10 @@ _HANDLERS: dict[str, Handler] = {
 
 
 def robustbench_overwritten() -> list[str]:
-    """The files of the installed robustbench that torchattacks' wheel overwrote, or took away.
+    """The files of the installed robustbench that torchattacks' wheel overwrote or removed.
 
-    Decided by the hashes in the two wheels' RECORD files. To uninstall torchattacks removes the
-    files that both wheels have, so files that are missing count too. Costs about 10 ms.
+    Compares hashes with the two wheels' RECORD files. Uninstalling torchattacks removes the files
+    that both wheels contain, so missing files count, too. Costs about 10 ms.
     """
     import base64
     import hashlib
@@ -308,9 +307,9 @@ def robustbench_overwritten() -> list[str]:
 
 
 def _recorded(package: str) -> dict[str, tuple[Path, str]]:
-    """The files in `robustbench/` that a wheel brought, and their hashes.
+    """The files in `robustbench/` that a wheel installed, and their hashes.
 
-    `importlib.metadata.files` leaves out files that are missing, from Python 3.12 on.
+    `importlib.metadata.files` omits missing files from Python 3.12 on.
     """
     import csv
     from importlib import metadata

@@ -1,4 +1,4 @@
-"""What is wrong with this installation, which workarounds it needs, and what is left to do."""
+"""The diagnosis of this installation: faults, active workarounds, and commands that fix them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from flatguard.errors import EnvironmentProblem, one_line
 
 Status = Literal["ok", "workaround", "note", "broken"]
 
-OPTIONAL = {
+_OPTIONAL = {
     "torchattacks": "--attack torchattacks:NAME",
     "robustbench": "RobustBench's models and --dataset cifar10, cifar100, imagenet",
     "timm": "--model timm:NAME",
     "torchvision": "--model torchvision:NAME",
 }
-"""The packages behind an extra that most people want, and what each is for."""
+"""Packages behind an extra that most users want, and the option that needs each."""
 
-IMPORTED = ("pyautoattack", "foolbox", *OPTIONAL)
-"""The packages that are imported to see whether they work; torchvision comes before those on it."""
+IMPORTED = ("pyautoattack", "foolbox", *_OPTIONAL)
+"""Packages that are imported as a test."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Diagnosis:
     """One finding about the installation.
 
     Attributes:
-        subject: the package or fault that was looked at.
+        subject: the package or fault that was examined.
         status: `ok`; `workaround` (works because of flatguard); `note` (works, worth knowing); or
             `broken`.
-        found: what is installed or happens.
-        workaround: what flatguard does about it in this process; empty if nothing.
-        report: the address of the upstream report; empty if there is none.
-        do: what the user should do; empty if nothing.
-        repairs: the package whose files `flatguard doctor --fix` writes again; empty if none.
+        found: what is installed, or what happens.
+        workaround: what flatguard does about it in this process; may be empty.
+        report: the address of the upstream report; may be empty.
+        do: what the user should do; may be empty.
+        repairs: the package that `flatguard doctor --fix` reinstalls; may be empty.
     """
 
     subject: str
@@ -63,9 +63,9 @@ class Diagnosis:
 
 
 def diagnose() -> list[Diagnosis]:
-    """Compare every version, import the libraries for real, and look at every known fault."""
+    """Compare every version, import the libraries, and test for every known fault."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the packages have to say is not about flatguard
+        warnings.simplefilter("ignore")  # the packages' own warnings
         libraries = [
             _torch(),
             *_outdated(),
@@ -76,12 +76,12 @@ def diagnose() -> list[Diagnosis]:
 
 
 def fix(diagnoses: list[Diagnosis]) -> Iterator[str]:
-    """Repair what can be repaired; gives each command before it runs.
+    """Run the commands that repair the installation; yields each command before it runs.
 
-    What was imported in this process stays as it was: look again in a new one.
+    Modules that this process has imported stay unchanged: diagnose again in a new process.
 
     Raises:
-        EnvironmentProblem: a command failed, or there is nothing to run it with.
+        EnvironmentProblem: a command failed, or there is no pip and no uv.
     """
     for package in dict.fromkeys(each.repairs for each in diagnoses if each.repairs):
         command = repair_arguments(package)
@@ -111,7 +111,7 @@ def _torch() -> Diagnosis:
 
 
 def _outdated() -> Iterator[Diagnosis]:
-    """Packages that flatguard always needs and are absent, and all that are too old."""
+    """Required packages that are absent, and all packages that are too old."""
     for known in requirements():
         if known.installed is None and not known.extras:
             yield _absent(known, "broken")
@@ -123,18 +123,17 @@ def _outdated() -> Iterator[Diagnosis]:
 
 def _absent(known: Requirement, status: Status) -> Diagnosis:
     wanted = f"flatguard[{known.name}]" if known.extras else str(known)
-    purpose = f"; needed for {OPTIONAL[known.name]}" if known.name in OPTIONAL else ""
+    purpose = f"; needed for {_OPTIONAL[known.name]}" if known.name in _OPTIONAL else ""
     return Diagnosis(known.name, status, f"not installed{purpose}", do=install_command(wanted))
 
 
 def _imports(package: str) -> Diagnosis:
-    """Every package here has the name of its module."""
     if version_of(package) is None:
         known = next((k for k in requirements() if k.name == package), Requirement(package, ""))
-        return _absent(known, "note" if package in OPTIONAL else "broken")
+        return _absent(known, "note" if package in _OPTIONAL else "broken")
     try:
         importlib.import_module(package)
-    except Exception as error:  # whatever a broken package raises is the finding
+    except Exception as error:  # a broken package may raise anything
         return _does_not_import(package, error)
     return Diagnosis(package, "ok", f"{version_of(package)}; it imports")
 

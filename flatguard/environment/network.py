@@ -1,4 +1,4 @@
-"""The network is used only when a command needs a file that is not here, and never for long."""
+"""Limits on network access: a reachability test, caches only, and socket timeouts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from typing import NoReturn
 
 from flatguard.environment.offline import FORBIDDEN, is_offline
 
-CONNECT_SECONDS = 8.0
+HUGGING_FACE, PYTORCH_DOWNLOADS = "huggingface.co", "download.pytorch.org"
+_CONNECT_SECONDS = 8.0
 
 
 def unreachable(host: str) -> str | None:
-    """Why `host` cannot be reached within 8 s, or None if it can.
+    """The reason why `host` cannot be reached within 8 s, or None if it can.
 
-    `FLATGUARD_OFFLINE=1` forbids the attempt. Behind a proxy, the proxy is what is tried.
+    `FLATGUARD_OFFLINE=1` forbids the attempt. Behind a proxy, the proxy is tested.
     """
     if is_offline():
         return FORBIDDEN
@@ -28,16 +29,16 @@ def unreachable(host: str) -> str | None:
 
     def connect() -> None:
         try:
-            socket.create_connection(address, timeout=CONNECT_SECONDS).close()
+            socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
             answer.append(None)
         except OSError as error:
             answer.append(f"{host} cannot be reached ({error})")
 
-    # Name look-ups obey no timeout, so they wait in a thread that nobody joins.
+    # Name look-ups ignore timeouts, so they run in a thread that is not waited for.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(CONNECT_SECONDS)
-    return answer[0] if answer else f"{host} did not answer within {CONNECT_SECONDS:.0f} s"
+    thread.join(_CONNECT_SECONDS)
+    return answer[0] if answer else f"{host} did not answer within {_CONNECT_SECONDS:.0f} s"
 
 
 def _address(host: str) -> tuple[str, int]:
@@ -51,9 +52,9 @@ def _address(host: str) -> tuple[str, int]:
 
 @contextmanager
 def cached_only(why: str | None) -> Iterator[None]:
-    """Let hubs look into their caches but not out: no name resolves while `why` is given.
+    """If `why` is given, hubs can read their caches only: no host name resolves.
 
-    Hubs print what they are about to download; nobody reads that here.
+    Hubs print what they are about to download; that output is discarded.
     """
     if why is None:
         yield
@@ -75,8 +76,8 @@ def cached_only(why: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def bounded_sockets(seconds: float = CONNECT_SECONDS) -> Iterator[None]:
-    """New sockets give up after `seconds` without an answer."""
+def bounded_sockets(seconds: float = _CONNECT_SECONDS) -> Iterator[None]:
+    """New sockets time out after `seconds` without an answer."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,7 +1,7 @@
-"""`FLATGUARD_OFFLINE=1` forbids the network, to flatguard and to all that it calls in its process.
+"""`FLATGUARD_OFFLINE=1` forbids the network to flatguard and everything it calls in its process.
 
-Python asks its audit hooks before a socket connects or a name is looked up; one of ours answers.
-It is there only where the variable is set. This machine itself is not the network.
+Python calls its audit hooks before a socket connects or a host name is looked up. flatguard adds
+a hook that raises, if the variable is set. Connections within this machine stay allowed.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from typing import Any
 
 from flatguard.errors import EnvironmentProblem
 
-VARIABLE = "FLATGUARD_OFFLINE"
-FORBIDDEN = f"{VARIABLE} forbids the network"
-LOOKED_UP = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
-SENT = ("socket.connect", "socket.sendto", "socket.sendmsg")
+_VARIABLE = "FLATGUARD_OFFLINE"
+FORBIDDEN = f"{_VARIABLE} forbids the network"
+_LOOKED_UP = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+_SENT = ("socket.connect", "socket.sendto", "socket.sendmsg")
 _kept: list[bool] = []
 _refused: list[str] = []
 
 
 class NetworkForbidden(EnvironmentProblem, OSError):
-    """Something asked for the network; libraries fall back on their caches at an `OSError`."""
+    """The network was requested. An `OSError` makes libraries fall back on their caches."""
 
 
 def is_offline() -> bool:
     """Whether the variable is set to anything but 0."""
-    return os.environ.get(VARIABLE, "") not in ("", "0")
+    return os.environ.get(_VARIABLE, "") not in ("", "0")
 
 
 def keep_offline() -> None:
-    """From here on, no socket of this process leaves the machine while the variable is set."""
+    """Install the hook: while the variable is set, no socket of this process leaves the machine."""
     if is_offline() and not _kept:
         _kept.append(True)
-        sys.addaudithook(_answer)
+        sys.addaudithook(_refuse)
 
 
-def asked_for() -> str:
-    """What was refused last, to stand behind an error that may come of it; or nothing."""
-    return f"; {FORBIDDEN}, and {_refused[-1]} was asked for" if _refused else ""
+def last_refusal() -> str:
+    """The host that was refused last, as a suffix for errors that it may have caused, or ""."""
+    return f"; {FORBIDDEN}, and {_refused[-1]} was requested" if _refused else ""
 
 
-def _answer(event: str, arguments: tuple[Any, ...]) -> None:
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if not event.startswith("socket.") or not is_offline():
         return
-    if event in LOOKED_UP:
+    if event in _LOOKED_UP:
         host = arguments[0]
-    elif event in SENT:
+    elif event in _SENT:
         address = arguments[1]
         host = address[0] if isinstance(address, tuple) and address else None
     else:
@@ -55,13 +55,13 @@ def _answer(event: str, arguments: tuple[Any, ...]) -> None:
     if not _is_here(host):
         _refused.append(_named(host))
         raise NetworkForbidden(
-            f"{FORBIDDEN}, and {_named(host)} was asked for; put the file where it is looked for, "
-            f"or unset {VARIABLE}"
+            f"{FORBIDDEN}, and {_named(host)} was requested; put the file into the folder or cache "
+            f"where it is expected, or unset {_VARIABLE}"
         )
 
 
 def _is_here(host: Any) -> bool:
-    """Whether a host is this machine: no host at all, a path of a local socket, or loopback."""
+    """Whether a host is this machine: no host, the path of a local socket, or loopback."""
     if host is None or not isinstance(host, (str, bytes, bytearray)):
         return True
     name = _named(host).lower().rstrip(".")

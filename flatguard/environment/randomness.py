@@ -1,4 +1,4 @@
-"""All three random number generators, seeded for a while and put back."""
+"""Seeds and restores the three random number generators: torch, NumPy and `random`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @contextlib.contextmanager
 def preserved(device: torch.device) -> Iterator[None]:
-    """Whatever happens inside, torch, NumPy and `random` go on as if it had not."""
+    """Restore the states of torch's, NumPy's and `random`'s generators at the end."""
     before_numpy, before_random = np.random.get_state(), random.getstate()
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -25,7 +25,7 @@ def preserved(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """`preserved`, beginning with this seed."""
+    """As `preserved`, and all three generators start with this seed."""
     with preserved(device):
         torch.manual_seed(seed)
         np.random.seed(seed)

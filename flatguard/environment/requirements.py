@@ -1,7 +1,7 @@
 """The packages that flatguard needs: which are absent, too old or broken, and how to install them.
 
-A package is never refused for its version while it works. Versions explain a failure after it
-happened, and `flatguard doctor` compares them all.
+A package that works is never refused for its version. Versions are used to explain a failure, and
+`flatguard doctor` compares them all.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Requirement:
 
     Attributes:
         name: of the distribution, such as `pyyaml`.
-        versions: what flatguard accepts, such as `>=6.0`; empty if any.
-        extras: the extras that ask for it; none if flatguard always needs it.
+        versions: the accepted versions, such as `>=6.0`; empty if all are.
+        extras: the extras that require it; none if flatguard always needs it.
     """
 
     name: str
@@ -65,9 +65,9 @@ def version_of(package: str) -> str | None:
 
 
 def requirements() -> list[Requirement]:
-    """Every package that flatguard needs always, or for one of its extras.
+    """Every package that flatguard needs, always or for one of its extras.
 
-    Empty where flatguard is not installed but only on the path, and knows nothing about itself.
+    Empty if flatguard is on the path but not installed, because then it has no metadata.
     """
     from packaging.requirements import Requirement as Parsed
 
@@ -88,19 +88,19 @@ def requirements() -> list[Requirement]:
 
 
 def _extra_of(requirement: str) -> str | None:
-    """`torchattacks>=3.5.1; extra == 'torchattacks'` belongs to an extra."""
+    """The extra of a requirement such as `torchattacks>=3.5.1; extra == 'torchattacks'`."""
     _, found, rest = requirement.partition("extra == ")
     return rest.strip().strip("'\"") if found else None
 
 
 @contextmanager
 def needed(package: str, extra: str, purpose: str) -> Iterator[None]:
-    """Stands around the import of an optional package, and says what to install where it fails.
+    """Surrounds the import of an optional package; if it fails, the error names what to install.
 
     Args:
         package: the distribution, such as `scikit-learn`.
         extra: the extra of flatguard that installs it.
-        purpose: what needs it; the subject of the message.
+        purpose: what needs the package; the subject of the message.
 
     Raises:
         EnvironmentProblem: the package is absent, too old or broken.
@@ -117,13 +117,13 @@ def needed(package: str, extra: str, purpose: str) -> Iterator[None]:
         if missing is None:
             why = _broken(package, error)
         else:
-            command = install_command(f"flatguard[{extra}]")  # brings what its packages need too
+            command = install_command(f"flatguard[{extra}]")  # also installs what the package needs
             why = f"{missing} is not installed; install it with: {command}"
         raise EnvironmentProblem(f"{purpose} needs {wanted}; {why}") from error
 
 
 def _broken(package: str, error: BaseException) -> str:
-    """Why an installed package does not work, and the command that makes it work."""
+    """The reason why an installed package does not work, and the command that fixes it."""
     known = next((known for known in requirements() if known.name == package), None)
     found, what = f"{package} {version_of(package)}", f"{type(error).__name__}: {one_line(error)}"
     if known is not None and known.too_old:
@@ -136,7 +136,7 @@ def _broken(package: str, error: BaseException) -> str:
 
 
 def absent_module(error: BaseException) -> str | None:
-    """The top-level module that an error says is not there, if it is not."""
+    """The missing top-level module that an error names, or None."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return None
     top = error.name.partition(".")[0]
@@ -144,10 +144,9 @@ def absent_module(error: BaseException) -> str | None:
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for an error that an absent, too old or broken package caused; None for another.
+    """One line for an error that an absent, too old or broken package caused; None for others.
 
-    Asked after a failure that nobody expected: an import that failed, or an error of a package of
-    which flatguard needs a newer version.
+    For unexpected failures: a failed import, or an error in a package that is too old.
     """
     for known in requirements():
         if known.extras:
@@ -166,7 +165,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def explain_import(error: BaseException) -> str | None:
-    """One line for an error that ended the import of another package; None for another error."""
+    """One line for an error during the import of another package; None for other errors."""
     package = _failed_import(error)
     if package is not None:
         return _broken(package, error)
@@ -177,7 +176,7 @@ def explain_import(error: BaseException) -> str | None:
 
 
 def _failed_import(error: BaseException) -> str | None:
-    """The distribution whose import raised: the first module of another package on the way."""
+    """The distribution whose import raised: the first foreign module in the traceback."""
     own = {"flatguard", "__main__", ""} | sys.stdlib_module_names
     for frame, _ in traceback.walk_tb(error.__traceback__):
         top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
@@ -187,7 +186,7 @@ def _failed_import(error: BaseException) -> str | None:
 
 
 def installer() -> Installer:
-    """What installs packages into this environment: the tool that installed flatguard."""
+    """The tool that installs packages here: the one that installed flatguard."""
     try:
         wrote = metadata.distribution("flatguard").read_text("INSTALLER") or ""
     except metadata.PackageNotFoundError:
@@ -198,23 +197,23 @@ def installer() -> Installer:
 
 
 def install_command(requirement: str) -> str:
-    """The command that installs a requirement here, quoted for a shell."""
+    """The shell command that installs a requirement."""
     quoted = requirement if requirement.isalnum() else f"'{requirement}'"
     return f"{'uv pip' if installer() == 'uv' else 'pip'} install {quoted}"
 
 
 def repair_command(package: str) -> str:
-    """The command that writes an installed package's files again, and nothing else."""
+    """The shell command that reinstalls the files of one package, without its dependencies."""
     if installer() == "uv":
         return f"uv pip install --reinstall-package {package} --no-deps {package}"
     return f"pip install --force-reinstall --no-deps {package}"
 
 
 def repair_arguments(package: str) -> list[str]:
-    """The same for a process: of this interpreter, and of the very release that is installed.
+    """`repair_command` as arguments of a process, for this interpreter and the installed release.
 
     Raises:
-        EnvironmentProblem: neither pip nor uv is there.
+        EnvironmentProblem: there is neither pip nor uv.
     """
     source = _source_of(package)
     uv = shutil.which("uv")
@@ -230,7 +229,7 @@ def repair_arguments(package: str) -> list[str]:
 
 
 def _source_of(package: str) -> str:
-    """The requirement that gives the same release: a version, or the address that it came from."""
+    """The requirement of the installed release: a version, or the address of its source."""
     distribution = metadata.distribution(package)
     direct = distribution.read_text("direct_url.json")
     if not direct:

@@ -1,6 +1,6 @@
-"""What operating systems do differently: processors, processes, durable writes, command lines.
+"""Differences between operating systems: processors, processes, durable writes, command lines.
 
-The branches are chosen when a function is called, so that each can be tested on any system.
+Each function chooses its branch when it is called, so that all branches are testable everywhere.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import subprocess
 import time
 from pathlib import Path
 
-STILL_ACTIVE, QUERY, INVALID_PARAMETER = 259, 0x1000, 87
-"""Of Windows: the exit code of who still runs, the right to ask for it, and no such process."""
+_STILL_ACTIVE, _QUERY, _INVALID_PARAMETER = 259, 0x1000, 87
+"""Windows: the exit code of a running process, the right to query it, and "no such process"."""
 
-TRIES, PAUSE = 20, 0.05
-"""Windows lets nobody replace a file that somebody has open, such as a virus scanner."""
+_TRIES, _PAUSE = 20, 0.05
+"""Windows cannot replace a file while another process, such as a virus scanner, has it open."""
 
 
 def is_windows() -> bool:
@@ -24,7 +24,7 @@ def is_windows() -> bool:
 
 
 def processors() -> int:
-    """How many this process may use, where the system says so; otherwise how many there are."""
+    """How many processors this process may use; if the system does not tell, how many exist."""
     for name in ("process_cpu_count", "sched_getaffinity"):  # Python 3.13 has the first everywhere
         ask = getattr(os, name, None)
         if ask is not None:
@@ -34,7 +34,7 @@ def processors() -> int:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this machine still runs; it is not disturbed."""
+    """Whether a process of this machine is running; does not disturb it."""
     if is_windows():
         return _is_alive_on_windows(process)
     try:
@@ -50,23 +50,23 @@ def _is_alive_on_windows(process: int) -> bool:
     import ctypes
 
     kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
-    handle = kernel.OpenProcess(QUERY, False, process)
+    handle = kernel.OpenProcess(_QUERY, False, process)
     if not handle:
-        # Where it is somebody else's, asking is denied: it runs.
-        missing: bool = ctypes.get_last_error() == INVALID_PARAMETER  # type: ignore[attr-defined,unused-ignore]
+        # Access to another user's process is denied, which means that it runs.
+        missing: bool = ctypes.get_last_error() == _INVALID_PARAMETER  # type: ignore[attr-defined,unused-ignore]
         return not missing
     code = ctypes.c_ulong()
     try:
         known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
     finally:
         kernel.CloseHandle(handle)
-    return not known or code.value == STILL_ACTIVE
+    return not known or code.value == _STILL_ACTIVE
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or a folder's list of names is on the disk.
+    """Wait until a file, or the list of names of a folder, is written to the disk.
 
-    Windows syncs a file only for who may write to it, and has nothing of the kind for folders.
+    Windows syncs only files that are open for writing, and cannot sync folders.
     """
     if is_windows() and path.is_dir():
         return
@@ -78,28 +78,28 @@ def sync(path: Path) -> None:
 
 
 def replace(old: Path, new: Path) -> None:
-    """Rename a file or a folder; what has the new name and is a file goes.
+    """Rename a file or a folder; an existing file of the new name is replaced.
 
-    On Windows that is tried again for a second while somebody has it open.
+    On Windows, retries for one second while another process has the file open.
     """
-    for _ in range(TRIES if is_windows() else 0):
+    for _ in range(_TRIES if is_windows() else 0):
         try:
             old.replace(new)
         except PermissionError:
-            time.sleep(PAUSE)
+            time.sleep(_PAUSE)
         else:
             return
     old.replace(new)
 
 
 def quoted(*words: object) -> str:
-    """Words of a command line as this system's shell takes them back."""
+    """A command line, quoted for this system's shell."""
     texts = [str(word) for word in words]
     return subprocess.list2cmdline(texts) if is_windows() else shlex.join(texts)
 
 
 def is_link(status: os.stat_result) -> bool:
-    """Whether a path is a link, or a junction of Windows, which leads elsewhere just as well."""
+    """Whether a path is a link or a junction of Windows."""
     import stat
 
     junction = getattr(status, "st_reparse_tag", 0) == 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT

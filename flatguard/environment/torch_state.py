@@ -1,9 +1,9 @@
-"""What torch computes with beside its arguments: gradients, autocast, default type and device.
+"""torch's global settings: gradients, autocast, default type and default device.
 
-All of it belongs to the process, and whoever calls flatguard may have changed it: a notebook that
-switched gradients off, a test suite that set another default type. Numbers must not depend on that.
-`own_state` sets what flatguard computes with. `kept_state` surrounds somebody else's code. Both put
-everything back, whatever happens inside.
+These settings belong to the process, and the caller of flatguard may have changed them: a notebook
+that switched gradients off, a test suite with another default type. Results must not depend on
+them. `own_state` sets the values that flatguard computes with. `kept_state` surrounds third-party
+code. Both restore all settings at the end, also after an error.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-AUTOCAST_DEVICES = ("cpu", "cuda")
-CPU = torch.device("cpu")
+_AUTOCAST = ("cpu", "cuda")
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class TorchState:
 
     Attributes:
         gradients: whether operations are recorded for a backward pass.
-        autocast: of each of `AUTOCAST_DEVICES`, whether operations change their types.
-        dtype: of floating-point tensors that are made without one.
-        device: of tensors that are made without one.
+        autocast: whether autocast is on, for the CPU and for CUDA.
+        dtype: the default type of floating-point tensors.
+        device: the default device of tensors.
     """
 
     gradients: bool
@@ -36,39 +36,39 @@ class TorchState:
 
     @classmethod
     def now(cls) -> TorchState:
-        """As it is at this moment."""
+        """The current settings."""
         return cls(
             torch.is_grad_enabled(),
-            tuple(torch.is_autocast_enabled(device) for device in AUTOCAST_DEVICES),
+            tuple(torch.is_autocast_enabled(device) for device in _AUTOCAST),
             torch.get_default_dtype(),
-            torch.empty(0).device,  # torch 2.6 cannot name a default that was taken back
+            torch.empty(0).device,  # torch 2.6 cannot report a default that was reset
         )
 
     def apply(self) -> None:
-        """Set what is otherwise now."""
+        """Set every setting that differs."""
         now = TorchState.now()
         if now == self:
             return
         if now.gradients != self.gradients:
             torch.set_grad_enabled(self.gradients)
-        for name, before, wanted in zip(AUTOCAST_DEVICES, now.autocast, self.autocast, strict=True):
+        for name, before, wanted in zip(_AUTOCAST, now.autocast, self.autocast, strict=True):
             if before != wanted:
                 torch.set_autocast_enabled(name, wanted)
         if now.dtype != self.dtype:
             torch.set_default_dtype(self.dtype)
         if now.device != self.device:
-            torch.set_default_device(None if self.device == CPU else self.device)
+            torch.set_default_device(None if self.device == _CPU else self.device)
 
 
-OWN = TorchState(True, tuple(False for _ in AUTOCAST_DEVICES), torch.float32, CPU)
-"""What flatguard computes with: the state of a fresh process."""
+OWN = TorchState(True, tuple(False for _ in _AUTOCAST), torch.float32, _CPU)
+"""The settings of a new process, which flatguard computes with."""
 
 
 @contextmanager
 def own_state() -> Iterator[None]:
-    """Compute with `OWN` and outside of inference mode; the state before is put back.
+    """Compute with `OWN` and outside of inference mode; restores the settings at the end.
 
-    Also a decorator. Costs about 10 µs, and may be entered again inside.
+    Also a decorator. Reentrant. Costs about 10 µs.
 
     Example:
         >>> with torch.no_grad(), own_state():
@@ -76,7 +76,7 @@ def own_state() -> Iterator[None]:
         True
     """
     before = TorchState.now()
-    elsewhere = nullcontext() if before.device == CPU else CPU
+    elsewhere = nullcontext() if before.device == _CPU else _CPU
     try:
         with elsewhere, torch.inference_mode(False):
             if before != OWN:
@@ -88,7 +88,7 @@ def own_state() -> Iterator[None]:
 
 @contextmanager
 def kept_state() -> Iterator[None]:
-    """Run somebody else's code in the state that is now; what it switches is put back.
+    """Run third-party code with the current settings, and undo its changes of them.
 
     Also a decorator.
 
@@ -100,7 +100,7 @@ def kept_state() -> Iterator[None]:
     """
     before = TorchState.now()
     try:
-        # Its end also ends an inference mode that was entered inside and never left.
+        # This also ends an inference mode that the code entered and never left.
         with torch.inference_mode(torch.is_inference_mode_enabled()):
             before.apply()
             yield

@@ -1,13 +1,13 @@
-"""One attack on some rows of a block: a clean look, the attack, a fresh look at what came of it.
+"""One attempt to attack rows of a block: measure clean, attack, measure the result again.
 
-Nothing is written here; `block.py` decides what becomes of it.
+An attempt writes nothing to the run folder; `block.py` commits its result or tries again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import Order
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.environment.randomness import seeded
 from flatguard.errors import ModelError, memory_errors
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
-from flatguard.geometry.budget import distance, within
-from flatguard.recording.layers import Layer, LayerTable, measure_points, points_of
+from flatguard.geometry.distance import distance, within
+from flatguard.recording.layers import LayerTable, measure_points, points_of
 from flatguard.recording.measure import COLUMNS, loss_columns
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.trajectory import NARROW
@@ -36,8 +36,8 @@ from flatguard.targets.target import model_errors
 
 
 @dataclass(frozen=True)
-class Done:
-    """What came of a trial that raised nothing."""
+class AttemptResult:
+    """What an attempt returns when nothing raised."""
 
     samples: pd.DataFrame
     adversarial: Tensor
@@ -56,31 +56,22 @@ class AttackAttempt:
     rows: np.ndarray
     progress: ProgressReporter
     compute_budget: ComputeBudget
-    layers: Sequence[Layer]
     recorder: Recorder | None = field(default=None, init=False)
 
     @property
     def part(self) -> Batch:
-        """The rows alone."""
+        """The batch of these rows only."""
         if len(self.rows) == len(self.batch):
             return self.batch
         index = torch.from_numpy(self.rows)
         return Batch(self.batch.images[index].contiguous(), self.batch.labels[index])
 
     def of(self, rows: np.ndarray) -> AttackAttempt:
-        """The same on other rows."""
-        return AttackAttempt(
-            self.context,
-            self.plan,
-            self.batch,
-            rows,
-            self.progress,
-            self.compute_budget,
-            self.layers,
-        )
+        """The same attempt on other rows."""
+        return replace(self, rows=rows)
 
-    def run(self, sink: Callable[[pd.DataFrame], None]) -> Done:
-        """Clean look, attack, fresh look; rows of the trajectory go to `sink` as they come.
+    def run(self, sink: Callable[[pd.DataFrame], None]) -> AttemptResult:
+        """Measure clean, attack, measure again; rows of the trajectory go to `sink` as they come.
 
         Raises:
             ModelError, AttackError: from the model and from the attack.
@@ -89,16 +80,13 @@ class AttackAttempt:
         with memory_errors(f"{self.context.target.name} on {len(self.rows)} images at once"):
             return self._run(sink)
 
-    def _run(self, sink: Callable[[pd.DataFrame], None]) -> Done:
-        context, plan, part, numbers = (
-            self.context,
-            self.plan,
-            self.part,
-            self.rows + self.plan.start,
-        )
+    def _run(self, sink: Callable[[pd.DataFrame], None]) -> AttemptResult:
+        context, plan, part = self.context, self.plan, self.part
+        numbers = self.rows + plan.start
         began = time.perf_counter()
-        clean = self._clean_look(part)
-        way = Waypoints(int((numbers < context.request.layer_samples).sum()) if self.layers else 0)
+        clean = self._clean_measurements(part)
+        kept = int((numbers < context.request.layer_samples).sum()) if context.layers else 0
+        way = Waypoints(kept)
         self.recorder = recorder = self._attack_recorder(
             part, way, lambda rows: sink(_numbered(rows, numbers))
         )
@@ -123,21 +111,22 @@ class AttackAttempt:
         if len(way):
             table = self._layer_table(Batch(images, labels), perturbed.images, way, numbers)
             seconds["layers"] = time.perf_counter() - checked
-        facts = BlockFacts(plan=plan, warnings=perturbed.warnings, **counted(recorder))
-        return Done(samples, adversarial, facts, seconds, table)
+        facts = BlockFacts(plan=plan, warnings=perturbed.warnings, **recorder_counts(recorder))
+        return AttemptResult(samples, adversarial, facts, seconds, table)
 
-    def nothing(self) -> Done:
-        """What came of it where every row failed before."""
-        nobody = _recorder(self.context, self.batch).trajectory()[_measured_columns(self.context)]
+    def empty(self) -> AttemptResult:
+        """The result without any row, where every row failed before."""
+        no_rows = _recorder(self.context, self.batch).trajectory()[_measured_columns(self.context)]
         part = Batch(self.batch.images[:0], self.batch.labels[:0])
-        samples = _samples(self.context, part, self.rows, part.images, nobody, nobody)
+        samples = _samples(self.context, part, self.rows, part.images, no_rows, no_rows)
         facts = BlockFacts(
             plan=self.plan, calls=0, sample_forwards=0, sample_backwards=0, rows_unassigned=0,
             first_nonfinite=None, segments=(), warnings=(),
         )  # fmt: skip
-        return Done(samples, part.images, facts, {"clean": 0.0, "attack": 0.0, "check": 0.0}, None)
+        seconds = {"clean": 0.0, "attack": 0.0, "check": 0.0}
+        return AttemptResult(samples, part.images, facts, seconds, None)
 
-    def _clean_look(self, part: Batch) -> pd.DataFrame:
+    def _clean_measurements(self, part: Batch) -> pd.DataFrame:
         context = self.context
         seed = derive_seed(context.request.seed, self.plan.index, "clean")
         clean = _measured(context, part, part.images, seed)
@@ -168,7 +157,7 @@ class AttackAttempt:
     def _layer_table(
         self, batch: Batch, adversarial: Tensor, way: Waypoints, numbers: np.ndarray
     ) -> pd.DataFrame:
-        """Deeper layers along the attack; nothing here is recorded, the hooks are gone."""
+        """Sharpness of deeper layers along the attack; the recorder's hooks are removed by now."""
         context, head = self.context, self.context.target.head
         assert head is not None, "checked before the attack"
         seed, table = derive_seed(self.plan.seed, self.plan.index, "layers"), LayerTable()
@@ -179,22 +168,26 @@ class AttackAttempt:
                 way, index,
             )  # fmt: skip
             measure_points(
-                context.target.model, head, self.layers, points, seed + 100 * index, table
+                context.target.model, head, context.layers, points, seed + 100 * index, table
             )
             self.progress.advanced(1)
         return table.frame()
 
 
 def _called(progress: ProgressReporter, compute_budget: ComputeBudget, rows: int) -> None:
-    """No method of a trial: it and its recorder would hold each other, and the images, for long."""
+    """Count a model call and report it.
+
+    A method would make the attempt and its recorder refer to each other, which keeps the images in
+    memory until the garbage collector runs.
+    """
     try:
         compute_budget.spend(rows)
     finally:
-        progress.called(rows)  # may interrupt; what goes forward is spent nevertheless
+        progress.called(rows)  # may raise KeyboardInterrupt; the rows are counted before that
 
 
-def counted(recorder: Recorder) -> dict[str, Any]:
-    """What a recorder counted, as the facts of a block and of a failure have it."""
+def recorder_counts(recorder: Recorder) -> dict[str, Any]:
+    """The recorder's counts, as fields of `BlockFacts` and `BlockFailure`."""
     return {
         "calls": recorder.calls,
         "sample_forwards": recorder.forwards,
@@ -232,7 +225,7 @@ def _recorder(context: EvaluationContext, batch: Batch, **how: Any) -> Recorder:
 
 
 def _numbered(rows: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
-    """Rows of a batch with the numbers that its samples have in the data set."""
+    """Replace a row's position in the batch by its number in the data set."""
     known = rows["sample"].notna().to_numpy()
     sample = np.zeros(len(rows), dtype=np.int32)
     sample[known] = numbers[rows.loc[known, "sample"].to_numpy(dtype="int64")]
@@ -248,7 +241,7 @@ def _samples(
     clean: pd.DataFrame,
     after: pd.DataFrame,
 ) -> pd.DataFrame:
-    """A row per sample; what is robust is decided here, never taken from the attack."""
+    """A row per sample. Robustness is decided here; the attack's own result is not used."""
     table = pd.DataFrame({"sample": numbers, "label": batch.labels.numpy()})
     for name in after.columns:
         if name not in ("linf", "l2"):
@@ -262,7 +255,7 @@ def _samples(
     table["admissible"] = inside.numpy()
     table["failed"] = False
     table["clean_correct"] = table["clean_prediction"] == table["label"]
-    # A margin that is not finite decides nothing, so it does not count as correct.
+    # Without a finite margin the prediction is arbitrary, so it does not count as correct.
     still_right = (table["adv_prediction"] == table["label"]) & table["adv_margin"].notna()
     table["robust"] = table["clean_correct"] & (still_right | ~table["admissible"])
     kept = {name: "float32" for name in table.columns if name.split("_", 1)[-1] in NARROW}

@@ -1,74 +1,118 @@
-"""A resolved request with everything loaded: defaults filled in, contradictions refused."""
+"""The context of an evaluation: the resolved request, with model, data and attack loaded."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
-from flatguard.data.datasets import DataHash, Dataset, blocks, load_dataset, uses_preprocessing
+from flatguard.data import load_dataset, uses_preprocessing
+from flatguard.data.dataset import Dataset, blocks
+from flatguard.data.hashing import DataHash
+from flatguard.environment.devices import choose_device
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import (
     AttackError,
     DataError,
-    EnvironmentProblem,
     ModelError,
     OutOfMemory,
     UsageError,
     memory_errors,
 )
+from flatguard.execution.batch_size import default_batch_size
+from flatguard.execution.origin import BY_NAME, DATA_FROM_PYTHON, FROM_PYTHON, Origin
 from flatguard.geometry.budget import Norm
-from flatguard.request import EvaluationRequest, derive_seed
+from flatguard.recording.layers import Layer, check_layers, last_layers
+from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
+from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target, prepare
-from flatguard.targets.target import first_look
-
-DEFAULT_N_EXAMPLES = 1000
-LARGEST_BATCH = 128
-BATCH_VALUES = 5_000_000
-"""A batch holds about this many pixel values: 128 at CIFAR's size, 32 at ImageNet's."""
+from flatguard.targets.target import first_look, model_errors
 
 FIRST_LOOK = 8
-FROM_PYTHON, DATA_FROM_PYTHON = "a module from Python", "images from Python"
-"""What stands for a source that has no name."""
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The model and the data that came from Python, and that no request names."""
+class ModelAndData:
+    """The model and the data that a request names, loaded; no attack yet.
 
-    target: Target | None = None
-    dataset: Dataset | None = None
-
-
-@dataclass(frozen=True)
-class EvaluationContext:
-    """A resolved request with everything loaded that it names."""
+    Attributes:
+        request: with its defaults filled in.
+        target: the model, prepared and on its device.
+        dataset: the images and labels.
+        device: where everything is computed.
+    """
 
     request: EvaluationRequest
     target: Target
     dataset: Dataset
-    attack: Attack
     device: torch.device
-    origin: Origin = Origin()
 
     @property
     def count(self) -> int:
-        """How many samples are evaluated."""
+        """The number of samples."""
         return _resolved(self.request.n_examples)
 
     @property
+    def block_size(self) -> int:
+        """The number of samples that are attacked, or go forward, together."""
+        return _resolved(self.request.batch_size)
+
+
+@dataclass(frozen=True)
+class EvaluationContext(ModelAndData):
+    """A resolved request with all that it names loaded.
+
+    Attributes:
+        attack: the attack, with its arguments and budget.
+        origin: the model and data that came from Python.
+    """
+
+    attack: Attack
+    origin: Origin = BY_NAME
+
+    @cached_property
+    def layers(self) -> Sequence[Layer]:
+        """The layers below the head that `--layers` names; empty without that option.
+
+        Raises:
+            UsageError: the model has no proven head, or these layers cannot be measured.
+        """
+        request, target = self.request, self.target
+        if request.layers is None:
+            return []
+        if target.head is None:
+            raise UsageError(f"--layers needs the model's head: {target.head_reason}")
+        first = self.dataset.block(0, 1)
+        with model_errors(target.name, "when --layers differentiates it twice"):
+            image, label = first.images.to(self.device), first.labels.to(self.device)
+            layers = last_layers(target.model, target.head, image, request.layers)
+            check_layers(target.model, layers, image, label)
+        return layers
+
+    def check_layers(self) -> None:
+        """Raise now if the layers that `--layers` names cannot be measured."""
+        _ = self.layers
+
+    @property
     def num_classes(self) -> int:
-        """How many classes the model has."""
+        """The number of classes of the model."""
         return _resolved(self.target.num_classes)
 
     @property
-    def block_size(self) -> int:
-        """How many samples are attacked together."""
-        return _resolved(self.request.batch_size)
+    def max_failures(self) -> int:
+        """The number of samples on which the model may raise."""
+        return _resolved(self.request.max_failures)
+
+    def not_judged(self) -> EvaluationContext:
+        """The same, but no check runs after the attack, and the model may fail on no sample."""
+        changes = {"checks": "none", "max_failures": 0}
+        return replace(self, request=self.request.model_copy(update=changes))
 
 
 @own_state()
@@ -82,7 +126,7 @@ def resolve(
     Cheap checks come first, so that a typo is found before a model is loaded.
 
     Args:
-        request: what is asked for.
+        request: what to evaluate, and how.
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
     """
@@ -91,59 +135,65 @@ def resolve(
     check_args(info, request.attack_args)
     if request.norm is not None:
         _agreed_norm(info, request.norm, None)
-    device = _device(request.device)
+    device = choose_device(request.device)
     target = target or _load_target(request)
     budget_fields = _budget_fields(request, info, target)
-    subject = load_subject(request, device, target, dataset)
-    resolved = subject.request.model_copy(update={"attack": info.name, **budget_fields})
+    loaded = load_model_and_data(request, device, target, dataset)
+    resolved = loaded.request.model_copy(update={"attack": info.name, **budget_fields})
     attack = build_attack(
-        info.name, resolved.budget(), _resolved(subject.target.num_classes), request.attack_args
+        info.name, resolved.budget(), _resolved(loaded.target.num_classes), request.attack_args
     )
-    return EvaluationContext(resolved, subject.target, subject.dataset, attack, device, origin)
+    return EvaluationContext(resolved, loaded.target, loaded.dataset, device, attack, origin)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A prepared target on its device, with the images it is looked at on; no attack yet."""
+def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> EvaluationContext:
+    """Load again what a run was made with.
 
-    request: EvaluationRequest
-    target: Target
-    dataset: Dataset
-    device: torch.device
+    Args:
+        run: its manifest says what to load.
+        origin: the run's model and data, where they came from Python.
+        check_data: read every image and compare their hash with the manifest's.
 
-    @property
-    def count(self) -> int:
-        """How many samples are asked for."""
-        return _resolved(self.request.n_examples)
-
-    @property
-    def block_size(self) -> int:
-        """How many samples go forward together."""
-        return _resolved(self.request.batch_size)
+    Raises:
+        UsageError: the weights or the images have changed, or they came from Python and are not
+            given.
+    """
+    target, data = run.manifest.target, run.manifest.data
+    if origin.target is None and target.source == FROM_PYTHON:
+        raise UsageError(f"{run.storage}: its model came from Python; give it with model=...")
+    if origin.dataset is None and data.name == DATA_FROM_PYTHON:
+        raise UsageError(f"{run.storage}: its data came from Python; give it with data=...")
+    context = resolve(run.request, origin.target, origin.dataset)
+    if context.target.weights_sha256 != target.weights_sha256:
+        raise UsageError(f"{target.name} has other weights now than when {run.storage} was made")
+    if check_data and data_sha256(context) != data.sha256:
+        raise UsageError(f"{data.name} has other images now than for {run.storage}")
+    context.check_layers()
+    return context
 
 
 @own_state()
-def load_subject(
+def load_model_and_data(
     request: EvaluationRequest,
     device: torch.device | None = None,
     target: Target | None = None,
     dataset: Dataset | None = None,
-) -> Subject:
+) -> ModelAndData:
     """Load a request's model and data, and fill in what is decided by them.
 
     Args:
-        request: what is asked for; its attack and budget are left as they are.
+        request: its model and data are loaded; its attack and budget stay as they are.
         device: None takes the request's.
         target: instead of loading `request.model`.
         dataset: instead of loading `request.dataset`.
     """
-    device = device or _device(request.device)
+    device = device or choose_device(request.device)
     target = target or _load_target(request)
     data_name = dataset.name if dataset else _dataset_name(request, target)
     preprocessing = _preprocessing(request, target, data_name, dataset)
     dataset = dataset or load_dataset(
         data_name,
-        n_examples=request.n_examples or DEFAULT_N_EXAMPLES,
+        n_examples=request.n_examples or MOST_EXAMPLES,
         data_dir=request.data_dir,
         preprocessing=preprocessing,
     )
@@ -157,11 +207,12 @@ def load_subject(
             "dataset": data_name,
             "preprocessing": preprocessing,
             "n_examples": count,
-            "batch_size": request.batch_size or _batch_size(first[0].numel()),
+            "batch_size": request.batch_size or default_batch_size(first[0].numel()),
             "device": str(device),
+            "max_failures": _max_failures(request.max_failures, count),
         }
     )
-    return Subject(resolved, target, dataset, device)
+    return ModelAndData(resolved, target, dataset, device)
 
 
 def _load_target(request: EvaluationRequest) -> Target:
@@ -196,7 +247,7 @@ def _prepared(
 
 
 def _seen(target: Target, images: Tensor) -> Tensor:
-    """The images that the model takes; all, where it takes none, for whoever says why."""
+    """The images that the model accepts; all of them if it accepts none, so that it raises."""
     try:
         first_look(target, images)
     except ModelError:
@@ -214,15 +265,15 @@ def _is_taken(target: Target, image: Tensor) -> bool:
 
 
 def data_sha256(context: EvaluationContext) -> str:
-    """The hash of the images and labels that a job serves, as its manifest has it."""
+    """The hash of the evaluated images and labels, as in the manifest."""
     hashes = DataHash()
     for _, batch in blocks(context.dataset, context.count, context.block_size):
         hashes.update(batch)
     return hashes.hexdigest()
 
 
-def describe(context: EvaluationContext) -> str:
-    """The first line that a run prints: what is evaluated, on what, within what."""
+def describe(context: EvaluationContext) -> list[str]:
+    """The first lines that a run prints: model, data, attack and budget; then what is unusual."""
     request, target = context.request, context.target
     pieces = [
         f"{target.name} ({target.source})",
@@ -236,25 +287,16 @@ def describe(context: EvaluationContext) -> str:
         pieces.insert(2, f"preprocessing {request.preprocessing}")
     if request.logit_scale != 1.0:
         pieces.insert(1, f"logits × {request.logit_scale:g}")
-    return "; ".join(pieces)
+    lines = ["; ".join(pieces), *target.notes]
+    if target.head is None:
+        lines.append(f"κ is not measured: {target.head_reason}")
+    return lines
 
 
 def _resolved(value: int | None) -> int:
     if value is None:
         raise ValueError("the request is not resolved")
     return value
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        with memory_errors(f"--device {name}, for a single number"):
-            torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise EnvironmentProblem(f"--device {name} is not available here; use cpu") from error
-    return device
 
 
 def _agreed_norm(info: AttackInfo, wanted: Norm | None, default: Norm | None) -> Norm:
@@ -283,7 +325,7 @@ def _budget_fields(request: EvaluationRequest, info: AttackInfo, target: Target)
     norm = _agreed_norm(info, request.norm, defaults.norm)
     if norm == "none":
         if request.eps is not None:
-            raise UsageError(f"{info.name} knows no budget, so --eps has no meaning for it")
+            raise UsageError(f"{info.name} has no budget, so --eps has no meaning for it")
         return {"norm": norm, "eps": None}
     eps = request.eps or (defaults.eps if norm == defaults.norm else None)
     if eps is None:
@@ -298,7 +340,7 @@ def _preprocessing(
         return request.preprocessing or target.defaults.preprocessing
     if request.preprocessing is not None:
         raise UsageError(
-            f"--preprocessing is for files of images; {data_name} is served as it is stored"
+            f"--preprocessing is for files of images; {data_name} is used as it is stored"
         )
     return None
 
@@ -310,12 +352,11 @@ def _dataset_name(request: EvaluationRequest, target: Target) -> str:
     return name
 
 
-def _count(asked: int | None, dataset: Dataset) -> int:
-    if asked is not None and asked > len(dataset):
-        raise DataError(f"--n-examples {asked}: {dataset.name} has only {len(dataset)} images")
-    return asked or min(DEFAULT_N_EXAMPLES, len(dataset))
+def _count(wanted: int | None, dataset: Dataset) -> int:
+    if wanted is not None and wanted > len(dataset):
+        raise DataError(f"--n-examples {wanted}: {dataset.name} has only {len(dataset)} images")
+    return wanted or min(MOST_EXAMPLES, len(dataset))
 
 
-def _batch_size(values: int) -> int:
-    fitting = max(1, BATCH_VALUES // values)
-    return int(min(LARGEST_BATCH, 2 ** (fitting.bit_length() - 1)))
+def _max_failures(wanted: int | None, count: int) -> int:
+    return int(FAILURES * count) if wanted is None else wanted

@@ -1,4 +1,4 @@
-"""Who watches a run: a progress bar, or nobody."""
+"""Progress reporters: what receives the messages and the progress of a run."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from typing import Protocol
 
 
 class ProgressReporter(Protocol):
-    """Who watches a run: a progress bar, or nobody."""
+    """Receives the progress of a run, such as a progress bar does."""
 
     def log(self, line: str) -> None:
-        """A line for a person."""
+        """Receive a message for the user."""
 
     def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
         """A stage of `total` samples begins; each takes about `calls_each` model calls."""
 
     def advanced(self, samples: int) -> None:
-        """That many samples are done."""
+        """This many more samples are done."""
 
     def called(self, rows: int) -> None:
-        """The model was called on that many rows."""
+        """The model was called on this many rows."""
 
 
 class Silent:
-    """An observer who looks away."""
+    """Ignores all progress."""
 
     def log(self, line: str) -> None:
-        """Nothing."""
+        """Ignore a message."""
 
     def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
-        """Nothing."""
+        """Ignore the start of a stage."""
 
     def advanced(self, samples: int) -> None:
-        """Nothing."""
+        """Ignore finished samples."""
 
     def called(self, rows: int) -> None:
-        """Nothing."""
+        """Ignore a model call."""

@@ -16,14 +16,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from flatguard.checks.beyond import LEVEL
+from flatguard.checks.chance import LEVEL
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.statistics import interval, mcnemar
 from flatguard.checks.verdict import judge, tolerance_of
 from flatguard.errors import RunFolderError, UsageError, did_you_mean
-from flatguard.runs import store
-from flatguard.runs.probe_store import load_probes
-from flatguard.runs.store import Run
+from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.json_files import read_json, write_text
+from flatguard.runs.run import Run, load_run
 
 FORMAT_VERSION = 1
 TOLERANCE = 0.02
@@ -135,7 +135,7 @@ def baseline_of(run: Run) -> Baseline:
     if not run.complete:
         raise RunFolderError(f"{run.path} is incomplete; a baseline needs every sample")
     evidence = Evidence.of(run)
-    survived = evidence.reported - evidence.fallen
+    survived = evidence.reported - evidence.fooled
     args = {name: repr(value) for name, value in sorted(run.manifest.attack_args.items())}
     request = run.request.model_dump(mode="json", include=set(PROTOCOL))
     return Baseline(
@@ -177,7 +177,7 @@ def save(run: Run, folder: Path, name: str | None, *, anyway: bool = False) -> P
         raise RunFolderError(f"{file} exists already; delete it, or give another --name")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        store.write_text(file, baseline.model_dump_json(indent=2))
+        write_text(file, baseline.model_dump_json(indent=2))
     except OSError as error:
         raise RunFolderError(f"cannot write {file}: {error.strerror}") from error
     return file
@@ -190,11 +190,11 @@ def load(path: Path) -> Baseline:
         RunFolderError: neither, damaged, or of a newer format.
     """
     if path.is_dir():
-        return baseline_of(store.load_run(path))
+        return baseline_of(load_run(path))
     if not path.is_file():
         others = [str(file) for file in path.parent.glob("*.json")]
         raise RunFolderError(f"no baseline {path}{did_you_mean(str(path), others, 1)}")
-    baseline: Baseline = store.parse(Baseline, path)
+    baseline: Baseline = read_json(Baseline, path)
     if baseline.format_version > FORMAT_VERSION:
         raise RunFolderError(f"{path} is of a newer format; upgrade flatguard")
     return baseline

@@ -1,12 +1,12 @@
-"""Runs kept by their content, so that what has not changed is not attacked again.
+"""Runs kept by their identity, so that what has not changed is not attacked again.
 
     CACHE/KEY/run/         a run folder
-    CACHE/KEY/entry.json   what the key is made of; who filled it; the error if it ended in one
-    CACHE/KEY.lock         held while it is filled: one process attacks, the others wait
+    CACHE/KEY/entry.json   the identity, its session, the model's fingerprint; an error if it failed
+    CACHE/KEY.lock         held while the entry is filled: one process attacks, the others wait
 
-A run that is whole is good for everybody whose model still does what it did. One that ended early,
-or in an error, is good for the processes of the same session only, and for those that may spend no
-more: they share one attack, and the next session tries again.
+A kept run is used if it is complete and the model answers on its images as it did. A run that ended
+early, or an error, is shared by the processes of one session only, where they have the same limits:
+they attack once, and the next session tries again.
 """
 
 from __future__ import annotations
@@ -22,82 +22,71 @@ from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks.evidence import Evidence
 from flatguard.errors import BudgetSpent, EnvironmentProblem, FlatguardError, RunFolderError
-from flatguard.runs import store
-from flatguard.runs.facts import NO_LIMITS, Limits
+from flatguard.execution.context import EvaluationContext
+from flatguard.gate.identity import fingerprint, identity_of
+from flatguard.request import Limits
+from flatguard.runs.facts import digest
+from flatguard.runs.json_files import read_json, write_text
+from flatguard.runs.run import Run, load_run
 
-RUN, ENTRY = "run", "entry.json"
-
-
-class _Failure(BaseModel):
-    """An error that all processes of a session share."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    message: str
-    budget: bool
+_RUN, _ENTRY = "run", "entry.json"
 
 
 class _Entry(BaseModel):
-    """Who filled an entry, and with what."""
+    """What is kept beside a run; one of `fingerprint` and `error` is None."""
 
     model_config = ConfigDict(extra="forbid")
 
     session: str
-    content: dict[str, Any]
-    limits: Limits = NO_LIMITS
-    failure: _Failure | None = None
+    identity: dict[str, Any]
+    limits: Limits
+    fingerprint: str | None = None
+    error: str | None = None
+    budget_spent: bool = False
+
+    def raise_error(self) -> None:
+        """Raise the error that the attack ended in, if it did."""
+        if self.error is not None:
+            raise (BudgetSpent if self.budget_spent else FlatguardError)(self.error)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A run, and whether somebody had attacked already."""
+    """A run from the cache.
 
-    run: store.Run
+    Attributes:
+        run: the run folder; it is in the cache.
+        cached: whether it had been attacked before.
+        why: the reason if a kept run was not used.
+    """
+
+    run: Run
     cached: bool
     why: str | None = None
-    """Why a run that was kept was not taken."""
-
-
-def _within(asked: Limits, spent: Limits) -> bool:
-    """Whether who may spend so much would have come no further than another one did."""
-    pairs = (
-        (asked.max_forwards, spent.max_forwards), (asked.max_minutes, spent.max_minutes),
-    )  # fmt: skip
-    return all(had is None or (most is not None and most <= had) for most, had in pairs)
 
 
 class RunCache:
-    """A folder of runs by content.
+    """A folder of runs by identity.
 
     Args:
         folder: is made where it is missing.
-        session: of processes that share what ended early: an xdist run's id.
+        session: the processes of a session share errors and runs that ended early; the id of an
+            xdist run.
         fresh: attack again what another session attacked.
     """
 
     def __init__(self, folder: Path, session: str, *, fresh: bool = False):
         self._folder, self._session, self._fresh = folder, session, fresh
 
-    def fetch(
-        self,
-        key: str,
-        content: dict[str, Any],
-        attack: Callable[[Path], store.Run],
-        *,
-        unlike: Callable[[store.Run], str | None] = lambda run: None,
-        limits: Limits = NO_LIMITS,
-    ) -> Fetched:
-        """The run of this key; `attack` makes it, in a folder that it is given, if there is none.
+    def fetch(self, context: EvaluationContext, attack: Callable[[Path], Run]) -> Fetched:
+        """The kept run of an evaluation; `attack` makes one where there is none.
 
         Args:
-            key: of the content.
-            content: is kept for a person to read.
+            context: the evaluation.
             attack: makes a run in a folder that it is given.
-            unlike: says why a kept run does not fit any more.
-            limits: what `attack` may spend.
 
         Raises:
-            FlatguardError: whatever `attack` raises, in this process or another of the session.
+            FlatguardError: raised by `attack`, in this process or another one of the session.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -106,56 +95,53 @@ class RunCache:
                 f"cannot write {self._folder}: {error.strerror}; name another folder with "
                 "--flatguard-cache"
             ) from error
-        # The lock is the system's own: it is let go when its holder dies.
-        with FileLock(self._folder / f"{key}.lock"):
-            found = self._kept(key, limits)
-            why = None if found is None else unlike(found)
-            if found is not None and why is None:
-                return Fetched(found, cached=True)
-            return Fetched(self._filled(key, content, attack, limits), cached=False, why=why)
+        identity = identity_of(context)
+        folder = self._folder / digest(identity)
+        # The system releases the lock when the process that holds it dies.
+        with FileLock(f"{folder}.lock"):
+            found, why = self._kept(folder, context), None
+            if found is not None:
+                run, known = found
+                if fingerprint(context, run) == known:
+                    return Fetched(run, cached=True)
+                why = "its outputs or gradients on the images of the kept run differ"
+            return Fetched(self._attacked(folder, context, identity, attack), False, why)
 
-    def _kept(self, key: str, limits: Limits) -> store.Run | None:
-        place = self._folder / key
-        if not (place / ENTRY).is_file():
-            return None  # nothing, or left by a process that died
+    def _kept(self, folder: Path, context: EvaluationContext) -> tuple[Run, str] | None:
+        """A kept run that may be used, and the fingerprint of its model."""
         try:
-            entry: _Entry = store.parse(_Entry, place / ENTRY)
-            ours = entry.session == self._session
-            shared = ours and _within(limits, entry.limits)
-            if self._fresh and not ours:
+            entry = read_json(_Entry, folder / _ENTRY)  # the last file that is written
+            own = entry.session == self._session
+            shared = own and entry.limits == context.request.limits
+            if shared:
+                entry.raise_error()
+            if entry.fingerprint is None or (self._fresh and not own):
                 return None
-            if entry.failure is not None:
-                if shared:
-                    kind = BudgetSpent if entry.failure.budget else FlatguardError
-                    raise kind(entry.failure.message)
-                return None
-            run = store.load_run(place / RUN)
+            run = load_run(folder / _RUN)
             run.verify()
             evidence = Evidence.of(run)
         except RunFolderError:
-            return None  # damaged
-        return run if shared or (evidence.complete and evidence.stopped is None) else None
+            return None  # missing or damaged
+        finished = evidence.complete and evidence.stopped is None
+        return (run, entry.fingerprint) if shared or finished else None
 
-    def _filled(
+    def _attacked(
         self,
-        key: str,
-        content: dict[str, Any],
-        attack: Callable[[Path], store.Run],
-        limits: Limits,
-    ) -> store.Run:
-        place = self._folder / key
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        entry = _Entry(session=self._session, content=content, limits=limits)
+        folder: Path,
+        context: EvaluationContext,
+        identity: dict[str, Any],
+        attack: Callable[[Path], Run],
+    ) -> Run:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        entry = _Entry(session=self._session, identity=identity, limits=context.request.limits)
         try:
-            run = attack(place / RUN)
+            run = attack(folder / _RUN)
+            entry.fingerprint = fingerprint(context, run)
         except FlatguardError as error:
-            failure = _Failure(message=str(error), budget=isinstance(error, BudgetSpent))
-            self._write(place, entry.model_copy(update={"failure": failure}))
+            entry.error, entry.budget_spent = str(error), isinstance(error, BudgetSpent)
             raise
-        self._write(place, entry)
+        finally:
+            if entry.fingerprint is not None or entry.error is not None:
+                write_text(folder / _ENTRY, entry.model_dump_json(indent=2))
         return run
-
-    @staticmethod
-    def _write(place: Path, entry: _Entry) -> None:
-        store.write_text(place / ENTRY, entry.model_dump_json(indent=2))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -19,15 +19,17 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
 from flatguard.attacks.attack import parse_value
-from flatguard.checks.judging import CHECK_NAMES
+from flatguard.checks.registry import check_names
 from flatguard.errors import UsageError, did_you_mean, nearest
 from flatguard.gate import positions
-from flatguard.request import TOLERANCE, Checks, Settings
+from flatguard.request import TOLERANCE, EvaluationRequest, Share, reason_of
 
 INCONCLUSIVE, DETECTION = "inconclusive", "detection"
-ALLOWED = (INCONCLUSIVE, DETECTION, *CHECK_NAMES)
+ALLOWED = (INCONCLUSIVE, DETECTION, *check_names())
 SUFFIXES = (".yaml", ".yml")
 OTHER_NAMES = {"tolerance": "max_overestimate", "data": "dataset", "epsilon": "eps"}
 ABOUT = ("title", "source", "gate")
@@ -38,7 +40,7 @@ def _is_allowed(name: str) -> str:
     if name not in ALLOWED:
         raise ValueError(
             f"expected {INCONCLUSIVE}, {DETECTION} or a check's name"
-            f"{did_you_mean(name, ALLOWED, 1)}; checks: {', '.join(CHECK_NAMES)}"
+            f"{did_you_mean(name, ALLOWED, 1)}; checks: {', '.join(check_names())}"
         )
     return name
 
@@ -53,7 +55,11 @@ def _parsed(values: Any) -> Any:
     }
 
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+def _is_max_overestimate(value: Any) -> Any:
+    """Refuse `tolerance`: a config has it as `gate.max_overestimate`, and nowhere else."""
+    raise PydanticCustomError("extra_forbidden", "there is no such key")
+
+
 Allowed = Annotated[
     str,
     AfterValidator(_is_allowed),
@@ -88,32 +94,32 @@ class Thresholds(BaseModel):
     allow: tuple[Allowed, ...] = ()
 
 
-class Config(Settings):
+def _optional(name: str) -> Any:
+    return Field(None, description=EvaluationRequest.model_fields[name].description)
+
+
+class Config(EvaluationRequest):
     """What is evaluated, how, and what it must reach; None means "by default".
 
     Attributes:
         title: a line for a person.
         source: where the protocol was published.
-        model: as `--model`; may be left to whoever uses the config.
-        attack: as `--attack`.
-        checks: what is spent on the verdict.
-        surrogates: models whose adversarial examples are shown to this one.
-        max_forwards: as `--max-forwards`.
-        max_minutes: as `--max-minutes`.
-        detector: as `--detector`.
+        model: may be left to whoever uses the config, as `attack`.
         gate: thresholds; without them nothing but the verdict counts.
     """
 
     title: str | None = None
     source: str | tuple[str, ...] = ()
-    model: str | None = None
-    attack: str | None = None
-    attack_args: Annotated[dict[str, Any], BeforeValidator(_parsed)] = Field(default_factory=dict)
-    checks: Checks = "fast"
-    surrogates: tuple[str, ...] = ()
-    max_forwards: Annotated[int, Field(ge=1)] | None = None
-    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    detector: Path | None = None
+    model: str | None = _optional("model")  # type: ignore[assignment]
+    attack: str | None = _optional("attack")  # type: ignore[assignment]
+    attack_args: Annotated[
+        dict[str, Any],
+        Field(description="Arguments of the attack by name."),
+        BeforeValidator(_parsed),
+    ] = Field(default_factory=dict)
+    tolerance: Annotated[
+        SkipJsonSchema[Share], Field(exclude=True), BeforeValidator(_is_max_overestimate)
+    ] = TOLERANCE
     gate: Thresholds | None = None
 
     def given(self) -> dict[str, Any]:
@@ -121,10 +127,8 @@ class Config(Settings):
         return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
 
     def arguments(self) -> dict[str, Any]:
-        """What was written, as `evaluate` takes it."""
+        """What was written, as fields of the request."""
         found = {name: value for name, value in self.given().items() if name not in ABOUT}
-        if "dataset" in found:
-            found["data"] = found.pop("dataset")
         if self.gate is not None:
             found["tolerance"] = self.gate.max_overestimate
         return found
@@ -181,10 +185,7 @@ def _message(error: Any) -> str:
         unknown = str(error["loc"][-1])
         others = "" if inside else _in_gate(unknown)
         return f"there is no such key{others or _nearest(unknown, known, inside)}"
-    message: str = error["msg"].removeprefix("Value error, ").removeprefix("eps: ")
-    if error["type"] == "literal_error" and error["loc"][0] == "checks":
-        message = f"expected one of {', '.join(get_args(Checks))}"
-    return message if "got" in message else f"{message}, got {error['input']!r}"
+    return reason_of(error)
 
 
 def _nearest(unknown: str, known: Iterable[str], inside: bool) -> str:

@@ -10,23 +10,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from flatguard.checks.verdict import Verdict, verdict_of
-from flatguard.detection.kept import KeptDetector
+from flatguard.detection.detector_file import SavedDetector
 from flatguard.errors import UsageError
 from flatguard.evaluation import audit, evaluate, resolve
-from flatguard.execution.arguments import caller_kept
+from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Config, Thresholds
-from flatguard.gate.content import content_of, key_of
 from flatguard.gate.outcome import Outcome, outcomes
-from flatguard.gate.replay import unlike
-from flatguard.runs.facts import Limits
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.targets import Target
-
-BESIDE_THE_SPEC = (
-    "checks", "surrogates", "tolerance", "max_forwards", "max_minutes", "detector",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class Judged:
         verdict: whether its number can be believed.
         outcomes: what the gate says to it.
         cached: whether it had been attacked before.
-        why: a run was kept and not taken: the model does otherwise now.
+        why: the reason if a kept run was not used.
     """
 
     run: Run
@@ -75,7 +68,7 @@ def pass_through(
     Raises:
         FlatguardError: one of its kinds; nothing could be judged.
     """
-    with caller_kept(model):
+    with caller_state_kept(model):
         return _passed(config, cache, model, data, command, progress)
 
 
@@ -95,17 +88,13 @@ def _passed(
     if attacked is None or attack is None:
         missing = "model" if attacked is None else "attack"
         raise UsageError(f"no {missing} is named: add a key `{missing}` to the config")
-    if data is not None:
-        arguments["data"] = data
+    arguments["data"] = arguments.pop("dataset", None) if data is None else data
     thresholds = config.gate or Thresholds()
     arguments["tolerance"] = thresholds.max_overestimate
-    request = {name: value for name, value in arguments.items() if name not in BESIDE_THE_SPEC}
-    context = resolve(attacked, attack, **request)
+    context = resolve(attacked, attack, **arguments)
     if config.detector is not None:
         # Before the cache, where an error would be that of everybody who asks for this run.
-        KeptDetector.read(config.detector).check_target(context.target)
-    content = content_of(context, config.checks, config.surrogates)
-    limits = Limits(max_forwards=config.max_forwards, max_minutes=config.max_minutes)
+        SavedDetector.open(config.detector).check_target(context.target)
 
     def attack_it(folder: Path) -> Run:
         return evaluate(
@@ -113,9 +102,7 @@ def _passed(
             **arguments,
         )  # fmt: skip
 
-    fetched = cache.fetch(
-        key_of(content), content, attack_it, unlike=lambda run: unlike(context, run), limits=limits
-    )
+    fetched = cache.fetch(context, attack_it)
     if fetched.cached:
         verdict = audit(
             fetched.run, tolerance=thresholds.max_overestimate, detector=config.detector

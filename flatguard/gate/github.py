@@ -10,9 +10,9 @@ from pathlib import Path
 
 from flatguard.checks.verdict import Verdict
 from flatguard.gate.outcome import Outcome, report_of
-from flatguard.reporting.markdown import markdown, plain
-from flatguard.reporting.material import Material
-from flatguard.runs.store import Run
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.markdown import escape_markdown, markdown_summary
+from flatguard.runs.run import Run
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 
@@ -42,8 +42,12 @@ def errors_of(title: str, found: Sequence[Outcome]) -> list[Error]:
 
 def run_summary(title: str, run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
     """A run in Markdown: the report's summary, and what the gate says."""
-    told = markdown(Material(run, verdict, run.summary), title)
-    pieces = [told, f"Report: {plain(str(report_of(run)))}", *([table(found)] if found else [])]
+    told = markdown_summary(JudgedRun(run, verdict, run.summary), title)
+    pieces = [
+        told,
+        f"Report: {escape_markdown(str(report_of(run)))}",
+        *([table(found)] if found else []),
+    ]
     return "\n\n".join(pieces)
 
 
@@ -53,7 +57,7 @@ def table(found: Sequence[Outcome]) -> str:
     signs = {"passed": "✅", "allowed": "➖", "failed": "❌", "undecided": "❓"}
     for outcome in found:
         sign = f"{signs[outcome.status]} {outcome.status}"
-        rows.append(f"| {sign} | `{outcome.label}` | {plain(outcome.headline)} |")
+        rows.append(f"| {sign} | `{outcome.label}` | {escape_markdown(outcome.headline)} |")
     return "\n".join(rows)
 
 

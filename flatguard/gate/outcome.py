@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flatguard.checks.finding import Finding, advice
-from flatguard.checks.judging import CHECK_NAMES
+from flatguard.checks.registry import check_names
 from flatguard.checks.statistics import interval
 from flatguard.checks.verdict import Verdict
-from flatguard.detection.flagged import Detection, load_detection
+from flatguard.detection.flagging import Detection, load_detection
 from flatguard.errors import visible
 from flatguard.gate.config import DETECTION, INCONCLUSIVE, Thresholds
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 Kind = Literal["finding", "threshold"]
 Status = Literal["passed", "allowed", "failed", "undecided"]
@@ -66,7 +66,7 @@ class Outcome:
 
 def labels(thresholds: Thresholds) -> list[str]:
     """The outcomes that there will be, known before anything is attacked."""
-    found = [f"finding[{name}]" for name in CHECK_NAMES]
+    found = [f"finding[{name}]" for name in check_names()]
     found += ["threshold[conclusive]", "threshold[max_overestimate]"]
     found += ["threshold[no_masking]"] * thresholds.no_masking
     optional = ("min_robust_accuracy", "min_detected", "max_false_positives")
@@ -277,7 +277,7 @@ def _detected(facts: _Facts, detection: Detection, rate: _Rate) -> Outcome:
     if low >= rate.limit:
         headline = (
             f"at least {low:.1%} of what fell to {attack} is flagged (95% confidence), and "
-            f"{needed}; {detection.against_it}"
+            f"{needed}; {detection.adaptive_evidence}"
         )
         return Outcome("threshold", rate.name, "passed", headline)
     doubt = ": too few samples to be sure" if share >= rate.limit else ""
@@ -287,7 +287,8 @@ def _detected(facts: _Facts, detection: Detection, rate: _Rate) -> Outcome:
     )
     measured = (
         f"{found.recognised:,} of {found.samples:,} successful adversarial examples (95% interval "
-        f"{low:.1%} to {high:.1%}), {found.unmeasured:,} without log κ; {detection.against_it}"
+        f"{low:.1%} to {high:.1%}), {found.unmeasured:,} without log κ; "
+        f"{detection.adaptive_evidence}"
     )
     return Outcome(
         "threshold", rate.name, "failed", headline, facts.details(measured, rate.threshold)
@@ -304,7 +305,7 @@ def _false_positives(facts: _Facts, detection: Detection, rate: _Rate) -> Outcom
     details = facts.details(measured, rate.threshold)
     let_pass = f"{rate.limit:.1%} is let pass"
     if detection.in_sample:
-        headline = f"{detection.not_new}; evaluate on others"
+        headline = f"{detection.in_sample_warning}; evaluate on others"
         return Outcome("threshold", rate.name, "undecided", headline, details)
     if high <= rate.limit:
         headline = f"at most {high:.1%} of clean images are flagged (95% confidence); {let_pass}"

@@ -279,7 +279,7 @@ def _cache(config: pytest.Config) -> RunCache:
 def _provenance(judged: Judged) -> str:
     how = "taken from the cache and judged again" if judged.cached else "attacked now"
     if judged.why is not None:
-        how += f", though a run was kept: the model is another, {judged.why}"
+        how += f", because the model changed: {judged.why}"
     return f"{how}: {judged.run.path}"
 
 

@@ -2,9 +2,9 @@ r"""Loss-change robustness, basins and their take-off points, on the points that
 
 A classifier is $(\delta, \epsilon)$-robust at $(x, y)$ if $\ell(\xi) - \ell(x) \le \epsilon$ for
 all $\xi$ within $\delta$ of x (Walter et al. 2026, Definition 5; over a set, Definition 6). An
-attack visits a few of these $\xi$, so that it can refute robustness and never prove it: every
-number here is what one attack leaves standing. Where several points are in question, they are
-columns of equal length, sorted by sample and, within a sample, by the attack's order.
+attack visits a few of these $\xi$, so it can refute robustness but never prove it: every number
+here is relative to one attack. Several points are columns of equal length, sorted by sample and,
+within a sample, by the attack's order.
 
 The paper does not define the basin and its take-off point by a formula. Here the take-off point
 is the nearest visited point whose loss rose by more than $\epsilon$, and the basin's width is its
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flatguard.geometry.budget import ABSOLUTE_SLACK, RELATIVE_SLACK
+from flatguard.geometry.budget import with_rounding
 
 LOSS_TOLERANCE = 0.01
-"""ε where nobody names one: a tenth of the loss of a prediction that is 90% sure."""
+"""The default ε: a tenth of the loss of a correct prediction with 90% confidence."""
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -38,7 +38,7 @@ class Visited:
         rise: `(m,)`, the loss there minus the clean image's.
         wrong: `(m,)`, whether the prediction there is not the label.
 
-    Rows whose distance or rise is NaN were not measured, and count for nothing.
+    Rows whose distance or rise is NaN were not measured, and are ignored.
     """
 
     sample: NDArray[np.int64]
@@ -52,19 +52,19 @@ class Visited:
 
     @classmethod
     def of_paths(cls, distance: Floats, rise: Floats, wrong: Bools) -> Visited:
-        """From `(steps, n)` tables: every sample was called on at every step."""
+        """From `(steps, n)` tables: the model was called on every sample at every step."""
         steps, n = rise.shape
         sample = np.repeat(np.arange(n), steps)
         return cls(sample, distance.T.reshape(-1), rise.T.reshape(-1), wrong.T.reshape(-1))
 
     def within(self, delta: float) -> Bools:
-        """Which points lie within δ."""
+        """The points that lie within δ."""
         return is_within(self.distance, delta)
 
 
 def is_within(distance: Floats, delta: float) -> Bools:
-    """Which distances are at most δ, up to the rounding of images, as for a budget."""
-    inside: Bools = distance <= delta * (1.0 + RELATIVE_SLACK) + ABSOLUTE_SLACK
+    """The distances that are at most δ, up to the rounding of images, as for a budget."""
+    inside: Bools = distance <= with_rounding(delta)
     return inside
 
 
@@ -73,12 +73,12 @@ class Basins:
     """One basin for each sample, `(n,)` each.
 
     Attributes:
-        sample: the samples' numbers, rising.
-        width: distance of the take-off point; where there is none, the farthest visited point's,
-            which is then a lower bound.
+        sample: the samples' numbers, ascending.
+        width: the distance of the take-off point; if there is none, that of the farthest visited
+            point, which is then a lower bound.
         left: whether any visited point lies outside the basin.
-        step: how many points were visited before the first outside, in the attack's order; -1
-            where there is none.
+        step: the number of points visited before the first one outside, in the attack's order; -1
+            if there is none.
     """
 
     sample: NDArray[np.int64]
@@ -92,9 +92,9 @@ class Basins:
 
 
 def rank_widths(width: Floats, left: Bools) -> Floats:
-    """Widths to rank by: basins that were never left are tied, above all others.
+    """Widths to rank by: basins that the path never left are tied, above all others.
 
-    How far a path went without leaving says nothing about how wide its basin is.
+    The length of a path that stays inside does not measure the width of its basin.
     """
     return np.where(left, width, float(width.max(initial=0.0)) + 1.0)
 
@@ -136,7 +136,7 @@ def basins(visited: Visited, epsilon: float = LOSS_TOLERANCE) -> Basins:
 def robust_within(visited: Visited, delta: float, epsilon: float) -> Bools:
     r"""Whether the attack leaves each sample $(\delta, \epsilon)$-robust, `(n,)`.
 
-    False is a refutation; True is only the absence of one.
+    False is a refutation; True is not a proof.
     """
     outside = visited.within(delta) & (visited.rise > epsilon)
     first = np.unique(visited.sample, return_index=True)[1]
@@ -146,19 +146,19 @@ def robust_within(visited: Visited, delta: float, epsilon: float) -> Bools:
 def epsilon_star(visited: Visited, delta: float) -> float | None:
     r"""$\epsilon_*(S; \delta)$ over the visited points: the least rise of any that flips within δ.
 
-    The infimum over the whole ball is at most this. None where nothing flips within δ. With a
-    tolerance below the true infimum no flip goes unseen (Definition 6).
+    The infimum over the whole ball is at most this. None if nothing flips within δ. A tolerance
+    below the true infimum misses no flip (Definition 6).
     """
     flips = visited.within(delta) & visited.wrong & ~np.isnan(visited.rise)
     return float(visited.rise[flips].min()) if flips.any() else None
 
 
 def least_rise_of_flip(clean_loss: Floats) -> Floats:
-    r"""$\log 2 - \ell(x)$: cross-entropy rises by at least this where the prediction flips.
+    r"""$\log 2 - \ell(x)$: cross-entropy rises by at least this if the prediction flips.
 
-    A wrong prediction has $p_y \le 1/2$, so $\ell(\xi) \ge \log 2$, and no more for any number of
-    classes. Lemma 10 of Walter et al. promises a positive rise; for three classes or more that
-    holds only where this is positive, that is where x is right with more than 50% confidence.
+    A wrong prediction has $p_y \le 1/2$, so $\ell(\xi) \ge \log 2$; this bound is tight for any
+    number of classes. Lemma 10 of Walter et al. promises a positive rise; for three or more classes
+    that holds only if this is positive: x is classified correctly with over 50% confidence.
     """
     return math.log(2.0) - clean_loss
 

@@ -1,8 +1,8 @@
-r"""Bounds on how far the loss rises: that of Walter et al. (2026), and one that holds.
+r"""Bounds on the rise of the loss: that of Walter et al. (2026), and a valid one.
 
 **Explanatory, not a certificate.** The printed bound (Propositions 8 and 9) drops a factor
-$\|w\|^3$ from its remainder and can be violated. The other one holds for any linear head, but
-needs the distance in feature space, which is measured here and not bounded.
+$\|w\|^3$ from its remainder and can be violated. The other bound holds for any linear head, but
+needs the distance in feature space, which is measured and not bounded.
 
 With $\Delta \le L \delta / r$ (Lemma 7), Proposition 8 reads
 
@@ -30,15 +30,15 @@ THIRD = math.sqrt(2.0) / (18.0 * math.sqrt(3.0))
 r"""$\tfrac16 \cdot \tfrac{\sqrt2}{3 \sqrt3}$: the third cumulant of a variable whose values span
 R is at most $R^3 / (6 \sqrt 3)$, and those of a unit vector span at most $\sqrt 2$."""
 
-NEWTON_STEPS = 60
+_NEWTON_STEPS = 60
 NOT_A_CERTIFICATE = "explanatory, not a certificate"
 
 
 def largest_step(linear: Tensor, quadratic: Tensor, cubic: Tensor, epsilon: float) -> Tensor:
     r"""The $t > 0$ with $c_1 t + c_2 t^2 + c_3 t^3 = \epsilon$, for coefficients of at least 0.
 
-    The polynomial rises and is convex, so Newton's method from a point above the root falls to it
-    without a step too far. Each single term alone gives such a point, and the least of these is at
+    The polynomial is increasing and convex, so Newton's method from a point above the root
+    converges monotonically. Each term alone gives such a point, and the smallest of these is at
     most three times the root.
 
     Args:
@@ -58,7 +58,7 @@ def largest_step(linear: Tensor, quadratic: Tensor, cubic: Tensor, epsilon: floa
         raise ValueError("expected coefficients of at least 0 and a positive epsilon")
     single = [(epsilon / c1), (epsilon / c2).sqrt(), (epsilon / c3).pow(1 / 3)]
     t = torch.stack(single).amin(dim=0)
-    for _ in range(NEWTON_STEPS):
+    for _ in range(_NEWTON_STEPS):
         value = ((c3 * t + c2) * t + c1) * t - epsilon
         slope = (3 * c3 * t + 2 * c2) * t + c1
         after = torch.where(slope > 0, t - value / slope, t)
@@ -102,7 +102,7 @@ class PrintedBound:
         return (self.cubic * t + self.quadratic) * t * t
 
     def delta(self, epsilon: float) -> Tensor:
-        r"""The printed radius within which the loss is to rise by at most $\epsilon$, `(n,)`."""
+        r"""The printed radius within which the loss rises by at most $\epsilon$, `(n,)`."""
         step = largest_step(torch.zeros_like(self.quadratic), self.quadratic, self.cubic, epsilon)
         return wide(self.radius) / wide(self.lipschitz) * step
 
@@ -135,7 +135,7 @@ class HeadBound:
 
     @classmethod
     def of(cls, logits: Tensor, labels: Tensor, weight: Tensor, scale: float = 1.0) -> HeadBound:
-        """From what the head gives at the clean images.
+        """From the head's output at the clean images.
 
         Args:
             logits: `(n, k)`.
@@ -149,7 +149,7 @@ class HeadBound:
         return cls(slope, bend, THIRD * norm**3)
 
     def rise(self, distance: Tensor) -> Tensor:
-        """The bound where the features moved by `(..., n)` distances d."""
+        """The bound for features that moved by `(..., n)` distances d."""
         d = wide(distance)
         return ((self.cubic * d + self.quadratic) * d + self.linear) * d
 

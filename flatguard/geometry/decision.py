@@ -1,4 +1,4 @@
-"""What a row of logits says: loss, margin, confidence; exact for confident models."""
+"""Loss, margin and confidence from logits, without cancellation for confident models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    r"""$z_y - \max_{j \ne y} z_j$, `(n,)` float64: positive if and only if classified right."""
+    r"""$z_y - \max_{j \ne y} z_j$, `(n,)` float64: positive exactly if the class is correct."""
     others, own = _split(logits, labels)
     return own - others.amax(dim=1)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from flatguard.geometry.decision import cross_entropy
 from flatguard.geometry.precision import wide
-from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
+from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p, log_trace
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def soft_target_loss(logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
     k = logits.shape[1]
     hard = cross_entropy(logits, labels)
     if alpha == 0:
-        return hard  # 0 times the infinite loss of an impossible class is no number
+        return hard  # 0 times the infinite loss of an impossible class would be NaN
     rest = alpha / k
     own = 1.0 - alpha + rest
     negative_entropy = own * math.log(own) + (k - 1) * rest * math.log(rest)
@@ -90,8 +90,8 @@ def soft_target_trace(logits: Tensor, features: Tensor) -> SignedLog:
     the probabilities is unbounded and fails the assumption of Lemma 12. With a hard target this is
     cross-entropy; label smoothing is a soft target.
     """
-    log_trace = log_sum_p_one_minus_p(logits) + 2.0 * feature_norm(features).log()
-    return SignedLog(torch.ones_like(log_trace), log_trace)
+    value = log_trace(logits, features)
+    return SignedLog(torch.ones_like(value), value)
 
 
 def focal_trace(logits: Tensor, labels: Tensor, features: Tensor, gamma: float) -> SignedLog:

@@ -1,34 +1,30 @@
-"""The losses that can be named beside cross-entropy: `focal`, `focal:1.5`, `brier`, `kl:0.1`."""
+"""Losses by name, in addition to cross-entropy: `focal`, `focal:1.5`, `brier`, `kl:0.1`.
+
+Imports no torch until a loss is computed, because the command line parses these names.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from flatguard.geometry.losses import (
-    SignedLog,
-    brier_loss,
-    brier_trace,
-    focal_loss,
-    focal_trace,
-    soft_target_loss,
-    soft_target_trace,
-)
+    from flatguard.geometry.losses import SignedLog
 
 Kind = Literal["focal", "brier", "kl"]
-FOCAL_GAMMA = 2.0
-KNOWN = "focal, focal:GAMMA, brier and kl:ALPHA"
+_FOCAL_GAMMA = 2.0
+_KNOWN = "focal, focal:GAMMA, brier and kl:ALPHA"
 
 
 @dataclass(frozen=True)
 class NamedLoss:
-    """A loss of the logits as a person named it.
+    """A loss of the logits, parsed from its name.
 
     Attributes:
-        name: as it was given; its columns begin with it.
+        name: the given name, and the prefix of its columns.
         kind: which loss.
         parameter: gamma of `focal`, the label smoothing alpha of `kl`; 0 for `brier`.
     """
@@ -39,26 +35,30 @@ class NamedLoss:
 
     def values(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of `(n, k)` logits at `(n,)` labels, `(n,)` float64."""
+        from flatguard.geometry import losses
+
         if self.kind == "focal":
-            return focal_loss(logits, labels, self.parameter)
+            return losses.focal_loss(logits, labels, self.parameter)
         if self.kind == "brier":
-            return brier_loss(logits, labels)
-        return soft_target_loss(logits, labels, self.parameter)
+            return losses.brier_loss(logits, labels)
+        return losses.soft_target_loss(logits, labels, self.parameter)
 
     def trace(self, logits: Tensor, labels: Tensor, features: Tensor) -> SignedLog:
         """Its tr H in the final linear layer with inputs `(n, d)`, `(n,)` each."""
+        from flatguard.geometry import losses
+
         if self.kind == "focal":
-            return focal_trace(logits, labels, features, self.parameter)
+            return losses.focal_trace(logits, labels, features, self.parameter)
         if self.kind == "brier":
-            return brier_trace(logits, labels, features)
-        return soft_target_trace(logits, features)
+            return losses.brier_trace(logits, labels, features)
+        return losses.soft_target_trace(logits, features)
 
 
 def parse_loss(text: str) -> NamedLoss:
-    """The loss of a name.
+    """The loss with this name.
 
     Raises:
-        ValueError: names the losses that there are, or the parameter's range.
+        ValueError: lists the known losses, or the range of the parameter.
 
     Example:
         >>> parse_loss("focal").parameter
@@ -67,13 +67,13 @@ def parse_loss(text: str) -> NamedLoss:
     name = text.strip()
     kind, colon, written = name.partition(":")
     if kind not in get_args(Kind):
-        raise ValueError(f"expected one of {KNOWN}, got {text!r}")
+        raise ValueError(f"expected one of {_KNOWN}, got {text!r}")
     if kind == "brier":
         if colon:
             raise ValueError(f"brier takes no parameter, got {text!r}")
         return NamedLoss(name, "brier")
     if kind == "focal":
-        gamma = _number(written) if colon else FOCAL_GAMMA
+        gamma = _number(written) if colon else _FOCAL_GAMMA
         if gamma is None or gamma < 0:
             raise ValueError(f"expected focal:GAMMA with a number of at least 0, got {text!r}")
         return NamedLoss(name, "focal", gamma)
@@ -86,10 +86,10 @@ def parse_loss(text: str) -> NamedLoss:
 
 
 def parse_losses(texts: tuple[str, ...]) -> tuple[NamedLoss, ...]:
-    """The losses of some names, each of them once.
+    """The losses with these names.
 
     Raises:
-        ValueError: as `parse_loss`, and for a name that is given twice.
+        ValueError: as `parse_loss`, and for a repeated name.
     """
     losses = tuple(parse_loss(text) for text in texts)
     names = [loss.name for loss in losses]

@@ -1,4 +1,4 @@
-"""The floating-point type that the geometry is computed in."""
+"""The floating-point type of all geometry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def wide_type(x: Tensor) -> torch.dtype:
-    """float64, or float32 on Apple's MPS, which has none."""
+    """float64, or float32 on Apple's MPS, which has no float64."""
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 

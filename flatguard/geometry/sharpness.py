@@ -9,8 +9,8 @@ Source: Walter et al. (2026), Eq. (3) and (4); the norm is squared as in its Eq.
 proofs, and Petzka et al. (2021).
 
 A confident model has p within rounding of 0 and 1, where $1 - \sum p_j^2$ is exactly 0 in
-float32 and the whole product underflows even in float64. So everything here is a
-logarithm, computed in float64 from differences of logits. With the top class t,
+float32 and the whole product underflows even in float64. So this module computes logarithms,
+in float64, from differences of logits. With the top class t,
 $d_j = z_j - z_t$, $S = \sum_{j \ne t} e^{d_j}$ and $Q = \sum_{j \ne t} e^{2 d_j}$,
 
 $$\sum_j p_j (1 - p_j) = \frac{S\,(2 + S) - Q}{(1 + S)^2}
@@ -20,6 +20,8 @@ whose bracket never cancels, because $0 \le Q/S \le 1$.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -42,7 +44,7 @@ def log_sum_p_one_minus_p(logits: Tensor) -> Tensor:
 
     Error: within 1e-6 · max(1, |result|) of exact arithmetic on the same logits.
     Cost: two passes over an `(n, k)` float64 copy; 0.1 ms at 128 × 10.
-    Differentiable: an attacker who knows a threshold on κ follows its gradient.
+    Differentiable, for attackers that optimise against a threshold on κ.
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected logits of shape (n, k >= 2), got {tuple(logits.shape)}")
@@ -105,3 +107,13 @@ def log_relative_sharpness(logits: Tensor, features: Tensor, weight: Tensor) -> 
         tensor(2.2588, dtype=torch.float64)
     """
     return log_weight_norm_squared(weight) + log_trace(logits, features)
+
+
+def rise_of_log_kappa(logits: Tensor, factor: float) -> Tensor:
+    """By how much log κ rises where W and b are multiplied by `factor`, `(n,)` float64.
+
+    ‖W‖² is multiplied by the factor squared, Σ p (1 - p) is that of the multiplied logits, and
+    the features do not change.
+    """
+    scaled, own = wide(logits) * factor, wide(logits)
+    return 2.0 * math.log(factor) + log_sum_p_one_minus_p(scaled) - log_sum_p_one_minus_p(own)

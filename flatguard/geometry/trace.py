@@ -54,11 +54,11 @@ def layer_sharpness(
         images: a few samples, `(n, ...)`.
         labels: `(n,)` int64; the Hessian of cross-entropy with hard labels does not depend on
             them at the last layer, but it does before.
-        layer: the layer's name in `model.named_modules()`; it must have a `weight` parameter.
+        layer: its name in `model.named_modules()`; it must have a `weight` parameter.
         method: the estimator.
-        matvecs: Hessian-vector products in one repeat; XTrace wants an even number.
+        matvecs: Hessian-vector products per repeat; an even number for XTrace.
         repeats: independent repeats, at least 2, whose scatter gives the standard error.
-        seed: of the probe vectors; the global generators are put back.
+        seed: of the probe vectors; the global generators are restored.
 
     Raises:
         EnvironmentProblem: curvlinops is not installed.
@@ -74,7 +74,7 @@ def layer_sharpness(
     operator_of, estimate = _curvlinops(method)
     kappas = []
     with own_state(), seeded(seed, images.device), _differentiable(weight):
-        # Clones are ordinary tensors also where the caller's were made in inference mode.
+        # Clones are ordinary tensors even if the caller's were made in inference mode.
         for image, label in zip(images.clone().split(1), labels.clone().split(1), strict=True):
             operator = operator_of(
                 model, nn.CrossEntropyLoss(), [weight], [(image, label)], check_deterministic=False
@@ -95,7 +95,7 @@ def layer_sharpness(
 
 @contextmanager
 def _differentiable(weight: nn.Parameter) -> Iterator[None]:
-    """A weight may be frozen; it has a Hessian all the same."""
+    """Make a weight differentiable, even if it is frozen."""
     before = weight.requires_grad
     weight.requires_grad_(True)
     try:

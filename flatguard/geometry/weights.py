@@ -1,13 +1,13 @@
-r"""Neighbourhoods of a model's weights that do not depend on how its layers are scaled.
+r"""Neighbourhoods of a model's weights that are invariant under rescaling of its layers.
 
 Stutz et al. (2021), Eq. (2): $B_\xi(w) = \{w + \nu : \|\nu^{(l)}\|_2 \le \xi \|w^{(l)}\|_2
 \text{ for all layers } l\}$. A layer is one parameter: a kernel and its bias are two, as in the
-authors' published evaluation. Normalisation layers are left out, as there: their scales and shifts
-belong to the layer before. Where a layer is multiplied by a factor and a later one divided by it,
+authors' published evaluation. Normalisation layers are excluded, as there: their scales and shifts
+belong to the layer before. If a layer is multiplied by a factor and a later one divided by it,
 every $\nu^{(l)}$ grows with its layer, so the perturbed models stay the same functions.
 
 Directions for landscapes are normalised by filter (Li et al. 2018): each row of a kernel, which
-makes one output channel, gets a random row of its own length; biases stay.
+produces one output channel, gets a random row of its own length; biases do not move.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from flatguard.geometry.precision import wide, wide_type
 Weights = dict[str, Tensor]
 """Layers by name: a model's weights in their own type, or a step from them in float64."""
 
-NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-NAMED_SO = re.compile(r"Norm(Act)?(\dd)?$")
-"""Third-party normalisation layers are known by their class's name only."""
+_NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_NAMED_SO = re.compile(r"Norm(Act)?(\dd)?$")
+"""Third-party normalisation layers are recognised by the name of their class."""
 
 
 def layers_of(model: nn.Module) -> Weights:
@@ -43,8 +43,8 @@ def layers_of(model: nn.Module) -> Weights:
 
 
 def _normalises(module: nn.Module) -> bool:
-    named_so = NAMED_SO.search(type(module).__name__) is not None
-    return isinstance(module, NORMALISATIONS) or named_so
+    named_so = _NAMED_SO.search(type(module).__name__) is not None
+    return isinstance(module, _NORMALISATIONS) or named_so
 
 
 def on_sphere(weights: Weights, xi: float, generator: torch.Generator) -> Weights:
@@ -53,7 +53,7 @@ def on_sphere(weights: Weights, xi: float, generator: torch.Generator) -> Weight
     Args:
         weights: as `layers_of` gives them.
         xi: the relative radius.
-        generator: on the CPU, so that every device is given the same.
+        generator: on the CPU, so that every device gets the same numbers.
     """
     return {
         name: _of_length(_normal(weight, generator), xi * _length(weight))
@@ -71,7 +71,7 @@ def in_ball(weights: Weights, xi: float, generator: torch.Generator) -> Weights:
 def filter_normalised(weights: Weights, generator: torch.Generator) -> Weights:
     """A random direction whose every filter is as long as the model's own; biases get zeros.
 
-    Li et al. (2018), Section 4. A filter is a row of a kernel: what makes one output channel.
+    Li et al. (2018), Section 4. A filter is a row of a kernel, which produces one output channel.
     """
     found = {}
     for name, weight in weights.items():
@@ -96,7 +96,7 @@ def project(step: Weights, weights: Weights, xi: float) -> Weights:
 
 
 def steepest(gradient: Weights, weights: Weights) -> Weights:
-    """The gradient, made as long as the weights in every layer; 0 where it is 0 or not finite."""
+    """The gradient, scaled in every layer to the length of the weights; 0 if 0 or not finite."""
     return {name: _of_length(wide(g), _length(weights[name])) for name, g in gradient.items()}
 
 
@@ -111,7 +111,7 @@ def _normal(weight: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _of_length(direction: Tensor, length: Tensor) -> Tensor:
-    """The direction with this length; zeros where it has none."""
+    """The direction, scaled to this length; zeros if it is 0 or not finite."""
     largest = direction.abs().max() if direction.numel() else length.new_zeros(())
     if not bool(torch.isfinite(largest)) or not bool(largest > 0):
         return torch.zeros_like(direction)
@@ -121,22 +121,22 @@ def _of_length(direction: Tensor, length: Tensor) -> Tensor:
 
 
 class Movable:
-    """A copy of a model that stands at w + ν for a while. The model itself is never touched.
+    """A copy of a model whose weights can be moved to w + ν. The model itself never changes.
 
     Args:
         model: in eval mode.
 
     Raises:
-        ModelError: the model cannot be copied, or nothing in it could be perturbed.
+        ModelError: the model cannot be copied, or has no weights to perturb.
 
     Attributes:
-        weights: w, of the layers that are moved.
+        weights: w, of the layers that can be moved.
     """
 
     def __init__(self, model: nn.Module):
         try:
             self._copy = copy.deepcopy(model).requires_grad_(False)
-        except Exception as error:  # a user's model may refuse in any way
+        except Exception as error:  # a user's model may raise anything
             raise ModelError(
                 f"perturbing weights needs a copy of the model, and copying fails: "
                 f"{type(error).__name__}: {one_line(error)}"
@@ -148,7 +148,7 @@ class Movable:
 
     @contextmanager
     def at(self, step: Weights) -> Iterator[nn.Module]:
-        """The copy at w + ν, summed in float64; afterwards w is back, bit for bit."""
+        """The copy at w + ν, summed in float64; afterwards w is restored, bit for bit."""
         try:
             for name, nu in step.items():
                 weight = self.weights[name]
@@ -160,7 +160,7 @@ class Movable:
 
     @contextmanager
     def differentiable(self) -> Iterator[Weights]:
-        """The copy's layers as leaves that gradients can be taken in, where it stands."""
+        """The copy's layers as leaves for gradients, at its current position."""
         leaves: Weights = {
             name: weight for name, weight in self._copy.named_parameters() if name in self._layers
         }

@@ -1,19 +1,18 @@
-"""Which clean sample a row of a call belongs to: a cascade that never guesses.
+"""Finds the clean sample to which a row of a model call belongs, in five steps without guesses.
 
-1. *Declared order.* An adapter declares that its attack keeps the order of the batch that it
-   works on, and the call has as many rows as that batch, or a whole multiple of them where the
-   attack is declared to stack copies. The batch is the whole one, or the subset that a run of
-   the attack was watched to begin with.
+1. *Declared order.* The adapter declares that its attack keeps the order of its batch, and the
+   call has as many rows as that batch, or a multiple of them if the attack is declared to stack
+   copies. The batch is the whole one, or the subset with which the adapter reported a run.
 2. *Unique match.* Exactly one clean image lies within reach of the row. An image's reach is the
    budget's radius, or half its distance from the nearest other clean image if that is more: up
-   to there the triangle inequality leaves no second candidate. Identical images have each other
-   within reach, so they are never matched.
-3. *Forced by order.* Attacks call on sorted subsets of the batch. Between two matched rows with
-   as many samples between them as there are rows, each row is forced; it is assigned if that
-   sample is also the nearest one to it.
-4. *Sequence.* An attack that is declared to take one image after the other, each beginning with
-   the image itself, is still at the last image that was matched.
-5. Otherwise *unassigned*, counted and reported.
+   to half that distance the triangle inequality excludes any other image. Identical images are
+   within each other's reach, so they are never matched.
+3. *Forced by order.* Attacks call the model on sorted subsets of the batch. If there are as many
+   samples between two matched rows as there are rows, each row has one possible sample; it is
+   assigned if that sample is also the nearest one.
+4. *Sequence.* An attack is declared to process one image after the other, and to start each with
+   the clean image: the row belongs to the last matched image.
+5. Otherwise the row is *unassigned*, counted and reported.
 """
 
 from __future__ import annotations
@@ -28,15 +27,16 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.monitor import NO_ORDER, Order
-from flatguard.geometry.budget import CHUNK_VALUES, Budget, Distances, Norm
+from flatguard.geometry.budget import Budget, Norm
+from flatguard.geometry.distance import CHUNK_VALUES, Distances
 from flatguard.geometry.precision import wide, wide_type
 
 UNASSIGNED = -1
-SLACK = 1e-5
+_SLACK = 1e-5
 
 
 class How(IntEnum):
-    """How a row was assigned; stored with every row."""
+    """The step that assigned a row; stored with every row."""
 
     UNASSIGNED = 0
     DECLARED = 1
@@ -47,12 +47,12 @@ class How(IntEnum):
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where the rows of a call belong, `(m,)` each.
+    """The samples of the rows of a call, `(m,)` each.
 
     Attributes:
-        sample: the number of the clean image, `UNASSIGNED` where it is not certain.
-        how: the step of the cascade, a `How`.
-        linf: the distance from that image, float64; NaN where there is none.
+        sample: the number of the clean image, `UNASSIGNED` if it is not certain.
+        how: the step that assigned it, a `How`.
+        linf: the distance from that image, float64; NaN if there is none.
         l2: the same in L2.
     """
 
@@ -64,12 +64,12 @@ class Assignment:
 
 @dataclass(frozen=True)
 class _Reach:
-    """How far each image reaches, `(n,)` each.
+    """The reach of each image, `(n,)` each.
 
     Attributes:
         radius: the image's reach.
-        safe: a row nearer to the image than this is out of every other image's reach.
-        has_twin: an identical image is in the batch.
+        safe: a row that is nearer to the image than this is in no other image's reach.
+        has_twin: whether the batch contains an identical image.
     """
 
     radius: Tensor
@@ -82,8 +82,8 @@ class Attribution:
 
     Args:
         images: the clean batch, `(n, ...)`.
-        budget: the attack's; None if nothing is declared.
-        order: what is declared about the rows of the attack's calls.
+        budget: the attack's; None if unknown.
+        order: the declared order of the rows of the attack's calls.
     """
 
     def __init__(
@@ -105,19 +105,19 @@ class Attribution:
 
     @cached_property
     def _reach(self) -> _Reach:
-        """Found when a call first needs it: where the order is declared, none ever does."""
+        """Computed on first use: with a declared order, no call needs it."""
         apart = self._apart(self._images)
         apart.fill_diagonal_(math.inf)
         nearest = apart.amin(dim=1)
-        half = nearest / 2.0 * (1.0 - SLACK) if len(apart) > 1 else apart.diagonal()
-        radius = half.clamp_min(self._eps * (1.0 + SLACK) + SLACK * (self._eps > 0))
+        half = nearest / 2.0 * (1.0 - _SLACK) if len(apart) > 1 else apart.diagonal()
+        radius = half.clamp_min(self._eps * (1.0 + _SLACK) + _SLACK * (self._eps > 0))
         safe = (apart - radius).amin(dim=1).minimum(radius)
         return _Reach(radius, safe, nearest == 0)
 
     def begin_run(self, batch: Tensor | None) -> Tensor | None:
         """A run begins that keeps the order of these clean images, if any are given.
 
-        Returns what was active, for `end_run`. The batch counts only if it is certain.
+        Returns the state for `end_run`. The batch is used only if all its samples are certain.
         """
         before, self._active = self._active, None
         if batch is None or batch.shape[1:] != self._images.shape[1:]:
@@ -133,11 +133,11 @@ class Attribution:
         return before
 
     def end_run(self, before: Tensor | None) -> None:
-        """The run is over; `before` is what `begin_run` returned."""
+        """The run ends; `before` is the result of `begin_run`."""
         self._active = before
 
     def assign(self, rows: Tensor) -> Assignment:
-        """The sample of each row of a call, how it is known, and how far the row is from it."""
+        """The sample of each row of a call, the step that found it, and the row's distances."""
         if rows.shape[1:] != self._images.shape[1:]:
             sample = torch.full((len(rows),), UNASSIGNED, device=rows.device)
             missing = torch.full_like(sample, torch.nan, dtype=wide_type(rows))
@@ -181,9 +181,10 @@ class Attribution:
         return whole.repeat(count // n)
 
     def _unique(self, rows: Tensor, guess: Tensor, apart: Tensor) -> Tensor:
-        """Only rows that are not safely near their likely image, `apart` from it, see all.
+        """Compare only the rows that are not safely near their likely image with all images.
 
-        Returns `guess` itself where it is right throughout, as it is in nearly every call.
+        `apart` are the distances from the likely images. Returns `guess` itself if all of it is
+        correct, as in nearly every call.
         """
         near = apart < self._reach.safe[guess]
         if bool(near.all()):
@@ -208,7 +209,7 @@ class Attribution:
         return self._nearest(rows)
 
     def _nearest(self, rows: Tensor) -> Tensor:
-        """The nearest image by ‖a - b‖² = ‖a‖² + ‖b‖² - 2 a·b; `torch.cdist` copies a and b."""
+        """The nearest image by ‖a - b‖² = ‖a‖² + ‖b‖² - 2 a·b; `torch.cdist` would copy a and b."""
         if self._squares is None:
             norms = [torch.linalg.vector_norm(wide(image)) for image in self._images]
             self._squares = torch.stack(norms).square()
@@ -228,7 +229,7 @@ class Attribution:
         return apart.to(wide_type(rows))
 
     def _force_by_order(self, rows: Tensor, sample: Tensor, how: Tensor) -> None:
-        """Assign, in place, what the order of a sorted subset leaves no choice about."""
+        """Assign, in place, the rows for which a sorted subset leaves one possible sample."""
         open_rows = (sample == UNASSIGNED).nonzero()[:, 0]
         active = range(len(self._images)) if self._active is None else self._active.tolist()
         place = {number: index for index, number in enumerate(active)}
@@ -240,12 +241,12 @@ class Attribution:
         forced = forced_by_order(places, len(active))
         nearest = self._nearest(rows[open_rows])
         for row, near in zip(open_rows.tolist(), nearest.tolist(), strict=True):
-            # Identical images stay open: their order is no evidence.
+            # Identical images stay unassigned: their order is no evidence.
             if forced[row] == place.get(near) and not self._reach.has_twin[near]:
                 sample[row], how[row] = near, How.ORDER
 
     def _continue_sequence(self, sample: Tensor, how: Tensor) -> None:
-        """Give open rows, in place, the image that the attack is at."""
+        """Assign unassigned rows, in place, to the image that the attack is processing."""
         known = sample[sample != UNASSIGNED]
         if len(known):
             self._at = int(known[-1]) if bool((known == known[0]).all()) else UNASSIGNED
@@ -255,7 +256,7 @@ class Attribution:
 
 
 def forced_by_order(sample: list[int], n: int) -> list[int]:
-    """What an increasing sequence over 0 .. n - 1 must be in its open places, or `UNASSIGNED`.
+    """Fill the gaps of an increasing sequence over 0 .. n - 1 where only one value is possible.
 
     Example:
         >>> forced_by_order([0, -1, -1, 3, -1], 6)

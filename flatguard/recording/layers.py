@@ -1,7 +1,7 @@
 """Relative sharpness of the layers before the head, for a few samples along their attack.
 
-There is no closed form before the head, so each number is an estimate with a standard error, as
-in Walter et al. (2026), Figure 14. The head itself is estimated too, beside its closed form.
+These layers have no closed form, so each number is an estimate with a standard error, as in Walter
+et al. (2026), Figure 14. The head itself is also estimated, for comparison with its closed form.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flatguard.targets.head import Head, LinearLike
 
 METHOD: Literal["hutchinson"] = "hutchinson"
 CLOSED_FORM = "closed form"
-MATVECS, REPEATS = 4, 8
+_MATVECS, _REPEATS = 4, 8
 """32 Hessian-vector products an estimate: 1 s for ResNet-18 on one core."""
 
 PointKind = Literal["clean", "attack", "adversarial"]
@@ -33,7 +33,7 @@ PointKind = Literal["clean", "attack", "adversarial"]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer and how many layers it lies before the head; the head itself is at depth 0."""
+    """A layer and its distance from the head, in layers; the head itself has depth 0."""
 
     name: str
     depth: int
@@ -41,7 +41,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Point:
-    """An image of one sample: the clean one, one along the attack, or what it returned."""
+    """An image of one sample: the clean one, one along the attack, or the attack's result."""
 
     sample: int
     kind: PointKind
@@ -52,14 +52,14 @@ class Point:
 
 @dataclass
 class LayerTable:
-    """The rows of `layers.parquet`, gathered one estimate at a time."""
+    """The rows of `layers.parquet`, added one estimate at a time."""
 
     rows: list[dict[str, object]] = field(default_factory=list)
 
     def add(
         self, point: Point, layer: Layer, kappa: float, error: float, method: str = METHOD
     ) -> None:
-        """One layer at one point; a closed form has no standard error and no products."""
+        """Add one layer at one point; a closed form has no standard error and no products."""
         is_estimate = method == METHOD
         self.rows.append({
             "sample": point.sample,
@@ -70,12 +70,12 @@ class LayerTable:
             "kappa": kappa,
             "standard_error": error,
             "method": method,
-            "matvecs": MATVECS if is_estimate else 0,
-            "repeats": REPEATS if is_estimate else 0,
+            "matvecs": _MATVECS if is_estimate else 0,
+            "repeats": _REPEATS if is_estimate else 0,
         })  # fmt: skip
 
     def frame(self) -> pd.DataFrame:
-        """All of it; `call` is missing but along the attack."""
+        """The whole table; `call` is missing except along the attack."""
         kinds = {"sample": "int32", "depth": "int16", "call": "Int32", "matvecs": "int32"}
         table: pd.DataFrame = pd.DataFrame(self.rows).astype({**kinds, "repeats": "int32"})
         return table
@@ -87,18 +87,18 @@ def last_layers(model: nn.Module, head: Head, image: Tensor, count: int) -> list
     Args:
         model: in eval mode.
         head: its proven head.
-        image: one image, `(1, ...)`; the order is that of one forward pass on it.
-        count: how many; fewer if there are no more.
+        image: one image, `(1, ...)`; one forward pass on it defines the order.
+        count: the number of layers; fewer if there are no more.
 
     Raises:
-        UsageError: if the head's weight is computed by the model and is no parameter of its own.
+        UsageError: the model computes the head's weight, so that it is not a parameter.
     """
     order: dict[str, None] = {}
 
     def ran(name: str) -> Callable[..., None]:
         def hook(*_: object) -> None:
             order.pop(name, None)
-            order[name] = None  # a layer that runs twice counts where it ran last
+            order[name] = None  # the last run of a layer defines its position
 
         return hook
 
@@ -122,11 +122,11 @@ def last_layers(model: nn.Module, head: Head, image: Tensor, count: int) -> list
 
 
 def check_layers(model: nn.Module, layers: Sequence[Layer], image: Tensor, label: Tensor) -> None:
-    """Two Hessian-vector products a layer, so that what cannot be estimated is found early.
+    """Compute two Hessian-vector products per layer, to find layers that cannot be estimated.
 
     Raises:
         EnvironmentProblem: curvlinops is not installed.
-        Exception: whatever the model raises when it is differentiated twice.
+        Exception: any error of the model when it is differentiated twice.
     """
     for layer in layers:
         layer_sharpness(model, image, label, layer.name, matvecs=1, repeats=2)
@@ -135,7 +135,7 @@ def check_layers(model: nn.Module, layers: Sequence[Layer], image: Tensor, label
 def points_of(
     sample: int, clean: Tensor, label: Tensor, adversarial: Tensor, way: Waypoints, index: int
 ) -> list[Point]:
-    """The clean image of a sample, the way of row `index` through the attack, and its end."""
+    """The clean image of a sample, the waypoints of row `index`, and the adversarial image."""
     along = [Point(sample, "attack", w.call, w.image, label) for w in way.of(index)]
     start, end = (
         Point(sample, "clean", None, clean, label),
@@ -159,10 +159,10 @@ def measure_points(
         head: its proven head.
         layers: of `last_layers`.
         points: of `points_of`.
-        seed: of the first point's probe vectors; each next point has the next seed.
-        table: gets the rows.
+        seed: of the first point's probe vectors; each further point has the next seed.
+        table: receives the rows.
 
-    Cost: `MATVECS * REPEATS` Hessian-vector products for each layer and point.
+    Cost: `_MATVECS * _REPEATS` Hessian-vector products for each layer and point.
     """
     exact = _closed_form(model, head, points)
     for number, point in enumerate(points):
@@ -170,7 +170,7 @@ def measure_points(
         for layer in layers:
             found = layer_sharpness(
                 model, point.image[None], point.label[None], layer.name, method=METHOD,
-                matvecs=MATVECS, repeats=REPEATS, seed=seed + number,
+                matvecs=_MATVECS, repeats=_REPEATS, seed=seed + number,
             )  # fmt: skip
             table.add(point, layer, float(found.kappa), float(found.standard_error))
 
@@ -188,8 +188,8 @@ def _closed_form(model: nn.Module, head: Head, points: Sequence[Point]) -> list[
 class LayerMedian:
     """The median over samples at one point of one layer, and the estimate's standard error.
 
-    The error is that of the sample in the middle, or of the mean of the two in the middle; how
-    much the samples differ is not in it.
+    The error is that of the middle sample, or of the mean of the two middle samples; it does not
+    include the differences between samples.
     """
 
     kappa: float
@@ -200,7 +200,7 @@ class LayerMedian:
 
 
 def layer_median(table: pd.DataFrame, layer: str, point: PointKind) -> LayerMedian | None:
-    """Of one layer at one kind of point, by the estimator; None if nothing was finite."""
+    """The median of one layer's estimates at one kind of point; None if none is finite."""
     rows = table[
         (table["layer"] == layer) & (table["point"] == point) & (table["method"] == METHOD)
     ]

@@ -1,4 +1,4 @@
-"""One model call turned into a row of numbers for each sample."""
+"""Computes the columns of the trajectory from recorded model calls."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ COLUMNS = (
     "loss", "log_kappa", "trace", "feature_norm", "confidence", "margin", "prediction",
     "linf", "l2",
 )  # fmt: skip
-"""The measured columns of a trajectory, in order; see `docs` in `trajectory.py`."""
+"""The measured columns of a trajectory, in order; `trajectory.py` describes them."""
 
 
 def loss_columns(name: str) -> tuple[str, str, str]:
-    """The columns of a loss beside cross-entropy: its value, its trace's sign and log |trace|."""
+    """The columns of an additional loss: its value, its trace's sign and log |trace|."""
     return f"{name}_loss", f"{name}_trace_sign", f"{name}_log_trace"
 
 
 @dataclass(frozen=True)
 class HeadCall:
-    """What the head took, as `(m,)` norms, and gave, `(m, k)`, in one call of the model."""
+    """The head's input, as `(m,)` norms, and its output, `(m, k)`, in one call of the model."""
 
     feature_norm: Tensor
     output: Tensor
 
     @classmethod
     def of(cls, features: Tensor, output: Tensor) -> HeadCall | None:
-        """None if the layer did not work on a vector a row."""
+        """None if the layer's input or output is not one vector per row."""
         flat, given = as_matrix(features), as_matrix(output)
         return None if flat is None or given is None else cls(feature_norm(flat), given.clone())
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What calls of the model showed, before anything is computed from it, a row each.
+    """The raw values of recorded calls, before anything is computed; one row per image.
 
     Many calls are measured at once: with ten classes, arithmetic on the rows of one call is
-    all overhead.
+    mostly overhead.
 
     Attributes:
         sample: `(m,)`, the index of the row's clean image, or `UNASSIGNED`.
-        distances: `(m, 2)` float64, from that image in Linf and L2; NaN where there is none.
+        distances: `(m, 2)` float64, from that image in Linf and L2; NaN if there is none.
         logits: `(m, k)`.
-        head_output: `(m, k)`; NaN where the head was not seen.
-        feature_norm: `(m,)`; NaN where the head was not seen.
+        head_output: `(m, k)`; NaN if the head was not called.
+        feature_norm: `(m,)`; NaN if the head was not called.
     """
 
     sample: Tensor
@@ -64,7 +64,7 @@ class Seen:
 
     @classmethod
     def of(cls, assigned: Assignment, logits: Tensor, head_call: HeadCall | None) -> Seen:
-        """One call; the tensors are copies, which no attack can change later."""
+        """One call; the tensors are copies, which the attack cannot change later."""
         distances = torch.stack([assigned.linf, assigned.l2], dim=1)
         if head_call is not None and head_call.output.shape == logits.shape:
             output, norm = head_call.output, head_call.feature_norm
@@ -75,7 +75,7 @@ class Seen:
 
     @classmethod
     def joined(cls, calls: Sequence[Seen]) -> Seen:
-        """Calls on the same number of classes, one after the other."""
+        """The rows of several calls with the same number of classes."""
         parts = [getattr(call, field.name) for field in fields(cls) for call in calls]
         n = len(calls)
         return cls(*(torch.cat(parts[i : i + n]) for i in range(0, len(parts), n)))
@@ -95,12 +95,12 @@ def measure(
         labels: `(n,)`, of the clean images.
         head: the proven head, or None.
         log_weight_norm_squared: log ‖W‖² of the head.
-        losses: beside cross-entropy, each with its three `loss_columns`.
+        losses: additional losses, each with its three `loss_columns`.
 
     Returns:
-        `(m, len(COLUMNS) + 3 * len(losses))` float64; NaN where a value was not or could not be
-        measured: what needs a label or a clean image, in unassigned rows; geometry, where the
-        head's output does not explain the logits.
+        `(m, len(COLUMNS) + 3 * len(losses))` float64; NaN where a value was not measured:
+        in unassigned rows, values that need a label or a clean image; if the head's output does
+        not explain the logits, the geometry.
     """
     logits, known = seen.logits, seen.sample != UNASSIGNED
     own = labels[seen.sample.clamp_min(0)]
@@ -132,7 +132,7 @@ def _other_loss(
     if proof is None:
         missing = torch.full_like(values, torch.nan)
         return [values, missing, missing]
-    # A trace needs its features' norms only, and (m, 1) features have themselves as norms.
+    # A trace depends on the features' norms only, and the norm of (m, 1) features is themselves.
     trace = loss.trace(logits, labels, proof.feature_norm[:, None])
     measured = proof.rows & ~trace.log_abs.isnan()
     log_abs = trace.log_abs + proof.log_scale_squared
@@ -141,7 +141,7 @@ def _other_loss(
 
 @dataclass(frozen=True)
 class _Proof:
-    """‖φ‖, `(m,)`, the rows where the layer is the head, and 2 log a of its scale."""
+    """‖φ‖, `(m,)`, the rows in which the layer is the head, and 2 log a of its scale."""
 
     feature_norm: Tensor
     rows: Tensor
@@ -152,7 +152,7 @@ def _proven(seen: Seen, head: Head | None) -> _Proof | None:
     if head is None:
         return None
     rows = relative_mismatch(seen.logits, seen.head_output, head.scale) <= RELATIVE_TOLERANCE
-    # tr H is taken in the layer's own weights W; the logits are a W φ.
+    # tr H is with respect to the layer's own weights W; the logits are a W φ.
     return _Proof(seen.feature_norm, rows, _log_squared(head.scale))
 
 

@@ -1,16 +1,16 @@
-"""Hooks on the model that record every call; the attack never notices.
+"""Hooks on the model that record every call without affecting the attack.
 
     with flatguard.Recorder(model, x, y) as recorder:
         torchattacks.PGD(recorder.model)(x, y)
     recorder.trajectory()
 
 `recorder.model` is the model itself. The hooks draw no random number and compute on detached
-tensors, so the attack sees the same bits as without them. The model is called on a copy of its
-input, so that it writes into nothing that the attack still needs; with `gradients`, on a copy of a
-view, whose gradient is looked at and passed on unchanged.
+tensors, so the attack gets the same bits as without them. The model is called on a copy of its
+input, so that it cannot overwrite a tensor of the attack; with `gradients`, on a copy of a view,
+whose gradient is recorded and passed on unchanged.
 
-Inside, gradients are on, whatever they were before. At the end torch's state, and the model's mode,
-flags, hooks and gradients are as they were at the beginning; the weights are not touched.
+Inside, gradients are on, independent of the caller's setting. At the end, torch's settings and the
+model's mode, flags, hooks and gradients are restored; the weights are not touched.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from flatguard.targets.restored import restored, restored_but_values
 if TYPE_CHECKING:
     import pandas as pd
 
-HEAD_PROOF_IMAGES = 8
+_HEAD_PROOF_IMAGES = 8
 PIECE_ROWS = 20_000
-"""A sink gets about this many rows at a time: 2 MB."""
+"""A sink receives about this many rows at a time: 2 MB."""
 
-PENDING_VALUES = 200_000
-"""So many logits wait to be measured together: 20,000 rows of ten classes, 200 of a thousand."""
+_PENDING_VALUES = 200_000
+"""This many logits are measured together: 20,000 rows of 10 classes, or 200 of 1,000."""
 
-GRADIENTS_LATE = 16
-"""So many calls are kept back from a sink, because their gradients may still come."""
+_GRADIENTS_LATE = 16
+"""This many calls are withheld from a sink, because their gradients may still arrive."""
 
 
 class Recorder:
@@ -61,33 +61,33 @@ class Recorder:
         model: any classifier; `(n, ...)` images to `(n, k)` logits.
         images: the clean batch that the attack gets.
         labels: its labels, `(n,)`.
-        head: the model's proven head, or the end of a search for it; a layer's name; None
+        head: the model's proven head, the result of a search for it, or a layer's name; None
             searches.
         budget: the attack's, for attribution.
-        order: what is known about the rows of the attack's calls, for attribution.
+        order: the order of the rows in the attack's calls, for attribution.
         first_sample: the number of the batch's first sample in its data set.
-        losses: beside cross-entropy: `focal`, `focal:GAMMA`, `brier`, `kl:ALPHA`; each adds its
+        losses: additional losses: `focal`, `focal:GAMMA`, `brier`, `kl:ALPHA`; each adds its
             value and the sign and logarithm of its trace.
         gradients: also record the norm of each input gradient, and whether it is exactly 0.
-        waypoints: gets the images of the attack's own calls, to keep a few.
+        waypoints: receives the images of the attack's own calls, and keeps a few.
         on_call: called after each recorded call with its number of rows.
-        sink: gets the trajectory in pieces as the attack runs; `flush()` sends the last one.
-            Host memory then does not grow with the attack, and `trajectory()` holds only what
-            was not sent yet.
+        sink: receives the trajectory in pieces during the attack; `flush()` sends the last one.
+            Host memory then does not grow with the attack, and `trajectory()` contains only the
+            rows that were not sent yet.
 
     Attributes:
-        model: the very model that was given.
+        model: the given model itself.
         head: the proven head, or None, with `head_reason`.
-        segments: the runs of the attack, as its adapter told them; a user's own loop is one.
-        calls: how many calls of the model were recorded.
-        forwards: rows that went forward through the model so far.
-        backwards: rows of calls whose gradient was asked for, once for each time.
-        rows_unassigned: rows that belong to no sample for certain.
-        first_nonfinite: the number of the first call with a NaN or infinite logit; None so far.
+        segments: the runs of the attack, as its adapter reported them; a user's own loop is one.
+        calls: the number of recorded model calls.
+        forwards: the number of rows in forward passes so far.
+        backwards: the number of rows in backward passes so far.
+        rows_unassigned: the number of rows whose sample is not certain.
+        first_nonfinite: the number of the first call with a NaN or infinite logit, or None.
 
     Raises:
-        UsageError: if `head` names a layer that is not the head, or a loss is unknown.
-        DataError: if images and labels do not belong together.
+        UsageError: `head` names a layer that is not the head, or a loss is unknown.
+        DataError: images and labels do not fit together.
     """
 
     def __init__(
@@ -134,11 +134,11 @@ class Recorder:
             return head, None
         if isinstance(head, HeadSearch):
             return head.head, head.reason
-        # A stochastic model draws in this pass too.
+        # A stochastic model draws random numbers in this pass, too.
         with restored(self.model), preserved(self._images.device):
             self.model.eval()
             isolate_calls(self.model)
-            search = find_head(self.model, self._images[:HEAD_PROOF_IMAGES], name=head)
+            search = find_head(self.model, self._images[:_HEAD_PROOF_IMAGES], name=head)
         if head is not None and search.head is None:
             raise UsageError(f"head {head}: {search.reason}")
         return search.head, search.reason
@@ -154,7 +154,7 @@ class Recorder:
                 with own_state():
                     self._log_weight_norm = self.head.log_weight_norm_squared()
                 stack.callback(self.head.module.register_forward_hook(self._after_head).remove)
-            # First of all, before the model's input is copied.
+            # This hook runs first, before the model's input is copied.
             before = self.model.register_forward_pre_hook(
                 self._before_call, prepend=True, with_kwargs=True
             )
@@ -183,7 +183,7 @@ class Recorder:
 
     @contextmanager
     def attack(self) -> Iterator[None]:
-        """An adapter's attack begins: what is outside its segments is bookkeeping."""
+        """An adapter's attack begins: calls outside its segments are bookkeeping."""
         before, self._segment = self._segment, BOOKKEEPING
         try:
             yield
@@ -192,7 +192,7 @@ class Recorder:
 
     @contextmanager
     def segment(self, segment: Segment, batch: Tensor | None = None) -> Iterator[None]:
-        """A run of the attack begins; `batch` is the clean images whose order its calls keep."""
+        """A run of the attack begins; `batch` holds the clean images in the order of its calls."""
         before, self._segment = self._segment, len(self.segments)
         self.segments.append(segment)
         active = self._attribution.begin_run(None if batch is None else batch.detach())
@@ -203,12 +203,12 @@ class Recorder:
             self._attribution.end_run(active)
 
     def trajectory(self) -> pd.DataFrame:
-        """A row per sample and call; see `flatguard.recording.trajectory` for the columns."""
+        """One row per sample and call; `flatguard.recording.trajectory` lists the columns."""
         self._measure_pending()
         return with_names(self._stored(self._kept), self.segments)
 
     def flush(self, keep: int = 0) -> None:
-        """Send the sink all calls but the last `keep`."""
+        """Send all calls but the last `keep` to the sink."""
         self._measure_pending()
         if self._sink is None or len(self._kept) <= keep:
             return
@@ -234,7 +234,7 @@ class Recorder:
         self._gradient_rows = GradientRows(len(rows))
         if not rows.requires_grad or not torch.is_grad_enabled():
             return None
-        view = rows.view_as(rows)  # a hook on the attack's own tensor would outlive this call
+        view = rows.view_as(rows)  # a hook on the attack's own tensor would survive this call
         view.register_hook(self._gradient_rows.add)
         return (view, *inputs[1:]), keywords
 
@@ -248,7 +248,7 @@ class Recorder:
     ) -> None:
         if module is not self.model:
             return
-        rows = self._rows.pop() if self._rows else None  # the attack's own, which nobody wrote into
+        rows = self._rows.pop() if self._rows else None  # the attack's own tensor, unchanged
         if rows is None:
             return
         if not isinstance(output, Tensor) or output.ndim != 2:
@@ -288,10 +288,10 @@ class Recorder:
         self.calls += 1
         self.rows_unassigned += int((assigned.sample == UNASSIGNED).sum())
         self._kept_rows += len(rows)
-        if self._pending_values >= PENDING_VALUES:
+        if self._pending_values >= _PENDING_VALUES:
             self._measure_pending()
         if self._sink is not None and self._kept_rows >= PIECE_ROWS:
-            self.flush(keep=GRADIENTS_LATE if self._gradients else 0)
+            self.flush(keep=_GRADIENTS_LATE if self._gradients else 0)
 
     def _measure_pending(self) -> None:
         if not self._pending:

@@ -1,8 +1,8 @@
-"""Recorded calls as one table.
+"""The table of recorded calls.
 
 | column | meaning |
 |---|---|
-| `sample` | number in the data set; missing where the row belongs to no sample for certain |
+| `sample` | number in the data set; missing if the sample of the row is not certain |
 | `call` | number of the model call, from 0, within the attack on the sample's block |
 | `loss` | cross-entropy at the true label |
 | `log_kappa` | natural logarithm of relative sharpness at the final linear layer |
@@ -12,19 +12,19 @@
 | `margin` | true class's logit minus the largest other one |
 | `prediction` | class of the largest logit |
 | `linf`, `l2` | distance from the clean image |
-| `assigned_by` | how the sample is known: `declared`, `unique`, `order`, `sequence`, `unassigned` |
-| `part`, `restart`, `target`, `eps` | of the attack's run; missing where it knows none |
-| `bookkeeping` | a call of the library's own, outside the attack's search |
+| `assigned_by` | what found the sample: `declared`, `unique`, `order`, `sequence`, `unassigned` |
+| `part`, `restart`, `target`, `eps` | of the attack's run; missing if it has none |
+| `bookkeeping` | whether the library made the call outside the attack's search |
 
-and, where gradients were recorded,
+and, if gradients were recorded,
 
 | column | meaning |
 |---|---|
-| `gradients` | how many backward passes reached this row of this call |
-| `zero_gradients` | in how many of them its gradient was exactly 0 |
+| `gradients` | number of backward passes that reached this row of this call |
+| `zero_gradients` | number of these in which its gradient was exactly 0 |
 | `gradient_norm` | Euclidean norm of the last of them |
 
-and, for each loss beside cross-entropy that was asked for by a name such as `focal` or `kl:0.1`,
+and, for each additional loss, by its name such as `focal` or `kl:0.1`,
 
 | column | meaning |
 |---|---|
@@ -32,9 +32,9 @@ and, for each loss beside cross-entropy that was asked for by a name such as `fo
 | `NAME_trace_sign` | sign of the trace of its Hessian in the final linear layer: -1, 0 or 1 |
 | `NAME_log_trace` | natural logarithm of that trace's magnitude |
 
-The traces of focal and Brier are negative in places, so they are kept as a sign and a logarithm.
+The traces of focal and Brier can be negative, so they are stored as a sign and a logarithm.
 
-A missing value was not measured; it is never 0 instead.
+A missing value was not measured; it is never replaced by 0.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ NARROW = {name: "float32" for name in COLUMNS if name not in ("trace", "predicti
 
 
 class GradientRows:
-    """The input gradients of one call, counted as they come."""
+    """The input gradients of one call, counted as they arrive."""
 
     def __init__(self, rows: int):
         self.count = np.zeros(rows, dtype=np.int16)
@@ -65,7 +65,7 @@ class GradientRows:
         self.norm = np.full(rows, np.nan, dtype=np.float32)
 
     def add(self, gradient: Tensor) -> None:
-        """A backward pass brought this gradient, `(n, ...)`."""
+        """Add the gradient of one backward pass, `(n, ...)`."""
         with torch.no_grad():
             norm = torch.linalg.vector_norm(gradient.detach().flatten(1).double(), dim=1)
             self.norm = norm.float().cpu().numpy()
@@ -77,7 +77,7 @@ class GradientRows:
 class CallRows:
     """One call of the model on m rows.
 
-    `sample` and `how` are `(m,)`, `values` is what `measure` gave.
+    `sample` and `how` are `(m,)`; `values` is the result of `measure`.
     """
 
     call: int
@@ -91,7 +91,7 @@ class CallRows:
 def to_frame(
     calls: Sequence[CallRows], first_sample: int = 0, losses: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Calls as they are stored: numbers only, `assigned_by` and `segment` as codes."""
+    """The stored form of calls: numbers only, with codes for `assigned_by` and `segment`."""
     measured = [*COLUMNS, *(column for name in losses for column in loss_columns(name))]
     sizes = [len(call.sample) for call in calls]
     sample = _joined([call.sample for call in calls], (0,)).astype(np.int64)
@@ -120,8 +120,8 @@ def to_frame(
 
 
 def with_names(frame: pd.DataFrame, segments: Sequence[Segment]) -> pd.DataFrame:
-    """Stored calls as a person reads them: names for codes, and the runs' facts in columns."""
-    known = [*segments, Segment("")]  # the last one stands for what is in no segment
+    """The readable form of stored calls: names for codes, and columns with the runs' facts."""
+    known = [*segments, Segment("")]  # the last one is for calls in no segment
     code = frame["segment"].to_numpy().astype(np.int64)
     bookkeeping = code == BOOKKEEPING
     code = np.where((code < 0) | (code >= len(segments)), len(segments), code)

@@ -1,4 +1,4 @@
-"""A few images along the attack on the first samples of a batch, in bounded memory."""
+"""Keeps a few images along the attack on the first samples of a batch, in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 POINTS = 6
-"""At most so many images are kept for each sample."""
+"""The most images that are kept for each sample."""
 
 
 @dataclass(frozen=True)
 class Waypoint:
-    """What the model was called with for one sample at one call."""
+    """The input of one model call for one sample."""
 
     call: int
     image: Tensor
@@ -28,8 +28,8 @@ class _Way:
 class Waypoints:
     """Keeps every stride-th image of each of the first `samples` rows of a batch.
 
-    When a sample has `POINTS` images and the next one comes, every other one is dropped and the
-    stride doubles: what is left is evenly spaced, however long the attack is.
+    When a sample already has `POINTS` images, every other one is dropped and the stride doubles:
+    the rest is evenly spaced for attacks of any length.
     """
 
     def __init__(self, samples: int):
@@ -39,9 +39,9 @@ class Waypoints:
         return len(self._ways)
 
     def add(self, call: int, sample: Tensor, rows: Tensor) -> None:
-        """A call on these rows, `(m, ...)`, that belong to the samples `(m,)` or to none.
+        """Add a call on these rows, `(m, ...)`, which belong to the samples `(m,)` or to none.
 
-        A sample with several rows in one call is represented by the first of them.
+        Of several rows of one sample, the first is used.
         """
         numbers = sample.tolist()
         for index, way in enumerate(self._ways):
@@ -58,5 +58,5 @@ class Waypoints:
         way.seen += 1
 
     def of(self, index: int) -> list[Waypoint]:
-        """The way of the batch's row `index`, in the order of the calls."""
+        """The waypoints of the batch's row `index`, in the order of the calls."""
         return self._ways[index].kept

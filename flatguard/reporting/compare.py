@@ -1,4 +1,4 @@
-"""Two runs over the same samples, side by side: paired differences with exact tests."""
+"""Compares two runs over the same samples: paired differences with exact tests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import pandas as pd
 from flatguard.checks.finding import Finding, Status
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval, mcnemar
 from flatguard.checks.verdict import Word
+from flatguard.environment.system import quoted
 from flatguard.errors import UsageError
-from flatguard.reporting.document import Part
-from flatguard.reporting.material import Material
-from flatguard.runs.store import Run
+from flatguard.reporting.json_report import Part
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.summaries import finite_median
+from flatguard.runs.run import Run
 
-EACH = 1.0 - (1.0 - CONFIDENCE_LEVEL) / 2.0
-"""The level of two intervals that together hold with 95% at least (Bonferroni)."""
+_EACH_LEVEL = 1.0 - (1.0 - CONFIDENCE_LEVEL) / 2.0
+"""The level of each of two intervals that hold together with at least 95% (Bonferroni)."""
 
 
 class Side(Part):
@@ -33,7 +35,7 @@ class Side(Part):
 
 
 class Setting(Part):
-    """Something that differs between the two runs' requests or targets."""
+    """A setting that differs between the two runs."""
 
     name: str
     first: str
@@ -44,13 +46,14 @@ class Paired(Part):
     """A share in both runs, and its difference over the same samples.
 
     Attributes:
-        name: of what is counted.
+        name: what is counted.
         first: its share in the first run.
-        second: in the second.
-        difference: second less first.
-        interval: of the difference; at least 95%, from the exact intervals of both its parts.
-        only_first: samples that are right in the first run only, by number.
-        only_second: in the second only.
+        second: its share in the second run.
+        difference: second minus first.
+        interval: at least a 95% interval of the difference, from the exact intervals of the two
+            shares that it consists of.
+        only_first: numbers of the samples that are correct in the first run only.
+        only_second: numbers of the samples that are correct in the second run only.
         p_value: exact two-sided McNemar test.
     """
 
@@ -65,14 +68,14 @@ class Paired(Part):
 
 
 class Shift(Part):
-    """How a measured value moved, sample by sample.
+    """How a measured value differs, sample by sample.
 
     Attributes:
-        name: of the value.
-        samples: in how many it was measured in both runs.
-        median: of second less first.
-        rose: samples in which it is larger in the second run.
-        fell: in which it is smaller.
+        name: name of the value.
+        samples: how many samples have it in both runs.
+        median: median of second minus first.
+        rose: how many samples have a larger value in the second run.
+        fell: how many samples have a smaller value in the second run.
         p_value: exact two-sided sign test.
     """
 
@@ -85,7 +88,7 @@ class Shift(Part):
 
 
 class CheckPair(Part):
-    """One check in both runs; None where a run does not know it."""
+    """One check in both runs; None where a run has no such check."""
 
     check: str
     first: Status | None
@@ -96,7 +99,7 @@ class CheckPair(Part):
 
 
 class Comparison(Part):
-    """Two runs, compared."""
+    """The comparison of two runs."""
 
     schema_version: Literal[1] = 1
     samples: int
@@ -113,11 +116,11 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     """Compare two judged runs, sample by sample.
 
     Raises:
-        UsageError: they are over different samples, or one of them is incomplete.
-        RunFolderError: one is damaged, or was not judged yet.
+        UsageError: the runs are over different samples, or one of them is incomplete.
+        RunFolderError: one run is damaged, or has no verdict yet.
     """
-    _refuse_unpaired(first, second)
-    one, other = Material.of(first), Material.of(second)
+    _check_paired(first, second)
+    one, other = JudgedRun.load(first), JudgedRun.load(second)
     return Comparison(
         samples=len(one.samples),
         data_sha256=first.manifest.data.sha256,
@@ -130,7 +133,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     )
 
 
-def _refuse_unpaired(first: Run, second: Run) -> None:
+def _check_paired(first: Run, second: Run) -> None:
     one, other = first.manifest.data, second.manifest.data
     if one.sha256 != other.sha256:
         counts = first.request.n_examples, second.request.n_examples
@@ -138,26 +141,26 @@ def _refuse_unpaired(first: Run, second: Run) -> None:
         if counts[0] == counts[1]:
             why = f"{one.name} with hash {one.sha256[:12]} against {other.name} {other.sha256[:12]}"
         raise UsageError(
-            f"{first.path} and {second.path} are over different data ({why}), so their samples are "
-            "no pairs; evaluate both with the same --dataset and --n-examples"
+            f"{first.path} and {second.path} are over different data ({why}), so their samples "
+            "cannot be paired; evaluate both with the same --dataset and --n-examples"
         )
     for run in (first, second):
         if not run.complete:
             done, planned = len(run.blocks), len(run.manifest.blocks)
             raise UsageError(
-                f"{run.storage} is incomplete, {done} of {planned} blocks; flatguard evaluate "
-                f"--resume {run.storage} does the rest"
+                f"{run.storage} is incomplete: {done} of {planned} blocks; to finish it: flatguard "
+                f"resume {quoted(run.storage)}{run.request.consent}"
             )
 
 
-def _side(material: Material) -> Side:
+def _side(judged: JudgedRun) -> Side:
     return Side(
-        run=material.run.path.name,
-        model=material.run.manifest.target.name,
-        attack=material.run.request.attack,
-        budget=str(material.budget),
-        verdict=material.verdict.verdict,
-        sentence=material.verdict.sentence,
+        run=judged.run.path.name,
+        model=judged.run.manifest.target.name,
+        attack=judged.run.request.attack,
+        budget=str(judged.budget),
+        verdict=judged.verdict.verdict,
+        sentence=judged.verdict.sentence,
     )
 
 
@@ -171,41 +174,38 @@ def _settings(first: Run, second: Run) -> list[Setting]:
 
 
 def _described(run: Run) -> dict[str, str]:
-    manifest: dict[str, Any] = json.loads(run.manifest.model_dump_json())
+    manifest: dict[str, Any] = run.manifest.model_dump(mode="json")
+    request = {name: value for name, value in manifest["request"].items() if name != "attack_args"}
     found = {
-        **manifest["request"],
+        **request,
         **{f"attack: {name}": value for name, value in manifest["attack_args"].items()},
         "weights": manifest["target"]["weights_sha256"][:12],
         "device": manifest["device"]["type"],
         "flatguard": manifest["versions"].get("flatguard"),
         "torch": manifest["versions"].get("torch"),
     }
-    del found["attack_args"]
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in found.items()}
 
 
-def _accuracies(one: Material, other: Material) -> list[Paired]:
-    names = {"clean accuracy": "clean_correct", "robust accuracy, reported": "robust"}
-    found = [
-        _paired(name, _right(one, column), _right(other, column)) for name, column in names.items()
-    ]
-    corrected = [np.array(_right(m, "robust") & ~_fallen(m)) for m in (one, other)]
-    return [*found, _paired("robust accuracy, corrected", corrected[0], corrected[1])]
+def _accuracies(one: JudgedRun, other: JudgedRun) -> list[Paired]:
+    correct = {
+        "clean accuracy": [run.samples["clean_correct"].to_numpy(bool) for run in (one, other)],
+        "robust accuracy, reported": [run.samples["robust"].to_numpy(bool) for run in (one, other)],
+        "robust accuracy, corrected": [_survives_everything(run) for run in (one, other)],
+    }
+    return [_paired(name, first, second) for name, (first, second) in correct.items()]
 
 
-def _right(material: Material, column: str) -> np.ndarray:
-    return material.samples[column].to_numpy(bool)
-
-
-def _fallen(material: Material) -> np.ndarray:
-    return np.isin(material.samples["sample"].to_numpy(int), sorted(material.evidence.fallen))
+def _survives_everything(judged: JudgedRun) -> np.ndarray:
+    fooled = judged.samples["sample"].isin(judged.evidence.fooled)
+    return (judged.samples["robust"] & ~fooled).to_numpy(bool)
 
 
 def _paired(name: str, first: np.ndarray, second: np.ndarray) -> Paired:
     n = len(first)
     only_first, only_second = np.flatnonzero(first & ~second), np.flatnonzero(second & ~first)
     gained, lost = len(only_second), len(only_first)
-    gain, loss = (interval(count, n, EACH) for count in (gained, lost))
+    gain, loss = (interval(count, n, _EACH_LEVEL) for count in (gained, lost))
     return Paired(
         name=name,
         first=float(first.mean()),
@@ -231,14 +231,14 @@ def _shifts(first: pd.DataFrame, second: pd.DataFrame) -> list[Shift]:
 
 def _shift(name: str, change: np.ndarray) -> Shift:
     known = change[np.isfinite(change)]
-    rose, fell = int((known > 0).sum()), int((known < 0).sum())
+    larger, smaller = int((known > 0).sum()), int((known < 0).sum())
     return Shift(
         name=name,
         samples=len(known),
-        median=float(np.median(known)) if len(known) else None,
-        rose=rose,
-        fell=fell,
-        p_value=mcnemar(rose, fell),
+        median=finite_median(change),
+        rose=larger,
+        fell=smaller,
+        p_value=mcnemar(larger, smaller),
     )
 
 
@@ -248,14 +248,15 @@ def _checks(first: Sequence[Finding], second: Sequence[Finding]) -> list[CheckPa
     found = []
     for name in {**one, **other}:
         a, b = one.get(name), other.get(name)
+        statuses = a.status if a else None, b.status if b else None
         found.append(
             CheckPair(
                 check=name,
-                first=a.status if a else None,
-                second=b.status if b else None,
+                first=statuses[0],
+                second=statuses[1],
                 first_value=a.value if a else None,
                 second_value=b.value if b else None,
-                changed=(a and a.status) != (b and b.status),
+                changed=statuses[0] != statuses[1],
             )
         )
     return found

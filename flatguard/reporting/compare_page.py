@@ -1,35 +1,32 @@
-"""A comparison as a page of its own."""
+"""A comparison of two runs as a page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from flatguard.reporting.compare import Comparison, Paired
-from flatguard.reporting.findings import WORDS
-from flatguard.reporting.html import TONES, page
+from flatguard.reporting.findings import STATUS_WORDS
+from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import MINUS, number, percent
 
-MOST_NUMBERS = 200
+_MOST_NUMBERS = 200
 
 
 def compare_page(comparison: Comparison) -> str:
     """The comparison as one self-contained page."""
-    return page(
+    return render_page(
         "compare.html.j2",
         comparison=comparison,
         headline=headline(comparison),
-        tones=TONES,
-        words=WORDS,
+        status_words=STATUS_WORDS,
         p_value=p_value,
         points=points,
-        listed=listed,
-        version=version("flatguard"),
+        sample_list=_sample_list,
     )
 
 
 def headline(comparison: Comparison) -> str:
-    """The corrected numbers' difference, in a sentence."""
+    """The difference of the corrected numbers, in a sentence."""
     corrected = comparison.accuracies[-1]
     return (
         f"Corrected robust accuracy {percent(corrected.first)} against "
@@ -49,12 +46,12 @@ def _signed(share: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """`p = 0.031`, exact; tiny ones as a bound."""
+    """`p = 0.031`; a value below 0.0001 as a bound."""
     return f"p = {number(p, 2)}" if p >= 1e-4 else "p < 0.0001"
 
 
-def listed(samples: Sequence[int]) -> str:
-    """Numbers of samples, as many as can be read."""
-    shown = ", ".join(str(sample) for sample in samples[:MOST_NUMBERS])
-    left = len(samples) - MOST_NUMBERS
+def _sample_list(samples: Sequence[int]) -> str:
+    """The numbers of the first 200 samples, and how many more there are."""
+    shown = ", ".join(str(sample) for sample in samples[:_MOST_NUMBERS])
+    left = len(samples) - _MOST_NUMBERS
     return f"{shown} and {left:,} more" if left > 0 else shown or "none"

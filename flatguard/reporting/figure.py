@@ -1,4 +1,4 @@
-"""A figure as a page shows it: a picture, its words, its numbers, and what a pointer reads off."""
+"""A figure of a page: an SVG image, its text, its numbers, and the values that a pointer shows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,35 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from flatguard.reporting.summaries import evenly_spaced
 from flatguard.reporting.text import visible
 
-Tone = Literal["survived", "fell", "clean", "other", "ink"]
+Tone = Literal["survived", "fooled", "clean", "other", "ink"]
 """What a colour stands for, on every page."""
 
-MOST_ROWS = 60
+_MOST_ROWS = 60
+
+
+@dataclass(frozen=True)
+class FigureText:
+    """A figure's text.
+
+    Attributes:
+        name: its anchor in the page.
+        title: what it shows.
+        alt: a description for readers who cannot see the figure.
+        caption: how to read it.
+    """
+
+    name: str
+    title: str
+    alt: str
+    caption: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers behind a figure."""
+    """The numbers of a figure."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -27,9 +45,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a pointer reads off at a place on the x axis: a line for each series there."""
+    """The values at one place of the x axis: one line for each series."""
 
-    at: float
+    x: float
     head: str
     lines: tuple[str, ...]
 
@@ -39,22 +57,16 @@ class Figure:
     """One figure.
 
     Attributes:
-        name: its anchor in the page.
-        title: what it shows.
-        alt: what is to be seen, in words, for those who do not see it.
-        picture: a static SVG.
-        caption: how to read it.
+        text: name, title, description and caption.
+        image: a static SVG.
         legend: names and tones of its series, in their order.
         table: its numbers.
-        readings: by place, for the page's script.
-        wide: whether it takes the page's width.
+        readings: the values at each place of the x axis, for the page's script.
+        wide: whether it takes the page's full width.
     """
 
-    name: str
-    title: str
-    alt: str
-    picture: Markup
-    caption: str
+    text: FigureText
+    image: Markup
     legend: tuple[tuple[str, Tone], ...] = ()
     table: Table | None = None
     readings: tuple[Reading, ...] = ()
@@ -62,19 +74,15 @@ class Figure:
 
     @property
     def readings_json(self) -> str:
-        """The readings as the page's script takes them, from an attribute."""
+        """The readings as the page's script reads them from an attribute."""
         rows = [
-            [round(reading.at, 1), visible(reading.head), [visible(text) for text in reading.lines]]
+            [round(reading.x, 1), visible(reading.head), [visible(text) for text in reading.lines]]
             for reading in self.readings
         ]
         return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
 
 
-def thinned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table of at most `MOST_ROWS` rows, evenly chosen, the last among them."""
-    chosen = list(rows)
-    if len(chosen) > MOST_ROWS:
-        last = len(chosen) - 1
-        places = {round(index * last / (MOST_ROWS - 1)) for index in range(MOST_ROWS)}
-        chosen = [chosen[place] for place in sorted(places)]
-    return Table(tuple(head), tuple(tuple(row) for row in chosen))
+def short_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of at most 60 evenly spaced rows; the first and the last are among them."""
+    chosen = [tuple(rows[index]) for index in evenly_spaced(len(rows), _MOST_ROWS)] if rows else []
+    return Table(tuple(head), tuple(chosen))

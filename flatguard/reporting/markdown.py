@@ -1,52 +1,55 @@
-"""A Markdown summary, short enough for a pull request's comment."""
+"""A summary in Markdown, short enough for a comment on a pull request."""
 
 from __future__ import annotations
 
 import re
 
 from flatguard.checks.finding import TRUST, needs_trust
-from flatguard.reporting.findings import WORDS, cards, measured
-from flatguard.reporting.html import headlines
-from flatguard.reporting.material import Material
-from flatguard.reporting.text import visible
+from flatguard.reporting.findings import finding_cards
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.report_page import headlines
+from flatguard.reporting.text import between, percent, visible
 
-MEANING = re.compile(r"([\\`*_\[\]<>#|!~@&$]|:(?=//))")
-"""Characters that may mean something in Markdown, or name somebody."""
+_SPECIAL = re.compile(r"([\\`*_\[\]<>#|!~@&$]|:(?=//))")
+"""Characters that Markdown or its renderers may interpret, such as links and user names."""
 
-ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", "|": "&#124;", ":": "&#58;"}
-"""A backslash does not stop these everywhere."""
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", "|": "&#124;", ":": "&#58;"}
+"""Not every renderer accepts a backslash before these."""
 
 
-def markdown(material: Material, title: str = "") -> str:
-    """Verdict, numbers, findings, and what to do; `title` stands before the verdict."""
-    manifest, verdict = material.run.manifest, material.verdict
+def markdown_summary(judged: JudgedRun, title: str = "") -> str:
+    """Verdict, numbers, findings and next steps; `title` precedes the verdict in the heading."""
+    manifest, verdict = judged.run.manifest, judged.verdict
+    heading = f"{title}: {verdict.sentence}" if title else verdict.sentence
+    subject = (
+        f"{manifest.target.name}, {manifest.request.attack} within {judged.budget}, "
+        f"{len(judged.samples):,} images from {manifest.data.name}"
+    )
     lines = [
-        f"### {plain(f'{title}: {verdict.sentence}' if title else verdict.sentence)}",
+        f"### {escape_markdown(heading)}",
         "",
-        f"{plain(manifest.target.name)}, {plain(manifest.request.attack)} within "
-        f"{plain(str(material.budget))}, {len(material.samples):,} images from "
-        f"{plain(manifest.data.name)}",
+        escape_markdown(subject),
         "",
         "| accuracy | | 95% interval |",
         "|---|---|---|",
-        *(f"| {line.name} | {line.value} | {line.interval} |" for line in headlines(material)),
+        *(
+            f"| {number.name} | {percent(number.share)} | {between(number.interval)} |"
+            for number in headlines(judged)
+        ),
         "",
-        "| check | | what was found | measured |",
+        "| check | | finding | measured |",
         "|---|---|---|---|",
     ]
-    for card in cards(verdict):
-        finding = card.finding
-        cells = (
-            finding.check, WORDS[finding.status], finding.summary, measured(finding),
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(plain(cell) for cell in cells)} |")
-    lines += ["", *(f"- Next: {plain(step)}" for step in verdict.next)]
+    for card in finding_cards(verdict):
+        cells = (card.finding.check, card.status, card.finding.summary, card.measured)
+        lines.append(f"| {' | '.join(escape_markdown(cell) for cell in cells)} |")
+    lines += ["", *(f"- Next: {escape_markdown(step)}" for step in verdict.next)]
     if needs_trust(verdict.next):
         lines += ["", TRUST]
     return "\n".join(lines)
 
 
-def plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line, in a table or out of it."""
+def escape_markdown(text: str) -> str:
+    """Text on one line that Markdown shows unchanged, inside a table or outside."""
     one_line = " ".join(visible(text).split())
-    return MEANING.sub(lambda found: ENTITIES.get(found[1], f"\\{found[1]}"), one_line)
+    return _SPECIAL.sub(lambda found: _ENTITIES.get(found[1], f"\\{found[1]}"), one_line)

@@ -1,7 +1,7 @@
-"""Static SVG, drawn by hand: small, without inline styles, in the page's own colours.
+"""Static SVG without inline styles.
 
-Colours and fonts are classes of the page's style sheet, so that a figure follows light, dark and
-paper, and the page can forbid inline styles. `x`, `y` and sizes are in the figure's own units.
+Colours and fonts are classes of the page's style sheet. A figure therefore follows light, dark and
+print styles, and the page's policy can forbid inline styles. Coordinates are in the figure's units.
 """
 
 from __future__ import annotations
@@ -27,23 +27,28 @@ class Scale:
     stop: float
 
     def __call__(self, value: float) -> float:
-        """Where a value is."""
+        """The coordinate of a value."""
         share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.stop - self.start)
 
 
-def spanning(values: Iterable[float], start: float, stop: float, room: float = 0.04) -> Scale:
-    """A scale that holds all finite values, with some room at both ends."""
+def scale_for(values: Iterable[float], start: float, stop: float, margin: float = 0.04) -> Scale:
+    """A scale that holds all finite values, with a margin at both ends."""
     finite = [float(value) for value in values if math.isfinite(value)] or [0.0, 1.0]
-    low, high = min(finite), max(finite)
+    low, high = value_range(min(finite), max(finite))
+    extra = margin * (high - low)
+    return Scale(low - extra, high + extra, start, stop)
+
+
+def value_range(low: float, high: float) -> tuple[float, float]:
+    """The range; a range without extent becomes one unit wide."""
     if high - low < 1e-9 * max(1.0, abs(high)):
-        low, high = low - 0.5, high + 0.5
-    more = room * (high - low)
-    return Scale(low - more, high + more, start, stop)
+        return low - 0.5, high + 0.5
+    return low, high
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers within `[low, high]`, at most so many and a few more."""
+    """Round numbers within `[low, high]`, about `most` of them."""
     raw = (high - low) / max(most, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= raw * (1 - 1e-9))
@@ -53,59 +58,74 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def tick_label(value: float) -> str:
-    """A tick's number, with a real minus; many thousands are short, to fit the margin."""
-    text = f"{value / 1000:,.6g}k" if abs(value) >= 10_000 else f"{value:,.6g}"
-    return text.replace("-", MINUS)
+    """A tick's number with a minus sign; from 10,000 on in thousands, to fit the margin."""
+    label = f"{value / 1000:,.6g}k" if abs(value) >= 10_000 else f"{value:,.6g}"
+    return label.replace("-", MINUS)
 
 
-def at(value: float) -> str:
-    """A coordinate, to a tenth of a unit."""
-    text = f"{value:.1f}"
-    return text.removesuffix(".0")
+def coordinate(value: float) -> str:
+    """A coordinate with one decimal."""
+    return f"{value:.1f}".removesuffix(".0")
 
 
-def path_of(points: Points) -> str:
-    """The `d` of a line through these points; it is broken where one is not finite."""
+def polyline(points: Points) -> str:
+    """The `d` of a line through these points; the line breaks where a point is not finite."""
     pieces, joined = [], False
     for x, y in points:
-        if not (math.isfinite(x) and math.isfinite(y)):
-            joined = False
-            continue
-        pieces.append(f"{'L' if joined else 'M'}{at(x)} {at(y)}")
-        joined = True
+        finite = math.isfinite(x) and math.isfinite(y)
+        if finite:
+            pieces.append(f"{'L' if joined else 'M'}{coordinate(x)} {coordinate(y)}")
+        joined = finite
     return "".join(pieces)
 
 
-def area_of(upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, float]]) -> str:
+def area(upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, float]]) -> str:
     """The `d` of the area between two lines."""
     if not upper:
         return ""
-    return path_of(upper) + path_of(reversed(lower)).replace("M", "L", 1) + "Z"
+    return polyline(upper) + polyline(reversed(lower)).replace("M", "L", 1) + "Z"
+
+
+def disc(x: float, y: float, radius: float = 4.0) -> str:
+    """The `d` of a disc."""
+    r, across = coordinate(radius), coordinate(2 * radius)
+    return (
+        f"M{coordinate(x - radius)} {coordinate(y)}a{r} {r} 0 1 0 {across} 0a{r} {r} 0 1 0 "
+        f"-{across} 0"
+    )
+
+
+def steps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The corners of a line that holds each value until the next x."""
+    corners = []
+    for index, (x, y) in enumerate(points):
+        if index:
+            corners.append((x, points[index - 1][1]))
+        corners.append((x, y))
+    return corners
 
 
 def path(d: str, classes: str, series: int | None = None) -> Markup:
-    """A path; `series` is what a legend's entry switches off."""
-    switch = Markup("") if series is None else Markup(' data-series="{}"').format(series)
-    return Markup('<path class="{}"{} d="{}"/>').format(classes, switch, d)
+    """A path; `series` is the number of the legend's entry that hides it."""
+    attribute = Markup("") if series is None else Markup(' data-series="{}"').format(series)
+    return Markup('<path class="{}"{} d="{}"/>').format(classes, attribute, d)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, classes: str) -> Markup:
     """A straight line."""
-    return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(
-        classes, at(x1), at(y1), at(x2), at(y2)
-    )
+    return path(f"M{coordinate(x1)} {coordinate(y1)}L{coordinate(x2)} {coordinate(y2)}", classes)
 
 
 def text(x: float, y: float, content: str, classes: str) -> Markup:
-    """A line of text; whose anchor and size are in its classes."""
+    """A line of text; the classes decide its anchor and size."""
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
-        classes, at(x), at(y), visible(content)
+        classes, coordinate(x), coordinate(y), visible(content)
     )
 
 
 def drawing(width: float, height: float, alt: str, parts: Iterable[Markup]) -> Markup:
-    """The whole figure, with its words for those who do not see it."""
+    """The whole figure, with a description for readers who cannot see it."""
     body = Markup("").join(parts)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        at(width), at(height), visible(alt), body
+        coordinate(width), coordinate(height), visible(alt), body
     )

@@ -1,8 +1,16 @@
-"""Templates: everything that they write is escaped, and what cannot be seen is made visible."""
+"""Templates and self-contained pages: everything that they write is escaped.
+
+A page is one file. It loads nothing and runs one script of its own. Its policy forbids everything
+but its style sheet and its script, both by hash, and images in data URIs.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from functools import lru_cache
+from importlib.metadata import version
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,33 +18,39 @@ from markupsafe import Markup
 
 from flatguard.reporting.text import between, counted, number, percent, visible
 
+_PACKAGE = "flatguard.reporting"
+
 
 def render(template: str, **values: Any) -> Markup:
     """A template of this package with these values, as HTML."""
     return Markup(_environment().get_template(template).render(**values))
 
 
-def source(template: str) -> str:
-    """A file of the templates as it stands: the style sheet, the script."""
-    loader = _environment().loader
-    assert loader is not None
-    return loader.get_source(_environment(), template)[0]
+def render_page(template: str, **values: Any) -> str:
+    """A page from its template, with style sheet, script and the policy that allows only them."""
+    sources = {"style": "style.css", "script": "report.js"}
+    for name, file in sources.items():
+        content = (files(_PACKAGE) / "templates" / file).read_text("utf-8")
+        digest = hashlib.sha256(content.encode("utf-8")).digest()
+        values[name] = Markup(content)
+        values[f"{name}_hash"] = f"sha256-{base64.b64encode(digest).decode('ascii')}"
+    return render(template, version=version("flatguard"), **values)
 
 
 @lru_cache
 def _environment() -> Environment:
     found = Environment(
-        loader=PackageLoader("flatguard.reporting"),
+        loader=PackageLoader(_PACKAGE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_shown,
+        finalize=_make_visible,
     )
     found.filters.update(percent=percent, between=between, number=number, counted=counted)
     return found
 
 
-def _shown(value: Any) -> Any:
-    """Markup is ours and stays; every other text is made visible, and then escaped."""
+def _make_visible(value: Any) -> Any:
+    """Leave our markup; make hidden characters of other text visible, before it is escaped."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

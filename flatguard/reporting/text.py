@@ -1,7 +1,7 @@
-"""Numbers and other people's names as they are written in reports.
+"""Numbers and names as reports write them.
 
-Names come from files, packages and users. Markup is escaped where it is written; here what no
-escaping helps against is made visible: control characters, and those that turn text round.
+Names come from files, packages and users. Templates escape markup. `visible` shows what escaping
+does not help against: control characters and characters that reverse the direction of text.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def between(interval: tuple[float, float] | list[float]) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number as short as it can be said; `not measured` for None and NaN."""
+    """A number with this many significant digits; `not measured` for None and NaN."""
     if value is None or value != value:
         return "not measured"
     return f"{value:.{digits}g}".replace("-", MINUS)
 
 
-def counted(count: int, one: str, more: str | None = None) -> str:
+def counted(count: int, singular: str) -> str:
     """`1 sample`, `2 samples`."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
+    return f"{count:,} {singular if count == 1 else singular + 's'}"

@@ -1,4 +1,4 @@
-"""What a run folder says about itself, as it stands in its JSON files."""
+"""The contents of a run folder's JSON files, as pydantic models."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flatguard.attacks.monitor import Segment
-from flatguard.request import TOLERANCE, EvaluationRequest
+from flatguard.request import EvaluationRequest
 
-FORMAT_VERSION = 3
-"""2 added the clean images of a block and the names of the classes; 3 seals and the names of blocks
-by their content. What lacks them is read."""
-
+FORMAT_VERSION = 4
+"""Of the run folder; other formats are refused."""
 
 MOST_THREADS = 4096
 
@@ -23,25 +21,6 @@ Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 """A file in its own folder: a path could lead out of it."""
-
-
-class Limits(BaseModel):
-    """What a run may spend at most; None is no limit.
-
-    Attributes:
-        max_forwards: images sent forward by the attack and by the checks, as both are counted
-            under `price` and `price of checks`.
-        max_minutes: of the process that works at the run, with loading; whoever takes the run up
-            again has all of them anew.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_forwards: Annotated[int, Field(ge=1)] | None = None
-    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-
-
-NO_LIMITS = Limits()
 
 
 class BlockPlan(BaseModel):
@@ -89,18 +68,17 @@ class DataFacts(BaseModel):
     size: Number
     sha256: str
     image_shape: tuple[Number, ...]
-    classes: tuple[str, ...] | None = None
-    blocks: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None
+    blocks: tuple[str, ...]
 
 
 class Manifest(BaseModel):
     """Everything that is known before the attack begins.
 
     Attributes:
-        identity: SHA-256 of what decides the evidence: all but `PASSING`. Every block and probe
-            bears it, and runs that share it are shards of one.
-        checks: what is spent on the verdict, with `surrogates` and `tolerance`.
-        max_failures: samples on which the model may fail before the run ends.
+        identity: SHA-256 of what decides the evidence; see `decisive`. Every block and probe bears
+            it, and runs that share it are shards of one.
+        request: every option, resolved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -110,11 +88,6 @@ class Manifest(BaseModel):
     command: tuple[str, ...]
     identity: str = ""
     request: EvaluationRequest
-    checks: str = "none"
-    surrogates: tuple[str, ...] = ()
-    tolerance: float = TOLERANCE
-    limits: Limits = NO_LIMITS
-    max_failures: int = 0
     attack_args: dict[str, Any]
     target: TargetFacts
     data: DataFacts
@@ -128,6 +101,8 @@ class Manifest(BaseModel):
         if self.request.norm is None:
             raise ValueError("its request has no norm")
         self.request.budget()
+        if self.request.max_failures is None:
+            raise ValueError("its request has no number of failures")
         if not isinstance(self.device.get("type"), str):
             raise ValueError("its device has no type")
         threads = self.device.get("threads", 1)
@@ -140,18 +115,18 @@ class Manifest(BaseModel):
             start = plan.stop
         if not self.blocks:
             raise ValueError("it has no blocks")
+        if len(self.data.blocks) != len(self.blocks):
+            raise ValueError("its data has not one hash for each block")
         return self
 
     def identified(self) -> Manifest:
         """The same with its identity."""
-        decisive = self.model_dump(mode="json", exclude=PASSING)
-        return self.model_copy(update={"identity": digest(decisive)})
+        return self.model_copy(update={"identity": digest(self.decisive())})
 
-
-PASSING = {
-    "created", "command", "identity", "checks", "surrogates", "tolerance", "limits", "max_failures",
-}  # fmt: skip
-"""Fields of a manifest that no block's bytes depend on."""
+    def decisive(self) -> dict[str, Any]:
+        """What the bytes of the blocks depend on, as JSON holds it."""
+        content = self.model_dump(mode="json", exclude={"created", "command", "identity"})
+        return {**content, "request": self.request.that_decide("evidence", "location")}
 
 
 def digest(content: Any) -> str:
@@ -185,6 +160,14 @@ class BlockFacts(BaseModel):
     failures: tuple[SampleFailure, ...] = ()
     run: str = ""
     files: dict[FileName, str] = {}
+
+
+class Timing(BaseModel):
+    """How long the stages of a block or a check took; the one file that two runs differ in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 class BlockFailure(BaseModel):

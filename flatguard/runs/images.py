@@ -1,4 +1,4 @@
-"""Images on disk: one tensor a file."""
+"""The files of images: one tensor a file."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from flatguard.runs.untrusted import read_tensors
 
 
 def as_bytes(images: Tensor) -> Tensor:
-    """As uint8 where that loses nothing, as for images that came from 8-bit files."""
+    """The images as uint8 if that is exact, as for images from 8-bit files; else as float32."""
     pixels = (images * 255.0).round().to(torch.uint8)
     return pixels if torch.equal(pixels.float() / 255.0, images) else images.float()
 
 
 def as_floats(images: Tensor) -> Tensor:
-    """In [0, 1], as the data set served them."""
+    """The images in [0, 1], as the data set served them."""
     return images.float() / 255.0 if images.dtype == torch.uint8 else images
 
 
 def save_images(file: Path, images: Tensor) -> None:
-    """Write `(n, channels, height, width)`, under the file's own name."""
+    """Write a tensor `(n, channels, height, width)`; its name is the file's stem."""
     from safetensors.torch import save_file
 
     save_file({file.stem: images.cpu().contiguous()}, file)
 
 
 def load_images(file: Path) -> Tensor:
-    """What `save_images` wrote.
+    """Read a file of `save_images`.
 
     Raises:
-        RunFolderError: it holds something else.
+        RunFolderError: the file holds something else.
     """
     images = read_tensors(file).get(file.stem)
     if images is None or images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):

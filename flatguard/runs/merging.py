@@ -1,4 +1,4 @@
-"""Shards of one run, put together: their blocks are copied, and nothing is read as another's."""
+"""Merges the shards of one run: their blocks are copied into a new run folder."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from flatguard.errors import RunFolderError, UsageError
+from flatguard.errors import UsageError
 from flatguard.runs.facts import BlockFacts
+from flatguard.runs.layout import BLOCK, BLOCKS, EVIDENCE, TIMING, committed
+from flatguard.runs.publishing import publish, stage, unstage, writing
+from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import open_storage
-from flatguard.runs.store import BLOCKS, EVIDENCE, TIMING, Run, committed, load_run
 from flatguard.runs.untrusted import check_file
-from flatguard.runs.writing import create, give_name, staged, unstage
+from flatguard.runs.writing import create
 
 
 def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
-    """A new run folder with the blocks of all shards; a block that several have is taken once.
+    """A new run folder with the blocks of all shards; a block that several have is copied once.
 
-    The shards stay as they are. What still lacks, blocks and probes, `flatguard.resume` does.
+    The shards do not change. `flatguard.resume` adds the blocks and checks that are missing.
 
     Args:
         shards: runs of the same request, weights, data and versions, or their folders.
         out: the new run folder.
 
     Raises:
-        UsageError: the shards are not of one run; names what differs.
+        UsageError: the shards do not belong to one run; names what differs.
         RunFolderError: one is damaged, or the folder exists or cannot be written.
     """
     runs = [shard if isinstance(shard, Run) else load_run(shard) for shard in shards]
@@ -37,18 +39,18 @@ def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
         run.verify()
     merged = create(storage, first.manifest)
     for run in runs:
-        places = committed(run.path)
+        folders = committed(run.path)
         for block in run.blocks:
             if block.plan.index not in committed(merged.path):
-                _copy(places[block.plan.index], block, merged.path)
+                _copy(folders[block.plan.index], block, merged.path)
     storage.push()
     return load_run(storage)
 
 
 def _same_run(first: Run, other: Run) -> None:
-    if first.manifest.identity == other.manifest.identity != "":
+    if first.manifest.identity == other.manifest.identity:
         return
-    one, two = (run.manifest.model_dump(mode="json") for run in (first, other))
+    one, two = (run.manifest.decisive() for run in (first, other))
     ours = ("request", "target", "data", "attack_args", "versions", "device", "blocks")
     parts = [name for name in ours if one[name] != two[name]]
     differ = [
@@ -57,20 +59,19 @@ def _same_run(first: Run, other: Run) -> None:
         for name in sorted({*one[part], *two[part]} if isinstance(one[part], dict) else ())
         if one[part].get(name) != two[part].get(name)
     ]
-    what = ", ".join((differ or parts)[:3]) or "a format before 3"
-    raise UsageError(f"{first.storage} and {other.storage} are no shards of one run: {what}")
+    what = ", ".join((differ or parts)[:3])
+    raise UsageError(f"{first.storage} and {other.storage} are not shards of one run: {what}")
 
 
 def _copy(folder: Path, block: BlockFacts, run: Path) -> None:
-    """Copy the files that a block names, and no other that lies there."""
-    copy = staged(run, f"{block.plan.index:05d}")
+    """Copy the files that a block names, and no other file of its folder."""
+    copy = stage(run, f"{block.plan.index:05d}")
     try:
-        copy.mkdir(parents=True)
-        for name in (*block.files, "block.json", TIMING):
-            check_file(folder / name)
-            shutil.copyfile(folder / name, copy / name, follow_symlinks=False)
-        give_name(copy, run / EVIDENCE / BLOCKS / folder.name)
-    except OSError as error:
-        raise RunFolderError(f"cannot write {run}: {error}") from error
+        with writing(str(run)):
+            copy.mkdir(parents=True)
+            for name in (*block.files, BLOCK, TIMING):
+                check_file(folder / name)
+                shutil.copyfile(folder / name, copy / name, follow_symlinks=False)
+            publish(copy, run / EVIDENCE / BLOCKS / folder.name)
     finally:
         unstage(copy)

@@ -1,4 +1,4 @@
-"""Where a run lands that nobody gave a folder."""
+"""The default folder of a run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from flatguard.request import EvaluationRequest
 from flatguard.targets.checkpoint import SUFFIXES
 
-REPORTS = Path("reports")
+_REPORTS = Path("reports")
 
 
 def default_folder(request: EvaluationRequest) -> Path:
-    """`reports/20260102-030405-demo-apgd-ce`, with a number behind it where that is taken."""
+    """`reports/20260102-030405-demo-apgd-ce`, with a number after it if the name is taken."""
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path(request.model)
     model = path.stem if path.suffix in SUFFIXES else request.model
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{moment}-{model}-{request.attack}")
-    candidates = [REPORTS / name, *(REPORTS / f"{name}-{i}" for i in range(2, 100))]
+    candidates = [_REPORTS / name, *(_REPORTS / f"{name}-{i}" for i in range(2, 100))]
     return next(path for path in candidates if not path.exists())

@@ -1,4 +1,4 @@
-"""Folders that end in the host and process that works in them: what the dead left is found."""
+"""Temporary folders whose names end in host and process, so that leftovers can be removed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from flatguard.environment.system import is_alive
 
 
 def ending() -> str:
-    """What a folder's name ends in that belongs to this process."""
+    """The end of the name of this process's folders."""
     return f".{_host()}.{os.getpid()}"
 
 
 def sweep_dead(storage: Path, prefix: str = "") -> None:
-    """Remove the folders of this host's processes that are no more; links are let be."""
+    """Remove the folders of this host's processes that have ended; links are not followed."""
     for folder in storage.glob(f"{glob.escape(prefix)}*.{glob.escape(_host())}.*"):
         process = folder.name.rpartition(".")[2]
         if process.isdecimal() and not is_alive(int(process)):

@@ -1,6 +1,6 @@
-"""What the tables of a run folder hold: which columns, of which kind, about which samples.
+"""Checks the tables of a run folder: their columns, the columns' types, and the samples.
 
-Whoever reads them later may rely on it: a table that does not fit is damaged, and never half read.
+A table that passes can be used without further checks; one that does not is damaged.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from flatguard.recording.attribution import How
 from flatguard.recording.measure import COLUMNS
 from flatguard.runs.facts import BlockPlan
 
-MEASURED = tuple(name for name in COLUMNS if name not in ("linf", "l2"))
-TRUTHS = ("admissible", "clean_correct", "robust")
-WHOLE = ("sample", "label", "call", "segment", "assigned_by", "prediction")
-SAMPLE_COLUMNS = (
-    "sample", "label", *(f"{which}_{name}" for which in ("clean", "adv") for name in MEASURED),
-    "linf", "l2", "distance", *TRUTHS,
+_MEASURED = tuple(name for name in COLUMNS if name not in ("linf", "l2"))
+_TRUTHS = ("admissible", "clean_correct", "robust", "failed")
+_WHOLE = ("sample", "label", "call", "segment", "assigned_by", "prediction")
+_SAMPLE_COLUMNS = (
+    "sample", "label", *(f"{which}_{name}" for which in ("clean", "adv") for name in _MEASURED),
+    "linf", "l2", "distance", *_TRUTHS,
 )  # fmt: skip
-TRAJECTORY_COLUMNS = ("sample", "call", *COLUMNS, "assigned_by", "segment")
+_TRAJECTORY_COLUMNS = ("sample", "call", *COLUMNS, "assigned_by", "segment")
 LAYER_COLUMNS = (
     "sample", "layer", "depth", "point", "call", "kappa", "standard_error", "method", "matvecs",
     "repeats",
 )  # fmt: skip
-WORDS = (
+_WORDS = (
     "layer", "point", "method", "attempt", "family", "candidate", "sight", "case", "loss_state",
     "margin_state",
 )  # fmt: skip
-"""Columns of words; all others are of numbers or truths."""
+"""Columns of strings; all others hold numbers or truth values."""
 
 
 def check_samples(file: Path, table: pd.DataFrame, plan: BlockPlan) -> pd.DataFrame:
-    """A block's samples: each of the plan's once, in order.
+    """Check a block's samples: each sample of the plan once, in order.
 
     Raises:
         RunFolderError: names the file and the column.
     """
-    check_columns(file, table, SAMPLE_COLUMNS)
+    check_columns(file, table, _SAMPLE_COLUMNS)
     if table["sample"].tolist() != list(range(plan.start, plan.stop)):
         raise _damaged(file, f"expected samples {plan.start} to {plan.stop - 1}, each once")
     if (table["label"] < 0).any():
@@ -51,9 +51,9 @@ def check_samples(file: Path, table: pd.DataFrame, plan: BlockPlan) -> pd.DataFr
 
 
 def check_trajectory(
-    file: Path, table: pd.DataFrame, plan: BlockPlan, columns: Iterable[str] = TRAJECTORY_COLUMNS
+    file: Path, table: pd.DataFrame, plan: BlockPlan, columns: Iterable[str] = _TRAJECTORY_COLUMNS
 ) -> pd.DataFrame:
-    """A block's trajectory: rows of the plan's samples, or of none.
+    """Check a block's trajectory: its rows are about samples of the plan, or about none.
 
     Raises:
         RunFolderError: names the file and the column.
@@ -68,7 +68,7 @@ def check_trajectory(
 
 
 def check_columns(file: Path, table: pd.DataFrame, wanted: Iterable[str]) -> pd.DataFrame:
-    """A table that has these columns, and whose columns are all of their kind.
+    """Check that a table has these columns, and that all its columns have their types.
 
     Raises:
         RunFolderError: names the file and the column.
@@ -85,10 +85,10 @@ def check_columns(file: Path, table: pd.DataFrame, wanted: Iterable[str]) -> pd.
 
 
 def check_known(file: Path, table: pd.DataFrame, samples: Collection[int]) -> pd.DataFrame:
-    """A probe's table, which is about samples of its run.
+    """Check that a probe's table is about samples of its run.
 
     Raises:
-        RunFolderError: it is about another one.
+        RunFolderError: it has another sample.
     """
     if not np.isin(table["sample"].to_numpy(), list(samples)).all():
         raise _damaged(file, "it is about a sample that the run does not have")
@@ -97,18 +97,18 @@ def check_known(file: Path, table: pd.DataFrame, samples: Collection[int]) -> pd
 
 def _fits(name: str, column: pd.Series) -> bool:
     if len(column) == 0:
-        return True  # an empty column has no kind of its own
-    if name in WORDS:
+        return True  # an empty column has no type
+    if name in _WORDS:
         return all(isinstance(word, str) for word in column.unique())
-    if name in TRUTHS or name in ("failed", "fell", "flips"):
+    if name in (*_TRUTHS, "fooled", "flips"):
         return is_bool_dtype(column.dtype) and not column.isna().any()
-    if name == "sample" or (name in WHOLE and column.notna().all()):
+    if name == "sample" or (name in _WHOLE and column.notna().all()):
         return is_integer_dtype(column.dtype) or _is_whole(column)
     return is_numeric_dtype(column.dtype)
 
 
 def _is_whole(column: pd.Series) -> bool:
-    """Whether a column of floats, as an empty table's neighbours make it, holds whole numbers."""
+    """Whether a column of floats, as pandas makes of integers with gaps, holds whole numbers."""
     if not is_numeric_dtype(column.dtype):
         return False
     values = column.dropna().to_numpy(float)

@@ -1,8 +1,8 @@
-"""Reads the files of a run folder, which anybody may have written.
+"""Reads the files of a run folder, which may come from an untrusted source.
 
-A file is read only where it is a plain one: no link, which could lead out of the folder, and no
-pipe, which could keep its reader waiting. What it takes in memory is bounded before it is read: a
-table of a few kilobytes may unpack to terabytes.
+Only plain files are read: a link could lead out of the folder, and a pipe could block its reader.
+The memory that a file takes is limited before it is read: a table of a few kilobytes may unpack to
+terabytes.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from flatguard.errors import RunFolderError
 
 MEBIBYTE = 1 << 20
 LARGEST_TEXT = 32 * MEBIBYTE
-"""Bytes of a JSON file: a manifest of 300,000 blocks."""
+"""Most bytes of a JSON file, enough for a manifest of 300,000 blocks."""
 
 LARGEST_FILE = 4096 * MEBIBYTE
-"""Bytes of a table, or of a block's images."""
+"""Most bytes of a table, or of a block's images."""
 
 FREE, RATIO = 1024 * MEBIBYTE, 500
-"""A run's tables may unpack to a GiB and 500 times their bytes; the most seen is 82 times."""
+"""A run's tables may unpack to 1 GiB plus 500 times their bytes; runs of ours reach 82 times."""
 
-PIECE = 1 << 16
-"""Rows that are read at once."""
+_PIECE = 1 << 16
+"""Rows that are read together."""
 
 
 def is_plain_folder(folder: Path) -> bool:
-    """Whether a folder is there.
+    """Whether a folder exists.
 
     Raises:
-        RunFolderError: it is something else.
+        RunFolderError: it is something else, such as a link.
     """
     found = _status(folder)
     if found is None:
@@ -49,7 +49,7 @@ def is_plain_folder(folder: Path) -> bool:
 
 
 def is_plain_file(file: Path) -> bool:
-    """Whether a file is there.
+    """Whether a file exists.
 
     Raises:
         RunFolderError: it is something else, such as a link.
@@ -74,7 +74,7 @@ def check_file(file: Path, most: int = LARGEST_FILE) -> int:
     """The bytes that a plain file takes on the disk.
 
     Raises:
-        RunFolderError: it is missing, something else, or larger than `most`.
+        RunFolderError: it is missing, larger than `most`, or no plain file.
     """
     if not is_plain_file(file):
         raise RunFolderError(f"{file} is missing")
@@ -84,15 +84,15 @@ def check_file(file: Path, most: int = LARGEST_FILE) -> int:
             f"{file} is damaged: expected at most {most // MEBIBYTE:,} MiB, got "
             f"{found.st_size / MEBIBYTE:,.1f} MiB"
         )
-    # A file with holes says that it is larger than it is.
+    # The size of a file with holes is larger than the bytes that it takes.
     return min(found.st_size, 512 * getattr(found, "st_blocks", found.st_size))
 
 
 def copy_bounded(source: BinaryIO, file: Path, name: str) -> None:
-    """Write a file that is not on this disk yet, piece by piece, and no more than a run's may be.
+    """Download a file in pieces, up to the size that a run folder's file may have.
 
     Raises:
-        RunFolderError: it is larger; `name` is what it is called there.
+        RunFolderError: it is larger; the message has its `name` at the source.
     """
     most = LARGEST_TEXT if file.suffix == ".json" else LARGEST_FILE
     left = most
@@ -113,7 +113,7 @@ def read_text(file: Path) -> str:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """A safetensors file; it takes as much memory as it is long."""
+    """The tensors of a safetensors file; they take as much memory as the file."""
     from safetensors.torch import load_file
 
     check_file(file)
@@ -122,26 +122,26 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 class Room:
-    """What the tables of one run may take in memory, all together.
+    """The memory that all tables of one run may take together.
 
-    One by one, a thousand small files could unpack to a gigabyte each.
+    With a limit for each file, a thousand small files could unpack to a gigabyte each.
     """
 
     def __init__(self) -> None:
         self._most, self._taken = FREE, 0
 
     def read(self, file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """A Parquet file of numbers and words.
+        """Read a Parquet file of numbers and strings.
 
-        It is read in pieces, so that one which unpacks to too much is refused before it has. Words
-        are read once each, however often they stand there.
+        It is read in pieces, so that a file which unpacks to too much is refused in time. Each
+        distinct string is kept once.
 
         Args:
             file: of the run folder.
-            columns: only these.
+            columns: only these; None reads all.
 
         Raises:
-            RunFolderError: it holds other kinds of columns, or too much.
+            RunFolderError: it has columns of other types, or takes too much memory.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -156,7 +156,7 @@ class Room:
                 raise RunFolderError(f"{file} is damaged: column {field.name} is of {field.type}")
         pieces = []
         with pq.ParquetFile(file, read_dictionary=words) as opened:
-            for piece in opened.iter_batches(PIECE, columns=columns):
+            for piece in opened.iter_batches(_PIECE, columns=columns):
                 pieces.append(piece)
                 self._check(file, piece.nbytes)
                 self._taken += piece.nbytes

@@ -1,19 +1,14 @@
-"""Writing a run folder: everything is staged, made durable, and given its name at once.
+"""Makes a run folder, and writes its blocks.
 
-A block is staged in `RUN/.staging/00003.HOST.PID` and then renamed to `00003-1a2b3c4d5e6f`, after
-the seal of its `block.json`, which holds the checksums of its files. So a block is there whole or
-not at all, its name is its content, and whoever comes second with the same block changes nothing.
-A staged block tells other processes on the folder that somebody is at it. That is only a hint: no
-clock is read, and two that do the same block are merely slower.
+A staged block also tells other processes on the folder that one is at work on it. That is only a
+hint: no clock is read, and two processes that attack the same block only lose time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +19,31 @@ from flatguard.environment.system import replace, sync
 from flatguard.errors import RunFolderError
 from flatguard.runs.facts import BlockFacts, BlockFailure, Manifest
 from flatguard.runs.images import as_bytes, save_images
-from flatguard.runs.owners import ending, sweep_dead
-from flatguard.runs.storage import STAGING, RunStorage
-from flatguard.runs.store import (
+from flatguard.runs.json_files import write_sealed
+from flatguard.runs.layout import (
     ADVERSARIAL,
+    BLOCK,
     BLOCKS,
     CLEAN,
     EVIDENCE,
     FAILED,
+    FAILURE,
     LAYERS,
     MANIFEST,
     SAMPLES,
-    TIMING,
+    STAGING,
     TRAJECTORY,
-    Run,
     committed,
-    load_run,
-    sealed,
-    sha256,
-    write_text,
 )
+from flatguard.runs.owners import ending, sweep_dead
+from flatguard.runs.publishing import complete, drop_if_empty, publish, stage, unstage, writing
+from flatguard.runs.run import Run, load_run
+from flatguard.runs.storage import RunStorage
 from flatguard.runs.untrusted import is_plain_folder
 
 
 def check_new(storage: RunStorage) -> None:
-    """Refuse a run folder that exists or cannot be made; writes nothing that stays.
+    """Refuse a run folder that exists or cannot be made; nothing is left there.
 
     Raises:
         RunFolderError: with what to do.
@@ -70,14 +65,14 @@ def check_new(storage: RunStorage) -> None:
 
 
 def create(storage: RunStorage, manifest: Manifest) -> Run:
-    """Make the run folder, at once with its manifest; from here on the request is fixed."""
+    """Make the run folder together with its manifest; from here on the request is fixed."""
     check_new(storage)
     path = storage.path
     sweep_dead(path.parent, f".{path.name}")
     begun = path.with_name(f".{path.name}{ending()}")
     try:
         (begun / EVIDENCE / BLOCKS).mkdir(parents=True)
-        write_text(begun / EVIDENCE / MANIFEST, sealed(manifest))
+        write_sealed(begun / EVIDENCE / MANIFEST, manifest)
         replace(begun, path)
         sync(path.parent)
     except OSError as error:
@@ -89,32 +84,31 @@ def create(storage: RunStorage, manifest: Manifest) -> Run:
 
 
 def drop_if_nothing_was_recorded(run: Run) -> None:
-    """Remove a run folder that its own process made, and that nobody put anything into."""
+    """Remove a run folder that this process made, if no process has written anything into it."""
     left = load_run(run.storage)
     if not left.blocks and not left.failures and not (run.path / STAGING).exists():
         run.storage.drop()
 
 
 def sweep(run: Path) -> None:
-    """Remove what processes of this machine left that are no more, and failures made good."""
+    """Remove what ended processes of this machine left, and failures of committed blocks."""
     for index in committed(run):
         _forget_failure(run, index)
     if is_plain_folder(run / STAGING):
         sweep_dead(run / STAGING)
-    _drop_if_empty(run / STAGING)
+    drop_if_empty(run / STAGING)
 
 
 class BlockWriter:
-    """Writes one block in the staging folder, and nothing stays but what is renamed.
+    """Writes one block in the staging folder; `commit` or `keep_failure` publishes it.
 
-    `commit` does so for a whole block, `keep_failure` for one whose attack raised. The trajectory
-    goes to disk in row groups while the attack runs.
+    The trajectory goes to disk in row groups while the attack runs. What is not published is
+    removed on exit.
     """
 
     def __init__(self, run: Path, index: int):
         self._run, self._index = run, index
-        self._name = f"block {index:05d} of {run}"
-        self._folder = staged(run, f"{index:05d}")
+        self._folder = stage(run, f"{index:05d}")
         self._parquet: Any = None
 
     def __enter__(self) -> BlockWriter:
@@ -123,7 +117,7 @@ class BlockWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # what was written is not wanted
+        with suppress(OSError):  # the rows are removed anyway
             self._close()
         unstage(self._folder)
 
@@ -136,7 +130,7 @@ class BlockWriter:
         table = pa.Table.from_pandas(rows, preserve_index=False)
         with self._writing():
             if self._parquet is None:
-                # A path such as a:b/run would be taken for the address of a store.
+                # Without a file system, pyarrow takes a path such as a:b/run for an address.
                 self._parquet = pq.ParquetWriter(
                     self._folder / TRAJECTORY, table.schema, compression="zstd",
                     filesystem=LocalFileSystem(),
@@ -144,7 +138,7 @@ class BlockWriter:
             self._parquet.write_table(table.cast(self._parquet.schema))
 
     def begin_again(self) -> None:
-        """Forget the trajectory so far: the block is attacked once more, without some samples."""
+        """Remove the trajectory so far: the block is attacked again, without some samples."""
         with self._writing():
             self._close()
             (self._folder / TRAJECTORY).unlink(missing_ok=True)
@@ -158,9 +152,9 @@ class BlockWriter:
         seconds: dict[str, float],
         layers: pd.DataFrame | None = None,
     ) -> None:
-        """Write what is left and give the block its name: from here on it counts.
+        """Write the other files and publish the block: from here on it counts.
 
-        Where somebody else has committed it meanwhile, theirs stays.
+        If another process has committed the block meanwhile, nothing changes.
         """
         with self._writing():
             self._close()
@@ -169,85 +163,32 @@ class BlockWriter:
                 layers.to_parquet(self._folder / LAYERS, compression="zstd", index=False)
             save_images(self._folder / ADVERSARIAL, adversarial.float())
             save_images(self._folder / CLEAN, as_bytes(clean))
-            whole = sealed(facts.model_copy(update={"files": checksums(self._folder)}))
-            write_text(self._folder / "block.json", whole)
-            write_text(self._folder / TIMING, json.dumps(seconds, indent=2))
-            seal = json.loads(whole)["seal"]
+            seal = complete(self._folder, BLOCK, facts, seconds)
             if self._index not in committed(self._run):
                 name = f"{self._index:05d}-{seal[:12]}"
-                give_name(self._folder, self._run / EVIDENCE / BLOCKS / name)
+                publish(self._folder, self._run / EVIDENCE / BLOCKS / name)
         _forget_failure(self._run, self._index)
 
     def keep_failure(self, failure: BlockFailure) -> None:
-        """Keep what was streamed before the attack raised, in place of an earlier failure."""
+        """Publish the rows until the attack raised, in place of an earlier failure."""
         kept = self._run / EVIDENCE / FAILED / f"{self._index:05d}"
-        earlier = staged(self._run, f"{self._index:05d}-earlier")
         with self._writing():
             self._close()
             is_plain_folder(kept.parent)
-            whole = failure.model_copy(update={"files": checksums(self._folder)})
-            write_text(self._folder / "failure.json", sealed(whole))
-            kept.parent.mkdir(exist_ok=True)
-            if kept.exists():
-                replace(kept, earlier)
-            give_name(self._folder, kept)
-        shutil.rmtree(earlier, ignore_errors=True)
+            complete(self._folder, FAILURE, failure)
+            publish(self._folder, kept, replaces=True)
 
     def _close(self) -> None:
         if self._parquet is not None:
             parquet, self._parquet = self._parquet, None
             parquet.close()
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunFolderError(f"cannot write {self._name}: {error}") from error
-
-
-def staged(run: Path, name: str) -> Path:
-    """Where this process writes what will have that name.
-
-    Raises:
-        RunFolderError: the staging folder is a link, which would lead elsewhere.
-    """
-    is_plain_folder(run / STAGING)
-    return run / STAGING / f"{name}{ending()}"
-
-
-def unstage(folder: Path) -> None:
-    """Remove what was staged and not renamed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    _drop_if_empty(folder.parent)
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a folder, by name."""
-    return {file.name: sha256(file) for file in sorted(folder.iterdir())}
-
-
-def give_name(folder: Path, final: Path) -> None:
-    """Rename a folder once its bytes are on the disk; what has that name already stays."""
-    for file in folder.iterdir():
-        sync(file)
-    sync(folder)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        replace(folder, final)
-    except OSError:
-        if not final.is_dir():
-            raise
-    sync(final.parent)
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(f"block {self._index:05d} of {self._run}")
 
 
 def _forget_failure(run: Path, index: int) -> None:
     failed = run / EVIDENCE / FAILED
     if is_plain_folder(failed):
         shutil.rmtree(failed / f"{index:05d}", ignore_errors=True)
-        _drop_if_empty(failed)
-
-
-def _drop_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+        drop_if_empty(failed)

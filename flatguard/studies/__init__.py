@@ -1,22 +1,28 @@
-"""A paper's claim, one a file: probes and checks composed, with a verdict.
+"""The claims of two papers, tested on any model.
 
-`STUDIES` names every figure and table of the two papers that flatguard stands on, and the
-statements that a model can put to the test, each with its status.
+`STUDIES` lists every figure and table of the two papers behind flatguard, and every statement that
+can be tested on a model, each with its status. What the papers claim is data: `studies.yaml` and
+`claims.yaml` in the folder of each paper.
 """
 
 from __future__ import annotations
 
 from flatguard.errors import UsageError, did_you_mean
-from flatguard.studies.claim import Claim, Verdict
-from flatguard.studies.study import Outcome, Protocol, Study, Subject
-from flatguard.studies.stutz import STUTZ
-from flatguard.studies.walter import WALTER
+from flatguard.studies.statement import read_data
+from flatguard.studies.study import Study
 
-__all__ = [
-    "STUDIES", "Claim", "Outcome", "Protocol", "Study", "Subject", "Verdict", "find_study",
-]  # fmt: skip
+__all__ = ["PAPERS", "STUDIES", "find_study"]
 
-STUDIES: tuple[Study, ...] = (*WALTER, *STUTZ)
+_REGISTRIES = [read_data(folder, "studies.yaml") for folder in ("walter", "stutz")]
+
+PAPERS: dict[str, str] = {registry["paper"]: registry["cited"] for registry in _REGISTRIES}
+"""How each paper is cited."""
+
+STUDIES: tuple[Study, ...] = tuple(
+    Study(paper=registry["paper"], **entry)
+    for registry in _REGISTRIES
+    for entry in registry["studies"]
+)
 
 
 def find_study(name: str) -> Study:

@@ -1,9 +1,10 @@
-"""`reproduce()`: one study on the user's own model, and everything its result rests on."""
+"""`reproduce()`: one study on the user's own model, and the provenance of its result."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from torch import Tensor, nn
 
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.evaluation import resolve
-from flatguard.execution.arguments import caller_kept
-from flatguard.execution.context import EvaluationContext
-from flatguard.execution.plan import versions
+from flatguard.execution.context import EvaluationContext, data_sha256
+from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
-from flatguard.runs.store import EVIDENCE, Run, load_run
+from flatguard.execution.software import versions
+from flatguard.runs.facts import TargetFacts
+from flatguard.runs.layout import EVIDENCE
+from flatguard.runs.run import load_run
 from flatguard.studies import find_study
 from flatguard.studies.claim import Claim
-from flatguard.studies.study import Outcome, Study, Subject
+from flatguard.studies.study import Study, Subject
 from flatguard.targets.target import Target
 
-RESULT_FORMAT = 1
+_FORMAT = 1
 
 
 class ModelFacts(BaseModel):
@@ -41,9 +44,9 @@ class Shown(BaseModel):
 
     Attributes:
         protocol: the attack, in words.
-        data, sha256, samples: the data set, the hash of what was served, and how many.
+        data, sha256, samples: the data set, the hash of the samples, and their number.
         seed: of every random choice.
-        device: where it ran.
+        device: the device of the models.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +60,7 @@ class Shown(BaseModel):
 
 
 class Result(BaseModel):
-    """A study's claims, and everything that they rest on: what `--json` prints.
+    """A study's claims and their provenance: what `--json` prints.
 
     Attributes:
         format: of this object; rises when a field changes its meaning.
@@ -65,15 +68,15 @@ class Result(BaseModel):
         claims: each with its verdict.
         figures: the numbers behind the paper's panels.
         notes: on the method that all claims share.
-        models: in the order in which they were given; none for a calculation.
-        shown: what was shown to them, and how they were attacked; None for a calculation.
-        versions: of flatguard and everything that may change a number.
-        created, seconds: when, and how long.
+        models: in the given order; none for a calculation.
+        shown: the samples and the attack; None for a calculation.
+        versions: of flatguard and of the packages that can change a number.
+        created, seconds: the time of the result, and how long it took.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = RESULT_FORMAT
+    format: int = _FORMAT
     study: str
     paper: str
     reference: str
@@ -100,45 +103,42 @@ def reproduce(
     """Run one study of a paper.
 
     Args:
-        name: as `flatguard reproduce --list` has it.
+        name: as listed by `flatguard reproduce --list`.
         models: names, paths, modules or Targets: one, or as many as the study compares.
         data: a pair of images in [0, 1] and labels, or a data set's name; None means the
             model's own.
         progress: receives progress updates; None is silent.
-        n_examples: the first so many; None means the study's own number, or all if fewer.
+        n_examples: how many samples, from the first on; None means the study's own number, or all
+            if fewer.
         **fields: fields of `EvaluationRequest`, such as `arch`, `mean`, `std`, `device`,
             `seed`, `batch_size`.
 
     Raises:
-        UsageError: no such study, or there is nothing to run, or the number of models does not fit.
-        FlatguardError: whatever the model, the data or the attack raises, in one line.
+        UsageError: no such study, it cannot be run, or the number of models is wrong.
+        FlatguardError: from the model, the data or the attack.
     """
     study = find_study(name)
-    check_models(study, len(models))
-    with caller_kept(*models):
+    _check_models(study, len(models))
+    with caller_state_kept(*models):
         subject = _subject(study, models, data, progress or Silent(), n_examples, fields)
-        about = f"; {study.protocol}; {subject.count} samples" if subject.jobs else ""
-        subject.progress.log(f"{study.name}: {study.reference}{about}")
-        began = time.perf_counter()
-        assert study.run is not None, "check_models refuses what cannot be run"
-        outcome = study.run(subject)
-        facts = tuple(_facts(context) for context in subject.jobs)
-        shown = _shown(study, subject) if subject.jobs else None
-        return _result(study, outcome, facts, shown, began)
+        about = f"; {study.protocol}; {subject.count} samples" if models else ""
+        facts = tuple(_model_facts(context.target) for context in subject.contexts)
+        shown = _samples_shown(subject.context, str(study.protocol)) if models else None
+        return _measured(subject, about, facts, shown)
 
 
 def reproduce_from_runs(
     name: str, folders: Sequence[str | Path], *, progress: ProgressReporter | None = None
 ) -> Result:
-    """One study over checkpoints that were measured already; no model is loaded.
+    """Run one study over checkpoints that are already measured; no model is loaded.
 
     Args:
         name: of a study that takes runs.
-        folders: runs, or folders of runs, as `flatguard geometry robust-flatness` leaves them.
+        folders: runs of `flatguard geometry robust-flatness`, or folders of such runs.
         progress: receives progress updates; None is silent.
 
     Raises:
-        UsageError: no such study, or it takes no runs, or they cannot be compared.
+        UsageError: no such study, it takes no runs, or the runs cannot be compared.
         RunFolderError: a folder holds no run, or one without what the study needs.
     """
     study, progress = find_study(name), progress or Silent()
@@ -150,9 +150,7 @@ def reproduce_from_runs(
     }
     if len(alike) > 1:
         raise UsageError(f"{study.name}: these runs differ in budget, attack or data; name others")
-    began, first = time.perf_counter(), runs[0]
-    progress.log(f"{study.name}: {study.reference}; {len(runs)} runs")
-    outcome = study.run(Subject((), len(first.samples), progress, runs))
+    first = runs[0]
     shown = Shown(
         protocol=f"{first.request.attack} within {first.request.budget()}",
         data=first.manifest.data.name,
@@ -161,16 +159,18 @@ def reproduce_from_runs(
         seed=first.request.seed,
         device=first.request.device or "",
     )
-    return _result(study, outcome, tuple(_facts_of_run(run) for run in runs), shown, began)
+    facts = tuple(_model_facts(run.manifest.target, run.path.name) for run in runs)
+    return _measured(Subject(study, (), progress, runs), f"; {len(runs)} runs", facts, shown)
 
 
-def _result(
-    study: Study,
-    outcome: Outcome,
-    models: tuple[ModelFacts, ...],
-    shown: Shown | None,
-    began: float,
+def _measured(
+    subject: Subject, about: str, models: tuple[ModelFacts, ...], shown: Shown | None
 ) -> Result:
+    study = subject.study
+    subject.progress.log(f"{study.name}: {study.reference}{about}")
+    began = time.perf_counter()
+    assert study.run is not None, "the callers refuse what cannot be run"
+    outcome = study.run(subject)
     return Result(
         study=study.name,
         paper=study.paper,
@@ -197,7 +197,7 @@ def _run_folders(folder: Path) -> list[Path]:
     return found
 
 
-def check_models(study: Study, given: int) -> None:
+def _check_models(study: Study, given: int) -> None:
     """Refuse a study that cannot be run, or a number of models that it does not take."""
     if study.run is None:
         raise UsageError(f"{study.name} cannot be run ({study.status}): {study.why}")
@@ -221,7 +221,7 @@ def _subject(
     fields: dict[str, Any],
 ) -> Subject:
     protocol = study.protocol
-    jobs = tuple(
+    contexts = [
         resolve(
             model,
             protocol.attack,
@@ -233,32 +233,29 @@ def _subject(
             **fields,
         )
         for model in models
-    )
-    if not jobs:
-        return Subject((), 0, progress)
-    count = jobs[0].count if n_examples else min(study.samples, jobs[0].count)
-    return Subject(jobs, count, progress)
+    ]
+    if contexts and n_examples is None:
+        count = min(study.samples, contexts[0].count)
+        contexts = [_on_samples(context, count) for context in contexts]
+    return Subject(study, tuple(contexts), progress)
 
 
-def _shown(study: Study, subject: Subject) -> Shown:
-    context = subject.context
+def _on_samples(context: EvaluationContext, count: int) -> EvaluationContext:
+    return replace(context, request=context.request.model_copy(update={"n_examples": count}))
+
+
+def _samples_shown(context: EvaluationContext, protocol: str) -> Shown:
     return Shown(
-        protocol=str(study.protocol),
+        protocol=protocol,
         data=context.dataset.name,
-        sha256=subject.data_sha256(),
-        samples=subject.count,
+        sha256=data_sha256(context),
+        samples=context.count,
         seed=context.request.seed,
         device=str(context.device),
     )
 
 
-def _facts(context: EvaluationContext) -> ModelFacts:
-    target = context.target
-    return ModelFacts(name=target.name, source=target.source, weights_sha256=target.weights_sha256)
-
-
-def _facts_of_run(run: Run) -> ModelFacts:
-    target = run.manifest.target
+def _model_facts(target: Target | TargetFacts, name: str | None = None) -> ModelFacts:
     return ModelFacts(
-        name=run.path.name, source=target.source, weights_sha256=target.weights_sha256
+        name=name or target.name, source=target.source, weights_sha256=target.weights_sha256
     )

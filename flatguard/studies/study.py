@@ -1,36 +1,27 @@
-"""What a study is: a figure, a table or a statement of a paper that a model can be held to.
+"""A study: a figure, a table or a statement of a paper that can be tested on a model.
 
-A new one is a file with a `Study`, and a line in its paper's `__init__.py`.
+A new study is an entry in its paper's `studies.yaml` and the function that the entry names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Any, Literal
 
-import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from flatguard.data.datasets import Batch, DataHash, check_labels
-from flatguard.data.datasets import blocks as blocks_of
+from flatguard.data.dataset import Batch, blocks, check_labels
 from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Norm
 from flatguard.request import derive_seed
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 from flatguard.studies.claim import Claim
 from flatguard.targets.head import Head
-from flatguard.targets.target import Target
-
-Paper = Literal["walter2026", "stutz2021"]
-PAPERS: dict[Paper, str] = {
-    "walter2026": 'N. P. Walter et al., "When Flatness Does (Not) Guarantee Adversarial '
-    'Robustness", ICLR 2026',
-    "stutz2021": 'D. Stutz et al., "Relating Adversarially Robust Generalization to Flat Minima", '
-    "ICCV 2021",
-}
 
 Status = Literal["runs-here", "needs-checkpoint", "planned", "illustration"]
 """`runs-here`: `make reproduce` has what it needs; `needs-checkpoint`: give it one with --model;
@@ -40,8 +31,7 @@ Models = Literal["one", "many", "none", "runs"]
 """`runs`: the runs of `flatguard geometry robust-flatness`, or models that are measured first."""
 
 
-@dataclass(frozen=True)
-class Protocol:
+class Protocol(BaseModel):
     """The attack that the paper runs.
 
     Attributes:
@@ -50,14 +40,56 @@ class Protocol:
         args: its arguments.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     attack: str = "torchattacks:PGD"
     norm: Norm = "Linf"
     eps: str = "8/255"
-    args: dict[str, Any] = field(default_factory=dict)
+    args: dict[str, Any] = {}
 
     def __str__(self) -> str:
         given = ", ".join(f"{name}={value}" for name, value in self.args.items())
         return f"{self.attack} within {self.norm} {self.eps}" + (f" ({given})" if given else "")
+
+
+class Study(BaseModel):
+    """A figure, a table or a statement of a paper; an entry of a `studies.yaml`.
+
+    Attributes:
+        name: the paper's own: `walter-fig13`.
+        paper: which one.
+        reference: where in it: `Figure 13`.
+        claim: what it says, in one sentence.
+        number: its number as printed, or its words.
+        status: whether it can be run here.
+        why: what is missing, where something is missing.
+        function: what computes it, in this package: `walter.valley:valley_of`.
+        protocol: the paper's attack.
+        samples: how many samples by default.
+        models: how many models it takes; a calculation takes none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    paper: str
+    reference: str
+    claim: str
+    number: str
+    status: Status = "runs-here"
+    why: str = ""
+    function: str = ""
+    protocol: Protocol = Protocol()
+    samples: int = 200
+    models: Models = "one"
+
+    @property
+    def run(self) -> Callable[[Subject], Outcome] | None:
+        """The function from a subject to claims; None where there is nothing to run."""
+        if not self.function:
+            return None
+        found: Callable[[Subject], Outcome] = resolve_name(f"flatguard.studies.{self.function}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -65,37 +97,32 @@ class Subject:
     """What a study is run on: models with their data, device, seed and attack, all loaded.
 
     Attributes:
-        jobs: one for each model; each holds the study's protocol as its attack. None where the
-            study takes no model.
-        count: how many samples, the first ones.
+        study: the study.
+        contexts: one for each model; each holds the study's protocol as its attack, and the
+            number of samples. Empty where the study takes no model.
         progress: receives progress updates.
-        runs: finished ones, in place of models.
+        runs: finished runs, in place of models.
     """
 
-    jobs: tuple[EvaluationContext, ...]
-    count: int
+    study: Study
+    contexts: tuple[EvaluationContext, ...]
     progress: ProgressReporter
     runs: tuple[Run, ...] = ()
 
     @property
     def context(self) -> EvaluationContext:
         """The first model's."""
-        return self.jobs[0]
+        return self.contexts[0]
 
     @property
-    def target(self) -> Target:
-        """The first model."""
-        return self.context.target
+    def count(self) -> int:
+        """How many samples, from the first on."""
+        return self.context.count
 
     @property
     def model(self) -> nn.Module:
-        """The first model's module, in eval mode on `device`."""
+        """The first model's module, in eval mode on its device."""
         return self.context.target.model
-
-    @property
-    def device(self) -> torch.device:
-        """Where models and batches are."""
-        return self.context.device
 
     def head(self) -> Head:
         """The first model's proven head.
@@ -103,36 +130,32 @@ class Subject:
         Raises:
             UsageError: it has none, so that κ is not defined.
         """
-        if self.target.head is None:
+        target = self.context.target
+        if target.head is None:
             raise UsageError(
-                f"this study needs the model's final linear layer: {self.target.head_reason}"
+                f"this study needs the model's final linear layer: {target.head_reason}"
             )
-        return self.target.head
+        return target.head
 
     def seed(self, part: str, block: int = 0) -> int:
         """The seed of one part of the study on one block."""
         return derive_seed(self.context.request.seed, block, part)
 
     def blocks(self) -> Iterator[tuple[int, Batch]]:
-        """The samples on `device`, each block with the number of its first."""
+        """The samples on the model's device, each block with the number of its first sample."""
         context = self.context
-        for start, batch in blocks_of(context.dataset, self.count, context.block_size):
-            check_labels(batch, context.num_classes, context.dataset.name, start)
-            yield start, Batch(batch.images.to(self.device), batch.labels.to(self.device))
+        for start, batch in blocks(context.dataset, self.count, context.block_size):
+            yield start, self._on_device(batch, start)
 
-    def data_sha256(self) -> str:
-        """The hash of the samples that are shown, as a run's manifest has it."""
-        hashes = DataHash()
-        for _, batch in blocks_of(self.context.dataset, self.count, self.context.block_size):
-            hashes.update(batch)
-        return hashes.hexdigest()
+    def batch(self) -> Batch:
+        """All samples at once, for studies that need few."""
+        return self._on_device(self.context.dataset.block(0, self.count), 0)
 
-    def batch(self, count: int | None = None) -> Batch:
-        """The first `count` samples at once, for studies that need few."""
-        batch = self.context.dataset.block(0, min(count or self.count, self.count))
-        check_labels(batch, self.context.num_classes, self.context.dataset.name)
-        images: Tensor = batch.images.to(self.device)
-        return Batch(images, batch.labels.to(self.device))
+    def _on_device(self, batch: Batch, start: int) -> Batch:
+        context = self.context
+        check_labels(batch, context.num_classes, context.dataset.name, start)
+        images: Tensor = batch.images.to(context.device)
+        return Batch(images, batch.labels.to(context.device))
 
 
 @dataclass(frozen=True)
@@ -142,40 +165,9 @@ class Outcome:
     Attributes:
         claims: each with its verdict.
         figures: the numbers behind the paper's panels, by name; JSON without NaN.
-        notes: sentences on the method that all claims share.
+        notes: sentences on the method of all claims.
     """
 
     claims: tuple[Claim, ...]
     figures: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Study:
-    """A figure, a table or a statement of a paper.
-
-    Attributes:
-        name: the paper's own: `walter-fig13`.
-        paper: which one.
-        reference: where in it: `Figure 13`.
-        claim: what it says, in one sentence.
-        number: its number as printed, or its words.
-        status: whether it can be run here.
-        why: what is missing, where something is.
-        run: from a subject to claims; None exactly where there is nothing to run.
-        protocol: the paper's attack.
-        samples: how many are taken by default.
-        models: how many models it compares; a calculation takes none.
-    """
-
-    name: str
-    paper: Paper
-    reference: str
-    claim: str
-    number: str
-    status: Status
-    why: str = ""
-    run: Callable[[Subject], Outcome] | None = None
-    protocol: Protocol = field(default_factory=Protocol)
-    samples: int = 200
-    models: Models = "one"

@@ -1,4 +1,7 @@
-"""What is attacked: one loader a file, all returning a Target."""
+"""The classifiers under audit: one loader a file, and all return a `Target`.
+
+Internal: the public API is what flatguard exports and what docs/reference/api.md lists.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from flatguard.targets.target import Defaults, Target, make_target, prepare
 
 __all__ = ["Defaults", "Target", "load_target", "make_target", "prepare"]
 
-ZOOS = ("timm", "torchvision")
+_ZOOS = ("timm", "torchvision")
 DEFAULT_MODEL_DIR = Path("models")
 
 
@@ -32,16 +35,16 @@ def load_target(
     Args:
         name: `demo`; a RobustBench entry or an unambiguous prefix of one; `timm:NAME`;
             `torchvision:NAME`; or the path of a checkpoint.
-        dataset: narrows RobustBench's tables to one data set, if it names one of theirs.
-        threat_model: narrows them to one threat model.
+        dataset: restricts RobustBench's tables to one data set, if it is one of theirs.
+        threat_model: restricts them to one threat model.
         model_dir: RobustBench's folder of checkpoints.
         arch: for a checkpoint of weights only: `module:factory` or `file.py:factory`.
-        mean: for a checkpoint: per channel, inside the model.
-        std: for a checkpoint: per channel, inside the model.
+        mean: for a checkpoint: normalisation inside the model, one number per channel.
+        std: as `mean`.
         allow_code: load files that run code when they are loaded.
 
     Raises:
-        ModelError, UntrustedCodeError, EnvironmentProblem, UsageError: with one line each.
+        ModelError, UntrustedCodeError, EnvironmentProblem, UsageError: each with one line.
 
     Example:
         >>> load_target("demo").source
@@ -52,7 +55,7 @@ def load_target(
     is_file = _is_checkpoint(name)
     if not is_file and (arch or mean or std):
         raise UsageError(f"--arch, --mean and --std belong to a checkpoint file, not to {name!r}")
-    if threat_model is not None and (is_file or name == "demo" or kind in ZOOS):
+    if threat_model is not None and (is_file or name == "demo" or kind in _ZOOS):
         raise UsageError(f"--threat-model belongs to a RobustBench entry, not to {name!r}")
     if is_file:
         from flatguard.targets import checkpoint
@@ -62,7 +65,7 @@ def load_target(
         from flatguard.targets import demo
 
         return demo.load()
-    if kind in ZOOS and rest:
+    if kind in _ZOOS and rest:
         from flatguard.targets import zoo
 
         return zoo.load_timm(rest) if kind == "timm" else zoo.load_torchvision(rest)

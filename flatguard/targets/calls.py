@@ -1,8 +1,8 @@
-"""Calls of a model that change nothing but what they return.
+"""Isolates calls of a model, so that they have no side effects on the caller.
 
-A forward pass may write into its input, or switch torch's gradients off and leave them off. Whoever
-called it, an attack in the middle of its search, goes on with that tensor and in that state. So the
-model gets a copy of its input, and the state is put back after each call.
+A forward pass may write into its input, or switch torch's gradients off permanently. An attack in
+the middle of its search would go on with that tensor and that setting. So the model gets a copy of
+its input, and torch's settings are restored after each call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flatguard.errors import ModelError
 
 
 class _Calls(threading.local):
-    """The calls that this thread is in, the innermost last."""
+    """The calls that this thread has not finished, the innermost last."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[nn.Module, TorchState, bool]] = []
@@ -28,12 +28,12 @@ _calls = _Calls()
 
 
 def isolate_calls(model: nn.Module) -> None:
-    """From now on each call of the model gets copies of its tensors, and keeps torch's state.
+    """Make each call of the model copy its input tensors and restore torch's settings.
 
-    Two hooks do that; copies of the model have them too. Once is enough. The copies are part of the
-    graph, so that gradients and logits are the same bits as without them.
+    Two hooks do that; copies of the model have them, too. A second call changes nothing. The
+    copies are part of the graph, so that gradients and logits are bit-identical.
 
-    Cost: a copy of the input, and about 10 µs a call.
+    Cost: a copy of the input, and about 10 µs per call.
     """
     if _before_call in model._forward_pre_hooks.values():
         return
@@ -67,7 +67,7 @@ def _copy(value: Any) -> Any:
 
 
 def make_ordinary(model: nn.Module) -> None:
-    """Replace tensors that were made in inference mode: autograd takes none of them."""
+    """Replace tensors that were made in inference mode, which autograd refuses."""
     ordinary: dict[int, Tensor] = {}
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):

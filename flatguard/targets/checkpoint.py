@@ -1,7 +1,7 @@
 """The user's own checkpoints: state dicts with an architecture, TorchScript, torch.export.
 
-Nothing here runs code out of a file unless the user typed `--allow-code`. What `--arch`
-names is the user's own code and is run.
+Code in a checkpoint runs only with `--allow-code`. The factory that `--arch` names is the user's
+own code and always runs.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatguard.data.pickles import check_pickle, pickle_code
-from flatguard.environment.offline import asked_for
+from flatguard.environment.offline import last_refusal
+from flatguard.environment.pickles import check_pickle, pickle_code
 from flatguard.environment.torch_state import kept_state
 from flatguard.errors import (
     ModelError,
@@ -35,8 +35,8 @@ from flatguard.targets.calls import make_ordinary
 from flatguard.targets.target import Normalized, Target, make_target
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2")
-NESTING = ("state_dict", "model", "model_state_dict", "net")
-PREFIXES = ("module.", "_orig_mod.")
+_NESTING = ("state_dict", "model", "model_state_dict", "net")
+_PREFIXES = ("module.", "_orig_mod.")
 
 
 def load(
@@ -53,7 +53,7 @@ def load(
         path: `.safetensors`, a `.pt`/`.pth` state dict or TorchScript file, or a `.pt2`.
         arch: `module:factory` or `file.py:factory`; the factory takes no arguments.
         mean: per channel, subtracted from images in [0, 1] before the model.
-        std: per channel, divided by after that.
+        std: per channel, the divisor after that.
         allow_code: load files that run code when they are loaded.
 
     Raises:
@@ -83,7 +83,7 @@ def load(
 
 @kept_state()
 def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Module, bool]:
-    """The module, and whether it was built from `arch`."""
+    """The module, and whether `arch` was used to build it."""
     program = _program_kind(path)
     if program is not None:
         if not allow_code:
@@ -102,7 +102,7 @@ def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Mod
     model = build(arch)
     make_ordinary(model)
     _load_state(model, _state_dict_in(state, path), path, arch)
-    # A network fresh from its factory is in training mode; that is no news to its user.
+    # A new network is in training mode, which needs no note to the user.
     return model.eval(), True
 
 
@@ -122,19 +122,19 @@ def _program_kind(path: Path) -> str | None:
 
 
 class Program(nn.Module):
-    """A loaded program inside an ordinary module, so that hooks see its calls."""
+    """Wraps a loaded program in an ordinary module, so that hooks observe its calls."""
 
     def __init__(self, program: Any):
         super().__init__()
         self.program = program
 
     def forward(self, images: Tensor) -> Tensor:
-        """Whatever the program returns."""
+        """The output of the program."""
         logits: Tensor = self.program(images)
         return logits
 
     def train(self, mode: bool = True) -> Program:
-        """Switches only what can be switched: an exported program's mode is frozen."""
+        """Switch the mode of a TorchScript program; that of an exported program is fixed."""
         self.training = mode
         if isinstance(self.program, torch.jit.ScriptModule):
             self.program.train(mode)
@@ -168,7 +168,7 @@ def _read_state(path: Path, allow_code: bool) -> Any:
         check_pickle(path)
     try:
         with warnings.catch_warnings(), pickle_code(allow_code):
-            warnings.simplefilter("ignore", UserWarning)  # of a pickle's protocol
+            warnings.simplefilter("ignore", UserWarning)  # about the pickle's protocol
             return torch.load(path, map_location="cpu", weights_only=not allow_code)
     except pickle.UnpicklingError as error:
         if "Weights only load failed" not in str(error):
@@ -190,10 +190,10 @@ def _culprit(error: Exception) -> str:
 
 
 def _state_dict_in(state: Any, path: Path) -> dict[str, Tensor]:
-    for _ in NESTING:
+    for _ in _NESTING:
         if not isinstance(state, Mapping):
             break
-        inner = next((state[key] for key in NESTING if isinstance(state.get(key), Mapping)), None)
+        inner = next((state[key] for key in _NESTING if isinstance(state.get(key), Mapping)), None)
         if inner is None:
             break
         state = inner
@@ -201,11 +201,11 @@ def _state_dict_in(state: Any, path: Path) -> dict[str, Tensor]:
         state = state.state_dict()
     if not isinstance(state, Mapping) or not any(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(
-            f"{path}: expected a state dict, alone or under one of {', '.join(NESTING)}; "
+            f"{path}: expected a state dict, alone or under one of {', '.join(_NESTING)}; "
             f"got {type(state).__name__}"
         )
     tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
-    for prefix in PREFIXES:
+    for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
     return tensors
@@ -232,9 +232,9 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path, arch: st
 
 @kept_state()
 def build(arch: str) -> nn.Module:
-    """Call the factory that `module:factory` or `file.py:factory` names."""
+    """The model from the factory that `module:factory` or `file.py:factory` names."""
     place, colon, name = arch.rpartition(":")
-    if not colon or not place or not name.isidentifier():  # C:\\nets\\net.py has a colon, too
+    if not colon or not place or not name.isidentifier():  # C:\\nets\\net.py contains a colon
         raise UsageError(f"--arch: expected module:factory or file.py:factory, got {arch!r}")
     module = _module_of_file(Path(place)) if place.endswith(".py") else _module_of_name(place)
     factory = getattr(module, name, None)
@@ -246,7 +246,7 @@ def build(arch: str) -> nn.Module:
     try:
         model = factory()
     except (Exception, SystemExit) as error:
-        hint = "; it must take no arguments" if isinstance(error, TypeError) else asked_for()
+        hint = "; it must take no arguments" if isinstance(error, TypeError) else last_refusal()
         what = f"{type(error).__name__}: {one_line(error)}"
         raise UsageError(f"--arch {arch}: the factory fails: {what}{hint}") from error
     if not isinstance(model, nn.Module):
@@ -272,7 +272,7 @@ def _module_of_file(file: Path) -> Any:
 
 
 def _module_of_name(name: str) -> Any:
-    # A console script does not look into the current folder, where the user's code is.
+    # A console script does not search the current folder, which holds the user's code.
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

@@ -1,7 +1,6 @@
-"""The demo: real weights and real images that arrive with the packages, no network.
+"""The demo model: trained weights that are installed with `pyautoattack`, without a download.
 
-The network is the ResNet-18 inside `pyautoattack` (93.7% clean accuracy on CIFAR-10, no
-robustness).
+It is a ResNet-18 with 93.7% clean accuracy on CIFAR-10 and no robustness.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ import importlib.resources
 
 import torch
 
-from flatguard.data.pickles import pickle_code
+from flatguard.environment.pickles import pickle_code
 from flatguard.environment.requirements import needed, repair_command
 from flatguard.errors import EnvironmentProblem
 from flatguard.targets.target import Defaults, Target, make_target
 
 
 def load() -> Target:
-    """The demo's ResNet-18; takes RGB in [0, 1] without further normalisation."""
+    """The demo's ResNet-18; its input is RGB in [0, 1] without normalisation."""
     with needed("pyautoattack", "all", "--model demo"):
         from pyautoattack.examples.resnet import ResNet18
 

@@ -1,10 +1,10 @@
-r"""Finds the final linear layer and proves it by evaluation.
+r"""Finds the final linear layer, and proves by evaluation that it is the head.
 
 A layer with output $h$ is the head of a model with output $z$ if, on every sample,
 $z = a h + c$ with one global $a > 0$ and a shift $c$ that is equal across classes: then
-softmax and argmax of $z$ are those of $a h$. Derivatives in the layer's W see the factor, so
+softmax and argmax of $z$ are those of $a h$. Derivatives in the layer's W contain the factor, so
 tr H is $a^2 \sum_j p_j (1 - p_j) \|\varphi\|^2$, and κ is that of a head with weights $aW$.
-Names and positions only order the candidates; evaluation decides.
+Names and positions only sort the candidates; the evaluation decides.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Head:
     scale: float
 
     def log_weight_norm_squared(self) -> float:
-        r"""$\log \|W\|_F^2$ now, read anew from the layer."""
+        r"""$\log \|W\|_F^2$ of the layer's current weights."""
         return log_weight_norm_squared(self.module.weight.flatten(1))
 
 
 @dataclass(frozen=True)
 class HeadSearch:
-    """A proven head, or the reason why there is none."""
+    """A proven head, or the reason why none was found."""
 
     head: Head | None
     reason: str | None
@@ -59,8 +59,8 @@ def find_head(model: nn.Module, images: Tensor, name: str | None = None) -> Head
 
     Args:
         model: in eval mode.
-        images: at least one image; more make the proof sharper.
-        name: look at this layer only.
+        images: at least one image; more images make a stronger proof.
+        name: test this layer only.
     """
     modules = dict(model.named_modules())
     if name is not None and name not in modules:
@@ -81,7 +81,7 @@ def find_head(model: nn.Module, images: Tensor, name: str | None = None) -> Head
         output = as_matrix(seen[0])
         if output is None or output.shape != logits.shape:
             continue
-        scale, mismatch = fit_scale(logits, output)
+        scale, mismatch = _fit_scale(logits, output)
         if scale > 0 and mismatch <= RELATIVE_TOLERANCE:
             return HeadSearch(Head(candidate, candidates[candidate], scale), None)
         reasons.append(
@@ -102,14 +102,14 @@ def as_matrix(x: Tensor) -> Tensor | None:
 
 @contextmanager
 def inputs_of(head: Head, attached: bool = False) -> Iterator[list[Tensor]]:
-    """While it is open, every pass adds the features φ that the head took, `(n, d)`.
+    """A list to which every forward pass adds the head's inputs, the features φ, `(n, d)`.
 
     Args:
-        head: proven.
-        attached: whether they keep their graph, and with it the pass's memory.
+        head: a proven head.
+        attached: whether the features keep their graph, and with it the memory of the pass.
 
     Raises:
-        ModelError: in a pass where the head does not work on one vector a sample.
+        ModelError: in a pass where the head's input is not one vector per sample.
     """
     seen: list[Tensor] = []
 
@@ -126,14 +126,14 @@ def inputs_of(head: Head, attached: bool = False) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def fit_scale(logits: Tensor, head_output: Tensor) -> tuple[float, float]:
-    """The factor a by least squares on centred rows, and the relative mismatch left."""
+def _fit_scale(logits: Tensor, head_output: Tensor) -> tuple[float, float]:
+    """The factor a by least squares on centred rows, and the remaining relative mismatch."""
     z, h = _centred(logits), _centred(head_output)
     power = float((h * h).sum())
     if power == 0.0:
         return 0.0, float("inf")
     scale = float((z * h).sum()) / power
-    # A factor within rounding of 1 is 1: most models return their head's output as it is.
+    # A factor within rounding of 1 is 1: most models return their head's output unchanged.
     scale = 1.0 if abs(scale - 1.0) < 1e-5 else scale
     return scale, float(relative_mismatch(logits, head_output, scale).max())
 
@@ -153,7 +153,7 @@ def _centred(x: Tensor) -> Tensor:
 def _hooked(candidates: dict[str, LinearLike], outputs: dict[str, list[Tensor]]) -> Iterator[None]:
     def remember(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if inputs:  # a layer called by keyword shows its input to no hook
+            if inputs:  # hooks do not receive inputs by keyword
                 earlier = outputs.pop(name, [])
                 outputs[name] = [*earlier, output.detach()]  # the last to run is the last key
 

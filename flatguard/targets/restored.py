@@ -1,4 +1,4 @@
-"""The caller's model, as it was before: mode, weights, gradients, flags, hooks and device."""
+"""Restores the caller's model: mode, weights, gradients, flags, hooks and device."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-HOOKS = (
+_HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
     "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
     "_backward_pre_hooks",
 )  # fmt: skip
-REGISTERED = ("_parameters", "_buffers")
+_REGISTERED = ("_parameters", "_buffers")
 
 
 @contextmanager
 def restored(*models: object) -> Iterator[None]:
-    """Whatever happens inside, the models are as they were before.
+    """Restore the models at the end, also after an error.
 
-    Put back are, of every module, its mode, its hooks, and which tensors it holds; of every tensor,
-    its values, device, `requires_grad` and `.grad`, the same object with the same values. Inside,
-    no tensor has a `.grad`. Modules and tensors in plain attributes, lists and dicts count too.
+    Restored are, for every module, its mode, its hooks and its tensors; for every tensor, its
+    values, device, `requires_grad` and `.grad` (the same object with the same values). Inside, no
+    tensor has a `.grad`. Modules and tensors in plain attributes, lists and dicts are included.
 
     Args:
-        *models: modules; what is none, such as a name, is left out.
+        *models: modules; other values, such as names, are ignored.
 
-    Cost: a copy of all weights on the host, and comparing with it at the end.
+    Cost: a copy of all weights in host memory, and one comparison at the end.
     """
     with ExitStack() as stack:
         for model in models:
@@ -41,7 +41,7 @@ def restored(*models: object) -> Iterator[None]:
 
 @contextmanager
 def restored_but_values(model: nn.Module) -> Iterator[None]:
-    """The same without the copy: weights that somebody trains inside stay trained."""
+    """As `restored`, but changes of values are kept: the weights may be trained inside."""
     with _restored(model, values=False):
         yield
 
@@ -64,7 +64,7 @@ def _restored(model: nn.Module, values: bool) -> Iterator[None]:
 
 
 def _parts(model: nn.Module) -> tuple[list[nn.Module], list[Tensor]]:
-    """All modules and tensors that a model holds, also where torch does not look for them."""
+    """All modules and tensors of a model, also those that torch does not register."""
     modules: list[nn.Module] = []
     tensors: list[Tensor] = []
     waiting: list[object] = [model]
@@ -75,7 +75,7 @@ def _parts(model: nn.Module) -> tuple[list[nn.Module], list[Tensor]]:
             continue
         if isinstance(value, Tensor):
             if is_lazy(value):
-                continue  # the first call gives it its shape, for good
+                continue  # its shape is set by the first call, permanently
             tensors.append(value)
         elif isinstance(value, nn.Module):
             modules.append(value)
@@ -90,7 +90,7 @@ def _parts(model: nn.Module) -> tuple[list[nn.Module], list[Tensor]]:
             waiting.extend(value)
         else:
             continue
-        seen[id(value)] = value  # held, so that its id stays its own
+        seen[id(value)] = value  # held, so that no new object gets its id
     return modules, tensors
 
 
@@ -108,8 +108,8 @@ class _ModuleBefore:
         return cls(
             module,
             module.training,
-            {name: dict(held[name]) for name in HOOKS if name in held},
-            {name: dict(held[name]) for name in REGISTERED if name in held},
+            {name: dict(held[name]) for name in _HOOKS if name in held},
+            {name: dict(held[name]) for name in _REGISTERED if name in held},
             {name: value for name, value in held.items() if isinstance(value, Tensor)},
         )
 
@@ -119,7 +119,7 @@ class _ModuleBefore:
             self.module.training = self.training
         for name, before in self.hooks.items():
             if list(held[name].items()) != list(before.items()):
-                held[name].clear()  # the dict stays: handles of the caller's hooks know it
+                held[name].clear()  # the same dict: the handles of the caller's hooks refer to it
                 held[name].update(before)
         for name, tensors in self.registered.items():
             for key in [key for key in held[name] if key not in tensors]:

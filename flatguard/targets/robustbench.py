@@ -1,4 +1,4 @@
-"""RobustBench's entries: by name or prefix, from the model folder or the network."""
+"""RobustBench's models: by name or prefix, from the model folder or the network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flatguard.data.pickles import check_pickle, pickle_code
 from flatguard.environment import compat
-from flatguard.environment.network import bounded_sockets, cached_only, unreachable
+from flatguard.environment.network import (
+    HUGGING_FACE,
+    PYTORCH_DOWNLOADS,
+    bounded_sockets,
+    cached_only,
+    unreachable,
+)
+from flatguard.environment.pickles import check_pickle, pickle_code
 from flatguard.environment.requirements import needed, repair_command
 from flatguard.errors import (
     EnvironmentProblem,
@@ -31,7 +37,7 @@ from flatguard.geometry.budget import Norm
 from flatguard.targets.target import Defaults, Target, make_target
 
 DATASETS = ("cifar10", "cifar100", "imagenet")
-THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
+_THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
 EPS = {
     ("cifar10", "Linf"): "8/255",
     ("cifar10", "L2"): "0.5",
@@ -40,9 +46,7 @@ EPS = {
 }
 """The radii of RobustBench's leaderboards."""
 
-GOOGLE_DRIVE = "drive.google.com"
-HUGGING_FACE = "huggingface.co"
-PYTORCH_DOWNLOADS = "download.pytorch.org"
+_GOOGLE_DRIVE = "drive.google.com"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Entry:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie, relative to the model folder; both corruption kinds share one."""
+        """The folder of its files in the model folder; both corruption benchmarks share one."""
         return Path(self.dataset) / self.threat_model.replace("_3d", "")
 
     def files(self, model_dir: Path) -> list[Path]:
@@ -101,9 +105,9 @@ def entries(dataset: str | None = None, threat_model: str | None = None) -> list
 
 
 def find_entry(name: str, dataset: str | None = None, threat_model: str | None = None) -> Entry:
-    """The entry of this name, or of the only name that starts so; case is ignored.
+    """The entry of this name, or the only one whose name starts with it; case is ignored.
 
-    A name that stands in several tables means CIFAR-10 and Linf if it is there, as in
+    A name in several tables means that of CIFAR-10 and Linf if there is one, as in
     `robustbench.load_model`; otherwise the caller must choose.
 
     Raises:
@@ -130,14 +134,14 @@ def find_entry(name: str, dataset: str | None = None, threat_model: str | None =
         matching = usual or matching
     if len(matching) > 1:
         raise ModelError(
-            f"{names[0]} stands in several tables: {'; '.join(map(str, matching))}; "
+            f"{names[0]} is in several tables: {'; '.join(map(str, matching))}; "
             "choose with --dataset and --threat-model"
         )
     return matching[0]
 
 
 def load(entry: Entry, model_dir: Path, allow_code: bool = False) -> Target:
-    """Load an entry; downloads what is missing, into a temporary name until it is whole."""
+    """Load an entry; missing files are downloaded under a temporary name until complete."""
     _check_not_overwritten()
     host = _hub_host(entry)
     source = f"weights from {host}" if host else str(entry.files(model_dir)[0])
@@ -146,7 +150,7 @@ def load(entry: Entry, model_dir: Path, allow_code: bool = False) -> Target:
             _fetch(entry, file, drive_id)
             if not allow_code:
                 check_pickle(file)
-    with _kind_errors(entry, model_dir), pickle_code(allow_code), bounded_sockets():
+    with _one_line_errors(entry, model_dir), pickle_code(allow_code), bounded_sockets():
         model = _load_model(entry, model_dir)
     return make_target(model, entry.name, f"RobustBench {entry}, {source}", entry.defaults())
 
@@ -168,7 +172,7 @@ def _load_model(entry: Entry, model_dir: Path) -> Any:
 
 
 def _hub_host(entry: Entry) -> str | None:
-    """Where an entry without files in the model folder gets its weights from."""
+    """The host of the weights of an entry that has no files in the model folder."""
     with _robustbench():
         import timm
 
@@ -190,20 +194,20 @@ def _timm_name(entry: Entry) -> str | None:
 def _fetch(entry: Entry, file: Path, drive_id: str) -> None:
     if file.is_file():
         return
-    if why := unreachable(GOOGLE_DRIVE):
+    if why := unreachable(_GOOGLE_DRIVE):
         raise _no_weights(entry, why, file)
     try:
         with _robustbench():
             import gdown
 
         file.parent.mkdir(parents=True, exist_ok=True)
-        # gdown leaves its own temporary files behind when it is cut off; the folder takes them.
+        # An interrupted gdown leaves temporary files; they are deleted with this folder.
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=".download-") as folder:
             partial = Path(folder) / file.name
             with contextlib.redirect_stdout(sys.stderr), bounded_sockets(60.0):
                 gdown.download(id=drive_id, output=str(partial))
             if not _looks_like_weights(partial):
-                raise OSError("what came back is not a checkpoint (a quota page?)")
+                raise OSError("the download is not a checkpoint (a quota page?)")
             partial.replace(file)
     except Exception as error:  # gdown raises its own, requests' and the system's
         raise _no_weights(entry, f"download failed: {one_line(error)}", file) from error
@@ -221,7 +225,7 @@ def _no_weights(entry: Entry, tried: str, file: Path | None) -> EnvironmentProbl
 
 
 @contextlib.contextmanager
-def _kind_errors(entry: Entry, model_dir: Path) -> Iterator[None]:
+def _one_line_errors(entry: Entry, model_dir: Path) -> Iterator[None]:
     try:
         yield
     except FlatguardError:
@@ -230,11 +234,10 @@ def _kind_errors(entry: Entry, model_dir: Path) -> Iterator[None]:
         if "Weights only load failed" not in str(error):
             raise ModelError(f"{entry}: {_damaged(entry, model_dir)}: {one_line(error)}") from error
         raise UntrustedCodeError(
-            f"{entry}: its checkpoint runs code when it is loaded; "
-            "--allow-code loads it all the same"
+            f"{entry}: its checkpoint runs code when it is loaded; --allow-code loads it anyway"
         ) from error
     except (OSError, EOFError) as error:
-        why = _damaged(entry, model_dir) if entry.drive_ids else "needs files that are not here"
+        why = _damaged(entry, model_dir) if entry.drive_ids else "needs files that are missing"
         raise ModelError(f"{entry}: {why}: {one_line(error)}") from error
     except (RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:
         raise ModelError(f"{entry}: {_damaged(entry, model_dir)}: {one_line(error)}") from error
@@ -259,9 +262,9 @@ def _robustbench() -> AbstractContextManager[None]:
 
 def check_choices(dataset: str | None, threat_model: str | None) -> None:
     """Refuse a data set or threat model that RobustBench has no table for."""
-    if threat_model is not None and threat_model not in THREAT_MODELS:
+    if threat_model is not None and threat_model not in _THREAT_MODELS:
         raise UsageError(
-            f"--threat-model: expected one of {', '.join(THREAT_MODELS)}, got {threat_model!r}"
+            f"--threat-model: expected one of {', '.join(_THREAT_MODELS)}, got {threat_model!r}"
         )
     if dataset is not None and dataset not in DATASETS:
         raise UsageError(f"expected one of {', '.join(DATASETS)}, got {dataset!r}")

@@ -1,4 +1,4 @@
-"""What is attacked: a model with its head, its classes, and where it came from."""
+"""The target of an attack: a model with its head, its number of classes and its source."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from flatguard.targets.head import (
     relative_mismatch,
 )
 
-PROBABILITIES = (
-    "the output looks like probabilities, not logits: loss, confidence and every attack take it "
-    "for logits"
+_PROBABILITIES = (
+    "the output looks like probabilities, not logits: loss, confidence and every attack treat it "
+    "as logits"
 )
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What an entry's own benchmark evaluates it on; None where it has no convention."""
+    """The settings of an entry's own benchmark; None where it defines none."""
 
     dataset: str | None = None
     norm: Norm | None = None
@@ -44,13 +44,13 @@ class Target:
 
     Attributes:
         model: maps `(n, channels, height, width)` float32 images to `(n, num_classes)` logits.
-        name: what the user asked for, resolved: `demo`, `Carmon2019Unlabeled`, a file name.
-        source: where the weights came from, in words.
+        name: the resolved name: `demo`, `Carmon2019Unlabeled`, a file name.
+        source: a description of where the weights come from.
         weights_sha256: over names, types, shapes and bytes of all parameters and buffers.
-        num_classes: None until the target was `prepared`.
+        num_classes: None before `prepare`.
         head: the proven final linear layer; None if there is none, with `head_reason`.
-        defaults: what the entry's own benchmark evaluates it on.
-        notes: what the user should know, such as a mode that was changed.
+        defaults: the settings of the entry's own benchmark.
+        notes: messages to the user, such as a mode that was changed.
     """
 
     model: nn.Module
@@ -67,9 +67,9 @@ class Target:
 def make_target(
     model: nn.Module, name: str, source: str, defaults: Defaults | None = None
 ) -> Target:
-    """A target in eval mode, with isolated calls; a note says where the mode was another.
+    """A target in eval mode with isolated calls; a note reports a mode that was changed.
 
-    The model itself is changed: see `flatguard.targets.restored`.
+    The model itself is modified: see `flatguard.targets.restored`.
     """
     notes: tuple[str, ...] = ()
     if any(module.training for module in model.modules()):
@@ -88,24 +88,24 @@ def prepare(
     head: str | None = None,
     logit_scale: float = 1.0,
 ) -> Target:
-    """The same target after a first look: it takes these images, and its head is proven.
+    """The same target after a first test: it accepts these images, and its head is proven.
 
     Args:
-        target: as a loader returned it, on the images' device.
+        target: from a loader, on the images' device.
         images: a few real images, `(n, channels, height, width)` in [0, 1].
         head: the name of the final linear layer; None finds it.
         logit_scale: multiplies W and b of the head, together, in a copy of the model: every
             decision stays and only the confidence changes.
 
     Raises:
-        ModelError: if the model fails on these images, or its output is no `(n, k >= 2)`
-            matrix of finite numbers.
-        UsageError: if `head` is not the head, or the logits cannot be scaled.
+        ModelError: the model fails on these images, or its output is not a finite
+            `(n, k >= 2)` matrix.
+        UsageError: `head` is not the head, or the logits cannot be scaled.
     """
     logits = first_look(target, images)
     model = target.model
     if logit_scale != 1.0:
-        model = copy.deepcopy(model)  # the caller's own stays as it is
+        model = copy.deepcopy(model)  # the caller's model stays unchanged
     with model_errors(target.name, f"on {len(images)} images"):
         search = find_head(model, images, name=head)
     if head is not None and search.head is None:
@@ -114,7 +114,7 @@ def prepare(
         _scale_logits(search, logit_scale)
         _check_scaled(model, images, logits, logit_scale)
     probabilities = (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-4).all()
-    notes = (PROBABILITIES,) if bool(probabilities) else ()
+    notes = (_PROBABILITIES,) if bool(probabilities) else ()
     return replace(
         target,
         model=model,
@@ -126,7 +126,11 @@ def prepare(
 
 
 def first_look(target: Target, images: Tensor) -> Tensor:
-    """The logits for a few images, or one line that says what is wrong with the model."""
+    """The logits for a few images.
+
+    Raises:
+        ModelError: with one line that says what is wrong with the model.
+    """
     shape = tuple(images.shape[1:])
     isolate_calls(target.model)
     try:
@@ -160,7 +164,7 @@ def first_look(target: Target, images: Tensor) -> Tensor:
 
 @contextmanager
 def model_errors(name: str, where: str) -> Iterator[None]:
-    """Whatever a user's model raises becomes one line; where memory runs out, `OutOfMemory`."""
+    """Turn any error of a user's model into one line, and exhausted memory into `OutOfMemory`."""
     try:
         with memory_errors(f"{name} {where}"):
             yield
@@ -199,7 +203,7 @@ def _scale_logits(search: HeadSearch, scale: float) -> None:
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """Hash of all parameters and buffers, in the order of their names."""
+    """The hash of all parameters and buffers, sorted by name."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if not isinstance(value, Tensor):

@@ -6,18 +6,21 @@ import contextlib
 import sys
 from typing import Any
 
-from flatguard.data.pickles import pickle_code
-from flatguard.environment.network import bounded_sockets, cached_only, unreachable
+from flatguard.environment.network import (
+    HUGGING_FACE,
+    PYTORCH_DOWNLOADS,
+    bounded_sockets,
+    cached_only,
+    unreachable,
+)
+from flatguard.environment.pickles import pickle_code
 from flatguard.environment.requirements import needed
 from flatguard.errors import EnvironmentProblem, ModelError, did_you_mean, one_line
 from flatguard.targets.target import Defaults, Normalized, Target, make_target
 
-PYTORCH_DOWNLOADS = "download.pytorch.org"
-HUGGING_FACE = "huggingface.co"
-
 
 def load_timm(name: str) -> Target:
-    """A pretrained timm model, with its own mean and std inside."""
+    """A pretrained timm model with the normalisation of its configuration."""
     with needed("timm", "timm", "--model timm:NAME"):
         import timm
 
@@ -37,7 +40,7 @@ def load_timm(name: str) -> Target:
 
 
 def load_torchvision(name: str) -> Target:
-    """A pretrained torchvision classifier with its default weights and their mean and std."""
+    """A pretrained torchvision classifier with its default weights and their normalisation."""
     with needed("torchvision", "torchvision", "--model torchvision:NAME"):
         from torchvision import models
 
@@ -61,7 +64,7 @@ def _imagenet(size: int) -> Defaults:
 
 
 def _pretrained(build: Any, name: str, host: str) -> Any:
-    """Build with cached weights; ask the network only if it can be reached."""
+    """Build with cached weights, or with downloaded ones if the network can be reached."""
     why = unreachable(host)
     try:
         with (

@@ -7,7 +7,7 @@ import pytest
 
 import flatguard
 from flatguard.attacks import find_attack, list_attacks
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.errors import AttackError
 
 DOC = (Path(__file__).parents[2] / "docs" / "third-party-attacks.md").read_text("utf-8")

@@ -1,15 +1,16 @@
 """The page of reproduced claims is what its kept results draw."""
 
+import re
 import sys
 from pathlib import Path
-
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import reproduce
 from benchmarks.reproduction_page import page
 from flatguard.studies import STUDIES, find_study
+from flatguard.studies.statement import Statement, read_data
+from flatguard.studies.stutz.training_runs import RunStatement
 
 
 def test_the_page_is_drawn_from_the_kept_results() -> None:
@@ -40,16 +41,28 @@ def test_pieces_are_chosen_by_name_and_part() -> None:
         assert all(name == reproduce.DEMO or name in reproduce.REAL for name in piece.models)
 
 
-def test_a_killed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "page.md"
-    reproduce.write(file, "old")
+def test_kept_results_have_the_texts_of_the_data() -> None:
+    """A text that changes in `claims.yaml` changes in the kept results too."""
+    for result in reproduce.kept():
+        known = templates(result.paper)
+        for claim in result.claims:
+            for part in ("claim", "paper", "rule"):
+                text = getattr(claim, part)
+                assert any(one.fullmatch(text) for one in known), (result.study, claim.name, text)
+            note = claim.note.removesuffix("n counts checkpoints.")
+            assert note != claim.note or any(one.search(note) for one in known), note
 
-    def killed(self: Path, target: Path) -> None:
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        reproduce.write(file, "new")
-    assert file.read_text() == "old\n"
+def templates(paper: str) -> list[re.Pattern[str]]:
+    folder = paper.rstrip("0123456789")
+    entries = [
+        RunStatement(name=name, **entry) if folder == "stutz" else Statement(name=name, **entry)
+        for group in read_data(folder, "claims.yaml").values()
+        for name, entry in group.items()
+    ]
+    texts = {
+        getattr(entry, part)
+        for entry in entries
+        for part in ("claim", "paper", "rule", "note", "missing")
+    }
+    return [re.compile(re.sub(r"\\\{.*?\\\}", ".*", re.escape(text))) for text in texts if text]

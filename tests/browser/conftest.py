@@ -10,8 +10,8 @@ from support.reports import HOSTILE, SMALL, judged
 
 from flatguard.reporting.compare import compare_runs
 from flatguard.reporting.compare_page import compare_page
-from flatguard.reporting.draw import report_of
-from flatguard.runs.store import Run
+from flatguard.reporting.report import report_files
+from flatguard.runs.run import Run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
@@ -52,8 +52,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory, browser: object) -> dict[str
     comparison = folder / "compare.html"
     comparison.write_text(compare_page(compare_runs(run, run)), "utf-8")
     return {
-        "report": report_of(run).html,
-        "hostile": report_of(hostile).html,
+        "report": report_files(run).html,
+        "hostile": report_files(hostile).html,
         "compare": comparison,
     }
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from support.reports import HOSTILE
 
-from flatguard.reporting.draw import report_of
+from flatguard.reporting.report import report_files
 from flatguard.reporting.text import visible
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 LARGE, SMALL = (1280, 800), (390, 844)
 FIRST_PAINT = 2000.0
@@ -164,7 +164,7 @@ def test_axe_finds_nothing_serious(
 
 
 def test_a_large_report_paints_at_once(browser: Any, large: Run) -> None:
-    file = report_of(large).html
+    file = report_files(large).html
     assert file.stat().st_size < 6e6
     with opened(browser, file) as page:
         assert page.evaluate(PAINTED) < FIRST_PAINT

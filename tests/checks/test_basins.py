@@ -9,7 +9,7 @@ from support.reports import judged
 
 from flatguard.checks.basins import basins_of
 from flatguard.cli.app import main
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from torch import nn
 
 import flatguard
 from flatguard.checks.verdict import Verdict
-from flatguard.data.datasets import load_dataset
-from flatguard.runs.store import Run
+from flatguard.data import load_dataset
+from flatguard.runs.run import Run
 from flatguard.targets.target import Normalized
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from flatguard.checks.statistics import (
     interval,
@@ -85,3 +86,10 @@ def test_the_interval_of_a_median_covers_it(n: int) -> None:
     ends = [median_interval(generator.normal(size=n).tolist()) for _ in range(1000)]
     assert sum(e is not None and e[0] <= 0 <= e[1] for e in ends) >= 935
     assert median_interval([1.0] * 5) is None
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 20), (3, 20), (20, 20), (90, 1000)])
+def test_intervals_are_clopper_pearson(k: int, n: int) -> None:
+    low, high = interval(k, n)
+    assert low == pytest.approx(beta.ppf(0.025, k, n - k + 1) if k else 0.0)
+    assert high == pytest.approx(beta.ppf(0.975, k + 1, n - k) if k < n else 1.0)

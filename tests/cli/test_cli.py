@@ -384,14 +384,14 @@ def test_interrupted_workers_leave_nothing_behind_and_the_run_goes_on(cli) -> No
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert out.endswith("flatguard evaluate --resume run goes on\n")
+    assert out.endswith("flatguard resume run goes on\n")
     assert err.endswith("flatguard: interrupted; what was recorded is kept\n")
     assert "Traceback" not in err
     assert all_gone(process.pid)
     done = len(flatguard.load_run("run").blocks)
     assert 1 <= done < 10
     assert not list(Path("run").glob(".staging/*"))
-    again = cli("evaluate", "--resume", "run", "--workers", "2")
+    again = cli("resume", "run", "--workers", "2")
     assert f"{done} of 10 blocks were done before" in again.out
     cli(*asked, "--out", "whole")
     assert evidence_files(Path("run")) == evidence_files(Path("whole"))
@@ -468,13 +468,13 @@ def test_a_surrogate_by_name(cli, files: Path) -> None:
     cli(*CHECKPOINT, *PGD, "--out", "run", "--surrogate", "demo")
     finding = flatguard.audit("run").findings[6]
     assert (finding.check, finding.status) == ("surrogate-transfer", "not-run")
-    assert "right about only" in finding.summary
+    assert "is right on only" in finding.summary
 
 
 BAD_AUDITS = {
     "no run": (["audit", "nowhere"], "is no run folder"),
     "a level that is none": (["audit", "run", "--checks", "thorough"], "expected one of none"),
-    "a tolerance of 2": (["audit", "run", "--tolerance", "2"], "a share from 0"),
+    "a tolerance of 2": (["audit", "run", "--tolerance", "2"], "less than 1"),
     "other weights": (
         ["audit", "run", "--checks", "fast", "--allow-code"],
         "has other weights now",

@@ -53,7 +53,7 @@ def test_a_report_that_cannot_be_drawn_loses_no_verdict(tmp_path: Path) -> None:
     assert verdict.exit_code == 1
     assert (run.path / "verdict.json").is_file()
     assert len(told.lines) == 1
-    assert "the report was not drawn: cannot write" in told.lines[0]
+    assert "the report was not written: cannot write" in told.lines[0]
     assert f"flatguard report {run.path}" in told.lines[0]
 
 

@@ -7,9 +7,10 @@ import torchattacks
 from support import digits_target
 
 from flatguard.detection import SharpnessDetector
-from flatguard.detection.adaptive import Effort, Evaded, adaptive_attack
+from flatguard.detection.adaptive import AttackEffort, Evaded, adaptive_attack
 from flatguard.errors import UsageError
-from flatguard.geometry.budget import Budget, distance
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.distance import distance
 from flatguard.targets import Target
 from flatguard.targets.target import weights_sha256
 
@@ -30,7 +31,7 @@ def rights(target: Target) -> tuple[torch.Tensor, torch.Tensor]:
 
 def attacked(target: Target, fitted: SharpnessDetector, budget: Budget, seed: int = 0) -> Evaded:
     images, labels = rights(target)
-    return adaptive_attack(target, fitted.thresholds_, images, labels, budget, Effort(), seed)
+    return adaptive_attack(target, fitted.thresholds_, images, labels, budget, AttackEffort(), seed)
 
 
 @pytest.mark.parametrize("budget", [Budget("Linf", EPS), Budget("L2", 2.0), Budget("L1", 12.0)])

@@ -1,6 +1,7 @@
 """Thresholds from clean scores: what is promised is kept."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from support import digits_target
 
-from flatguard.detection.conformal import SIDES, Bounds, Rate, atypicality, calibrate
+from flatguard.detection.conformal import Bounds, FalsePositiveRate, Side, atypicality, calibrate
 from flatguard.detection.detector import SharpnessDetector
 from flatguard.errors import UsageError
 from flatguard.targets import Target
@@ -20,22 +21,22 @@ SPLITS = 2000
 @pytest.mark.parametrize(
     ("rate", "needed"),
     [
-        (Rate(0.01, "low"), 99),
-        (Rate(0.01), 199),
-        (Rate(0.05, "high"), 19),
-        (Rate(0.05), 39),
-        (Rate(0.01, "low", delta=0.05), 299),  # log 0.05 / log 0.99
+        (FalsePositiveRate(0.01, "low"), 99),
+        (FalsePositiveRate(0.01), 199),
+        (FalsePositiveRate(0.05, "high"), 19),
+        (FalsePositiveRate(0.05), 39),
+        (FalsePositiveRate(0.01, "low", delta=0.05), 299),  # log 0.05 / log 0.99
     ],
 )
-def test_how_many_are_needed(rate: Rate, needed: int) -> None:
-    assert rate.needed() == needed
+def test_how_many_are_needed(rate: FalsePositiveRate, needed: int) -> None:
+    assert rate.min_samples() == needed
     scores = np.arange(float(needed))
     calibrate(scores, rate)
     with pytest.raises(UsageError, match=f"{needed - 1} calibration images are too few .*{needed}"):
         calibrate(scores[1:], rate)
 
 
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("side", get_args(Side))
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 def test_false_positives_of_a_real_network_stay_below_alpha(
     digits_net: Target, side: str, alpha: float
@@ -45,7 +46,7 @@ def test_false_positives_of_a_real_network_stay_below_alpha(
     generator, rates = np.random.default_rng(0), []
     for _ in range(SPLITS):
         mixed = generator.permutation(pool)
-        flags = calibrate(mixed[:300], Rate(alpha, side)).flags(mixed[300:])  # type: ignore[arg-type]
+        flags = calibrate(mixed[:300], FalsePositiveRate(alpha, side)).flags(mixed[300:])  # type: ignore[arg-type]
         rates.append(flags.mean())
     error = np.std(rates) / math.sqrt(SPLITS)
     assert np.mean(rates) <= alpha + 3 * error
@@ -54,7 +55,7 @@ def test_false_positives_of_a_real_network_stay_below_alpha(
 
 def test_given_one_calibration_set_the_rate_holds_with_probability_1_minus_delta() -> None:
     """For normal scores the rate of a pair of thresholds is known exactly."""
-    generator, rate = np.random.default_rng(1), Rate(0.05, delta=0.1)
+    generator, rate = np.random.default_rng(1), FalsePositiveRate(0.05, delta=0.1)
     above = 0
     for _ in range(SPLITS):
         bounds = calibrate(generator.normal(size=400), rate)
@@ -66,32 +67,32 @@ def test_given_one_calibration_set_the_rate_holds_with_probability_1_minus_delta
 
 def test_a_missing_score_calibrates_nothing_and_passes_nothing() -> None:
     with pytest.raises(UsageError, match="1 of 40 calibration images have no score"):
-        calibrate(np.r_[np.arange(39.0), math.nan], Rate(0.05))
-    assert Bounds(-math.inf, math.inf).flags(np.array([math.nan, 0.0])).tolist() == [True, False]
+        calibrate(np.r_[np.arange(39.0), math.nan], FalsePositiveRate(0.05))
+    assert Bounds().flags(np.array([math.nan, 0.0])).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(("alpha", "delta"), [(0.0, None), (1.0, None), (0.05, 0.0), (0.05, 2.0)])
 def test_rates_are_shares(alpha: float, delta: float | None) -> None:
     with pytest.raises(UsageError, match="expected a share above 0 and below 1"):
-        Rate(alpha, delta=delta)
+        FalsePositiveRate(alpha, delta=delta)
 
 
 def test_a_side_is_one_of_three() -> None:
     with pytest.raises(UsageError, match="--side: expected one of two-sided, low, high"):
-        Rate(0.05, "both")  # type: ignore[arg-type]
+        FalsePositiveRate(0.05, "both")  # type: ignore[arg-type]
 
 
 @given(
     st.lists(st.floats(-50, 50), min_size=60, max_size=80, unique=True),
     st.lists(st.floats(-200, 200), min_size=1, max_size=20),
-    st.sampled_from(SIDES),
+    st.sampled_from(get_args(Side)),
     st.sampled_from([0.05, 0.1, 0.3]),
 )
 def test_what_is_flagged_is_further_out_than_what_passes(
     clean: list[float], new: list[float], side: str, alpha: float
 ) -> None:
     calibration, scores = np.array(clean), np.array(new)
-    flags = calibrate(calibration, Rate(alpha, side)).flags(scores)  # type: ignore[arg-type]
+    flags = calibrate(calibration, FalsePositiveRate(alpha, side)).flags(scores)  # type: ignore[arg-type]
     out = atypicality(scores, calibration, side)  # type: ignore[arg-type]
     if flags.any() and not flags.all():
         assert out[flags].min() >= out[~flags].max() - 1e-9

@@ -1,7 +1,4 @@
-"""The estimator after scikit-learn's conventions, and its file."""
-
-import json
-from pathlib import Path
+"""The estimator after scikit-learn's conventions."""
 
 import numpy as np
 import pytest
@@ -13,9 +10,8 @@ from support import digits_target
 
 from flatguard.detection import SharpnessDetector
 from flatguard.detection.thresholds import ALL
-from flatguard.errors import DataError, DetectorError, UsageError
-from flatguard.targets import Target, prepare
-from flatguard.targets.target import make_target
+from flatguard.errors import DataError, UsageError
+from flatguard.targets import Target
 
 
 @pytest.fixture(scope="module")
@@ -116,64 +112,6 @@ def test_labels_are_1_and_minus_1(digits_net: Target) -> None:
 def test_too_few_images_say_how_many(digits_net: Target) -> None:
     with pytest.raises(UsageError, match=r"20 calibration images are too few .*39 are needed"):
         SharpnessDetector(digits_net, alpha=0.05).fit(digits_target.images(20))
-
-
-class TestFile:
-    def test_it_comes_back_the_same(
-        self, fitted: SharpnessDetector, digits_net: Target, tmp_path: Path
-    ) -> None:
-        fitted.save(tmp_path / "sub" / "d.json")
-        again = SharpnessDetector.load(tmp_path / "sub" / "d.json", digits_net)
-        images = torch.cat([digits_target.images(100, 300), torch.rand(50, 1, 8, 8)])
-        np.testing.assert_array_equal(again.predict(images), fitted.predict(images))
-        np.testing.assert_array_equal(again.score_samples(images), fitted.score_samples(images))
-        assert again.get_params() == fitted.get_params()
-
-    def test_another_model_is_refused(self, fitted: SharpnessDetector, tmp_path: Path) -> None:
-        fitted.save(tmp_path / "d.json")
-        torch.manual_seed(3)
-        from support.digits import digits_net as build
-
-        other = prepare(make_target(build().eval(), "other", "here"), digits_target.images(4))
-        with pytest.raises(DetectorError, match=r"fitted on digits \(weights .*, not on other"):
-            SharpnessDetector.load(tmp_path / "d.json", other)
-
-    def test_the_same_weights_surer_are_refused(
-        self, fitted: SharpnessDetector, digits_net: Target, tmp_path: Path
-    ) -> None:
-        fitted.save(tmp_path / "d.json")
-        surer = prepare(digits_net, digits_target.images(4), logit_scale=3.0)
-        with pytest.raises(DetectorError, match="another --logit-scale or --head"):
-            SharpnessDetector.load(tmp_path / "d.json", surer)
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ({"format_version": 99}, "has format 99, written by a newer flatguard"),
-            ({"kind": "pickle"}, "is no detector, or damaged: kind"),
-            ({"extra": 1}, "is no detector, or damaged: extra"),
-            ({"classes": {"-1": {"lower": 0, "upper": 1, "scores": [2, 1]}}}, "not in order"),
-            ({"classes": {"-1": {"lower": 0, "upper": 1, "scores": []}}}, "damaged: classes"),
-        ],
-    )
-    def test_damage_is_one_line(
-        self,
-        fitted: SharpnessDetector,
-        digits_net: Target,
-        tmp_path: Path,
-        change: dict[str, object],
-        message: str,
-    ) -> None:
-        file = tmp_path / "d.json"
-        fitted.save(file)
-        file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-        with pytest.raises(DetectorError, match=message) as caught:
-            SharpnessDetector.load(file, digits_net)
-        assert "\n" not in str(caught.value)
-
-    def test_no_file(self, digits_net: Target, tmp_path: Path) -> None:
-        with pytest.raises(DetectorError, match="make one with flatguard detect fit"):
-            SharpnessDetector.load(tmp_path / "none.json", digits_net)
 
 
 def test_it_does_not_depend_on_the_callers_state(

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from support.architectures import resnet20
 from torch import Tensor
 
-from flatguard.data.datasets import load_dataset
+from flatguard.data import load_dataset
+from flatguard.detection.auroc import auroc
 from flatguard.detection.conformal import atypicality
-from flatguard.detection.metrics import auroc
-from flatguard.detection.scores import look, one_pass_scores
+from flatguard.detection.scores import forward_pass, one_pass_scores
 from flatguard.detection.stump import fit_stump
 from flatguard.targets import Target, prepare
 from flatguard.targets.target import Normalized, make_target
@@ -43,7 +43,7 @@ def pairs(real: Path, network: Target) -> tuple[Tensor, Tensor, Tensor]:
 
 def kappa(target: Target, images: Tensor) -> dict[str, np.ndarray]:
     with torch.no_grad():
-        return one_pass_scores(look(target, images))
+        return one_pass_scores(forward_pass(target, images))
 
 
 def test_a_stump_finds_pgd_10(network: Target, pairs: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -84,7 +84,7 @@ def test_a_hundredfold_surer_network_is_read_as_well(
 def plainly(target: Target, images: Tensor) -> np.ndarray:
     """κ as it is printed, in float32."""
     with torch.no_grad():
-        seen = look(target, images)
+        seen = forward_pass(target, images)
         p = seen.logits.softmax(dim=1)
         trace = (1 - p.square().sum(dim=1)) * seen.features.square().sum(dim=1)
         return (trace * target.head.module.weight.square().sum()).numpy()  # type: ignore[union-attr]

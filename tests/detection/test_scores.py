@@ -12,12 +12,11 @@ from support import digits_target
 
 from flatguard.detection.scores import (
     ONE_PASS,
-    energy,
-    log_entropy,
-    log_one_minus_top,
-    look,
+    _energy,
+    _log_entropy,
+    _log_one_minus_top,
+    forward_pass,
     one_pass_scores,
-    top_margin,
 )
 from flatguard.errors import ModelError
 from flatguard.targets import Target
@@ -39,30 +38,30 @@ def exact(row: list[float]) -> tuple[float, float]:
 def test_confidence_and_entropy_are_exact_however_sure_a_model_is(row: list[float]) -> None:
     logits = torch.tensor([row], dtype=torch.float64)
     rest, entropy = exact(row)
-    assert float(log_one_minus_top(logits)) == pytest.approx(rest, rel=1e-9, abs=1e-9)
-    assert float(log_entropy(logits)) == pytest.approx(entropy, rel=1e-9, abs=1e-9)
+    assert float(_log_one_minus_top(logits)) == pytest.approx(rest, rel=1e-9, abs=1e-9)
+    assert float(_log_entropy(logits)) == pytest.approx(entropy, rel=1e-9, abs=1e-9)
 
 
 @given(st.lists(st.floats(-8, 8), min_size=3, max_size=6))
 def test_they_are_pytorch_oods_where_float64_holds_those(row: list[float]) -> None:
     logits = torch.tensor([row], dtype=torch.float64)
     confidence = -float(MaxSoftmax.score(logits))
-    assert 1 - math.exp(float(log_one_minus_top(logits))) == pytest.approx(confidence, abs=1e-12)
-    assert float(energy(logits)) == pytest.approx(float(EnergyBased.score(logits)), abs=1e-12)
+    assert 1 - math.exp(float(_log_one_minus_top(logits))) == pytest.approx(confidence, abs=1e-12)
+    assert float(_energy(logits)) == pytest.approx(float(EnergyBased.score(logits)), abs=1e-12)
     entropy = float(Entropy(None).predict_logits(logits))
-    assert math.exp(float(log_entropy(logits))) == pytest.approx(entropy, rel=1e-9)
+    assert math.exp(float(_log_entropy(logits))) == pytest.approx(entropy, rel=1e-9)
 
 
 def test_a_logit_of_minus_infinity_is_a_class_less() -> None:
     logits = torch.tensor([[2.0, 0.0, -math.inf], [2.0, 0.0, -800.0]])
-    for score in (log_one_minus_top, log_entropy, top_margin):
+    for score in (_log_one_minus_top, _log_entropy):
         values = score(logits)
         assert float(values[0]) == pytest.approx(float(values[1]))
 
 
 def test_scores_of_a_real_network(digits_net: Target) -> None:
     images = digits_target.images(40)
-    seen = look(digits_net, images)
+    seen = forward_pass(digits_net, images)
     with torch.no_grad():
         logits = digits_net.model(images)
     torch.testing.assert_close(seen.logits, logits)
@@ -76,7 +75,7 @@ def test_scores_of_a_real_network(digits_net: Target) -> None:
 
 def test_its_gradient_is_that_of_the_dense_formula(digits_net: Target) -> None:
     images = digits_target.images(6).requires_grad_(True)
-    seen = look(digits_net, images)
+    seen = forward_pass(digits_net, images)
     (ours,) = torch.autograd.grad(seen.log_kappa.sum(), images, retain_graph=True)
     p = seen.logits.double().softmax(dim=1)
     dense = ((p * (1 - p)).sum(dim=1) * seen.features.double().square().sum(dim=1)).log()
@@ -87,4 +86,4 @@ def test_its_gradient_is_that_of_the_dense_formula(digits_net: Target) -> None:
 def test_without_a_head_the_error_says_why() -> None:
     bare = Target(torch.nn.ReLU(), "bare", "here", "0" * 64, head_reason="it has no linear layer")
     with pytest.raises(ModelError, match="needs the model's head: it has no linear layer"):
-        look(bare, torch.zeros(1, 1, 2, 2))
+        forward_pass(bare, torch.zeros(1, 1, 2, 2))

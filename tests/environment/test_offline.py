@@ -90,8 +90,8 @@ def test_where_it_is_forbidden_nothing_is_asked_for() -> None:
         assert way in text
         assert "FLATGUARD_OFFLINE" in text or "no ImageNet at" in text
     assert [text.count("\n") for text, _ in said[:-1]] == [1] * 6
-    assert "192.0.2.1 was asked for" in said[-1][0]
-    assert "example.org was asked for" in said[-1][0]
+    assert "192.0.2.1 was requested" in said[-1][0]
+    assert "example.org was requested" in said[-1][0]
 
 
 def test_this_machine_is_not_the_network() -> None:
@@ -99,5 +99,5 @@ def test_this_machine_is_not_the_network() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = ("localhost", server.getsockname()[1])
         socket.create_connection(address, timeout=5).close()
-    with pytest.raises(NetworkForbidden, match=r"198\.51\.100\.7 was asked for"):
+    with pytest.raises(NetworkForbidden, match=r"198\.51\.100\.7 was requested"):
         socket.create_connection(("198.51.100.7", 80), timeout=1)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import flatguard
 from flatguard.environment.torch_state import OWN, TorchState, kept_state, own_state
 from flatguard.execution.executors import Processes
-from flatguard.runs.probe_store import load_probes
+from flatguard.runs.check_evidence import load_probes
 from flatguard.studies.reproduce import reproduce
 
 ASK: dict[str, Any] = {

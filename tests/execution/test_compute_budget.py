@@ -4,20 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from support import digits
-from support.architectures import tiny
-from torch import nn
+from support.failing import Interrupts
 
 import flatguard
 from flatguard.checks.verdict import verdict_of
 from flatguard.errors import BudgetSpent, UsageError
 from flatguard.evaluation import audit
-from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.progress import Silent
-from flatguard.execution.spending import load_spent
-from flatguard.runs.facts import Limits
-from flatguard.runs.probe_store import load_probes
+from flatguard.execution.compute_budget import ComputeBudget, load_spent
+from flatguard.request import Limits
+from flatguard.runs.check_evidence import load_probes
 
 PGD = {"attack_args": {"steps": 20, "alpha": 0.02}, "eps": digits.EPS}
 ATTACK = 200 * 20
@@ -44,7 +40,7 @@ def test_an_attack_that_ends_midway_keeps_its_finished_blocks(digits_files: Path
     assert run.failures[0].budget
     assert run.failures[0].sample_forwards == 550  # the first call beyond 2,500 is the last
     assert len(run.failed_trajectory(2)) == 550
-    assert run.manifest.limits.max_forwards == 2500
+    assert run.request.limits.max_forwards == 2500
     verdict = verdict_of(run)
     assert (verdict.verdict, verdict.exit_code) == ("inconclusive", 3)
     assert "2,500 forwards (--max-forwards) was spent after 100 of 200 samples" in verdict.sentence
@@ -70,7 +66,7 @@ def test_checks_that_were_not_paid_for_are_not_run_and_can_be_run_later(
 
 
 def test_a_budget_that_ends_in_a_check_of_no_weight_is_no_pass_either(digits_files: Path) -> None:
-    """All checks that a verdict needs have run, and still a part of what was asked for has not."""
+    """All checks that a verdict needs have run, and a part of what was requested has not."""
     free = evaluated(digits_files, "free")
     price = sum(facts.sample_forwards for facts in load_probes(free).values())
     run = evaluated(digits_files, max_forwards=ATTACK + price - 1)
@@ -97,18 +93,6 @@ def test_time(digits_files: Path) -> None:
 def test_a_limit_is_positive(digits_files: Path, limits: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"--max-.*greater than"):
         evaluated(digits_files, **limits)
-
-
-class Interrupts(Silent):
-    """A person who ends the attack after so many images, and counts them."""
-
-    def __init__(self, after: float = float("inf")) -> None:
-        self.rows, self._after = 0, after
-
-    def called(self, rows: int) -> None:
-        self.rows += rows
-        if self.rows > self._after:
-            raise KeyboardInterrupt
 
 
 def test_what_was_spent_on_interrupted_blocks_counts_when_the_run_is_resumed(
@@ -141,38 +125,3 @@ def test_without_its_file_only_the_evidence_counts(digits_files: Path) -> None:
         if content is not None:
             Path("run/spent.json").write_text(content)
         assert load_spent(flatguard.load_run("run")) == 1550
-
-
-class Blind(nn.Module):
-    """Raises in every gradient pass that looks at a bright image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = tiny()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.requires_grad and (x[:, 0, 0, 0] > 0.99).any():
-            raise RuntimeError("cannot see")
-        return self.net(x)
-
-
-@pytest.mark.parametrize("how", ["budget", "interrupt"])
-def test_a_search_for_failing_samples_that_is_cut_short_keeps_the_blocks_recording(
-    how: str, tiny_data: tuple[torch.Tensor, torch.Tensor]
-) -> None:
-    images, labels = tiny_data[0].clone(), tiny_data[1]
-    images[:, 0, 0, 0] = 0.5
-    images[7, 0, 0, 0] = 0.99  # bright enough once the attack has begun
-    limits = {"max_forwards": 12 + 12 + 6} if how == "budget" else {}
-    watcher = Interrupts() if how == "budget" else Interrupts(12 + 12 + 6)
-    with pytest.raises(BudgetSpent if how == "budget" else KeyboardInterrupt):
-        flatguard.evaluate(
-            Blind().eval(), "torchattacks:PGD", data=(images, labels), eps="4/255", batch_size=12,
-            attack_args={"steps": 4, "random_start": False}, max_failures=2, out="run",
-            progress=watcher, **limits,
-        )  # fmt: skip
-    run = flatguard.load_run("run")
-    (failure,) = run.failures
-    assert failure.budget == (how == "budget")
-    assert len(run.failed_trajectory(0)) == failure.sample_forwards > 0

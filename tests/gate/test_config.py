@@ -66,6 +66,7 @@ BAD: dict[str, str] = {
     "gate:\n  max_overestimate: 5": ":2: gate.max_overestimate: Input should be less than 1",
     "seed: 1\nseed: 2": ":2: seed: this key stands in line 1 already",
     "a: [1": ":1: this is no YAML",
+    "tolerance: 0.1": ":1: tolerance: there is no such key; nearest: gate.max_overestimate",
     "- 1": ":1: expected keys and values, got list",
     "1: 2": ":1: .*got 1",
     "? [a, b]\n: c": ":1: this is no YAML: found unhashable key",
@@ -98,7 +99,7 @@ def arguments(text: dict[str, Any]) -> dict[str, Any]:
 def test_only_what_is_written_is_said() -> None:
     assert arguments({"title": "x", "source": ["a"]}) == {}
     assert arguments({"eps": 0.5, "norm": "linf", "dataset": "cifar10"}) == {
-        "eps": "0.5", "norm": "Linf", "data": "cifar10",
+        "eps": "0.5", "norm": "Linf", "dataset": "cifar10",
     }  # fmt: skip
     assert arguments({"attack_args": {"alpha": "2/255", "loss": "dlr", "n": "1e-3"}}) == {
         "attack_args": {"alpha": 2 / 255, "loss": "dlr", "n": 1e-3}

@@ -9,17 +9,17 @@ import pytest
 from support import detectors
 
 import flatguard
-from flatguard.checks.judging import CHECK_NAMES
+from flatguard.checks.registry import check_names
 from flatguard.checks.statistics import interval
 from flatguard.checks.verdict import verdict_of
 from flatguard.detection import SharpnessDetector
-from flatguard.detection.flagged import Kinds, load_detection
+from flatguard.detection.flagging import Kinds, load_detection
 from flatguard.errors import DetectorError, UsageError
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import Thresholds, config_of
 from flatguard.gate.gate import Judged, pass_through
 from flatguard.gate.outcome import Outcome, exit_code, labels, outcomes
-from flatguard.runs.store import Run, load_run
+from flatguard.runs.run import Run, load_run
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def gate(digits_files: Path, tmp_path: Path) -> Gate:
             "model": str(digits_files / "digits.safetensors"), "arch": detectors.ARCH,
             "dataset": str(digits_files / "digits.npz"), "attack": "torchattacks:PGD",
             "attack_args": detectors.PGD, "eps": 0.1, "checks": "none",
-            "gate": {"allow": ["inconclusive", *CHECK_NAMES], **thresholds},
+            "gate": {"allow": ["inconclusive", *check_names()], **thresholds},
         }  # fmt: skip
         return pass_through(config_of(asked | keys), cache)
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from support import detectors, digits
 
-from flatguard.checks.judging import CHECK_NAMES
+from flatguard.checks.registry import check_names
 from flatguard.gate.cache import RunCache
 from flatguard.gate.config import config_of
 from flatguard.gate.gate import pass_through
@@ -75,7 +75,7 @@ def test_pass(inner: Inner) -> None:
     inner.config({"min_robust_accuracy": 0.6})
     result = inner.gated("-v")
     assert result.ret == 0
-    result.assert_outcomes(passed=len(CHECK_NAMES) + 4)
+    result.assert_outcomes(passed=len(check_names()) + 4)
     result.stdout.fnmatch_lines([
         "release.yaml::finding?discrepancy? PASSED*",
         "release.yaml::finding?basin? PASSED*",
@@ -90,7 +90,7 @@ def test_a_floor_that_is_not_reached(inner: Inner) -> None:
     inner.config({"min_robust_accuracy": 0.65})
     result = inner.gated()
     assert result.ret == FAILED
-    result.assert_outcomes(passed=len(CHECK_NAMES) + 3, failed=1)
+    result.assert_outcomes(passed=len(check_names()) + 3, failed=1)
     result.stdout.fnmatch_lines([
         "release.yaml: the robust accuracy that can be believed is 71.0%, surely no less than "
         "64.2%, and the release needs 65.0%: too few samples to be sure",
@@ -138,7 +138,7 @@ def test_a_detector(inner: Inner, digits_files: Path) -> None:
     inner.config({"min_detected": 0.8, "max_false_positives": 0.2}, detector="d.json")
     result = inner.gated("--junitxml=found.xml")
     assert result.ret == FAILED
-    result.assert_outcomes(passed=len(CHECK_NAMES) + 4, failed=1)
+    result.assert_outcomes(passed=len(check_names()) + 4, failed=1)
     result.stdout.fnmatch_lines([
         "release.yaml: *% of clean images are flagged, perhaps *%, and 20.0% is let pass",
         "  measured   * of 200 clean images (95% interval *% to *%), 0 without log κ",
@@ -154,20 +154,20 @@ def test_a_detector(inner: Inner, digits_files: Path) -> None:
 
 
 def test_inconclusive_unless_allowed(inner: Inner) -> None:
-    inner.config({"allow": list(CHECK_NAMES)}, checks="none")
+    inner.config({"allow": list(check_names())}, checks="none")
     result = inner.gated()
     assert result.ret == FAILED
-    result.assert_outcomes(passed=len(CHECK_NAMES) + 2, failed=1)
+    result.assert_outcomes(passed=len(check_names()) + 2, failed=1)
     result.stdout.fnmatch_lines([
         "release.yaml: nobody can say whether 71.5% may be believed",
         "  threshold  there must be a verdict, unless `allow` has inconclusive",
     ])  # fmt: skip
-    inner.config({"allow": ["inconclusive", *CHECK_NAMES]}, checks="none")
+    inner.config({"allow": ["inconclusive", *check_names()]}, checks="none")
     assert inner.gated().ret == 0
-    floor = {"allow": ["inconclusive", *CHECK_NAMES], "min_robust_accuracy": 0.1}
+    floor = {"allow": ["inconclusive", *check_names()], "min_robust_accuracy": 0.1}
     inner.config(floor, checks="none")
     shut = inner.gated()
-    shut.assert_outcomes(passed=len(CHECK_NAMES) + 3, failed=1)
+    shut.assert_outcomes(passed=len(check_names()) + 3, failed=1)
     shut.stdout.fnmatch_lines([
         "release.yaml: too little was tried, so nobody knows whether 10.0% is reached"
     ])  # fmt: skip
@@ -193,11 +193,11 @@ def test_a_budget_that_ends_is_inconclusive(inner: Inner, tmp_path: Path) -> Non
     result.stdout.fnmatch_lines([
         "release.yaml: nobody can say whether 72.0% may be believed",
         "  evidence   inconclusive: the budget of 2,500 forwards (--max-forwards) was spent after "
-        "100 of 200 samples, so 72.0% can neither be believed nor refuted",
+        "100 of 200 samples, so 72.0% is neither supported nor refuted",
     ])  # fmt: skip
     nothing = inner.gated("--flatguard-max-forwards=45", cache=tmp_path / "two")
     assert nothing.ret == FAILED
-    nothing.assert_outcomes(failed=len(CHECK_NAMES) + 3)
+    nothing.assert_outcomes(failed=len(check_names()) + 3)
     nothing.stdout.fnmatch_lines([
         "release.yaml: inconclusive: the budget of 45 forwards (--max-forwards) was spent before "
         "the first 50 samples were attacked; the incomplete run*"
@@ -457,7 +457,7 @@ def test_github(inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert text.count("###") == 1
     assert "| ❌ failed | `threshold[no_masking]` | gradients are masked by saturation" in text
     entry = json.loads(next(inner._kept.glob("*/entry.json")).read_text("utf-8"))
-    assert {"weights", "code", "data", "request", "versions"} <= set(entry["content"])
+    assert {"weights", "code", "data", "request", "versions"} <= set(entry["identity"])
 
 
 def test_a_conftest_that_switches_gradients_off(inner: Inner) -> None:
@@ -468,5 +468,5 @@ def test_a_conftest_that_switches_gradients_off(inner: Inner) -> None:
         "--flatguard-config=release.yaml", "--flatguard-cache=cache", "-p", "no:randomly", "-n", "2"
     )
     assert result.ret == FAILED
-    result.assert_outcomes(failed=1, passed=len(CHECK_NAMES) + 2)
+    result.assert_outcomes(failed=1, passed=len(check_names()) + 2)
     result.stdout.fnmatch_lines(["FAILED release.yaml::threshold?max_overestimate?*"])

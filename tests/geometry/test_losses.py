@@ -16,7 +16,6 @@ from flatguard.geometry.losses import (
     soft_target_loss,
     soft_target_trace,
 )
-from flatguard.geometry.named_losses import parse_loss, parse_losses
 from flatguard.geometry.sharpness import log_trace
 
 F64 = torch.float64
@@ -140,27 +139,3 @@ def test_losses_of_sure_models_are_small_not_zero() -> None:
     assert soft_target_loss(logits, y, 0.0).log().item() == pytest.approx(-100)
     with pytest.raises(ValueError, match=r"label smoothing in \[0, 1\]"):
         soft_target_loss(logits, y, 1.5)
-
-
-def test_losses_by_name() -> None:
-    assert parse_loss(" focal:0.5 ").parameter == 0.5
-    assert [loss.kind for loss in parse_losses(("focal", "brier", "kl:0.1"))] == [
-        "focal", "brier", "kl",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("hinge", "expected one of focal, focal:GAMMA, brier and kl:ALPHA, got 'hinge'"),
-        ("brier:2", "brier takes no parameter"),
-        ("focal:-1", "number of at least 0"),
-        ("focal:", "number of at least 0"),
-        ("focal:nan", "number of at least 0"),
-        ("kl", r"label smoothing in \[0, 1\], such as kl:0.1, got 'kl'"),
-        ("kl:1.1", "label smoothing"),
-    ],
-)
-def test_a_loss_that_is_none(name: str, expected: str) -> None:
-    with pytest.raises(ValueError, match=expected):
-        parse_loss(name)

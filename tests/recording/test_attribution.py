@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatguard.attacks.monitor import Order
-from flatguard.data.datasets import Batch
-from flatguard.geometry.budget import Budget, Distances
+from flatguard.data.dataset import Batch
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.distance import Distances
 from flatguard.recording.attribution import UNASSIGNED, Attribution, How, forced_by_order
 
 

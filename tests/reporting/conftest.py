@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from support.reports import HOSTILE, judged
 
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,16 @@ from support.architectures import tiny
 import flatguard
 from flatguard.errors import RunFolderError
 from flatguard.recording.trajectory import to_frame
-from flatguard.runs import store, writing
-from flatguard.runs.facts import BlockFailure
+from flatguard.runs import writing
+from flatguard.runs.facts import BlockFacts, BlockFailure
 from flatguard.runs.images import as_bytes, as_floats
+from flatguard.runs.layout import committed
+from flatguard.runs.run import Run
 from flatguard.runs.storage import open_storage
 
 
 @pytest.fixture
-def run(tiny_data: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> store.Run:
+def run(tiny_data: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> Run:
     torch.manual_seed(0)
     return flatguard.evaluate(
         tiny().eval(),
@@ -33,13 +35,13 @@ def run(tiny_data: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> store.R
     )
 
 
-def test_the_layout_is_as_documented(run: store.Run) -> None:
+def test_the_layout_is_as_documented(run: Run) -> None:
     files = sorted(str(f.relative_to(run.path)) for f in run.path.rglob("*") if f.is_file())
     names = [
         "adversarial.safetensors", "block.json", "clean.safetensors", "samples.parquet",
         "timing.json", "trajectory.parquet",
     ]  # fmt: skip
-    folders = store.committed(run.path)
+    folders = committed(run.path)
     blocks = [f"evidence/blocks/{folders[i].name}/{name}" for i in range(3) for name in names]
     assert all(re.fullmatch(r"0000\d-[0-9a-f]{12}", folders[i].name) for i in range(3))
     assert [name for name in files if not name.startswith("evidence/probes/")] == [
@@ -48,7 +50,7 @@ def test_the_layout_is_as_documented(run: store.Run) -> None:
     ]  # fmt: skip
 
 
-def test_what_is_loaded_is_what_was_kept(run: store.Run) -> None:
+def test_what_is_loaded_is_what_was_kept(run: Run) -> None:
     again = flatguard.load_run(run.path)
     assert again.complete
     assert again.manifest == run.manifest
@@ -63,9 +65,9 @@ def test_what_is_loaded_is_what_was_kept(run: store.Run) -> None:
     again.verify()
 
 
-def test_the_manifest_repeats_the_run(run: store.Run) -> None:
+def test_the_manifest_repeats_the_run(run: Run) -> None:
     manifest = json.loads((run.path / "evidence" / "manifest.json").read_text())
-    assert manifest["format_version"] == 3
+    assert manifest["format_version"] == 4
     assert manifest["request"]["eps"] == "8/255"
     assert manifest["request"]["batch_size"] == 5
     assert manifest["attack_args"]["steps"] == 3
@@ -77,58 +79,15 @@ def test_the_manifest_repeats_the_run(run: store.Run) -> None:
 
 
 def test_the_clean_images_are_kept_bit_for_bit(
-    run: store.Run, tiny_data: tuple[torch.Tensor, torch.Tensor]
+    run: Run, tiny_data: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
-    kept = [run.clean(index) for index in range(3)]
-    assert torch.equal(torch.cat([images for images in kept if images is not None]), tiny_data[0])
+    assert torch.equal(torch.cat([run.clean(index) for index in range(3)]), tiny_data[0])
     eight_bit = torch.arange(256).to(torch.uint8).reshape(1, 1, 16, 16)
     assert as_bytes(eight_bit.float() / 255.0).dtype == torch.uint8
     assert torch.equal(as_floats(eight_bit), eight_bit.float() / 255.0)
 
 
-def make_old(run: store.Run, version: int) -> store.Run:
-    """The run as flatguard wrote it in format 1 or 2: no seals, no names by content."""
-    manifest = run.path / "evidence" / "manifest.json"
-    content = json.loads(manifest.read_text())
-    for name in ("seal", "identity", "checks", "surrogates", "tolerance", "max_failures"):
-        del content[name]
-    del content["data"]["blocks"]
-    for index, block in store.committed(run.path).items():
-        facts = json.loads((block / "block.json").read_text())
-        for name in ("seal", "run", "failures"):
-            del facts[name]
-        if version == 1:
-            content["data"].pop("classes", None)
-            (block / "clean.safetensors").unlink()
-            del facts["files"]["clean.safetensors"]
-        (block / "block.json").write_text(json.dumps(facts))
-        block.rename(block.with_name(f"{index:05d}"))
-    manifest.write_text(json.dumps(content | {"format_version": version}))
-    for probe in (run.path / "evidence" / "probes").glob("*/probe.json"):
-        facts = json.loads(probe.read_text())
-        del facts["seal"]
-        facts["run_sha256"] = store.sha256(manifest)
-        probe.write_text(json.dumps(facts))
-    return flatguard.load_run(run.path)
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_run_of_an_older_format_is_read(run: store.Run, version: int) -> None:
-    before = flatguard.audit(run)
-    old = make_old(run, version)
-    assert old.complete
-    assert flatguard.audit(old).model_dump() == before.model_dump()
-
-
-def test_a_run_of_format_1_has_no_clean_images(run: store.Run) -> None:
-    old = make_old(run, 1)
-    old.verify()
-    assert old.clean(0) is None
-    assert old.manifest.data.classes is None
-    assert len(old.samples) == 12
-
-
-def test_paths_are_the_attack_alone(run: store.Run) -> None:
+def test_paths_are_the_attack_alone(run: Run) -> None:
     whole = run.trajectory
     wanted = whole[whole["sample"].notna() & ~whole["bookkeeping"]]
     wanted = wanted.sort_values(["sample", "call"], kind="stable")
@@ -138,8 +97,8 @@ def test_paths_are_the_attack_alone(run: store.Run) -> None:
         assert found[name].tolist() == wanted[name].tolist()
 
 
-def test_a_missing_block_is_an_incomplete_run(run: store.Run) -> None:
-    folder = store.committed(run.path)[1]
+def test_a_missing_block_is_an_incomplete_run(run: Run) -> None:
+    folder = committed(run.path)[1]
     folder.rename(run.path / "elsewhere")
     again = flatguard.load_run(run.path)
     assert not again.complete
@@ -147,8 +106,8 @@ def test_a_missing_block_is_an_incomplete_run(run: store.Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["trajectory.parquet", "adversarial.safetensors"])
-def test_flipped_bytes_are_found(run: store.Run, name: str) -> None:
-    file = store.committed(run.path)[2] / name
+def test_flipped_bytes_are_found(run: Run, name: str) -> None:
+    file = committed(run.path)[2] / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
     file.write_bytes(content)
@@ -156,13 +115,13 @@ def test_flipped_bytes_are_found(run: store.Run, name: str) -> None:
         flatguard.load_run(run.path).verify()
 
 
-def test_truncated_files_are_one_line(run: store.Run) -> None:
+def test_truncated_files_are_one_line(run: Run) -> None:
     for name, read in {
         "samples.parquet": lambda r: r.samples,
         "adversarial.safetensors": lambda r: r.adversarial(0),
         "block.json": lambda r: r.blocks,
     }.items():
-        file = store.committed(run.path)[0] / name
+        file = committed(run.path)[0] / name
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(RunFolderError, match="is damaged") as caught:
@@ -171,11 +130,16 @@ def test_truncated_files_are_one_line(run: store.Run) -> None:
         file.write_bytes(whole)
 
 
-def test_a_newer_format_is_refused(run: store.Run) -> None:
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [(5, "upgrade flatguard"), (3, "evaluate again"), ("4", "evaluate again"), (None, "evaluate")],
+)
+def test_another_format_is_refused_in_one_line(run: Run, version: object, advice: str) -> None:
     file = run.path / "evidence" / "manifest.json"
     manifest = json.loads(file.read_text())
-    file.write_text(json.dumps(manifest | {"format_version": 4, "unheard_of": 1}))
-    with pytest.raises(RunFolderError, match="has format 4, this flatguard reads up to 3"):
+    file.write_text(json.dumps(manifest | {"format_version": version, "unheard_of": 1}))
+    expected = f"has format {version}, this flatguard reads format 4; {advice}"
+    with pytest.raises(RunFolderError, match=expected):
         flatguard.load_run(run.path)
 
 
@@ -207,12 +171,12 @@ def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
         writing.check_new(open_storage(tmp_path / "file" / "run"))
 
 
-def facts(run: store.Run) -> store.BlockFacts:
+def facts(run: Run) -> BlockFacts:
     return run.blocks[0].model_copy(update={"files": {}})
 
 
 def test_whoever_comes_second_with_a_block_changes_nothing(
-    run: store.Run, tiny_data: tuple[torch.Tensor, torch.Tensor]
+    run: Run, tiny_data: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     before = sorted(run.path.rglob("*"))
     with writing.BlockWriter(run.path, 0) as writer:  # block 0 is there already
@@ -222,17 +186,17 @@ def test_whoever_comes_second_with_a_block_changes_nothing(
     run.verify()
 
 
-def test_a_block_that_is_not_committed_leaves_nothing(run: store.Run) -> None:
+def test_a_block_that_is_not_committed_leaves_nothing(run: Run) -> None:
     before = sorted(run.path.rglob("*"))
     with writing.BlockWriter(run.path, 7) as writer:
         writer.append(pd.DataFrame({"b": [1]}))  # and then the attack fails
     assert sorted(run.path.rglob("*")) == before
 
 
-def test_a_failed_block_replaces_an_earlier_failure(run: store.Run) -> None:
+def test_a_failed_block_replaces_an_earlier_failure(run: Run) -> None:
     whole = facts(run).model_dump(exclude={"warnings", "files", "failures", "run"})
     (run.path / "aside").mkdir()
-    store.committed(run.path)[1].rename(run.path / "aside" / "00001")
+    committed(run.path)[1].rename(run.path / "aside" / "00001")
     for calls in (4, 2):
         with writing.BlockWriter(run.path, 1) as writer:
             writer.append(to_frame([]).assign(call=[]))
@@ -248,13 +212,13 @@ def test_a_failed_block_replaces_an_earlier_failure(run: store.Run) -> None:
         again.failed_trajectory(1)
 
 
-def test_the_trajectory_arrives_in_row_groups(run: store.Run, tiny_data: Any) -> None:
+def test_the_trajectory_arrives_in_row_groups(run: Run, tiny_data: Any) -> None:
     import pyarrow.parquet as pq
 
     with writing.BlockWriter(run.path, 3) as writer:
         for call in range(4):
             writer.append(pd.DataFrame({"call": [call] * 5}))
         writer.commit(pd.DataFrame({"a": [1]}), tiny_data[0], tiny_data[0], facts(run), {})
-    file = store.committed(run.path)[3] / "trajectory.parquet"
+    file = committed(run.path)[3] / "trajectory.parquet"
     assert pq.ParquetFile(file).num_row_groups == 4
     assert pd.read_parquet(file)["call"].tolist() == [c for c in range(4) for _ in range(5)]

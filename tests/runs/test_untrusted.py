@@ -23,12 +23,13 @@ from benchmarks.fuzz.loaders import TINY
 from benchmarks.synthetic import make_run
 from flatguard.cli.app import main
 from flatguard.errors import RunFolderError, UntrustedCodeError
-from flatguard.reporting.draw import draw_report
+from flatguard.reporting.report import write_report
 from flatguard.runs import untrusted, writing
+from flatguard.runs.check_evidence import load_fooled, load_probes, load_tables
+from flatguard.runs.checksums import sha256
 from flatguard.runs.facts import BlockFailure
 from flatguard.runs.owners import ending
-from flatguard.runs.probe_store import load_fooled, load_probes, load_tables
-from flatguard.runs.store import Run, load_run, sha256
+from flatguard.runs.run import Run, load_run
 
 RUN = Path("run")
 MANIFEST = Path("run/evidence/manifest.json")
@@ -49,7 +50,7 @@ def block(run: Run) -> Path:
 def refused(expected: str) -> None:
     """Judging and drawing both say so, in one line, with nothing written."""
     before = sorted(Path("run").rglob("*"))
-    for work in (flatguard.audit, lambda path: draw_report(load_run(path))):
+    for work in (flatguard.audit, lambda path: write_report(load_run(path))):
         with pytest.raises(RunFolderError, match=expected) as caught:
             work("run")
         assert len(str(caught.value).splitlines()) == 1
@@ -58,7 +59,7 @@ def refused(expected: str) -> None:
 
 def test_the_small_run_is_fine(run: Run) -> None:
     assert flatguard.audit("run").findings
-    assert draw_report(load_run("run")).html.is_file()
+    assert write_report(load_run("run")).html.is_file()
 
 
 @pytest.mark.parametrize(
@@ -361,9 +362,9 @@ def test_a_summary_of_the_wrong_kind(run: Run, edit: dict[str, object]) -> None:
     file = RUN / "summary.json"
     file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **edit}), "utf-8")
     with pytest.raises(RunFolderError, match="flatguard audit run writes it anew"):
-        draw_report(load_run("run"))
+        write_report(load_run("run"))
     flatguard.audit("run")
-    draw_report(load_run("run"))
+    write_report(load_run("run"))
 
 
 @pytest.mark.parametrize("spec", [{"arch": "evil.py:net"}, {"allow_code": True}])

@@ -11,19 +11,17 @@ from safetensors.torch import save_file
 from support.digits import digits, digits_net
 from support.weight_space import fitted
 
-from flatguard.checks.judging.weight_flatness import weight_losses
+from flatguard.checks.weight_space.summary import weight_losses
 from flatguard.cli.app import main
 from flatguard.errors import RunFolderError, UsageError
-from flatguard.runs.probe_store import load_probes
-from flatguard.runs.store import load_run
+from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.run import load_run
 from flatguard.studies.claim import Claim
 from flatguard.studies.reproduce import reproduce_from_runs
 from flatguard.studies.stutz import correlation
-from flatguard.studies.stutz.across_models import figure_1, figure_7
 from flatguard.studies.stutz.checkpoint import Checkpoint, checkpoint_of
-from flatguard.studies.stutz.methods import figure_6, table_1
-from flatguard.studies.stutz.over_epochs import figure_2, figure_5
 from flatguard.studies.stutz.table import method_of, table, variant_of
+from flatguard.studies.stutz.training_runs import claims_over
 
 SHORT = [
     "--norm", "Linf", "--eps", "0.1", "--n-examples", "30", "--attack", "apgd-ce", "--attack-arg",
@@ -230,7 +228,13 @@ def test_claims_follow_the_rows() -> None:
     ]  # fmt: skip
     for sign, expected in ((1.0, "agrees"), (-1.0, "differs"), (0.0, "differs")):
         rows = related(sign)
-        found = verdicts([*figure_1(rows), *figure_7(rows), *figure_6(rows), *table_1(rows)])
+        found = verdicts(
+            [
+                claim
+                for name in ("fig1", "fig7", "fig6", "table1")
+                for claim in claims_over(name, rows)
+            ]
+        )
         assert {found[name] for name in names} == {expected}
         assert found["training-error"] == "agrees"  # the two errors are related by themselves
     assert found["early-stopping"] == "not-measured"
@@ -257,16 +261,16 @@ def test_overfitting_is_seen_where_it_is_and_only_there() -> None:
         return found
 
     grown, steady = epochs(True), epochs(False)
-    assert set(verdicts(figure_2(grown)).values()) == {"agrees"}
-    assert verdicts(figure_2(steady))["rloss-rises"] == "differs"
-    assert verdicts(figure_5(grown))["flatness-rises"] == "agrees"
-    assert verdicts(figure_5(steady))["flatness-rises"] == "differs"
-    assert verdicts(table_1(grown))["early-stopping"] == "agrees"
+    assert set(verdicts(claims_over("fig2", grown)).values()) == {"agrees"}
+    assert verdicts(claims_over("fig2", steady))["rloss-rises"] == "differs"
+    assert verdicts(claims_over("fig5", grown))["flatness-rises"] == "agrees"
+    assert verdicts(claims_over("fig5", steady))["flatness-rises"] == "differs"
+    assert verdicts(claims_over("table1", grown))["early-stopping"] == "agrees"
     (first, *_) = table(grown)
     assert first.stopped is not None
     assert first.stopped.epoch == 40
     nothing = [c.model_copy(update={"held_out_rerr": None}) for c in grown]
-    assert set(verdicts(figure_2(nothing)).values()) == {"not-measured"}
+    assert set(verdicts(claims_over("fig2", nothing)).values()) == {"not-measured"}
 
 
 @pytest.mark.parametrize(

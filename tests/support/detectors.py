@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import flatguard
 from flatguard.detection import SharpnessDetector
-from flatguard.detection.kept import AdaptiveFacts
-from flatguard.runs.store import Run
+from flatguard.detection.detector_file import AdaptiveFacts
+from flatguard.runs.run import Run
 from flatguard.targets import Target, prepare
 from flatguard.targets.target import make_target
 

@@ -10,13 +10,13 @@ import pandas as pd
 
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 
-COLUMNS = ["sample", "attempt", "family", "fell", "forwards"]
+COLUMNS = ["sample", "attempt", "family", "fooled", "forwards"]
 
 
 def attempts(n: int, survivors: Iterable[int], fell: Mapping[str, Iterable[int]]) -> ProbeEvidence:
     """Attempts named by their family: the survivors that fell to each."""
     rows = [
-        {"sample": s, "attempt": family, "family": family, "fell": s in set(who), "forwards": 1.0}
+        {"sample": s, "attempt": family, "family": family, "fooled": s in set(who), "forwards": 1.0}
         for family, who in fell.items()
         for s in survivors
     ]

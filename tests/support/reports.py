@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import flatguard
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 

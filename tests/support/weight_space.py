@@ -6,10 +6,10 @@ import torch
 from support.digits import digits, digits_net
 from torch import Tensor, nn
 
-from flatguard.checks.gathering.lab import Meter
-from flatguard.checks.gathering.robust_loss import Ascent
-from flatguard.checks.gathering.weight_flatness import Scene
-from flatguard.data.datasets import Batch
+from flatguard.checks.context import Meter
+from flatguard.checks.weight_space.flatness import Scene
+from flatguard.checks.weight_space.robust_loss import Ascent
+from flatguard.data.dataset import Batch
 
 
 class Logits(nn.Module):

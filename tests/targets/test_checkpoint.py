@@ -11,7 +11,7 @@ from support.architectures import tiny
 from torch import nn
 
 import flatguard
-from flatguard.data.datasets import load_dataset
+from flatguard.data import load_dataset
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError
 from flatguard.targets import prepare
 from flatguard.targets.checkpoint import build, load

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import flatguard
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.targets import Target
 from flatguard.targets.head import find_head, relative_mismatch
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import flatguard
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.errors import EnvironmentProblem, ModelError, UntrustedCodeError, UsageError
 from flatguard.targets import robustbench
 
@@ -54,7 +54,7 @@ def test_the_table_can_be_chosen() -> None:
     [
         ("Wang2023", "ambiguous: Wang2023Better_WRN-28-10, Wang2023Better_WRN-70-16"),
         ("Carman2019", "unknown model 'Carman2019'; nearest: Carmon2019Unlabeled"),
-        ("Hendrycks2020AugMix_WRN", "stands in several tables"),
+        ("Hendrycks2020AugMix_WRN", "is in several tables"),
         ("", "ambiguous"),
     ],
 )

@@ -1,11 +1,17 @@
-"""Detectors of other papers, which the sharpness threshold must be compared with.
+"""Detectors of other papers, one a file, that the sharpness threshold is compared with.
 
-Those that one forward pass gives are in `detection.scores`; here are the others, one a file.
+The baselines that need a single forward pass are in `detection.scores`. `departures.json` says how
+each implementation here differs from its paper.
+
+Internal: the public API is what flatguard exports and what docs/reference/api.md lists.
 """
 
 from __future__ import annotations
 
-from flatguard.detection.baselines.baseline import Baseline, Fitting
+import json
+from importlib.resources import files
+
+from flatguard.detection.baselines.baseline import Baseline, TrainingImages
 from flatguard.detection.baselines.feature_squeezing import FeatureSqueezing
 from flatguard.detection.baselines.lid import Lid
 from flatguard.detection.baselines.mahalanobis import Mahalanobis
@@ -13,4 +19,10 @@ from flatguard.detection.baselines.odds import Odds
 
 BASELINES: tuple[type[Baseline], ...] = (FeatureSqueezing, Lid, Mahalanobis, Odds)
 
-__all__ = ["BASELINES", "Baseline", "Fitting"]
+__all__ = ["BASELINES", "Baseline", "TrainingImages", "departures"]
+
+
+def departures() -> dict[str, str]:
+    """How each baseline differs from its paper, by its name."""
+    text = files(__name__).joinpath("departures.json").read_text("utf-8")
+    return {str(name): str(difference) for name, difference in json.loads(text).items()}

@@ -1,4 +1,4 @@
-"""What a detector that needs more than one forward pass, or training, is."""
+"""The base class of detectors that need training or more than one forward pass."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from flatguard.detection.scores import on_device
 from flatguard.targets.target import Target, model_errors
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """Images that a baseline may learn from; none of them is evaluated or calibrated on.
+class TrainingImages:
+    """Images that a baseline may learn from. They are in no other part of the experiment.
 
     Attributes:
         images: `(n, channels, height, width)`, clean.
         labels: `(n,)` int64.
-        noisy: the same with uniform noise of the attack's radius.
-        adversarial: `(m, ...)`, successful examples made of some of them.
+        noisy: the same images with noise of the attack's radius.
+        adversarial: `(m, ...)`, successful examples made from some of them.
     """
 
     images: Tensor
@@ -30,39 +30,33 @@ class Fitting:
 
 
 class Baseline(ABC):
-    """A detector of another paper; its score grows with what it takes for adversarial.
+    """A detector of another paper; its score is higher for adversarial examples.
 
     Attributes:
-        name: as tables have it.
-        source: whose it is.
-        departs: how this differs from the paper, or an empty string.
-        learns_attacks: whether `fit` looks at adversarial examples.
+        name: as tables show it.
+        learns_attacks: whether `fit` uses adversarial examples.
     """
 
     name: str
-    source: str
-    departs: str = ""
     learns_attacks: bool = False
 
     def __init__(self, target: Target, batch_size: int, seed: int):
         self.target, self.batch_size, self.seed = target, batch_size, seed
 
     @abstractmethod
-    def fit(self, given: Fitting) -> None:
-        """Learn what it needs."""
+    def fit(self, training: TrainingImages) -> None:
+        """Fit the detector."""
 
     @abstractmethod
     def score(self, images: Tensor) -> Tensor:
         """`(n,)` float64; larger is more adversarial."""
 
     def batches(self, images: Tensor) -> Iterator[Tensor]:
-        """The images on the model's device, a batch at a time."""
-        device = next((p.device for p in self.target.model.parameters()), torch.device("cpu"))
-        for batch in images.split(self.batch_size):
-            yield batch.to(device)
+        """The images in batches, on the model's device."""
+        return on_device(self.target, images, self.batch_size)
 
     def logits(self, images: Tensor) -> Tensor:
-        """One pass over a batch; what the model raises becomes one line."""
+        """One forward pass over a batch; an error of the model becomes a `ModelError`."""
         with model_errors(self.target.name, f"on {len(images)} images at once"):
             logits: Tensor = self.target.model(images)
         return logits

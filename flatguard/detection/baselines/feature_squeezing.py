@@ -1,16 +1,16 @@
-"""Feature squeezing: a prediction that moves when the image is made coarser is suspicious."""
+"""Feature squeezing: how far the prediction moves when the image is made coarser."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import median_filter
 from torch import Tensor
 
-from flatguard.detection.baselines.baseline import Baseline, Fitting
+from flatguard.detection.baselines.baseline import Baseline, TrainingImages
 from flatguard.geometry.precision import wide
 
-LEVELS = 2**5 - 1
-MEDIAN = 2
+_LEVELS = 2**5 - 1
 SEARCH, PATCH, STRENGTH = 11, 3, 4.0 / 255.0
 """Non-local means 11-3-4: the search window, the patch, and the strength on a scale of 255."""
 
@@ -19,15 +19,15 @@ class FeatureSqueezing(Baseline):
     r"""$\max_s \|p(x) - p(s(x))\|_1$ over the squeezers s.
 
     Five bits a value, a 2 × 2 median, and non-local means 11-3-4: the joint detector that the
-    paper recommends for CIFAR-10 and ImageNet. Cost: four forward passes and the filters.
+    paper recommends for CIFAR-10 and ImageNet.
+
+    Source: Xu, Evans & Qi (2018). Cost: four forward passes and the filters.
     """
 
     name = "feature-squeezing"
-    source = "Xu, Evans & Qi (2018)"
-    departs = "non-local means in RGB, without conversion to Lab"
 
-    def fit(self, given: Fitting) -> None:
-        """Nothing is learnt."""
+    def fit(self, training: TrainingImages) -> None:
+        """Nothing is fitted."""
 
     def score(self, images: Tensor) -> Tensor:
         """`(n,)` in [0, 2]."""
@@ -46,14 +46,13 @@ class FeatureSqueezing(Baseline):
 
 def fewer_bits(images: Tensor) -> Tensor:
     """Rounded to 32 levels."""
-    return (images * LEVELS).round() / LEVELS
+    return (images * _LEVELS).round() / _LEVELS
 
 
 def median(images: Tensor) -> Tensor:
     """The median of each 2 × 2 window (the upper of the middle two), edges repeated."""
-    padded = F.pad(images, (MEDIAN // 2, (MEDIAN - 1) // 2) * 2, mode="replicate")
-    windows = padded.unfold(2, MEDIAN, 1).unfold(3, MEDIAN, 1).flatten(4)
-    return windows.sort(dim=-1).values[..., MEDIAN * MEDIAN // 2]
+    found = median_filter(images.cpu().numpy(), size=(1, 1, 2, 2), mode="nearest")
+    return torch.from_numpy(found).to(images.device)
 
 
 def non_local_means(images: Tensor) -> Tensor:
@@ -62,8 +61,9 @@ def non_local_means(images: Tensor) -> Tensor:
     d² is the mean squared difference of the patches around both pixels, over all channels.
     """
     reach, half = SEARCH // 2, PATCH // 2
-    padded = F.pad(images, (reach,) * 4, mode="reflect" if _wide_enough(images) else "replicate")
     height, width = images.shape[2:]
+    mode = "reflect" if min(height, width) > reach else "replicate"
+    padded = F.pad(images, (reach,) * 4, mode=mode)
     total, weights = torch.zeros_like(images), torch.zeros_like(images[:, :1])
     for down in range(SEARCH):
         for right in range(SEARCH):
@@ -73,7 +73,3 @@ def non_local_means(images: Tensor) -> Tensor:
             weight = (-d2 / STRENGTH**2).exp()
             total, weights = total + weight * other, weights + weight
     return total / weights
-
-
-def _wide_enough(images: Tensor) -> bool:
-    return min(images.shape[2:]) > SEARCH // 2

@@ -9,45 +9,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatguard.detection.baselines.baseline import Baseline, Fitting
+from flatguard.detection.baselines.baseline import Baseline, TrainingImages
 from flatguard.environment.requirements import needed
 from flatguard.errors import UsageError
 
-NEIGHBOURS = 20
-REFERENCE = 100
-"""Clean images that neighbours are looked for among, as in the paper's minibatches."""
+_NEIGHBOURS = 20
+_REFERENCE = 100
+"""The number of clean images among which neighbours are searched: the paper's minibatch."""
 
 
 class Lid(Baseline):
     r"""A logistic regression on $-\bigl(\frac1k \sum_{i \le k} \log \frac{r_i}{r_k}\bigr)^{-1}$.
 
     r₁ .. r_k are the distances of a layer's activation to its k nearest among those of clean
-    images; there is one such number for each convolution and linear layer. Learnt from
-    adversarial examples against clean and noisy images. Cost: one forward pass, and a distance
-    to 100 images in each layer.
+    images; there is one such number for each convolution and linear layer. The regression separates
+    adversarial examples from clean and noisy images.
+
+    Source: Ma et al. (2018). Cost: one forward pass, and distances to 100 images in each
+    layer.
     """
 
     name = "lid"
-    source = "Ma et al. (2018)"
-    departs = "one fixed reference of clean images instead of one a minibatch"
     learns_attacks = True
 
-    def fit(self, given: Fitting) -> None:
-        """Keep the reference's activations, and fit the regression."""
+    def fit(self, training: TrainingImages) -> None:
+        """Store the reference's activations and fit the regression."""
         with needed("scikit-learn", "detection", "the LID baseline"):
             from sklearn.linear_model import LogisticRegression
             from sklearn.pipeline import make_pipeline
             from sklearn.preprocessing import StandardScaler
-        if len(given.images) <= NEIGHBOURS:
+        if len(training.images) <= _NEIGHBOURS:
             raise UsageError(
-                f"LID looks for {NEIGHBOURS} neighbours, so it needs more than {NEIGHBOURS} "
-                f"images to learn from, got {len(given.images)}; see --n-fit"
+                f"LID looks for {_NEIGHBOURS} neighbours, so it needs more than {_NEIGHBOURS} "
+                f"images to learn from, got {len(training.images)}; see --n-fit"
             )
-        own, rest = given.images[:REFERENCE], given.images[REFERENCE:]
+        own, rest = training.images[:_REFERENCE], training.images[_REFERENCE:]
         self._reference = self._activations(own)
         clean = torch.cat([self._dimensions(own, own_reference=True), self._dimensions(rest)])
-        negative = torch.cat([clean, self._dimensions(given.noisy)])
-        positive = self._dimensions(given.adversarial)
+        negative = torch.cat([clean, self._dimensions(training.noisy)])
+        positive = self._dimensions(training.adversarial)
         rows = torch.cat([negative, positive]).numpy()
         kinds = [0] * len(negative) + [1] * len(positive)
         self._model: Any = make_pipeline(
@@ -60,15 +60,15 @@ class Lid(Baseline):
         return torch.from_numpy(self._model.decision_function(rows)).double()
 
     def _dimensions(self, images: Tensor, own_reference: bool = False) -> Tensor:
-        """`(n, layers)`; an image of the reference is no neighbour of itself."""
+        """`(n, layers)`; an image of the reference is not its own neighbour."""
         if not len(images):
             return torch.empty(0, len(self._reference), dtype=torch.float64)
         rows = []
         for batch in self.batches(images):
-            with torch.no_grad(), self._watched() as seen:
+            with torch.no_grad(), self._record() as seen:
                 self.logits(batch)
             found = [
-                lid(torch.cdist(seen[name], kept), NEIGHBOURS, skip=int(own_reference))
+                lid(torch.cdist(seen[name], kept), _NEIGHBOURS, skip=int(own_reference))
                 for name, kept in self._reference.items()
             ]
             rows.append(torch.stack(found, dim=1).cpu())
@@ -77,14 +77,14 @@ class Lid(Baseline):
     def _activations(self, images: Tensor) -> dict[str, Tensor]:
         parts: dict[str, list[Tensor]] = {}
         for batch in self.batches(images):
-            with torch.no_grad(), self._watched() as seen:
+            with torch.no_grad(), self._record() as seen:
                 self.logits(batch)
             for name, values in seen.items():
                 parts.setdefault(name, []).append(values)
         return {name: torch.cat(values) for name, values in parts.items()}
 
     @contextmanager
-    def _watched(self) -> Iterator[dict[str, Tensor]]:
+    def _record(self) -> Iterator[dict[str, Tensor]]:
         seen: dict[str, Tensor] = {}
 
         def remember(name: str) -> Any:
@@ -112,7 +112,7 @@ def lid(distances: Tensor, neighbours: int, skip: int = 0) -> Tensor:
     Args:
         distances: `(n, m)`, to the reference.
         neighbours: k.
-        skip: nearest ones to leave out: 1 where a row is part of the reference.
+        skip: how many of the nearest to leave out: 1 where a row is part of the reference.
 
     Returns:
         `(n,)` float64; k nearest at equal distances have no estimate and give k / rounding.

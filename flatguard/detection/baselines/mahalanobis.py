@@ -8,28 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.detection.baselines.baseline import Baseline, Fitting
-from flatguard.detection.scores import look
+from flatguard.detection.baselines.baseline import Baseline, TrainingImages
+from flatguard.detection.scores import forward_pass
 from flatguard.environment.requirements import needed
 
 
 class Mahalanobis(Baseline):
     """Half the squared distance of φ to the nearest class mean, in the shared covariance.
 
-    Cost: one forward pass.
+    Source: Lee et al. (2018), by pytorch-ood. Cost: one forward pass.
     """
 
     name = "mahalanobis"
-    source = "Lee et al. (2018), by pytorch-ood"
-    departs = "features of the last layer only, without input preprocessing"
 
-    def fit(self, given: Fitting) -> None:
-        """Means of the classes that are there, and their covariance."""
+    def fit(self, training: TrainingImages) -> None:
+        """Means of the classes that occur, and their shared covariance."""
         with needed("pytorch-ood", "detection", "the Mahalanobis baseline"):
             from pytorch_ood.detector import Mahalanobis as Fitted
-        _, classes = np.unique(given.labels.numpy(), return_inverse=True)
+        _, classes = np.unique(training.labels.numpy(), return_inverse=True)
         self._fitted: Any = Fitted(None)
-        self._fitted.fit_features(self._features(given.images), torch.from_numpy(classes))
+        self._fitted.fit_features(self._features(training.images), torch.from_numpy(classes))
 
     def score(self, images: Tensor) -> Tensor:
         """`(n,)`, not negative."""
@@ -39,5 +37,5 @@ class Mahalanobis(Baseline):
     def _features(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             return torch.cat(
-                [look(self.target, batch).features.cpu() for batch in self.batches(images)]
+                [forward_pass(self.target, batch).features.cpu() for batch in self.batches(images)]
             )

@@ -1,4 +1,4 @@
-"""Loss and log κ along the attack: up the ridge, and down into the uncanny valley."""
+"""Loss and log κ along the attack: up to the ridge at the boundary and into the uncanny valley."""
 
 from __future__ import annotations
 
@@ -6,136 +6,131 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flatguard.reporting.charts import Axis, Band, Series, Words, line_chart
-from flatguard.reporting.figure import Figure, Tone
-from flatguard.reporting.material import Material
-from flatguard.reporting.paths import Bands, bands
-from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
+from flatguard.reporting.attack_paths import StepQuantiles, step_quantiles
+from flatguard.reporting.charts import Axis, Band, Series, line_chart
+from flatguard.reporting.figure import Figure, FigureText, Tone
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
 from flatguard.reporting.text import counted, number
 
-STEP = Axis("step of the attack on a sample")
-QUANTILES = "Lines are medians, dark bands hold half of the samples, light bands 90% of them."
-FOLLOWED = 5_000
-"""Of more samples than these in a group, so many are followed, evenly: memory stays what it is."""
+_QUANTILES = "Lines are medians. Dark bands hold 50% of the samples, light bands hold 90% of them."
+_MOST_SAMPLES = 5_000
+"""Of a larger group, this many evenly spaced samples are used, which bounds the memory."""
 
 
-def groups(material: Material) -> list[tuple[str, Tone, np.ndarray]]:
-    """The samples that were right when clean, by what became of them."""
-    right = material.samples[material.samples["clean_correct"]]
-    robust = right["robust"].to_numpy(bool)
-    number_of = right["sample"].to_numpy(np.int64)
-    found: list[tuple[str, Tone, np.ndarray]] = [
-        ("fell", "fell", number_of[~robust]),
-        ("survived", "survived", number_of[robust]),
+def samples_by_outcome(judged: JudgedRun) -> list[tuple[str, Tone, np.ndarray]]:
+    """The samples whose clean image is classified correctly, by the audited attack's outcome."""
+    correct = judged.samples[judged.samples["clean_correct"]]
+    robust = correct["robust"].to_numpy(bool)
+    numbers = correct["sample"].to_numpy(np.int64)
+    groups: list[tuple[str, Tone, np.ndarray]] = [
+        ("fooled", "fooled", numbers[~robust]),
+        ("survived", "survived", numbers[robust]),
     ]
-    return [group for group in found if len(group[2])]
+    return [group for group in groups if len(group[2])]
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    followed = {name: _thinned(samples) for name, _, samples in groups(material)}
-    if not followed:
-        return NotMeasured("no sample was right when clean, so there was nothing to attack")
-    paths = material.paths(np.concatenate(list(followed.values())))
+def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
+    groups = samples_by_outcome(judged)
+    used = {name: samples[:: -(-len(samples) // _MOST_SAMPLES)] for name, _, samples in groups}
+    if not used:
+        return NotMeasured("the model classifies no clean image correctly, so none was attacked")
+    paths = judged.paths(np.concatenate(list(used.values())))
     if not len(paths):
-        return NotMeasured("no call of the attack could be given to a sample for certain")
-    found: dict[str, dict[str, Bands]] = {}
+        return NotMeasured("no model call of the attack could be assigned to a sample")
+    found: dict[str, dict[str, StepQuantiles]] = {}
     for column in ("loss", "log_kappa"):
-        measured = {name: bands(paths, column, samples) for name, samples in followed.items()}
+        measured = {name: step_quantiles(paths, column, chosen) for name, chosen in used.items()}
         found[column] = {name: band for name, band in measured.items() if len(band.step)}
-    figures = []
-    if found["loss"]:
-        figures.append(_loss(material, found["loss"]))
-    if found["log_kappa"]:
-        figures.append(_sharpness(material, found["log_kappa"]))
+    figures = _figures(groups, found)
     if not figures:
-        return NotMeasured("loss and log κ were finite at no call of the attack")
-    words = [] if found["log_kappa"] else [f"κ was not measured: {_why(material)}."]
-    words += [
-        f"Of {len(samples):,} that {name}, {len(followed[name]):,} are followed, evenly chosen."
-        for name, _, samples in groups(material)
-        if len(followed[name]) < len(samples)
+        return NotMeasured("loss and log κ were finite at no model call of the attack")
+    notes = [] if found["log_kappa"] else [f"κ was not measured: {_why_no_kappa(judged)}."]
+    notes += [
+        f"Of {len(samples):,} samples that {'were fooled' if name == 'fooled' else name}, "
+        f"{len(used[name]):,} evenly spaced ones are shown."
+        for name, _, samples in groups
+        if len(used[name]) < len(samples)
     ]
     data = {
         column: {name: _data(band) for name, band in measured.items()}
         for column, measured in found.items()
     }
-    return Drawn(tuple(figures), intro=" ".join(words), data=data)
+    return SectionContent(figures, intro=" ".join(notes), data=data)
 
 
-def _thinned(samples: np.ndarray) -> np.ndarray:
-    return samples[:: -(-len(samples) // FOLLOWED)]
-
-
-def _why(material: Material) -> str:
-    return material.run.manifest.target.head_reason or "the head did not explain the logits"
-
-
-def _loss(material: Material, found: dict[str, Bands]) -> Figure:
-    return line_chart(
-        Words(
-            "loss-along",
-            "Loss along the attack",
-            _told("Cross-entropy", found),
-            f"{QUANTILES} An attack that works raises the loss; where it stays flat, the attack "
-            "was given nothing to follow.",
-        ),
-        STEP,
-        Axis("cross-entropy"),
-        _series(material, found),
+def _why_no_kappa(judged: JudgedRun) -> str:
+    return (
+        judged.run.manifest.target.head_reason
+        or "the logits are not those of the final linear layer"
     )
 
 
-def _sharpness(material: Material, found: dict[str, Bands]) -> Figure:
-    return line_chart(
-        Words(
-            "kappa-along",
-            "log κ along the attack",
-            _told("log κ", found),
-            f"{QUANTILES} Near the boundary relative sharpness κ peaks: the ridge. Beyond it a "
-            "sample is wrong, confident and flat: the uncanny valley.",
-        ),
-        STEP,
-        Axis("log κ"),
-        _series(material, found),
+def _figures(
+    groups: Sequence[tuple[str, Tone, np.ndarray]], found: dict[str, dict[str, StepQuantiles]]
+) -> tuple[Figure, ...]:
+    loss = FigureText(
+        "loss-along",
+        "Loss along the attack",
+        _description("cross-entropy", found["loss"]),
+        f"{_QUANTILES} A working attack raises the loss. Where the loss stays constant, the "
+        "gradient gave the attack no direction.",
+    )
+    kappa = FigureText(
+        "kappa-along",
+        "log κ along the attack",
+        _description("log κ", found["log_kappa"]),
+        f"{_QUANTILES} Relative sharpness κ has a maximum near the decision boundary (the ridge). "
+        "Beyond it, the model is wrong, confident and flat (the uncanny valley).",
+    )
+    step = Axis("step of the attack on a sample")
+    return tuple(
+        line_chart(words, step, Axis(axis), _series(groups, found[column]))
+        for words, axis, column in (
+            (loss, "cross-entropy", "loss"),
+            (kappa, "log κ", "log_kappa"),
+        )
+        if found[column]
     )
 
 
-def _told(what: str, found: dict[str, Bands]) -> str:
-    pieces = [
-        f"of samples that {name} it goes from {number(float(band.values[2][0]))} to "
+def _description(quantity: str, found: dict[str, StepQuantiles]) -> str:
+    medians = [
+        f"{name}: from {number(float(band.values[2][0]))} to "
         f"{number(float(band.values[2][-1]))} over {counted(int(band.step[-1]) + 1, 'step')}"
         for name, band in found.items()
     ]
-    return f"{what}, medians: {'; '.join(pieces)}."
+    return f"Median of {quantity}. {'; '.join(medians)}."
 
 
-def _series(material: Material, found: dict[str, Bands]) -> Sequence[Series]:
-    return [
-        Series(
-            f"{name} ({len(samples):,})",
-            tone,
-            found[name].step.tolist(),
-            found[name].values[2].tolist(),
-            bands=(
-                Band(found[name].values[0].tolist(), found[name].values[4].tolist()),
-                Band(found[name].values[1].tolist(), found[name].values[3].tolist(), strong=True),
-            ),
-            notes=[
-                f"half in {number(float(low))} to {number(float(high))}, n = {int(count):,}"
-                for low, high, count in zip(
-                    found[name].values[1], found[name].values[3], found[name].count, strict=True
-                )
-            ],
+def _series(
+    groups: Sequence[tuple[str, Tone, np.ndarray]], found: dict[str, StepQuantiles]
+) -> list[Series]:
+    series = []
+    for name, tone, samples in groups:
+        if name not in found:
+            continue
+        q05, q25, median, q75, q95 = found[name].values.tolist()
+        series.append(
+            Series(
+                f"{name} ({len(samples):,})",
+                tone,
+                found[name].step.tolist(),
+                median,
+                bands=(Band(q05, q95), Band(q25, q75, strong=True)),
+                notes=[
+                    f"50% between {number(low)} and {number(high)}, n = {count:,}"
+                    for low, high, count in zip(q25, q75, found[name].count.tolist(), strict=True)
+                ],
+            )
         )
-        for name, tone, samples in groups(material)
-        if name in found
-    ]
+    return series
 
 
-def _data(band: Bands) -> dict[str, list[float]]:
+def _data(band: StepQuantiles) -> dict[str, list[float]]:
     names = ("q05", "q25", "median", "q75", "q95")
-    values = {name: [float(v) for v in row] for name, row in zip(names, band.values, strict=True)}
+    values = dict(zip(names, band.values.tolist(), strict=True))
     return {"step": band.step.tolist(), "samples": band.count.tolist(), **values}
 
 
-ALONG_ATTACK = Section("along-the-attack", "Along the attack", _draw)
+ALONG_ATTACK = Section("along-the-attack", "Along the attack", _build)

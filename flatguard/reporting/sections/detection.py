@@ -1,128 +1,120 @@
-"""What a detector flags, and why it is a diagnostic and no defence."""
+"""What a detector flags, and why it is a diagnostic and not a defence."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from flatguard.detection.flagged import Detection, Kinds, distances_of, scores_of
-from flatguard.reporting.charts import Axis, Rule, Words
-from flatguard.reporting.counts import Heap, histogram
-from flatguard.reporting.figure import Figure, Table, Tone
-from flatguard.reporting.material import Material
-from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
+from flatguard.detection.flagging import Detection, Kinds, distances_of, scores_of
+from flatguard.reporting.charts import Axis, ReferenceLine
+from flatguard.reporting.figure import Figure, FigureText, Table, Tone
+from flatguard.reporting.histogram import Distribution, histogram
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
+from flatguard.reporting.summaries import finite_median
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import between, counted, number, percent
 
-NAMES = {
+_NAMES = {
     "clean": "clean images",
-    "clean_right": "of them, right",
-    "clean_wrong": "of them, wrong without an attack",
+    "clean_right": "clean images, classified correctly",
+    "clean_wrong": "clean images, misclassified without an attack",
     "successful": "successful adversarial examples",
     "failed": "failed adversarial examples",
 }
-DRAWN: dict[str, Tone] = {"clean": "clean", "successful": "fell", "failed": "survived"}
-"""The kinds that are drawn; the others are parts of them."""
+_SHOWN: dict[str, Tone] = {"clean": "clean", "successful": "fooled", "failed": "survived"}
+"""The kinds in the histogram; the others are subsets of them."""
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    detection = material.detection
+def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
+    detection = judged.detection
     if detection is None:
         return NotMeasured(
             "no detector was given; flatguard detect fit makes one",
             "flatguard audit RUN --detector FILE",
         )
     html = render("detection.html.j2", table=_table(detection.kinds), facts=_facts(detection))
-    figures = _figures(material, detection)
-    said = [f"A diagnostic, not a defence: {detection.against_it}."]
+    figures = _figures(judged, detection)
+    evidence = detection.adaptive_evidence
+    notes = [f"A detector is a diagnostic, not a defence. {evidence[0].upper()}{evidence[1:]}."]
     if detection.in_sample:
-        said.append(f"{detection.not_new}.")
+        notes.append(f"{detection.in_sample_warning}.")
     if not figures:
-        said.append("No sample has a log κ to be drawn.")
-    return Drawn(figures, html, " ".join(said), detection.model_dump(mode="json"))
+        notes.append("There is no figure, because log κ was measured for no sample.")
+    return SectionContent(figures, html, " ".join(notes), detection.model_dump(mode="json"))
 
 
-def _figures(material: Material, detection: Detection) -> tuple[Figure, ...]:
-    """log κ with its thresholds; per class, where a threshold is no one place, how far inside."""
+def _figures(judged: JudgedRun, detection: Detection) -> tuple[Figure, ...]:
+    """log κ with the thresholds; per class, the distance to the class's own thresholds."""
     if detection.per_class:
-        values, axis = distances_of(material.run, detection), Axis("log κ inside its thresholds")
-        rules = [Rule(0.0, "flagged to the left")]
+        values, axis = distances_of(judged.run, detection), Axis("log κ inside its thresholds")
+        lines = [ReferenceLine(0.0, "flagged to the left")]
         caption = (
-            "How far log κ lies inside the thresholds of the class that the model predicts, in "
-            "nats. Below 0 a sample is flagged."
+            "Distance of log κ to the thresholds of the predicted class, in nats. A sample below 0 "
+            "is flagged."
         )
     else:
-        values, axis = scores_of(material.run), Axis("log κ")
-        rules = _rules(detection)
-        caption = "Samples beyond the dashed lines are flagged."
-    heaps = [
-        Heap(f"{NAMES[name]} ({len(values[name]):,})", tone, values[name])
-        for name, tone in DRAWN.items()
+        values, axis = scores_of(judged.run), Axis("log κ")
+        lines = _threshold_lines(detection)
+        caption = "Samples outside the dashed lines are flagged."
+    groups = [
+        Distribution(f"{_NAMES[name]} ({len(values[name]):,})", tone, values[name])
+        for name, tone in _SHOWN.items()
         if np.isfinite(values[name]).any()
     ]
-    if not heaps:
+    if not groups:
         return ()
-    told = "; ".join(f"{heap.name}: {number(_median(heap.values))}" for heap in heaps)
-    words = Words(
+    medians = "; ".join(f"{group.name}: {number(finite_median(group.values))}" for group in groups)
+    kinds = detection.kinds
+    words = FigureText(
         "detector-kappa",
-        "What the detector sees",
-        f"Histogram of {axis.name}. Medians: {told}. {_told(detection.kinds)}",
-        f"{caption} Converged attacks end below the clean range and weak ones above it. Whatever "
-        "lies within passes.",
+        "Scores and thresholds of the detector",
+        f"Histogram of {axis.name}. Medians: {medians}. Flagged: clean images {kinds.clean}, "
+        f"successful examples {kinds.successful}, failed examples {kinds.failed}.",
+        f"{caption} Converged attacks end below the range of clean images, weak attacks above it. "
+        "A sample within the range is not flagged.",
     )
-    return (histogram(words, axis, heaps, rules),)
+    return (histogram(words, axis, groups, lines),)
 
 
-def _rules(detection: Detection) -> list[Rule]:
-    found = []
-    for kept in detection.thresholds.values():
-        for value, name in ((kept.lower, "lower threshold"), (kept.upper, "upper threshold")):
-            if value is not None:
-                found.append(Rule(value, name))
-    return found
-
-
-def _told(kinds: Kinds) -> str:
-    return (
-        f"Flagged are of clean images {kinds.clean}, of successful examples {kinds.successful}, "
-        f"of failed ones {kinds.failed}."
-    )
-
-
-def _median(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else None
+def _threshold_lines(detection: Detection) -> list[ReferenceLine]:
+    return [
+        ReferenceLine(value, name)
+        for bounds in detection.thresholds.values()
+        for value, name in ((bounds.lower, "lower threshold"), (bounds.upper, "upper threshold"))
+        if value is not None
+    ]
 
 
 def _table(kinds: Kinds) -> Table:
     rows = []
-    for name, title in NAMES.items():
-        found = getattr(kinds, name)
-        share = ("none", "") if found.share is None else (
-            percent(found.share), between(found.interval)
-        )  # fmt: skip
-        rows.append(
-            (title, f"{found.samples:,}", f"{found.flagged:,}", *share, f"{found.unmeasured:,}")
-        )
-    head = ("", "samples", "flagged", "share", "95% interval", "of them without log κ")
+    for name, title in _NAMES.items():
+        kind = getattr(kinds, name)
+        share, interval = "none", ""
+        if kind.share is not None:
+            share, interval = percent(kind.share), between(kind.interval)
+        counts = f"{kind.samples:,}", f"{kind.flagged:,}"
+        rows.append((title, *counts, share, interval, f"{kind.unmeasured:,}"))
+    head = ("", "samples", "flagged", "share", "95% interval", "flagged without log κ")
     return Table(head, tuple(rows))
 
 
 def _facts(detection: Detection) -> list[tuple[str, str]]:
-    asked = "no rate: a stump, fitted on clean and adversarial images"
+    rate = "no rate: a decision stump, fitted on clean and adversarial images"
     if detection.alpha is not None:
-        asked = f"{percent(detection.alpha)} false positives, {detection.side}"
-        asked += ", per predicted class" if detection.per_class else ""
-        asked += "" if detection.delta is None else f", in all but {detection.delta:g} of draws"
+        rate = f"{percent(detection.alpha)} false positives, {detection.side}"
+        rate += ", per predicted class" if detection.per_class else ""
+        rate += "" if detection.delta is None else f", with probability 1 − {detection.delta:g}"
     data = "" if detection.data is None else f" of {detection.data.name}"
     facts = [
-        ("calibrated for", asked),
+        ("calibrated for", rate),
         ("calibrated on", f"{counted(detection.calibration_scores, 'clean image')}{data}"),
         ("fitted on", detection.model),
         ("detector, SHA-256", detection.detector_sha256),
     ]
     if detection.outside_budget:
-        facts.append(("outside the budget", f"{detection.outside_budget:,}; counted nowhere here"))
+        excluded = f"{counted(detection.outside_budget, 'example')}, excluded from this section"
+        facts.append(("outside the budget", excluded))
     return facts
 
 
-DETECTION = Section("detection", "Detection", _draw)
+DETECTION = Section("detection", "Detection", _build)

@@ -5,68 +5,63 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from flatguard.reporting.charts import Words
-from flatguard.reporting.counts import MatrixRow, matrix
-from flatguard.reporting.material import Material
-from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
-from flatguard.reporting.sections.twins import attempt_name
+from flatguard.reporting.attack_matrix import AttemptRow, attack_matrix
+from flatguard.reporting.figure import FigureText
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
+from flatguard.reporting.sections.twins import attempt_name, why_no_attempts
 from flatguard.reporting.text import MINUS, counted, number
 
+_FEWEST = 6
+"""A rank correlation over fewer fooled samples is not shown."""
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    evidence = material.evidence
+
+def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
+    evidence = judged.evidence
+    missing = why_no_attempts(judged)
+    if missing is not None:
+        return missing
     survivors = np.array(sorted(evidence.reported), dtype=np.int64)
-    table = evidence.attempts
-    if not len(survivors):
-        return NotMeasured("no sample survived the audited attack, so none was tried again")
-    if not len(table):
-        return NotMeasured(
-            "no survivor was attacked again", "flatguard audit RUN --checks fast"
-        )  # fmt: skip
     rows = [
-        MatrixRow(attempt_name(str(name)), _fell(table[table["attempt"] == name], survivors))
-        for name in table["attempt"].unique()
+        AttemptRow(attempt_name(str(name)), _results(attempt, survivors))
+        for name, attempt in evidence.attempts.groupby("attempt", sort=False)
     ]
-    fallen, chance = evidence.fallen, evidence.chance
-    figure = matrix(
-        Words(
+    fooled, chance = evidence.fooled, evidence.chance
+    figure = attack_matrix(
+        FigureText(
             "who-falls",
-            "Which attack fools which sample",
-            f"Of {counted(len(survivors), 'survivor')}, {len(fallen):,} fall to another attempt, "
-            f"{len(fallen - chance):,} of them neither to the plain search nor to another seed.",
-            "Coloured: fell. Grey: tried, and stood. Empty: not tried. Samples that the audited "
-            "attack fooled itself are left out; several share a column where there are many.",
+            "Results by attempt and sample",
+            f"Of {counted(len(survivors), 'survivor')}, {len(fooled):,} are fooled by another "
+            f"attempt. {len(fooled - chance):,} of them are fooled neither by the plain search nor "
+            "by the audited attack with another seed.",
+            "Coloured: fooled. Grey: tried and survived. Empty: not tried. Samples that the "
+            "audited attack fooled are not shown. If there are many samples, several share a "
+            "column.",
         ),
         "survivors of the audited attack",
         rows,
     )
-    return Drawn((figure,), intro=_rank(material), data={row.name: _sum(row) for row in rows})
+    data = {row.name: {"tried": row.tried_count, "fooled": row.fooled_count} for row in rows}
+    return SectionContent((figure,), intro=_rank_sentence(judged), data=data)
 
 
-def _fell(attempt: pd.DataFrame, survivors: np.ndarray) -> np.ndarray:
-    """1, 0, or NaN where it was not tried; an attempt that was made twice counts if either did."""
-    by_sample = attempt.groupby(attempt["sample"].astype("int64"))["fell"].max()
+def _results(attempt: pd.DataFrame, survivors: np.ndarray) -> np.ndarray:
+    """1, 0, or NaN if not tried; if an attempt was repeated, one success is enough."""
+    by_sample = attempt.groupby(attempt["sample"].astype("int64"))["fooled"].max()
     found: np.ndarray = by_sample.astype(float).reindex(survivors).to_numpy(float)
     return found
 
 
-def _sum(row: MatrixRow) -> dict[str, int]:
-    return {"tried": int(np.isfinite(row.fell).sum()), "fell": int(np.nansum(row.fell))}
-
-
-FEWEST = 6
-"""A rank correlation over fewer fallen samples is an accident."""
-
-
-def _rank(material: Material) -> str:
-    found = next((f for f in material.verdict.findings if f.check == "discrepancy"), None)
-    rank = found.data.get("rank_biserial") if found else None
-    if rank is None or len(material.evidence.fallen) < FEWEST:
+def _rank_sentence(judged: JudgedRun) -> str:
+    finding = next((f for f in judged.verdict.findings if f.check == "discrepancy"), None)
+    rank = finding.data.get("rank_biserial") if finding else None
+    if rank is None or len(judged.evidence.fooled) < _FEWEST:
         return ""
     return (
-        f"Among all samples that fall to a twin, the rank-biserial correlation of clean log κ with "
-        f"survival is {number(rank, 2)}: near {MINUS}1, they survived because they are flat."
+        "Among the samples that are fooled by a twin, the rank-biserial correlation between clean "
+        f"log κ and survival of the audited attack is {number(rank, 2)}. A value near {MINUS}1 "
+        "means that the flattest samples survived."
     )
 
 
-DISCREPANCY = Section("discrepancy", "Who falls to what", _draw)
+DISCREPANCY = Section("discrepancy", "Which attempts fool which samples", _build)

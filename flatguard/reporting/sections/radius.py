@@ -1,57 +1,59 @@
-"""Robust accuracy against ε: the reported and the corrected number, and larger balls."""
+"""Robust accuracy against ε: the reported and the corrected number, and larger radii."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from flatguard.checks.statistics import interval
 from flatguard.geometry.budget import Budget
-from flatguard.reporting.charts import Axis, Series, Words, line_chart
-from flatguard.reporting.figure import Figure, Tone
-from flatguard.reporting.material import Material
-from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
+from flatguard.reporting.charts import Axis, Series, line_chart
+from flatguard.reporting.figure import Figure, FigureText, Tone
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
+from flatguard.reporting.summaries import accuracy_by, evenly_spaced
 from flatguard.reporting.text import counted, number, percent
 
-ACCURACY = Axis("share still right", is_share=True)
-SIGHTS: dict[str, tuple[str, Tone]] = {
-    "raw": ("larger balls, plain gradient", "other"),
-    "best": ("larger balls, best direction", "fell"),
+_ACCURACY = Axis("share classified correctly", is_share=True)
+_DIRECTIONS: dict[str, tuple[str, Tone]] = {
+    "raw": ("larger radii, plain gradient", "other"),
+    "best": ("larger radii, best search direction", "fooled"),
 }
-MOST_CORNERS = 200
+_MOST_CORNERS = 200
 
-SPREAD = 0.9
-"""Examples whose distances differ by less all went to the radius: they show no curve."""
+_SPREAD = 0.9
+"""If the distances differ by a smaller factor, all examples lie at the radius: no curve."""
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    budget, swept = material.budget, _swept(material)
+def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
+    budget, sweep = judged.budget, _sweep_table(judged)
     figures, data, intro = [], {}, ""
     if budget.eps is not None:
-        figures.append(_ladder(material, budget, budget.eps, swept))
-        data = _data(budget.eps, swept)
-    if budget.eps is not None and swept is None:
-        intro = "Larger balls were not tried; flatguard audit RUN --checks standard does."
-    nearest = _nearest(material)
-    if nearest is not None:
-        figures.append(_distances(material, nearest))
-        data["no_example_within"] = nearest.tolist()
+        figures.append(_accuracy_by_radius(judged, budget, budget.eps, sweep))
+        data = {"eps": budget.eps, "sweep": None if sweep is None else _sweep_data(sweep)}
+    if budget.eps is not None and sweep is None:
+        intro = "Larger radii were not tried. To try them: flatguard audit RUN --checks standard"
+    distances = _distances(judged)
+    if distances is not None:
+        figures.append(_accuracy_by_distance(judged, distances))
+        data["no_example_within"] = distances.tolist()
     if not figures:
-        return NotMeasured("the attack knows no radius, and found no adversarial example")
-    return Drawn(tuple(figures), intro=intro, data=data)
+        return NotMeasured("the attack has no radius and found no adversarial example")
+    return SectionContent(tuple(figures), intro=intro, data=data)
 
 
-def _swept(material: Material) -> pd.DataFrame | None:
-    probe = material.evidence.probe("sweep")
+def _sweep_table(judged: JudgedRun) -> pd.DataFrame | None:
+    probe = judged.evidence.probe("sweep")
     return None if probe is None else probe.tables.get("sweep")
 
 
-def _ladder(material: Material, budget: Budget, eps: float, swept: pd.DataFrame | None) -> Figure:
-    """Radii as rungs of equal height: they grow by factors, and the first of them is 0."""
-    radii = [0.0, eps] if swept is None else [0.0, eps, *sorted(swept["eps"].unique())]
-    rung = {radius: float(index) for index, radius in enumerate(radii)}
-    labels = tuple((rung[radius], _radius(budget, eps, radius)) for radius in radii)
-    summary, verdict = material.summary, material.verdict
+def _accuracy_by_radius(
+    judged: JudgedRun, budget: Budget, eps: float, sweep: pd.DataFrame | None
+) -> Figure:
+    """Radii at equal distances: they grow by factors, and the first one is 0."""
+    radii = [0.0, eps] if sweep is None else [0.0, eps, *sorted(sweep["eps"].unique())]
+    position = {radius: float(index) for index, radius in enumerate(radii)}
+    labels = tuple((position[radius], _radius_label(budget, eps, radius)) for radius in radii)
+    summary, verdict = judged.summary, judged.verdict
     series = [
         Series(
             "reported, all samples", "survived", [0.0, 1.0],
@@ -62,27 +64,34 @@ def _ladder(material: Material, budget: Budget, eps: float, swept: pd.DataFrame 
             "corrected, all samples", "ink", [1.0], [verdict.corrected_robust_accuracy],
             kind="points", interval=[verdict.corrected_interval],
         ),
-        *([] if swept is None else _sweeps(swept, rung)),
+        *([] if sweep is None else _sweep_series(sweep, position)),
     ]  # fmt: skip
-    last = "" if swept is None else f" The sweep is over {_who(swept)}."
+    sweep_alt = sweep_caption = ""
+    if sweep is not None:
+        correct = f"{counted(sweep['sample'].nunique(), 'sample')} that are correct without attack"
+        best = sweep[sweep["eps"] == sweep["eps"].max()].groupby("sight")["fooled"].mean().max()
+        sweep_alt = f" At the largest radius: {percent(1.0 - float(best))} of {correct}."
+        sweep_caption = (
+            f" The larger radii were tried on {correct}. If a radius allows any image, the "
+            "accuracy must be no better than chance. If it is better, the search failed; the model "
+            "is not robust there."
+        )
     return line_chart(
-        Words(
+        FigureText(
             "accuracy-eps",
             "Robust accuracy against ε",
             f"Accuracy {percent(summary['clean_accuracy'])} clean, "
             f"{percent(verdict.robust_accuracy)} reported and "
-            f"{percent(verdict.corrected_robust_accuracy)} corrected at {budget}. {_told(swept)}",
-            "In a ball that holds every image accuracy must fall to chance; where it does not, "
-            f"the search was hindered, not the model robust. Whiskers are exact 95% intervals."
-            f"{last}",
+            f"{percent(verdict.corrected_robust_accuracy)} corrected at {budget}.{sweep_alt}",
+            f"Whiskers are exact 95% intervals.{sweep_caption}",
         ),
         Axis(f"ε in {budget.norm}", labels=labels),
-        ACCURACY,
+        _ACCURACY,
         series,
     )
 
 
-def _radius(budget: Budget, eps: float, radius: float) -> str:
+def _radius_label(budget: Budget, eps: float, radius: float) -> str:
     if radius == 0.0:
         return "0"
     factor = radius / eps
@@ -91,92 +100,64 @@ def _radius(budget: Budget, eps: float, radius: float) -> str:
     return number(radius, 3)
 
 
-def _sweeps(swept: pd.DataFrame, rung: dict[float, float]) -> list[Series]:
-    found = []
-    for sight, (name, tone) in SIGHTS.items():
-        right = ~swept.loc[swept["sight"] == sight].set_index("eps")["fell"].astype(bool)
-        counts = right.groupby(level=0).agg(["sum", "size"]).sort_index()
-        shares = [(int(a), int(b)) for a, b in counts.itertuples(index=False)]
-        found.append(
-            Series(
-                name, tone, [rung[float(eps)] for eps in counts.index],
-                [right / n for right, n in shares],
-                notes=["95% {:.0%} to {:.0%}".format(*interval(right, n)) for right, n in shares],
-            )
-        )  # fmt: skip
-    return [series for series in found if len(series.x)]
+def _sweep_series(sweep: pd.DataFrame, position: dict[float, float]) -> list[Series]:
+    series = []
+    for direction, (name, tone) in _DIRECTIONS.items():
+        rows = sweep[sweep["sight"] == direction]
+        found = accuracy_by(rows["eps"], rows["fooled"])
+        if found:
+            x = [position[one.group] for one in found]
+            notes = [one.note for one in found]
+            series.append(Series(name, tone, x, [one.share for one in found], notes=notes))
+    return series
 
 
-def _who(swept: pd.DataFrame) -> str:
-    return f"{counted(swept['sample'].nunique(), 'sample')} that are right when clean"
+def _sweep_data(sweep: pd.DataFrame) -> list[dict[str, object]]:
+    return [
+        {
+            "direction": str(direction),
+            "eps": one.group,
+            "accuracy": one.share,
+            "interval": list(one.interval),
+            "samples": one.samples,
+        }
+        for direction, rows in sweep.groupby("sight")
+        for one in accuracy_by(rows["eps"], rows["fooled"])
+    ]
 
 
-def _told(swept: pd.DataFrame | None) -> str:
-    if swept is None:
-        return ""
-    largest = swept[swept["eps"] == swept["eps"].max()]
-    left = 1.0 - float(largest.groupby("sight")["fell"].mean().max())
-    return f"{percent(left)} of {_who(swept)} are right in the largest ball."
-
-
-def _nearest(material: Material) -> np.ndarray | None:
-    """The distances of the examples that fool, sorted; None where they all lie at the radius."""
-    found = material.samples
-    fooled = found[found["clean_correct"] & (found["adv_prediction"] != found["label"])]
-    kept = fooled["distance"].to_numpy(float)
-    distances: np.ndarray = np.sort(kept[np.isfinite(kept)])
-    if not len(distances) or np.quantile(distances, 0.1) > SPREAD * np.quantile(distances, 0.9):
+def _distances(judged: JudgedRun) -> np.ndarray | None:
+    """Distances of the examples that fool the model, ascending; None if all are at the radius."""
+    samples = judged.samples
+    fooled = samples["clean_correct"] & (samples["adv_prediction"] != samples["label"])
+    distances = samples.loc[fooled, "distance"].to_numpy(float)
+    distances = np.sort(distances[np.isfinite(distances)])
+    if not len(distances) or np.quantile(distances, 0.1) > _SPREAD * np.quantile(distances, 0.9):
         return None
     return distances
 
 
-def _distances(material: Material, distances: np.ndarray) -> Figure:
-    """How near the examples of an attack are that looks for near ones."""
-    n, right = len(material.samples), int(material.samples["clean_correct"].sum())
+def _accuracy_by_distance(judged: JudgedRun, distances: np.ndarray) -> Figure:
+    """For attacks that minimise the distance: the share of samples without a nearer example."""
+    n, correct = len(judged.samples), int(judged.samples["clean_correct"].sum())
     x = np.concatenate([[0.0], distances])
-    y = (right - np.arange(len(x))) / n
-    if len(x) > MOST_CORNERS:
-        kept = np.unique(np.linspace(0, len(x) - 1, MOST_CORNERS).round().astype(int))
-        x, y = x[kept], y[kept]
-    norm = material.budget.norm
+    y = (correct - np.arange(len(x))) / n
+    kept = evenly_spaced(len(x), _MOST_CORNERS)
+    x, y = x[kept], y[kept]
+    norm = judged.budget.norm
     return line_chart(
-        Words(
+        FigureText(
             "accuracy-distance",
-            "How near the audited attack's examples are",
-            f"Accuracy falls from {percent(right / n)} to {percent(float(y[-1]))} at a distance of "
-            f"{number(float(x[-1]))}.",
-            "The share of all samples without an adversarial example within that distance, by the "
-            "distances of the examples that the attack returned: an upper bound at every ε.",
+            "Distance of the audited attack's examples",
+            f"Accuracy decreases from {percent(correct / n)} to {percent(float(y[-1]))} at a "
+            f"distance of {number(float(x[-1]))}.",
+            "The share of all samples for which the attack returned no adversarial example within "
+            "a distance. It is an upper bound on the robust accuracy at every ε.",
         ),
         Axis("distance" if norm == "none" else f"distance in {norm}"),
-        ACCURACY,
+        _ACCURACY,
         [Series("no example within", "survived", x.tolist(), y.tolist(), kind="steps")],
     )
 
 
-def _data(eps: float, swept: pd.DataFrame | None) -> dict[str, object]:
-    if swept is None:
-        return {"eps": eps, "sweep": None}
-    points = []
-    for sight, radius in _rungs(swept):
-        right = ~swept.loc[(swept["sight"] == sight) & (swept["eps"] == radius), "fell"].astype(
-            bool
-        )
-        points.append(
-            {
-                "direction": sight,
-                "eps": radius,
-                "accuracy": float(right.mean()),
-                "interval": list(interval(int(right.sum()), len(right))),
-                "samples": len(right),
-            }
-        )
-    return {"eps": eps, "sweep": points}
-
-
-def _rungs(swept: pd.DataFrame) -> list[tuple[str, float]]:
-    pairs = swept[["sight", "eps"]].drop_duplicates().sort_values(["sight", "eps"])
-    return [(str(sight), float(eps)) for sight, eps in pairs.itertuples(index=False)]
-
-
-RADIUS = Section("accuracy-against-radius", "Accuracy against ε", _draw)
+RADIUS = Section("accuracy-against-radius", "Accuracy against ε", _build)

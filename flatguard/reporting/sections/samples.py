@@ -1,4 +1,4 @@
-"""One sample at a time: the worst cases first, with images, numbers and path."""
+"""Single samples, the worst cases first, with images, numbers and paths."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from flatguard.reporting.charts import Axis, Series, Words, line_chart
-from flatguard.reporting.figure import Figure, Tone
-from flatguard.reporting.material import Material
-from flatguard.reporting.paths import MOST_STEPS, Paths
-from flatguard.reporting.pictures import Picture, difference, picture
-from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
+from flatguard.reporting.attack_paths import MOST_STEPS, AttackPaths
+from flatguard.reporting.charts import Axis, Series, line_chart
+from flatguard.reporting.figure import Figure, FigureText
+from flatguard.reporting.images import EmbeddedImage, embed_difference, embed_image
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
 from flatguard.reporting.sections.twins import attempt_name
+from flatguard.reporting.summaries import evenly_spaced
 from flatguard.reporting.templating import render
 from flatguard.reporting.text import counted, number, percent
-from flatguard.runs.probe_store import load_fooled
+from flatguard.runs.check_evidence import load_fooled
 
-MOST = 100
+MOST_SAMPLES = 100
 
-Fate = Literal["overturned", "stood", "fell", "wrong"]
-FATES: dict[Fate, str] = {
-    "overturned": "survived the audited attack, fell to another",
-    "stood": "survived everything that was tried",
-    "fell": "fell to the audited attack",
-    "wrong": "was wrong before any attack",
+Outcome = Literal["overturned", "survived", "fooled", "misclassified"]
+OUTCOMES: dict[Outcome, str] = {
+    "overturned": "survived the audited attack, fooled by another attempt",
+    "survived": "survived every attempt",
+    "fooled": "fooled by the audited attack",
+    "misclassified": "misclassified without an attack",
 }
-TONES: dict[Fate, Tone] = {
-    "overturned": "fell", "stood": "survived", "fell": "other", "wrong": "ink",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Fact:
+class _Quantity:
     """One quantity of a sample, before and after the attack."""
 
     name: str
@@ -46,183 +44,167 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One sample, with all that is shown of it."""
+class _Case:
+    """One sample with everything that is shown of it."""
 
     sample: int
-    fate: Fate
+    outcome: Outcome
     label: str
     clean_prediction: str
     prediction: str
     distance: str
-    facts: tuple[Fact, ...]
-    fell_to: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    quantities: tuple[_Quantity, ...]
+    fooled_by: tuple[str, ...]
+    images: tuple[EmbeddedImage, ...]
     paths: tuple[Figure, ...]
 
-    @property
-    def title(self) -> str:
-        """What became of it."""
-        return FATES[self.fate]
 
-
-def _draw(material: Material) -> Drawn | NotMeasured:
-    chosen = worst(material)
-    numbers = [int(number_of) for number_of in chosen["sample"]]
-    images, paths = _Images(material, numbers), material.paths(numbers)
-    cases = [_case(material, row, images, paths) for _, row in chosen.iterrows()]
-    counts = {fate: sum(case.fate == fate for case in cases) for fate in FATES}
+def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
+    chosen = worst_samples(judged)
+    numbers = [int(sample) for sample in chosen["sample"]]
+    images, paths = _Images(judged, numbers), judged.paths(numbers)
+    cases = [_case(judged, row, images, paths) for _, row in chosen.iterrows()]
+    counts = {outcome: sum(case.outcome == outcome for case in cases) for outcome in OUTCOMES}
     intro = (
-        f"{counted(len(cases), 'sample')} of {len(material.samples):,}, the worst cases first. "
-        "Open one for its images, its numbers and its path."
+        f"{counted(len(cases), 'sample')} of {len(judged.samples):,}, the worst cases first. "
+        "Open a sample to see its images, numbers and path."
     )
-    if not images.complete:
-        intro += " This run is of an older format, which kept no clean images."
-    html = render("samples.html.j2", cases=cases, fates=FATES, counts=counts)
+    html = render("samples.html.j2", cases=cases, outcomes=OUTCOMES, counts=counts)
     data = [
-        {"sample": case.sample, "fate": case.fate, "fell_to": list(case.fell_to)} for case in cases
+        {"sample": case.sample, "outcome": case.outcome, "fooled_by": list(case.fooled_by)}
+        for case in cases
     ]
-    return Drawn(html=html, intro=intro, data={"samples": data})
+    return SectionContent(html=html, intro=intro, data={"samples": data})
 
 
-def worst(material: Material) -> pd.DataFrame:
-    """At most `MOST` samples: overturned ones, then survivors, then others; a narrow margin first.
+def worst_samples(judged: JudgedRun) -> pd.DataFrame:
+    """At most 100 samples: overturned ones, then survivors, then others; small margins first.
 
-    A column `fate` is added to those of the run's samples.
+    The table has the columns of the run's samples and `outcome`.
     """
-    table, evidence = material.samples, material.evidence
-    fate = np.select(
+    table = judged.samples
+    outcome = np.select(
         [
-            table["sample"].isin(evidence.fallen),
+            table["sample"].isin(judged.evidence.fooled),
             table["robust"].astype(bool),
             table["clean_correct"].astype(bool),
         ],
-        ["overturned", "stood", "fell"],
-        "wrong",
+        ["overturned", "survived", "fooled"],
+        "misclassified",
     )
-    rank = pd.Series(fate, index=table.index).map({name: i for i, name in enumerate(FATES)})
-    ordered = table.assign(fate=fate, rank=rank).sort_values(
-        ["rank", "adv_margin", "sample"], kind="stable"
-    )
-    chosen: pd.DataFrame = ordered.head(MOST)
+    ordered = table.assign(outcome=pd.Categorical(outcome, categories=list(OUTCOMES), ordered=True))
+    chosen: pd.DataFrame = ordered.sort_values(
+        ["outcome", "adv_margin", "sample"], kind="stable"
+    ).head(MOST_SAMPLES)
     return chosen
 
 
 class _Images:
     """The images of the chosen samples, read block by block.
 
-    They go to tensors that are there before: small copies between large buffers would keep the
-    allocator from giving a block's memory to the next one.
+    The tensors for them are allocated first. Small copies that are allocated between the large
+    buffers would keep the allocator from reusing the memory of a block.
     """
 
-    def __init__(self, material: Material, chosen: list[int]):
-        run, wanted = material.run, set(chosen)
+    def __init__(self, judged: JudgedRun, chosen: list[int]):
+        run = judged.run
         self._row = {sample: row for row, sample in enumerate(chosen)}
         shape = (len(chosen), *run.manifest.data.image_shape)
         self._clean, self._adversarial = torch.zeros(shape), torch.zeros(shape)
-        self._has_clean: set[int] = set()
         for block in run.blocks:
             numbers = range(block.plan.start, block.plan.stop)
-            here = [(i, sample) for i, sample in enumerate(numbers) if sample in wanted]
+            here = [(i, sample) for i, sample in enumerate(numbers) if sample in self._row]
             if not here:
                 continue
             clean, adversarial = run.clean(block.plan.index), run.adversarial(block.plan.index)
             for index, sample in here:
                 self._adversarial[self._row[sample]] = adversarial[index]
-                if clean is not None:
-                    self._clean[self._row[sample]] = clean[index]
-                    self._has_clean.add(sample)
-        self.fooled: dict[int, Tensor] = {}
-        for probe in material.evidence.probes:
+                self._clean[self._row[sample]] = clean[index]
+        self._fooling: dict[int, Tensor] = {}
+        for probe in judged.evidence.probes:
             for sample, image in load_fooled(run, probe).items():
-                if sample in wanted:
-                    self.fooled.setdefault(sample, image)
-        self.complete = len(self._has_clean) == len(chosen)
+                if sample in self._row:
+                    self._fooling.setdefault(sample, image)
 
-    def of(self, sample: int) -> tuple[Picture, ...]:
-        """Clean, adversarial and magnified difference, as far as they were kept."""
-        what, found = f"sample {sample}", []
-        row = self._row[sample]
-        clean = self._clean[row] if sample in self._has_clean else None
-        attacked = self._adversarial[row]
-        fooling = self.fooled.get(sample)
-        if clean is not None:
-            found.append(picture(clean, "clean", f"{what}, clean"))
-        found.append(picture(attacked, "audited attack", f"{what} after the audited attack"))
-        if clean is not None:
-            alt = f"what the audited attack changed in {what}, magnified"
-            found.append(difference(attacked, clean, alt))
+    def of(self, sample: int) -> tuple[EmbeddedImage, ...]:
+        """Clean image, example of the audited attack, later example, and both differences."""
+        name, row = f"sample {sample}", self._row[sample]
+        clean, attacked = self._clean[row], self._adversarial[row]
+        found = [
+            embed_image(clean, "clean", f"{name}, clean"),
+            embed_image(attacked, "audited attack", f"{name} after the audited attack"),
+            embed_difference(attacked, clean, f"change by the audited attack in {name}, magnified"),
+        ]
+        fooling = self._fooling.get(sample)
         if fooling is not None:
-            found.append(picture(fooling, "what fooled it", f"{what} as a later attempt fooled it"))
-            if clean is not None:
-                alt = f"what the later attempt changed in {what}, magnified"
-                found.append(difference(fooling, clean, alt))
+            found.append(
+                embed_image(fooling, "example that fools it", f"{name} after a later attempt")
+            )
+            alt = f"change by the later attempt in {name}, magnified"
+            found.append(embed_difference(fooling, clean, alt))
         return tuple(found)
 
 
-def _case(material: Material, row: pd.Series, images: _Images, paths: Paths) -> Case:
+def _case(judged: JudgedRun, row: pd.Series, images: _Images, paths: AttackPaths) -> _Case:
     sample = int(row["sample"])
-    return Case(
+    return _Case(
         sample=sample,
-        fate=row["fate"],
-        label=material.class_name(int(row["label"])),
-        clean_prediction=_predicted(material, row["clean_prediction"]),
-        prediction=_predicted(material, row["adv_prediction"]),
-        distance=_distance(material, row),
-        facts=_facts(row),
-        fell_to=_fell_to(material, sample),
-        pictures=images.of(sample),
-        paths=_paths(paths.of(sample), sample),
+        outcome=row["outcome"],
+        label=judged.class_name(int(row["label"])),
+        clean_prediction=_prediction(judged, row["clean_prediction"]),
+        prediction=_prediction(judged, row["adv_prediction"]),
+        distance=_distance(judged, row),
+        quantities=_quantities(row),
+        fooled_by=_fooled_by(judged, sample),
+        images=images.of(sample),
+        paths=_path_figures(paths.of(sample), sample),
     )
 
 
-def _predicted(material: Material, number: Any) -> str:
-    return "not measured" if pd.isna(number) else material.class_name(int(number))
+def _prediction(judged: JudgedRun, label: Any) -> str:
+    return "not measured" if pd.isna(label) else judged.class_name(int(label))
 
 
-def _distance(material: Material, row: pd.Series) -> str:
+def _distance(judged: JudgedRun, row: pd.Series) -> str:
     outside = "" if row["admissible"] else ", outside the budget or [0, 1]: not counted"
-    norm = material.budget.norm
+    norm = judged.budget.norm
     return f"{number(float(row['distance']))}{'' if norm == 'none' else f' in {norm}'}{outside}"
 
 
-def _facts(row: pd.Series) -> tuple[Fact, ...]:
+def _quantities(row: pd.Series) -> tuple[_Quantity, ...]:
     names: Mapping[str, str] = {
         "loss": "loss", "log_kappa": "log κ", "margin": "margin", "feature_norm": "‖φ‖",
     }  # fmt: skip
-    ends = [row["clean_confidence"], row["adv_confidence"]]
-    confidence = Fact("confidence", *(percent(float(value)) for value in ends))
+    confidences = (percent(float(row[f"{when}_confidence"])) for when in ("clean", "adv"))
     others = [
-        Fact(title, number(float(row[f"clean_{name}"])), number(float(row[f"adv_{name}"])))
+        _Quantity(title, number(float(row[f"clean_{name}"])), number(float(row[f"adv_{name}"])))
         for name, title in names.items()
     ]
-    return (confidence, *others)
+    return (_Quantity("confidence", *confidences), *others)
 
 
-def _fell_to(material: Material, sample: int) -> tuple[str, ...]:
-    table = material.evidence.attempts
-    fell = table.loc[(table["sample"] == sample) & table["fell"].astype(bool), "attempt"]
-    return tuple(attempt_name(str(name)) for name in fell.unique())
+def _fooled_by(judged: JudgedRun, sample: int) -> tuple[str, ...]:
+    table = judged.evidence.attempts
+    fooled = table.loc[(table["sample"] == sample) & table["fooled"].astype(bool), "attempt"]
+    return tuple(attempt_name(str(name)) for name in fooled.unique())
 
 
-def _paths(path: Paths, sample: int) -> tuple[Figure, ...]:
-    found = []
+def _path_figures(path: AttackPaths, sample: int) -> tuple[Figure, ...]:
+    figures = []
     for column, name in (("loss", "loss"), ("log_kappa", "log κ")):
         values = getattr(path, column)
         if not np.isfinite(values).any():
             continue
-        kept = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_STEPS)).astype(int))
-        title = f"{name} along the attack"
-        words = Words(
+        kept = evenly_spaced(len(values), MOST_STEPS)
+        words = FigureText(
             f"sample-{sample}-{column}",
-            title,
+            f"{name} along the attack",
             f"Sample {sample}: {name} from {number(float(values[0]))} to "
             f"{number(float(values[-1]))} over {counted(len(values), 'step')}.",
-            "",
         )
-        one = Series(name, "ink", path.step[kept].tolist(), values[kept].tolist())
-        found.append(line_chart(words, Axis("step"), Axis(name), [one]))
-    return tuple(found)
+        series = Series(name, "ink", path.step[kept].tolist(), values[kept].tolist())
+        figures.append(line_chart(words, Axis("step"), Axis(name), [series]))
+    return tuple(figures)
 
 
-SAMPLES = Section("samples", "Samples", _draw)
+SAMPLES = Section("samples", "Samples", _build)

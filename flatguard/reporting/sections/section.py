@@ -1,28 +1,29 @@
-"""What a section of the report is: a plug-in piece that reads a run and gives figures or words.
+"""A section of the report: a function that reads a judged run and returns figures and text.
 
-A new one is a file with a `Section`, and a line in `sections/__init__.py`.
+To add a section, write a file with a `Section` and add it to `SECTIONS` in `sections/__init__.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
 
+from flatguard.checks.finding import consenting, names_code
 from flatguard.reporting.figure import Figure
-from flatguard.reporting.material import Material
+from flatguard.reporting.judged_run import JudgedRun
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SectionContent:
     """What a section shows.
 
     Attributes:
         figures: in their order.
-        html: what is no figure; escaped already.
-        intro: a sentence before them.
+        html: further content, escaped already.
+        intro: text before the figures.
         data: the numbers, for `report.json`.
     """
 
@@ -34,7 +35,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """Why a section has nothing to show, and what would measure it."""
+    """Why a section has nothing to show, and the command that measures it."""
 
     why: str
     how: str | None = None
@@ -42,14 +43,53 @@ class NotMeasured:
 
 @dataclass(frozen=True)
 class Section:
-    """A piece of the report.
+    """A section of the report.
 
     Attributes:
-        name: its anchor, and its key in `report.json`.
+        name: its anchor in the page and its name in `report.json`.
         title: its heading.
-        draw: from a run to what is shown; it reads evidence and judges nothing.
+        build: makes the content from a judged run; it reads evidence and judges nothing.
     """
 
     name: str
     title: str
-    draw: Callable[[Material], Drawn | NotMeasured]
+    build: Callable[[JudgedRun], SectionContent | NotMeasured]
+
+
+@dataclass(frozen=True)
+class BuiltSection:
+    """A section with its content."""
+
+    section: Section
+    content: SectionContent
+
+
+@dataclass(frozen=True)
+class MissingSection:
+    """A section that has nothing to show."""
+
+    section: Section
+    reason: NotMeasured
+
+
+@dataclass(frozen=True)
+class Sections:
+    """All sections of a report."""
+
+    built: tuple[BuiltSection, ...]
+    missing: tuple[MissingSection, ...]
+
+
+def build_sections(judged: JudgedRun, sections: Sequence[Section]) -> Sections:
+    """Build every section; list those that have nothing to show."""
+    built, missing = [], []
+    needed = names_code(judged.run.request)
+    for section in sections:
+        found = section.build(judged)
+        if isinstance(found, SectionContent):
+            intro = consenting(found.intro, needed)
+            built.append(BuiltSection(section, replace(found, intro=intro)))
+        else:
+            how = None if found.how is None else consenting(found.how, needed)
+            missing.append(MissingSection(section, replace(found, how=how)))
+    return Sections(tuple(built), tuple(missing))

@@ -1,89 +1,96 @@
-"""The same decisions behind other logits: what is left when the twins are attacked instead."""
+"""The robust accuracy that remains after each attempt on the survivors of the audited attack."""
 
 from __future__ import annotations
 
-import pandas as pd
-
+from flatguard.checks.evidence import CHANCE
 from flatguard.checks.statistics import interval
-from flatguard.reporting.charts import Axis, Words
-from flatguard.reporting.counts import Row, dots
-from flatguard.reporting.figure import Tone
-from flatguard.reporting.material import Material
-from flatguard.reporting.sections.section import Drawn, NotMeasured, Section
+from flatguard.reporting.figure import FigureText, Tone
+from flatguard.reporting.interval_chart import IntervalRow, interval_chart
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
 from flatguard.reporting.text import counted, number, percent
 
-CHANCE = ("repeat", "control")
-SHOWN = {
+_NAMES = {
     "repeat": "audited, new seed",
     "control": "plain search",
     "temperature": "logits ÷ temperature",
     "float64": "in float64",
     "margin": "margin loss",
 }
-"""Other attempts are shown by the name that their probe gave them."""
 
 
 def attempt_name(name: str) -> str:
-    """An attempt as a person knows it."""
-    return SHOWN.get(name, name)
+    """The name under which reports show an attempt; most have the name that their check stored."""
+    return _NAMES.get(name, name)
 
 
-def _draw(material: Material) -> Drawn | NotMeasured:
-    table = material.evidence.attempts
-    if not len(table):
-        if not material.evidence.reported:
-            return NotMeasured("no sample survived the audited attack, so none was tried again")
-        return NotMeasured(
-            "no survivor was attacked again", "flatguard audit RUN --checks fast"
-        )  # fmt: skip
-    rows = _rows(material, table)
+def why_no_attempts(judged: JudgedRun) -> NotMeasured | None:
+    """Why no survivor was attacked again; None if some were."""
+    if not judged.evidence.reported:
+        return NotMeasured("no sample survived the audited attack, so none was attacked again")
+    if not len(judged.evidence.attempts):
+        return NotMeasured("no survivor was attacked again", "flatguard audit RUN --checks fast")
+    return None
+
+
+def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
+    missing = why_no_attempts(judged)
+    if missing is not None:
+        return missing
+    rows = _rows(judged)
     best = min(rows, key=lambda row: row.share)
-    figure = dots(
-        Words(
+    figure = interval_chart(
+        FigureText(
             "twins",
-            "The same decisions, other logits: what each attempt leaves",
-            f"From {percent(rows[0].share)} as audited down to {percent(best.share)} by "
-            f"{best.name}.",
-            "Each attempt attacks the survivors only, in the same budget. A twin decides as the "
-            "target does, so every example that fools it transfers to the target, and was verified "
-            "there. Where the plain search finds little and a twin much, the logits' scale or "
-            "precision hid the gradient, and the model is no more robust for it. Whiskers are "
-            "exact 95% intervals.",
+            "Robust accuracy after each attempt",
+            f"{percent(rows[0].share)} after the audited attack, down to {percent(best.share)} "
+            f"after: {best.name}.",
+            "Each attempt attacks only the survivors of the audited attack, within the same "
+            "budget. A twin makes the same decisions as the target, so an example that fools it "
+            "also fools the target; this was verified for every example. Where the plain search "
+            "fools few samples and a twin fools many, the scale or the precision of the logits "
+            "made the gradient unreliable, and the model is less robust than reported. Whiskers "
+            "are exact 95% intervals.",
         ),
-        Axis("robust accuracy left, of all samples", is_share=True),
+        "remaining robust accuracy, share of all samples",
         rows,
     )
     data = {row.name: {"accuracy": row.share, "interval": list(row.interval)} for row in rows}
-    return Drawn((figure,), intro=_scale(material), data=data)
+    return SectionContent((figure,), intro=_scale_sentence(judged), data=data)
 
 
-def _scale(material: Material) -> str:
-    scale, kappa = material.run.request.logit_scale, material.summary["median_log_kappa_clean"]
-    pieces = [f"The target's own logits are multiplied by {scale:g}."] if scale != 1.0 else []
+def _scale_sentence(judged: JudgedRun) -> str:
+    scale, kappa = judged.run.request.logit_scale, judged.summary["median_log_kappa_clean"]
+    sentences = [f"The run multiplies the model's logits by {scale:g}."] if scale != 1.0 else []
     if kappa is not None:
-        pieces.append(
-            f"Its median log κ is {number(kappa)} clean; the lower, the surer, and the less "
-            "cross-entropy's gradient has to say."
+        sentences.append(
+            f"The median log κ of clean images is {number(kappa)}. The lower it is, the more "
+            "confident is the model and the smaller is the gradient of cross-entropy."
         )
-    return " ".join(pieces)
+    return " ".join(sentences)
 
 
-def _rows(material: Material, table: pd.DataFrame) -> list[Row]:
-    n, survivors = material.evidence.n, len(material.evidence.reported)
-    every = f"{counted(survivors, 'survivor')} of {n:,} samples"
-    rows = [Row("as audited", "survived", survivors / n, interval(survivors, n), every)]
-    for name in table["attempt"].unique():
-        of = table[table["attempt"] == name]
-        tried = set(of["sample"].astype(int)) & material.evidence.reported
-        fell = set(of.loc[of["fell"].astype(bool), "sample"].astype(int)) & tried
-        left = survivors - len(fell)
-        tone: Tone = "other" if of["family"].iloc[0] in CHANCE else "fell"
-        note = f"{counted(len(fell), 'survivor')} of {len(tried):,} tried fell"
-        rows.append(Row(attempt_name(str(name)), tone, left / n, interval(left, n), note))
-    rows[1:] = sorted(rows[1:], key=lambda row: -row.share)
-    left = survivors - len(material.evidence.fallen)
-    rows.append(Row("worst case, corrected", "ink", left / n, interval(left, n), every))
-    return rows
+def _rows(judged: JudgedRun) -> list[IntervalRow]:
+    evidence = judged.evidence
+    n, survivors = evidence.n, len(evidence.reported)
+
+    def row(name: str, tone: Tone, fooled: int, note: str) -> IntervalRow:
+        left = survivors - fooled
+        return IntervalRow(name, tone, left / n, interval(left, n), note)
+
+    everyone = f"{counted(survivors, 'survivor')} of {n:,} samples"
+    attempts = []
+    for name, table in evidence.attempts.groupby("attempt", sort=False):
+        tried = set(table["sample"].astype(int)) & evidence.reported
+        fooled = set(table.loc[table["fooled"].astype(bool), "sample"].astype(int)) & tried
+        tone: Tone = "other" if table["family"].iloc[0] in CHANCE else "fooled"
+        note = f"{counted(len(fooled), 'survivor')} of {len(tried):,} tried fooled"
+        attempts.append(row(attempt_name(str(name)), tone, len(fooled), note))
+    return [
+        row("audited attack", "survived", 0, everyone),
+        *sorted(attempts, key=lambda row: -row.share),
+        row("worst case (corrected)", "ink", len(evidence.fooled), everyone),
+    ]
 
 
-TWINS = Section("other-logits", "Other logits", _draw)
+TWINS = Section("other-logits", "Attacks on the survivors", _build)

@@ -1,10 +1,10 @@
-"""The part of the Geometry section that is about weights: flatness, Eq. (1), and landscapes."""
+"""Flatness in weight space (Stutz et al. 2021, Eq. 1) and loss landscapes, for "Geometry"."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from flatguard.checks.judging.weight_flatness import (
+from flatguard.checks.weight_space.summary import (
     WeightLosses,
     ends,
     landscapes,
@@ -12,20 +12,20 @@ from flatguard.checks.judging.weight_flatness import (
     weight_losses,
     worst,
 )
-from flatguard.reporting.charts import Axis, Band, Series, Words, line_chart
-from flatguard.reporting.figure import Figure
-from flatguard.reporting.material import Material
+from flatguard.reporting.charts import Axis, Band, Series, line_chart
+from flatguard.reporting.figure import Figure, FigureText
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.text import counted, number
 
 
-def weight_figures(material: Material) -> list[Figure]:
-    """A figure for each landscape that was measured for this run."""
-    return [_landscape(table, index) for index, table in enumerate(landscapes(material.run))]
+def weight_figures(judged: JudgedRun) -> list[Figure]:
+    """A figure for each loss landscape that was measured for this run."""
+    return [_landscape(table, index) for index, table in enumerate(landscapes(judged.run))]
 
 
-def weight_sentence(material: Material) -> str:
-    """Flatness in the robust loss, where it was measured; nothing elsewhere."""
-    found = weight_losses(material.run).get("test")
+def weight_sentence(judged: JudgedRun) -> str:
+    """The flatness in the robust loss; empty if it was not measured."""
+    found = weight_losses(judged.run).get("test")
     if found is None:
         return ""
     rises = found.rises("average", "robust_loss")
@@ -33,58 +33,58 @@ def weight_sentence(material: Material) -> str:
     if value is None or interval is None:
         return ""
     around = found.facts.facts["around"]
-    said = (
+    sentence = (
         f"Flatness in robust loss (Stutz et al. 2021, Eq. 1): {number(value, 3)} (95% "
         f"{number(interval[0], 3)} to {number(interval[1], 3)}), over "
-        f"{counted(len(rises), 'perturbed model')} at ξ = {around['xi']:g}; lower is flatter."
+        f"{counted(len(rises), 'perturbed model')} at ξ = {around['xi']:g}. Lower is flatter."
     )
-    return f"{said} {_worst(found)}".strip()
+    worst_case = worst(found.rises("worst-robust", "robust_loss"))
+    if worst_case is not None:
+        sentence += f" Worst case within ξ = {around['worst_xi']:g}: {number(worst_case, 3)}."
+    return sentence
 
 
-def weight_data(material: Material) -> dict[str, object]:
+def weight_data(judged: JudgedRun) -> dict[str, object]:
     """The same numbers for `report.json`."""
+    return {part: _losses_data(losses) for part, losses in weight_losses(judged.run).items()}
+
+
+def _losses_data(losses: WeightLosses) -> dict[str, object]:
+    robust = losses.rises("average", "robust_loss")
     return {
-        part: {
-            "robust_loss": mean(losses.matrix("reference", "robust_loss")),
-            "flatness": mean(losses.rises("average", "robust_loss")),
-            "interval": ends(losses.rises("average", "robust_loss")),
-            "clean_flatness": mean(losses.rises("average", "clean_loss")),
-            "worst": worst(losses.rises("worst-robust", "robust_loss")),
-        }
-        for part, losses in weight_losses(material.run).items()
+        "robust_loss": mean(losses.matrix("reference", "robust_loss")),
+        "flatness": mean(robust),
+        "interval": ends(robust),
+        "clean_flatness": mean(losses.rises("average", "clean_loss")),
+        "worst": worst(losses.rises("worst-robust", "robust_loss")),
     }
-
-
-def _worst(found: WeightLosses) -> str:
-    value = worst(found.rises("worst-robust", "robust_loss"))
-    if value is None:
-        return ""
-    radius = found.facts.facts["around"]["worst_xi"]
-    return f"Worst case within ξ = {radius:g}: {number(value, 3)}."
 
 
 def _landscape(table: pd.DataFrame, index: int) -> Figure:
     means = table.groupby(["t", "direction"])[["robust_loss", "clean_loss"]].mean()
-    by_t = means["robust_loss"].groupby(level="t")
-    x = [float(t) for t in by_t.mean().index]
-    middle, low, high = (values.tolist() for values in (by_t.mean(), by_t.min(), by_t.max()))
+    robust = means["robust_loss"].groupby(level="t").agg(["mean", "min", "max"])
     clean = means["clean_loss"].groupby(level="t").mean().tolist()
-    count = int(table["direction"].nunique())
+    x = [float(t) for t in robust.index]
+    average = robust["mean"].tolist()
+    directions = counted(int(table["direction"].nunique()), "direction")
     return line_chart(
-        Words(
+        FigureText(
             f"landscape-{index}" if index else "landscape",
             "The loss around the weights",
-            f"Robust loss is {number(middle[len(x) // 2])} at the model and "
-            f"{number(max(middle))} at the highest mean of {counted(count, 'direction')}.",
-            "Along random directions whose every filter is as long as the model's (Li et al. "
-            "2018), with the attack run anew at each point; the band holds all directions. Height "
-            "and shape do not depend on how layers are scaled. How flat is flat enough, a picture "
-            "does not say (Stutz et al. 2021, Section 2).",
+            f"Robust loss is {number(average[len(x) // 2])} at the model's weights; the highest "
+            f"mean over {directions} is {number(max(average))}.",
+            "Loss along random directions in weight space. Each filter of a direction has the norm "
+            "of the model's filter (Li et al. 2018), so the figure does not depend on the scale of "
+            "the layers. The attack runs again at each point. The band holds all directions. The "
+            "figure does not say which flatness is sufficient (Stutz et al. 2021, Section 2).",
         ),
-        Axis("t, in lengths of a filter"),
+        Axis("t, in filter norms"),
         Axis("mean loss"),
         [
-            Series("robust loss", "fell", x, middle, bands=(Band(low, high),)),
+            Series(
+                "robust loss", "fooled", x, average,
+                bands=(Band(robust["min"].tolist(), robust["max"].tolist()),),
+            ),
             Series("clean loss", "clean", x, clean),
         ],
-    )
+    )  # fmt: skip

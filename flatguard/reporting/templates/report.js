@@ -1,14 +1,14 @@
 "use strict";
-// Figures and samples are complete without this; it adds reading, zooming and filtering.
+// Figures and samples are complete without this script. It adds values, zoom and filters.
 const SVG = "http://www.w3.org/2000/svg";
-const make = (tag, words, parent) => {
-  const made = document.createElement(tag);
-  if (words) made.textContent = words;
-  if (parent) parent.append(made);
-  return made;
+const addElement = (tag, text, parent) => {
+  const element = document.createElement(tag);
+  if (text) element.textContent = text;
+  parent.append(element);
+  return element;
 };
 
-// A legend's entry hides its series.
+// An entry of a legend shows or hides its series.
 for (const entry of document.querySelectorAll(".legend li")) {
   const button = document.createElement("button");
   button.type = "button";
@@ -23,35 +23,35 @@ for (const entry of document.querySelectorAll(".legend li")) {
   });
 }
 
-// A pointer, or the arrow keys, read off the values at a place.
+// The pointer or the arrow keys show the values at a place of the x axis.
 for (const plot of document.querySelectorAll(".plot[data-readings]")) {
   const readings = JSON.parse(plot.dataset.readings);
   const svg = plot.querySelector("svg");
   const { width, height } = svg.viewBox.baseVal;
   const guide = document.createElementNS(SVG, "path");
   guide.setAttribute("class", "guide");
-  let tip = null, place = -1;
+  let tip = null, current = -1;
 
-  const say = (index) => {
-    place = Math.max(0, Math.min(readings.length - 1, index));
-    const [x, head, lines] = readings[place];
+  const showValues = (index) => {
+    current = Math.max(0, Math.min(readings.length - 1, index));
+    const [x, head, lines] = readings[current];
     guide.setAttribute("d", `M${x} 12V${height - 42}`);
     svg.append(guide);
     if (!tip) {
-      tip = make("div", "", plot);
+      tip = addElement("div", "", plot);
       tip.className = "tip";
       tip.setAttribute("role", "status");
     }
     tip.replaceChildren();
-    make("b", head, tip);
-    for (const words of lines) make("span", words, tip);
+    addElement("b", head, tip);
+    for (const line of lines) addElement("span", line, tip);
     const seen = svg.viewBox.baseVal;
     const left = ((x - seen.x) / seen.width) * plot.clientWidth;
     const room = plot.clientWidth - tip.offsetWidth;
     tip.style.left = `${Math.max(0, Math.min(room, left > room / 2 ? left - tip.offsetWidth - 10 : left + 10))}px`;
     tip.style.top = "4px";
   };
-  const hush = () => {
+  const hideValues = () => {
     guide.remove();
     if (tip) tip.remove();
     tip = null;
@@ -68,74 +68,74 @@ for (const plot of document.querySelectorAll(".plot[data-readings]")) {
   };
   plot.tabIndex = 0;
   plot.setAttribute("role", "group");
-  plot.setAttribute("aria-label", `${svg.getAttribute("aria-label")} Arrow keys read its values.`);
-  plot.addEventListener("pointermove", (event) => event.target.closest(".tools") || say(nearest(event)));
-  const forget = () => {
-    hush();
-    place = -1;
+  plot.setAttribute("aria-label", `${svg.getAttribute("aria-label")} Arrow keys show its values.`);
+  plot.addEventListener("pointermove", (event) => event.target.closest(".tools") || showValues(nearest(event)));
+  const reset = () => {
+    hideValues();
+    current = -1;
   };
-  plot.addEventListener("pointerleave", forget);
-  plot.addEventListener("blur", forget);
+  plot.addEventListener("pointerleave", reset);
+  plot.addEventListener("blur", reset);
   plot.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
     if (event.target !== plot) return;
-    if (event.key in steps) say(place + steps[event.key]);
+    if (event.key in steps) showValues(current + steps[event.key]);
     else if (event.key === "+") zoom(0.5);
     else if (event.key === "-") zoom(2);
-    else if (event.key === "Escape") forget();
+    else if (event.key === "Escape") reset();
     else return;
     event.preventDefault();
   });
 
-  // Zoom keeps the point that was read last in view.
+  // Zoom keeps the last shown place in view.
   const zoom = (factor) => {
     const seen = svg.viewBox.baseVal;
     const size = factor ? Math.min(1, Math.max(0.125, (seen.width / width) * factor)) : 1;
-    const middle = place >= 0 ? readings[place][0] : seen.x + seen.width / 2;
+    const middle = current >= 0 ? readings[current][0] : seen.x + seen.width / 2;
     const clamp = (at, span, all) => Math.max(0, Math.min(all - span, at - span / 2));
     const x = clamp(middle, width * size, width);
     const y = clamp(seen.y + seen.height / 2, height * size, height);
     svg.setAttribute("viewBox", `${x} ${y} ${width * size} ${height * size}`);
-    hush();
+    hideValues();
   };
-  const tools = make("div", "", plot);
+  const tools = addElement("div", "", plot);
   tools.className = "tools";
-  for (const [sign, words, factor] of [["+", "Zoom in", 0.5], ["−", "Zoom out", 2]]) {
-    const button = make("button", sign, tools);
+  for (const [sign, label, factor] of [["+", "Zoom in", 0.5], ["−", "Zoom out", 2]]) {
+    const button = addElement("button", sign, tools);
     button.type = "button";
-    button.setAttribute("aria-label", words);
+    button.setAttribute("aria-label", label);
     button.addEventListener("click", () => zoom(factor));
   }
-  let held = null;
-  svg.addEventListener("pointerdown", (event) => (held = [event.clientX, event.clientY]));
-  window.addEventListener("pointerup", () => (held = null));
+  let dragged = null;
+  svg.addEventListener("pointerdown", (event) => (dragged = [event.clientX, event.clientY]));
+  window.addEventListener("pointerup", () => (dragged = null));
   svg.addEventListener("pointermove", (event) => {
     const seen = svg.viewBox.baseVal;
-    if (!held || seen.width >= width) return;
+    if (!dragged || seen.width >= width) return;
     const share = seen.width / svg.clientWidth;
-    const x = Math.max(0, Math.min(width - seen.width, seen.x - (event.clientX - held[0]) * share));
-    const y = Math.max(0, Math.min(height - seen.height, seen.y - (event.clientY - held[1]) * share));
-    held = [event.clientX, event.clientY];
+    const x = Math.max(0, Math.min(width - seen.width, seen.x - (event.clientX - dragged[0]) * share));
+    const y = Math.max(0, Math.min(height - seen.height, seen.y - (event.clientY - dragged[1]) * share));
+    dragged = [event.clientX, event.clientY];
     svg.setAttribute("viewBox", `${x} ${y} ${seen.width} ${seen.height}`);
   });
 }
 
-// Samples by what became of them, and by words.
+// Filters for samples: by outcome and by text.
 const filters = document.querySelector(".filters");
 if (filters) {
   const cases = [...document.querySelectorAll(".case")];
-  const wanted = filters.querySelector("input"), told = filters.querySelector("output");
+  const search = filters.querySelector("input"), count = filters.querySelector("output");
   const apply = () => {
     const hidden = new Set();
-    for (const button of filters.querySelectorAll("[aria-pressed=false]")) hidden.add(button.dataset.fate);
-    const words = wanted.value.trim().toLowerCase();
+    for (const button of filters.querySelectorAll("[aria-pressed=false]")) hidden.add(button.dataset.outcome);
+    const text = search.value.trim().toLowerCase();
     let left = 0;
     for (const one of cases) {
-      const fits = !words || one.querySelector("summary").textContent.toLowerCase().includes(words);
-      one.hidden = hidden.has(one.dataset.fate) || !fits;
+      const matches = !text || one.querySelector("summary").textContent.toLowerCase().includes(text);
+      one.hidden = hidden.has(one.dataset.outcome) || !matches;
       left += !one.hidden;
     }
-    told.textContent = left === cases.length ? "" : `${left} of ${cases.length} shown`;
+    count.textContent = left === cases.length ? "" : `${left} of ${cases.length} shown`;
   };
   for (const button of filters.querySelectorAll("button")) {
     button.addEventListener("click", () => {
@@ -143,11 +143,11 @@ if (filters) {
       apply();
     });
   }
-  wanted.addEventListener("input", apply);
+  search.addEventListener("input", apply);
   filters.hidden = false;
 }
 
-// A link to a sample opens it.
+// A link to a sample opens the sample.
 const open = () => {
   const one = location.hash && document.getElementById(location.hash.slice(1));
   if (one && one.tagName === "DETAILS") one.open = true;

@@ -1,4 +1,4 @@
-"""One checkpoint in numbers: robust loss, its flatness, robust error; from its run folder alone."""
+"""The numbers of one checkpoint from its run folder: robust loss, its flatness, robust error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from flatguard.checks.judging.weight_flatness import (
+from flatguard.checks.statistics import interval
+from flatguard.checks.weight_space.summary import (
     Ends,
     WeightLosses,
     ends,
@@ -16,11 +17,10 @@ from flatguard.checks.judging.weight_flatness import (
     weight_losses,
     worst,
 )
-from flatguard.checks.statistics import interval
 from flatguard.errors import RunFolderError
-from flatguard.runs.store import Run
+from flatguard.runs.run import Run
 
-EPOCH = re.compile(r"(\d+)$")
+_EPOCH = re.compile(r"(\d+)$")
 
 
 class Checkpoint(BaseModel):
@@ -34,16 +34,16 @@ class Checkpoint(BaseModel):
         epoch: the number that its name ends with.
         weights_sha256: of the model.
         samples: how many test samples.
-        attack: that the robust error is against.
-        rerr: robust error against that attack; a masked one is too low.
-        rloss: mean robust loss under `protocol`; of the samples that are right when clean, and of
-            those that are wrong.
+        attack: against which the robust error is measured.
+        rerr: robust error against that attack; too low if gradients are masked.
+        rloss: mean robust loss under `protocol`; also over the samples whose clean images are
+            classified correctly, and over the others.
         flatness: average case in the robust loss, Eq. (1); `_clean` in the clean loss, `worst` in
             the worst case.
         training_rloss, training_rerr, training_flatness: on training samples; the error is against
             PGD.
         gap: rloss - training_rloss, robust generalisation.
-        held_out_rerr: against PGD, on samples that only choose an epoch.
+        held_out_rerr: against PGD, on samples that serve only to choose an epoch.
         protocol: the attack of the robust losses.
     """
 
@@ -76,7 +76,7 @@ class Checkpoint(BaseModel):
 
 
 def checkpoint_of(run: Run) -> Checkpoint:
-    """What its run folder says about a checkpoint.
+    """A checkpoint's numbers from its run folder.
 
     Raises:
         RunFolderError: the run is incomplete, or its flatness was not measured.
@@ -87,9 +87,9 @@ def checkpoint_of(run: Run) -> Checkpoint:
             f"{run.path} has no weight flatness; flatguard geometry robust-flatness measures it"
         )
     samples, request = run.samples, run.request
-    n, fell = len(samples), int((~samples["robust"]).sum())
+    n, fooled = len(samples), int((~samples["robust"]).sum())
     model, ascent = Path(request.model), parts["test"].facts.facts["ascent"]
-    epoch = EPOCH.search(model.stem)
+    epoch = _EPOCH.search(model.stem)
     return Checkpoint(
         folder=run.path.name,
         run=model.parent.name or model.stem,
@@ -99,8 +99,8 @@ def checkpoint_of(run: Run) -> Checkpoint:
         attack=request.attack,
         protocol=f"PGD-{ascent['steps']} with {ascent['restarts']} restarts",
         clean_error=1.0 - float(samples["clean_correct"].mean()),
-        rerr=fell / n,
-        rerr_interval=interval(fell, n),
+        rerr=fooled / n,
+        rerr_interval=interval(fooled, n),
         **_of_test(parts["test"]),
         **_of_training(parts.get("training"), parts["test"]),
         held_out_rerr=_error(parts.get("held-out")),

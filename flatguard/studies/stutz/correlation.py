@@ -1,10 +1,13 @@
-"""Rank correlations over checkpoints, where those of one training run are no independent draws."""
+"""Rank correlations over checkpoints; those of one training run are not independent."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,7 @@ from flatguard.checks.statistics import CONFIDENCE_LEVEL
 
 RESAMPLES = 2000
 FEWEST = 5
-"""Fewer runs say nothing about a correlation across runs."""
+"""Fewer runs give no correlation across runs."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def association(
         rows: a row for each checkpoint, with its training run in the column `run`.
         x: a column.
         y: another.
-        given: what is held fixed: ranks are what is correlated, and what is held.
+        given: a column whose ranks are held fixed.
         seed: of the bootstrap.
 
     Returns:
@@ -95,28 +98,33 @@ def mean_over_runs(values: Sequence[float]) -> Mean | None:
 
     Five values are too few for percentiles of a bootstrap.
     """
-    known = np.array([value for value in values if math.isfinite(value)])
+    from scipy.stats import ttest_1samp
+
+    known = _finite(values)
     if len(known) < FEWEST:
         return None
-    error = float(known.std(ddof=1)) / math.sqrt(len(known))
-    return _mean(float(known.mean()), error, len(known) - 1, len(known))
+    return _mean(float(known.mean()), len(known), partial(ttest_1samp, known, 0.0))
 
 
 def mean_difference(first: Sequence[float], second: Sequence[float]) -> Mean | None:
     """The first mean minus the second, with Welch's interval; None if either has below five."""
-    one, other = (np.array([v for v in part if math.isfinite(v)]) for part in (first, second))
+    from scipy.stats import ttest_ind
+
+    one, other = _finite(first), _finite(second)
     if min(len(one), len(other)) < FEWEST:
         return None
-    squares = [float(part.var(ddof=1)) / len(part) for part in (one, other)]
-    total = sum(squares)
-    parts = sum(s**2 / (len(part) - 1) for s, part in zip(squares, (one, other), strict=True))
-    freedom = total**2 / parts if parts else len(one) + len(other) - 2.0
-    value = float(one.mean() - other.mean())
-    return _mean(value, math.sqrt(total), freedom, len(one) + len(other))
+    test = partial(ttest_ind, one, other, equal_var=False)
+    return _mean(float(one.mean() - other.mean()), len(one) + len(other), test)
 
 
-def _mean(value: float, error: float, freedom: float, n: int) -> Mean:
-    from scipy.stats import t
+def _finite(values: Sequence[float]) -> np.ndarray:
+    known = np.asarray(values, dtype="float64")
+    finite: np.ndarray = known[np.isfinite(known)]
+    return finite
 
-    half = float(t.ppf(0.5 + CONFIDENCE_LEVEL / 2, freedom)) * error
-    return Mean(value, (value - half, value + half), n)
+
+def _mean(value: float, n: int, test: Callable[[], Any]) -> Mean:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # equal values: an interval of width 0
+        ends = test().confidence_interval(CONFIDENCE_LEVEL)
+    return Mean(value, (float(ends.low), float(ends.high)), n)

@@ -1,6 +1,6 @@
-"""Checkpoints to run folders: robust error by the audited attack, then flatness as probes.
+"""Checkpoints to run folders: robust error by the audited attack, then flatness.
 
-A checkpoint that was measured stays measured: a stopped command goes on where it was.
+A measured checkpoint is not measured again: a stopped command continues where it was.
 """
 
 from __future__ import annotations
@@ -8,28 +8,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flatguard.checks.gathering.lab import Lab
-from flatguard.checks.gathering.robust_loss import Ascent
-from flatguard.checks.gathering.search import SEARCHED
-from flatguard.checks.gathering.weight_evidence import Part, add_weight_flatness, own_part
-from flatguard.checks.gathering.weight_flatness import Neighbourhood
-from flatguard.data.datasets import Dataset
+from flatguard.checks.context import CheckContext
+from flatguard.checks.weight_space.flatness import Neighbourhood
+from flatguard.checks.weight_space.measure import Part, add_weight_flatness, own_part
+from flatguard.checks.weight_space.robust_loss import Ascent
+from flatguard.data.dataset import Dataset
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
-from flatguard.execution import plan as execution_plan
-from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, data_sha256
+from flatguard.execution.missing_blocks import attack_without_checks
 from flatguard.execution.progress import ProgressReporter
-from flatguard.runs.facts import Limits
-from flatguard.runs.store import Run, load_run
+from flatguard.geometry.ball import SEARCHED
+from flatguard.runs.run import Run, load_run
 
-STOPPING = Ascent(0.0, steps=7, restarts=1)
-"""What chooses an epoch: PGD-7, as in Section 3. Its radius is the run's."""
-
-TEST_ONLY = Neighbourhood(directions=0, worst_restarts=0)
+_STOPPING_STEPS = 7
+"""PGD-7 chooses the epoch, as in Section 3."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +34,12 @@ class Plan:
 
     Attributes:
         around: the perturbed models.
-        steps: of the attack that finds robust losses.
-        restarts: of it.
+        steps, restarts: of the attack that finds robust losses.
         training: training samples, for the gap and Figure 7.
         held_out: samples that choose an epoch to stop at.
+
+    Raises:
+        UsageError: a radius is not positive and finite.
     """
 
     around: Neighbourhood = field(default_factory=Neighbourhood)
@@ -50,35 +48,28 @@ class Plan:
     training: Dataset | None = None
     held_out: Dataset | None = None
 
-
-def checked(around: Neighbourhood) -> Neighbourhood:
-    """The same, if its radii are positive and finite.
-
-    Raises:
-        UsageError: one is not.
-    """
-    for option, radius in (("--xi", around.xi), ("--worst-xi", around.worst_xi)):
-        if not 0 < radius < math.inf:
-            raise UsageError(f"{option}: expected a positive number, got {radius:g}")
-    return around
+    def __post_init__(self) -> None:
+        for option, radius in (("--xi", self.around.xi), ("--worst-xi", self.around.worst_xi)):
+            if not 0 < radius < math.inf:
+                raise UsageError(f"{option}: expected a positive number, got {radius:g}")
 
 
 @own_state()
-def measured(
+def measure_checkpoint(
     context: EvaluationContext,
     out: Path,
     plan: Plan,
     progress: ProgressReporter,
     command: Sequence[str],
 ) -> Run:
-    """The run of one checkpoint with everything that the plan asks for.
+    """The run of one checkpoint with everything that the plan names.
 
     Args:
         context: the checkpoint with its data and the attack that the robust error is against.
         out: the folder that runs are kept in.
-        plan: what is measured beside.
+        plan: what is measured in addition.
         progress: receives progress updates.
-        command: what the manifest says was typed.
+        command: the command line, for the manifest.
 
     Raises:
         UsageError: its folder holds a run of other weights, data or settings; or a norm in which
@@ -87,35 +78,35 @@ def measured(
     budget = context.attack.budget
     if budget.norm not in SEARCHED or budget.eps is None:
         raise UsageError(f"robust losses are searched in {', '.join(SEARCHED)}, not {budget.norm}")
-    path = out / folder_name(context)
+    path = out / _folder_name(context)
     if path.exists():
         run = load_run(path)
-        _same(run, context)
+        _refuse_other(run, context)
     else:
-        run = execution_plan.run(context, path, command, progress, ComputeBudget(Limits()))
-    lab = Lab(context, run, progress)
+        run = attack_without_checks(context, path, command, progress)
+    checks = CheckContext(context, run, progress)
     ascent = Ascent(budget.eps, budget.norm, plan.steps, plan.restarts)
-    add_weight_flatness(lab, own_part(lab), ascent, plan.around)
+    add_weight_flatness(checks, own_part(checks), ascent, plan.around)
     if plan.training is not None:
-        around = Neighbourhood(plan.around.xi, plan.around.directions, worst_restarts=0)
+        around = replace(plan.around, worst_restarts=0)
         count = min(context.count, len(plan.training))
-        add_weight_flatness(lab, Part("training", plan.training, count), ascent, around)
+        add_weight_flatness(checks, Part("training", plan.training, count), ascent, around)
     if plan.held_out is not None:
-        chooses = Ascent(budget.eps, budget.norm, STOPPING.steps, STOPPING.restarts)
+        chooses = replace(ascent, steps=_STOPPING_STEPS, restarts=1)
         part = Part("held-out", plan.held_out, len(plan.held_out))
-        add_weight_flatness(lab, part, chooses, TEST_ONLY)
+        add_weight_flatness(checks, part, chooses, Neighbourhood(directions=0, worst_restarts=0))
     return run
 
 
-def folder_name(context: EvaluationContext) -> str:
+def _folder_name(context: EvaluationContext) -> str:
     """`awp-0.01-s0-epoch-080`: the checkpoint's folder and name."""
     model = Path(context.request.model)
     parts = [part for part in (model.parent.name, model.stem) if part]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
 
-def _same(run: Run, context: EvaluationContext) -> None:
-    """Refuse a folder that holds something else."""
+def _refuse_other(run: Run, context: EvaluationContext) -> None:
+    """Raise if the folder holds another evaluation or an incomplete one."""
     facts, request = run.manifest, run.request
     pairs = {
         "weights": (facts.target.weights_sha256, context.target.weights_sha256),

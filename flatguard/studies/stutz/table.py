@@ -26,7 +26,7 @@ class Stopped(BaseModel):
 
 
 class Row(BaseModel):
-    """One training run: its last checkpoint, and what early stopping would have kept.
+    """One training run: its last checkpoint, and the one that early stopping keeps.
 
     Attributes:
         last: the checkpoint with the highest number.
@@ -79,12 +79,12 @@ def _stopped(epochs: Sequence[Checkpoint]) -> Stopped | None:
 
 
 def variant_of(run: str) -> str:
-    """What a training run is a repetition of: its name without a seed, `awp-0.01-s3`."""
+    """The variant that a training run repeats: its name without the seed, as in `awp-0.01-s3`."""
     return re.sub(r"[-_]s(eed)?[-_]?\d+$", "", run)
 
 
 def method_of(run: str) -> str:
-    """What a variant is a strength of: its name without a number at the end, `awp-0.01`."""
+    """The method of a run's variant: its name without the strength, as in `awp-0.01`."""
     return re.sub(r"[-_]\d[\d.e-]*$", "", variant_of(run))
 
 

@@ -1,4 +1,4 @@
-"""Lemma 7: how far an attack moves the features, against what the Lipschitz constant allows."""
+"""Lemma 7: how far an attack moves the features, against the bound from the Lipschitz constant."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatguard.studies.claim import Claim, agrees_if, share
+from flatguard.studies.claim import Claim
+from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.local import METHOD, Local, look_locally
+
+_CLAIMS = statements("walter", "features")
 
 
 def lemma7_of(subject: Subject) -> Outcome:
@@ -17,23 +20,12 @@ def lemma7_of(subject: Subject) -> Outcome:
     local = look_locally(subject)
     bound = local.lipschitz * local.path.l2 / local.radius
     inside = local.moved[1:] <= bound[1:] * (1 + 1e-4)
-    held, n = int(inside.all(dim=0).sum()), len(local.lipschitz)
-    ratio = (bound[-1] / local.moved[-1]).median()
-    claims = (
-        share(
-            held,
-            n,
-            name="moved",
-            claim="The features move by at most Δ = L δ / r.",
-            paper="always, for the Lipschitz constant L",
-            rule="it holds along the whole path for at least 95% of the samples",
-            verdict=agrees_if(held >= 0.95 * n),
-            note=f"Median Δ at the end {float(local.moved[-1].median()):.2g}; the bound "
-            f"is {float(ratio):.2g} times that.",
-        ),
-        _orthogonal(local),
+    moved = _CLAIMS["moved"].share_of(
+        inside.all(dim=0),
+        moved=float(local.moved[-1].median()),
+        ratio=float((bound[-1] / local.moved[-1]).median()),
     )
-    return Outcome(claims, _figures(local, bound), METHOD)
+    return Outcome((moved, _orthogonal(local)), _figures(local, bound), METHOD)
 
 
 def _orthogonal(local: Local) -> Claim:
@@ -45,18 +37,7 @@ def _orthogonal(local: Local) -> Claim:
     power = axis.square().sum(dim=1, keepdim=True).clamp_min(1e-300)
     reflected = phi - 2.0 * axis * (axis * phi).sum(dim=1, keepdim=True) / power
     off = (phi + delta * reflected - after).norm(dim=1) / after.norm(dim=1)
-    worst = float(off.max())
-    return Claim(
-        name="orthogonal",
-        claim="There is an orthogonal A with φ(ξ) = φ(x) + Δ A φ(x).",
-        paper="always",
-        ours=worst,
-        samples=len(off),
-        rule="a reflection does it for every sample, to 1e-6 of ‖φ(ξ)‖",
-        verdict=agrees_if(worst <= 1e-6),
-        note="Largest relative error. It is a statement about lengths: any vector of length "
-        "Δ ‖φ(x)‖ is such an A φ(x), and A differs from sample to sample.",
-    )
+    return _CLAIMS["orthogonal"].judge(float(off.max()), samples=len(off))
 
 
 def _figures(local: Local, bound: Tensor) -> dict[str, Any]:

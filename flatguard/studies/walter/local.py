@@ -1,4 +1,4 @@
-"""What the paper's bounds are made of near each image: r and Δ measured, L estimated."""
+"""The quantities in the paper's bounds, near each image: r and Δ measured, L estimated."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from flatguard.checks.gathering.lipschitz import POINTS, POWER_STEPS, local_lipschitz
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.geometry.bounds import (
     NOT_A_CERTIFICATE,
     HeadBound,
@@ -16,13 +15,14 @@ from flatguard.geometry.bounds import (
     logit_gradient_norm,
 )
 from flatguard.studies.study import Subject
+from flatguard.studies.walter.lipschitz import POINTS, POWER_STEPS, local_lipschitz
 from flatguard.studies.walter.path import Path, walk
 from flatguard.targets.head import Head
 
 SHRUNK = 1e-4
 """φ is multiplied by this and W divided: the same classifier, the same κ, another printed bound.
 
-A larger L, or images rescaled to ‖x‖ ≤ 1 as the paper assumes, only asks for a smaller factor."""
+With a larger L, or images rescaled to ‖x‖ ≤ 1 as the paper assumes, a smaller factor does it."""
 
 METHOD = (
     f"r is ‖φ(x)‖ of each sample; L is the largest singular value of ∂φ/∂x at {POINTS} points of "
@@ -30,12 +30,12 @@ METHOD = (
     "bound.",
     f"Bounds and radii are {NOT_A_CERTIFICATE}.",
 )
-"""What every study that uses these numbers says."""
+"""The notes of every study that uses these numbers."""
 
 
 @dataclass(frozen=True)
 class Local:
-    """What the bounds are made of, for n samples that are right when clean.
+    """The quantities in the bounds, for n correctly classified samples.
 
     Attributes:
         path: of the attack.
@@ -80,23 +80,23 @@ class Local:
         )
 
     def any_head(self) -> HeadBound:
-        """The bound that holds."""
+        """The bound that holds for any head."""
         weight = self.head.module.weight.detach().flatten(1).cpu()
         return HeadBound.of(self.path.logits[0], self.path.labels, weight, self.head.scale)
 
 
 def look_locally(subject: Subject) -> Local:
-    """Attack the samples that are right when clean, and estimate L along each way."""
+    """Attack the correctly classified samples, and estimate L along each path."""
     head, batch = subject.head(), subject.batch()
     subject.progress.stage(f"attack {subject.context.attack.info.name}", 2 * len(batch))
     walked = walk(subject, batch, head)
     subject.progress.advanced(len(batch))
-    right = walked.path.right()
-    rows = right.to(batch.labels.device)
+    correct = walked.path.correct()
+    rows = correct.to(batch.labels.device)
     kept = Batch(batch.images[rows], batch.labels[rows])
     lipschitz = local_lipschitz(
         subject.model, head, kept.images, walked.ends[rows], subject.seed("power iteration")
     )
     subject.progress.advanced(len(batch))
-    path = walked.path[right]
+    path = walked.path[correct]
     return Local(path, head, kept, lipschitz.double().cpu(), path.log_kappa(head)[0])

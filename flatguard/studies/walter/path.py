@@ -1,7 +1,7 @@
-"""The way of an attack through a model: logits and features at every step, the clean image first.
+"""The path of an attack: logits and features at every step, the clean image first.
 
 The attacks of the paper's figures begin at the clean image and call the model on the whole batch
-at every step, so that row i of every call is sample i.
+at every step, so row i of every call is sample i.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.errors import AttackError
 from flatguard.geometry.basin import Visited
-from flatguard.geometry.budget import within
 from flatguard.geometry.decision import cross_entropy
+from flatguard.geometry.distance import within
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.studies.study import Subject
 from flatguard.targets.head import Head, inputs_of
@@ -43,13 +43,13 @@ class Path:
     inside: Tensor
 
     def loss(self, scale: float = 1.0) -> Tensor:
-        """Cross-entropy behind logits times `scale`, `(m, n)` float64."""
+        """Cross-entropy of the logits times `scale`, `(m, n)` float64."""
         m, n, k = self.logits.shape
         rows = self.logits.double().reshape(m * n, k) * scale
         return cross_entropy(rows, self.labels.repeat(m)).view(m, n)
 
     def rise(self, scale: float = 1.0) -> Tensor:
-        """By how much the loss is above the clean image's, `(m, n)`."""
+        """The loss minus that of the clean image, `(m, n)`."""
         loss = self.loss(scale)
         return loss - loss[:1]
 
@@ -66,8 +66,8 @@ class Path:
         wrong: Tensor = self.logits.argmax(dim=2) != self.labels
         return wrong
 
-    def right(self) -> Tensor:
-        """Which samples are right when clean, `(n,)`."""
+    def correct(self) -> Tensor:
+        """Which clean images are classified correctly, `(n,)`."""
         return ~self.wrong()[0]
 
     def moved(self) -> Tensor:
@@ -100,8 +100,8 @@ def walk_all(subject: Subject) -> Path:
     """The study's attack on all samples of its subject.
 
     Raises:
-        UsageError: the model has no head that was proven.
-        AttackError: from the attack's library, or where it does not begin at the clean image.
+        UsageError: the model has no proven head.
+        AttackError: from the attack's library, or the attack does not begin at the clean image.
     """
     head, context = subject.head(), subject.context
     subject.progress.stage(f"attack {context.attack.info.name}", subject.count)

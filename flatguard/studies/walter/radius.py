@@ -1,4 +1,4 @@
-"""Proposition 9: the radius within which the loss is said to stay, and an attack inside it.
+"""Proposition 9: the radius within which the loss is bounded, and an attack inside it.
 
 Explanatory, not a certificate, as in `rise_bound`.
 """
@@ -6,24 +6,27 @@ Explanatory, not a certificate, as in `rise_bound`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from flatguard.checks.statistics import rank_correlation
-from flatguard.data.datasets import Batch
+from flatguard.data.dataset import Batch
 from flatguard.geometry.basin import LOSS_TOLERANCE
 from flatguard.geometry.bounds import PrintedBound, largest_step
 from flatguard.geometry.decision import cross_entropy
-from flatguard.studies.claim import Claim, agrees_if, not_measured, share, unbroken
+from flatguard.studies.claim import Claim
+from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.local import METHOD, SHRUNK, Local, look_locally
 
-SEARCH_STEPS = 10
+_CLAIMS = statements("walter", "radius")
+_SEARCH_STEPS = 10
 
 
 def proposition9_of(subject: Subject) -> Outcome:
-    """The printed radius for a given loss tolerance, and what an attack makes of it."""
+    """The printed radius for a given loss tolerance, and the result of an attack inside it."""
     local, epsilon = look_locally(subject), LOSS_TOLERANCE
     printed = local.printed()
     radius = printed.delta(epsilon)
@@ -48,28 +51,16 @@ def proposition9_of(subject: Subject) -> Outcome:
 
 
 def _with_slope(local: Local, shrunk: float, epsilon: float) -> Tensor:
-    """δ of Equation 5 with its linear term: smaller than the printed one, so fairer to it."""
+    """δ of Equation 5 with its linear term. It is the smaller one: a fairer test."""
     bound = local.printed(shrunk)
     step = largest_step(local.slope, bound.quadratic, bound.cubic, epsilon)
     return local.radius / local.lipschitz * step
 
 
 def _limit(printed: PrintedBound, epsilon: float) -> Claim:
-    flat = PrintedBound(
-        torch.zeros_like(printed.kappa), printed.lipschitz, printed.radius,
-        printed.classes, printed.features,
-    )  # fmt: skip
+    flat = replace(printed, kappa=torch.zeros_like(printed.kappa))
     off = float((flat.delta(epsilon) / flat.flat_limit(epsilon) - 1).abs().max())
-    return Claim(
-        name="limit",
-        claim="As κ falls to 0 the radius saturates at (r/L)(24ε / (k m L³))^⅓.",
-        paper="(r/L)(24ε / (k m L³))^⅓",
-        ours=off,
-        samples=len(printed.kappa),
-        rule="the root of the cubic agrees with it to 1e-9",
-        verdict=agrees_if(off <= 1e-9),
-        note="Largest relative difference, with each sample's own r and L.",
-    )
+    return _CLAIMS["limit"].judge(off, samples=len(printed.kappa))
 
 
 def _cardano(printed: PrintedBound, epsilon: float) -> Claim:
@@ -81,54 +72,26 @@ def _cardano(printed: PrintedBound, epsilon: float) -> Claim:
     t = (-q / 2 + root).pow(1 / 3) + (-q / 2 - root).pow(1 / 3)
     step = (t - alpha / 3).real
     value = (printed.cubic * step**3 + printed.quadratic * step**2) / epsilon
-    off = float((value - 1).abs().median())
-    return Claim(
-        name="closed-form",
-        claim="The appendix's closed form solves the cubic b Δ² + a Δ³ = ε.",
-        paper="Proposition 9, formal version",
-        ours=off,
-        samples=len(step),
-        rule="the polynomial at the printed root is ε within 1%, for the median sample",
-        verdict="agrees" if off <= 0.01 else "refuted",
-        note="Median of |polynomial / ε - 1| at the printed root. The slips: dividing by a gives "
-        "α = b/a, not a/b, and Cardano's formula has p³/27, not p³/9. flatguard solves the cubic "
-        "numerically.",
-    )
+    return _CLAIMS["closed-form"].judge(float((value - 1).abs().median()), samples=len(step))
 
 
 def _attacked(subject: Subject, local: Local, radius: Tensor, epsilon: float) -> Claim:
-    rise = _worst_rise(subject, local.batch, radius)
-    broken, n = int((rise > epsilon).sum()), len(rise)
-    shares = [float(v) for v in torch.quantile(radius, torch.tensor([0.25, 0.5, 0.75]).double())]
-    return unbroken(
-        broken,
-        n,
-        name="attacked",
-        claim="Within the printed δ no attack raises the loss by more than ε.",
-        paper="always, at a minimum",
-        rule=f"{SEARCH_STEPS} steps of gradient ascent inside the ball break no sample",
-        verdict=agrees_if(broken == 0),
-        note=f"ε = {epsilon:g}; {broken} of {n} are broken. Quartiles of δ (ℓ2): "
-        f"{', '.join(f'{share:.2g}' for share in shares)}. Images are no minimum of the weights, "
-        "and ‖x‖ is not at most 1.",
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    return _CLAIMS["attacked"].share_of(
+        _worst_rise(subject, local.batch, radius) <= epsilon,
+        steps=_SEARCH_STEPS,
+        epsilon=epsilon,
+        quartiles=", ".join(f"{float(v):.2g}" for v in radius.quantile(levels)),
     )
 
 
 def _attacked_shrunk(subject: Subject, local: Local, radius: Tensor, epsilon: float) -> Claim:
-    rise = _worst_rise(subject, local.batch, radius)
-    broken, n = int((rise > epsilon).sum()), len(rise)
-    return unbroken(
-        broken,
-        n,
-        name="attacked-reparametrised",
-        claim="Within the printed δ no attack raises the loss by more than ε, for every model.",
-        paper="always",
-        rule="no reparametrisation of one model breaks it",
-        verdict="refuted" if broken else "agrees",
-        note=f"Counterexample: φ times {SHRUNK:g}, W times {1 / SHRUNK:g}, the same classifier: "
-        f"{broken} of {n} samples rise by more than ε = {epsilon:g} within δ (median "
-        f"{float(radius.median()):.2g}), although the gradient's own term, which Proposition 8 "
-        f"leaves out, is counted in.",
+    return _CLAIMS["attacked-reparametrised"].share_of(
+        _worst_rise(subject, local.batch, radius) <= epsilon,
+        shrunk=SHRUNK,
+        grown=1 / SHRUNK,
+        epsilon=epsilon,
+        radius=float(radius.median()),
     )
 
 
@@ -139,7 +102,7 @@ def _worst_rise(subject: Subject, batch: Batch, radius: Tensor) -> Tensor:
     with torch.no_grad():
         clean = cross_entropy(model(images), labels)
     x, worst = images.clone(), torch.zeros_like(clean)
-    for step in range(SEARCH_STEPS):
+    for step in range(_SEARCH_STEPS):
         x.requires_grad_(True)
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(cross_entropy(model(x), labels).sum(), x)
@@ -156,46 +119,21 @@ def _worst_rise(subject: Subject, batch: Batch, radius: Tensor) -> Tensor:
 
 
 def _grows(local: Local, radius: Tensor) -> Claim:
-    name, claim = "grows", "Lower sharpness enlarges the radius."
-    rule = "ρ of the printed δ and log κ over the samples is at most -0.5"
     found = rank_correlation(local.log_kappa.tolist(), radius.tolist())
     if found is None:
-        return not_measured(name, claim, "δ ∝ κ^(-1/3)", rule, "too few samples")
-    printed = local.printed()
+        return _CLAIMS["grows"].not_measured()
     step = radius * local.lipschitz / local.radius
-    share = float((printed.quadratic * step**2 / LOSS_TOLERANCE).median())
-    return Claim(
-        name=name,
-        claim=claim,
-        paper="δ ∝ κ^(-1/3)",
-        ours=found.rho,
-        interval=found.interval,
-        samples=found.n,
-        rule=rule,
-        verdict=agrees_if(found.rho <= -0.5),
-        note=f"Of the tolerance, κ's own term uses {share:.2g} for the median sample: the "
-        "remainder decides the radius, and L decides the remainder.",
-    )
+    used = float((local.printed().quadratic * step**2 / LOSS_TOLERANCE).median())
+    return _CLAIMS["grows"].judge(found.rho, interval=found.interval, samples=found.n, used=used)
 
 
 def _feature_radius(local: Local, epsilon: float) -> Claim:
-    """How far the bound that holds lets the features move, against where the loss took off."""
+    """The distance allowed by the bound for any head, against where the loss exceeds ε."""
     allowed = local.any_head().distance(epsilon)
     rise, moved = local.path.rise(), local.path.moved()
     broken = ((moved <= allowed) & (rise > epsilon * (1 + 1e-6) + 1e-9)).any(dim=0)
     outside = torch.where(rise > epsilon, moved, math.inf).amin(dim=0)
-    count, n = int((~broken).sum()), len(broken)
     left = outside.isfinite()
-    ratio = float((allowed / outside)[left].median())
-    return share(
-        count,
-        n,
-        name="feature-radius",
-        claim="Within the distance d that the bound for any head allows, the loss stays within ε.",
-        paper="not in the paper",
-        rule="no visited point breaks it",
-        verdict=agrees_if(count == n),
-        note=f"d in feature space is measured, so this says nothing about inputs that were not "
-        f"visited; the allowed d is {ratio:.2g} times that at which the loss was first seen "
-        f"outside, for the median of the {int(left.sum())} samples that were.",
+    return _CLAIMS["feature-radius"].share_of(
+        ~broken, ratio=float((allowed / outside)[left].median()), left=int(left.sum())
     )

@@ -1,51 +1,59 @@
 """Figure 13: networks that cannot be attacked, because their logits were multiplied.
 
-Each scaled network is attacked anew, and the examples of s = 1 are shown to it. W and b are both
-scaled, so that no decision moves and transfer is exact; robust accuracy is that of the returned
-images in a fresh pass, within budget and box.
+Each scaled network is attacked anew, and also classifies the examples of s = 1. W and b are both
+scaled, so no decision moves and transfer is exact. Robust accuracy is that of the returned images
+in a fresh pass, within budget and box.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flatguard.checks.gathering.scales import rise_of_log_kappa
 from flatguard.checks.statistics import interval, mcnemar, rank_correlation
-from flatguard.data.datasets import Batch
-from flatguard.geometry.budget import within
-from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
-from flatguard.studies.claim import Claim, agrees_if, not_measured, share
+from flatguard.data.dataset import Batch
+from flatguard.geometry.distance import within
+from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p, rise_of_log_kappa
+from flatguard.studies.claim import Claim
+from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.targets import prepare
 from flatguard.targets.head import Head, inputs_of
 
-SCALES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+_CLAIMS = statements("walter", "scale_sweep")
+_SCALES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What every scale left, `(scales, n)`, and the clean facts, `(n,)`."""
+class _Sweep:
+    """n samples at every scale.
 
-    right: Tensor
-    left: Tensor
-    left_by_first: Tensor
+    Attributes:
+        correct: `(n,)`, correctly classified when clean.
+        survives: `(scales, n)`, correct under the attack on the scaled network.
+        survives_first: `(scales, n)`, correct under the examples of s = 1.
+        log_kappa: `(scales, n)`, on the clean images.
+    """
+
+    correct: Tensor
+    survives: Tensor
+    survives_first: Tensor
     log_kappa: Tensor
 
     @property
     def n(self) -> int:
         """How many samples."""
-        return len(self.right)
+        return len(self.correct)
 
 
 def sweep_of(subject: Subject) -> Outcome:
     """Robust accuracy, transfer and κ against s."""
     found = _swept(subject)
     claims = (
-        _accuracy(found, 0, "0%", "the interval's lower end is below 5%", below=0.05),
+        _accuracy(found),
         _recovers(found),
         _transfer(found),
         _flattens(found),
@@ -54,31 +62,28 @@ def sweep_of(subject: Subject) -> Outcome:
     return Outcome(claims, _figures(found))
 
 
-def _swept(subject: Subject) -> Sweep:
+def _swept(subject: Subject) -> _Sweep:
     head, context = subject.head(), subject.context
-    parts: list[Sweep] = []
-    subject.progress.stage("scales", subject.count * len(SCALES))
+    parts: list[_Sweep] = []
+    subject.progress.stage("scales", subject.count * len(_SCALES))
     for start, batch in subject.blocks():
         logits, norm = _clean(subject, batch, head)
-        left, first = [], None
-        for scale in SCALES:
+        survives, first = [], None
+        for scale in _SCALES:
             model = prepare(context.target, batch.images[:8], logit_scale=scale).model
             seed = subject.seed("attack", start)
             found = context.attack.perturb(model, batch.images, batch.labels, seed).images
             first = found if first is None else first
-            left.append((_survived(subject, batch, found), _shown(model, batch, first)))
+            correct = _correct(model, batch, first)
+            survives.append((_survives(subject, batch, found), correct))
             subject.progress.advanced(len(batch))
-        right = logits.argmax(dim=1) == batch.labels
+        clean = logits.argmax(dim=1) == batch.labels
         base = log_sum_p_one_minus_p(logits) + 2.0 * norm.log() + head.log_weight_norm_squared()
-        kappa = torch.stack([base + rise_of_log_kappa(logits, scale) for scale in SCALES])
-        own, by_first = (torch.stack(column) for column in zip(*left, strict=True))
-        parts.append(Sweep(right, own & right, by_first & right, kappa))
-    return Sweep(
-        torch.cat([part.right for part in parts]).cpu(),
-        torch.cat([part.left for part in parts], dim=1).cpu(),
-        torch.cat([part.left_by_first for part in parts], dim=1).cpu(),
-        torch.cat([part.log_kappa for part in parts], dim=1).cpu(),
-    )
+        kappa = torch.stack([base + rise_of_log_kappa(logits, scale) for scale in _SCALES])
+        own, by_first = (torch.stack(column) for column in zip(*survives, strict=True))
+        parts.append(_Sweep(clean, own & clean, by_first & clean, kappa))
+    columns = zip(*(astuple(part) for part in parts), strict=True)
+    return _Sweep(*(torch.cat(values, dim=-1).cpu() for values in columns))
 
 
 def _clean(subject: Subject, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
@@ -88,124 +93,76 @@ def _clean(subject: Subject, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
     return logits.double(), feature_norm(seen[-1])
 
 
-def _survived(subject: Subject, batch: Batch, found: Tensor) -> Tensor:
-    """Right in a fresh pass of the model as it is, or beyond the budget, which does not count."""
-    with torch.no_grad():
-        same: Tensor = subject.model(found).argmax(dim=1) == batch.labels
+def _survives(subject: Subject, batch: Batch, found: Tensor) -> Tensor:
+    """Correct in a fresh pass of the unscaled model; an image beyond the budget does not count."""
+    correct = _correct(subject.model, batch, found)
     inside = within(found.cpu(), batch.images.cpu(), subject.context.attack.budget)
-    return same | ~inside.to(same.device)
+    return correct | ~inside.to(correct.device)
 
 
-def _shown(model: torch.nn.Module, batch: Batch, examples: Tensor) -> Tensor:
+def _correct(model: torch.nn.Module, batch: Batch, examples: Tensor) -> Tensor:
     with torch.no_grad():
-        right: Tensor = model(examples).argmax(dim=1) == batch.labels
-    return right
+        correct: Tensor = model(examples).argmax(dim=1) == batch.labels
+    return correct
 
 
-def _accuracy(found: Sweep, index: int, paper: str, rule: str, below: float) -> Claim:
-    left = int(found.left[index].sum())
+def _accuracy(found: _Sweep) -> Claim:
+    left = int(found.survives[0].sum())
     low, _ = interval(left, found.n)
-    return share(
+    return _CLAIMS["robust-accuracy-s1"].share(left, found.n, also=low < 0.05)
+
+
+def _recovers(found: _Sweep) -> Claim:
+    left, clean = int(found.survives[-1].sum()), int(found.correct.sum())
+    shares = found.survives.double().mean(dim=1).tolist()
+    return _CLAIMS["robust-accuracy-s100"].share(
         left,
         found.n,
-        name=f"robust-accuracy-s{SCALES[index]:g}",
-        claim="The network as it is has no robustness.",
-        paper=paper,
-        rule=rule,
-        verdict=agrees_if(low < below),
+        also=clean - left <= 0.05 * found.n,
+        clean=clean / found.n,
+        by_scale=_listed(shares, ".1%"),
+        p=mcnemar(clean - left, 0),
     )
 
 
-def _recovers(found: Sweep) -> Claim:
-    left, right = int(found.left[-1].sum()), int(found.right.sum())
-    p = mcnemar(right - left, 0)
-    return share(
-        left,
-        found.n,
-        name="robust-accuracy-s100",
-        claim="At s = 100 the reported robust accuracy recovers the clean accuracy.",
-        paper="93%, the clean accuracy",
-        rule="it is within 5 points of this model's clean accuracy",
-        verdict=agrees_if(right - left <= 0.05 * found.n),
-        note=f"Clean accuracy {right / found.n:.1%}; by s: "
-        + ", ".join(
-            f"{s:g}: {float(row.double().mean()):.1%}"
-            for s, row in zip(SCALES, found.left, strict=True)
-        )
-        + f". McNemar p of the difference {p:.2g}.",
-    )
+def _listed(values: list[float], form: str) -> str:
+    return ", ".join(f"{s:g}: {value:{form}}" for s, value in zip(_SCALES, values, strict=True))
 
 
-def _transfer(found: Sweep) -> Claim:
-    fell = found.right & ~found.left[0]
-    shown = int((~found.left_by_first[1:, fell]).sum())
-    total = (len(SCALES) - 1) * int(fell.sum())
-    rule = "every example of s = 1 fools every other scale"
-    name, claim = "transfer", "The examples of s = 1 fool all other scales."
-    if not total:
-        return not_measured(name, claim, "100%", rule, "no example was found at s = 1")
-    return Claim(
-        name=name,
-        claim=claim,
-        paper="100%",
-        ours=shown / total,
-        interval=interval(int((~found.left_by_first[1:, fell]).all(dim=0).sum()), int(fell.sum())),
-        samples=int(fell.sum()),
+def _transfer(found: _Sweep) -> Claim:
+    fooled = found.correct & ~found.survives[0]
+    by_first = ~found.survives_first[1:, fooled]
+    if not by_first.numel():
+        return _CLAIMS["transfer"].not_measured()
+    n = int(fooled.sum())
+    return _CLAIMS["transfer"].judge(
+        int(by_first.sum()) / by_first.numel(),
+        interval=interval(int(by_first.all(dim=0).sum()), n),
+        samples=n,
         is_share=True,
-        rule=rule,
-        verdict=agrees_if(shown == total),
-        note="The interval counts an example once, as a success if it fools all scales. The "
-        "decisions are the same by construction, so that anything else would be rounding.",
     )
 
 
-def _flattens(found: Sweep) -> Claim:
-    medians = found.log_kappa.median(dim=1).values
-    change = found.log_kappa[-1] - found.log_kappa[0]
-    fell = int((change < 0).sum())
-    return share(
-        fell,
-        found.n,
-        name="kappa-falls",
-        claim="Scaling up flattens: κ on clean images falls.",
-        paper="no number",
-        rule="κ is lower at s = 100 than at s = 1 for more than half, by the whole interval",
-        verdict=agrees_if(interval(fell, found.n)[0] > 0.5),
-        note="Median log κ by s: "
-        + ", ".join(f"{s:g}: {float(m):.1f}" for s, m in zip(SCALES, medians, strict=True))
-        + ".",
-    )
-
-
-def _tracks(found: Sweep) -> Claim:
-    name, claim = "kappa-tracks", "κ and reported robust accuracy go together across scales."
-    rule = "ρ over the scales is at most -0.8"
+def _flattens(found: _Sweep) -> Claim:
     medians = found.log_kappa.median(dim=1).values.tolist()
-    shares = found.left.double().mean(dim=1).tolist()
-    rho = rank_correlation(medians, shares)
-    if rho is None:
-        return not_measured(
-            name, claim, "strong", rule, "the reported accuracy is the same at every scale"
-        )
-    return Claim(
-        name=name,
-        claim=claim,
-        paper="strongly correlates, no number",
-        ours=rho.rho,
-        interval=rho.interval,
-        samples=rho.n,
-        rule=rule,
-        verdict=agrees_if(rho.rho <= -0.8),
-        note="Over seven scales of one network: scale moves both, so this is no evidence that "
-        "flatness makes robust.",
+    return _CLAIMS["kappa-falls"].share_of(
+        found.log_kappa[-1] < found.log_kappa[0], medians=_listed(medians, ".1f")
     )
 
 
-def _figures(found: Sweep) -> dict[str, Any]:
+def _tracks(found: _Sweep) -> Claim:
+    medians = found.log_kappa.median(dim=1).values.tolist()
+    rho = rank_correlation(medians, found.survives.double().mean(dim=1).tolist())
+    if rho is None:
+        return _CLAIMS["kappa-tracks"].not_measured()
+    return _CLAIMS["kappa-tracks"].judge(rho.rho, interval=rho.interval, samples=rho.n)
+
+
+def _figures(found: _Sweep) -> dict[str, Any]:
     levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
     return {
-        "scale": list(SCALES),
+        "scale": list(_SCALES),
         "log_kappa_quartiles": found.log_kappa.quantile(levels, dim=1).T.tolist(),
-        "robust_accuracy": found.left.double().mean(dim=1).tolist(),
-        "left_by_the_examples_of_s1": found.left_by_first.double().mean(dim=1).tolist(),
+        "robust_accuracy": found.survives.double().mean(dim=1).tolist(),
+        "left_by_the_examples_of_s1": found.survives_first.double().mean(dim=1).tolist(),
     }

@@ -7,113 +7,59 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatguard.checks.statistics import interval, median_interval
-from flatguard.studies.claim import Claim, agrees_if, not_measured, share
-from flatguard.studies.study import Outcome, Protocol, Subject
+from flatguard.checks.statistics import median_interval
+from flatguard.studies.claim import Claim
+from flatguard.studies.statement import statements
+from flatguard.studies.study import Outcome, Subject
 from flatguard.studies.walter.path import Path, walk_all
 
-PGD10 = Protocol(
-    "torchattacks:PGD", "Linf", "8/255", {"steps": 10, "alpha": 2 / 255, "random_start": False}
-)
+_CLAIMS = statements("walter", "valley")
 
 
 def valley_of(subject: Subject) -> Outcome:
-    """Peak and valley of log κ over the samples that are right when clean and fooled in the end."""
+    """Peak and valley of log κ over the samples that the attack fools."""
     whole = walk_all(subject)
-    path = whole[whole.right() & whole.wrong()[-1] & whole.inside]
+    path = whole[whole.correct() & whole.wrong()[-1] & whole.inside]
     log_kappa = path.log_kappa(subject.head())
     if not len(path.labels):
-        rule = "it holds for most samples that are fooled"
-        why = "the attack fooled no sample that was right"
-        return Outcome((not_measured("valley", VALLEY, "no number", rule, why),))
+        return Outcome((_CLAIMS["valley"].not_measured(),))
     claims = (
         _peak(log_kappa),
-        _flatter(log_kappa),
-        _medians(log_kappa),
+        _CLAIMS["flatter"].share_of(log_kappa[-1] < log_kappa[0]),
+        _depth(log_kappa),
         _coincides(path, log_kappa),
         _loss_rises(path),
     )
     return Outcome(claims, _figures(path, log_kappa))
 
 
-VALLEY = "Adversarial examples lie in a flat, confident, wrong valley."
-
-
 def _peak(log_kappa: Tensor) -> Claim:
     inner = log_kappa[1:-1].amax(dim=0)
-    holds = (inner > log_kappa[0]) & (inner > log_kappa[-1])
     rise = float((log_kappa.amax(dim=0) - log_kappa[0]).median())
-    return _majority(
-        "peak",
-        "Along the attack κ first rises to a peak, then falls.",
-        holds,
-        f"Share of fooled samples with the peak strictly inside the path; median rise of log κ to "
-        f"the peak {rise:.2f}.",
-    )
+    return _CLAIMS["peak"].share_of((inner > log_kappa[0]) & (inner > log_kappa[-1]), rise=rise)
 
 
-def _flatter(log_kappa: Tensor) -> Claim:
-    return _majority(
-        "flatter",
-        "Adversarial examples are flatter than their clean images.",
-        log_kappa[-1] < log_kappa[0],
-        "Share of fooled samples.",
-    )
-
-
-def _medians(log_kappa: Tensor) -> Claim:
+def _depth(log_kappa: Tensor) -> Claim:
     clean, end = float(log_kappa[0].median()), float(log_kappa[-1].median())
-    return Claim(
-        name="valley-depth",
-        claim="κ falls to near zero on adversarial examples.",
-        paper="near zero, no number",
-        ours=end,
+    return _CLAIMS["valley-depth"].judge(
+        end,
         interval=median_interval(log_kappa[-1].tolist()),
         samples=log_kappa.shape[1],
-        rule="the median of log κ falls by at least 10, a factor of 20,000",
-        verdict=agrees_if(clean - end >= 10),
-        note=f"Median log κ of the adversarial examples; {clean:.2f} on their clean images.",
+        also=clean - end >= 10,
+        clean=clean,
     )
 
 
 def _coincides(path: Path, log_kappa: Tensor) -> Claim:
-    flip = path.wrong().int().argmax(dim=0)
-    off = (log_kappa.argmax(dim=0) - flip).abs()
-    at, before = float((off == 0).double().mean()), log_kappa.argmax(dim=0) == flip - 1
-    return _majority(
-        "peak-at-flip",
-        "The peak of κ marks the decision boundary, where the prediction flips.",
-        off <= 1,
-        f"Share of fooled samples whose peak is at most one step from their first wrong "
-        f"prediction; {at:.0%} at that very step, {float(before.double().mean()):.0%} one before.",
-    )
+    off = log_kappa.argmax(dim=0) - path.wrong().int().argmax(dim=0)
+    at, before = (float((off == step).double().mean()) for step in (0, -1))
+    return _CLAIMS["peak-at-flip"].share_of(off.abs() <= 1, at=at, before=before)
 
 
 def _loss_rises(path: Path) -> Claim:
     loss = path.loss()
-    after = [int(row.int().argmax()) for row in path.wrong().T]
-    kept = torch.stack([loss[-1, i] > loss[step, i] for i, step in enumerate(after)])
-    return _majority(
-        "loss-rises",
-        "While κ falls, the loss keeps rising.",
-        kept,
-        "Share of fooled samples whose loss in the end is above that at their first flip.",
-    )
-
-
-def _majority(name: str, claim: str, holds: Tensor, note: str) -> Claim:
-    count, n = int(holds.sum()), len(holds)
-    low, _ = interval(count, n)
-    return share(
-        count,
-        n,
-        name=name,
-        claim=claim,
-        paper="no number",
-        rule="it holds for more than half, by the whole interval",
-        verdict=agrees_if(low > 0.5),
-        note=note,
-    )
+    at_flip = loss.gather(0, path.wrong().int().argmax(dim=0)[None])[0]
+    return _CLAIMS["loss-rises"].share_of(loss[-1] > at_flip)
 
 
 def _figures(path: Path, log_kappa: Tensor) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""Black box: searches without gradients. Where they find more, gradients are unreliable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from flatguard.checks.chance import BeyondChance, ChanceQuestion
+from flatguard.checks.check import Check, Probe
+from flatguard.checks.context import VERIFY_DRAWS, CheckContext, Meter, Rows
+from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.search.attempts import Attempt, AttemptTable
+from flatguard.geometry.ball import direction, project
+
+NAME = "black-box"
+
+
+def _gather_noise(context: CheckContext, draws: int) -> ProbeEvidence:
+    """Random points on the ball's edge.
+
+    Cost: `draws` forward passes for each survivor, fewer for those that are fooled early.
+    """
+    table, attempt = AttemptTable(), Attempt("noise", "noise", partial(_noise, context, draws))
+    for rows in context.rows(context.survivors):
+        table.add(context, attempt, rows)
+        context.progress.advanced(len(rows))
+    return table.evidence({"draws": draws})
+
+
+def _gather_square(context: CheckContext, queries: int) -> ProbeEvidence:
+    """The Square attack (Andriushchenko et al. 2020) with a budget of queries.
+
+    Cost: `queries` + 1 forward passes for each survivor, fewer for those that are fooled early.
+    """
+    table, method = AttemptTable(), partial(_square, context, queries)
+    attempt = Attempt(f"square, {queries} queries", "black-box", method)
+    for rows in context.rows(context.survivors):
+        table.add(context, attempt, rows)
+        context.progress.advanced(len(rows))
+    return table.evidence({"queries": queries})
+
+
+def _noise(context: CheckContext, draws: int, rows: Rows) -> tuple[Tensor, Tensor]:
+    norm = context.budget.norm
+    best = rows.images.clone()
+    fooled = torch.zeros(len(rows), dtype=torch.bool, device=best.device)
+    for _ in range(draws):
+        if bool(fooled.all()):
+            break
+        step = context.eps * direction(torch.randn_like(best), norm)
+        images = project(rows.images + step, rows.images, context.eps, norm)
+        new = ~fooled
+        new[new.clone()] = context.fools(images[~fooled], rows[~fooled])
+        best[new] = images[new]
+        fooled |= new
+    return best, fooled
+
+
+def _square(context: CheckContext, queries: int, rows: Rows) -> tuple[Tensor, Tensor]:
+    from flatguard.attacks import build_attack
+
+    args = {"n_queries": queries}
+    attack = build_attack("square", context.budget, context.evaluation.num_classes, args)
+    counter = context.model.register_forward_pre_hook(_counting(context.meter))
+    try:
+        seed = context.seed("square", int(rows.sample[0]))
+        images, labels = rows.images.contiguous(), rows.labels
+        found = attack.perturb(context.model, images, labels, seed).images
+    finally:
+        counter.remove()
+    return found, context.fools(found.to(context.device), rows)
+
+
+def _counting(meter: Meter) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        meter.add(len(inputs[0]))
+
+    return hook
+
+
+def _cost_of_noise(context: CheckContext, draws: int) -> float:
+    return len(context.survivors) * draws * (VERIFY_DRAWS if context.randomised else 1)
+
+
+def _summary(evidence: Evidence, found: BeyondChance) -> str:
+    return f"Square and noise fool {len(found.only)} survivors that chance does not fool"
+
+
+def _data(evidence: Evidence, found: BeyondChance) -> dict[str, float | int | None]:
+    fooled = {
+        "noise": len(evidence.fooled_by("noise")),
+        "square": len(evidence.fooled_by("black-box")),
+    }
+    return {"p_value": found.p, **fooled}
+
+
+_QUESTION = ChanceQuestion(
+    check=NAME,
+    source="Athalye et al. 2018; Andriushchenko et al. 2020 (Square)",
+    families=("black-box", "noise"),
+    needs=("black-box",),
+    probe="square",
+    level="standard",
+    missing=lambda evidence: f"Square was not run: {evidence.why_not('square')}",
+    summary=_summary,
+    advice=lambda evidence: "gradients are unreliable: see the check gradient-truth",
+    data=_data,
+)
+
+_WHY = (
+    "A search without gradients has less information than a gradient attack. If it finds more "
+    "adversarial examples, the gradients are unreliable."
+)
+
+CHECK = Check(
+    NAME,
+    _QUESTION.source,
+    _WHY,
+    _QUESTION.judge,
+    (
+        Probe(
+            "noise", _gather_noise, {"fast": 8, "standard": 8, "full": 8}, _cost_of_noise, order=40
+        ),
+        Probe(
+            "square",
+            _gather_square,
+            {"standard": 200, "full": 2000},
+            lambda context, queries: len(context.survivors) * queries,
+            order=50,
+            stored_as=lambda context, queries: f"square-{queries}",
+        ),
+    ),
+)

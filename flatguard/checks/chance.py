@@ -1,0 +1,157 @@
+"""Does an attempt find more than chance does? One judgement, shared by the checks that ask this.
+
+Chance is what the audited attack with another seed, or a plain search on the target itself, finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flatguard.checks.evidence import Evidence
+from flatguard.checks.finding import Finding, Status, not_run
+from flatguard.checks.statistics import interval, mcnemar
+
+LEVEL = 0.05
+"""The significance level of the exact test."""
+
+
+@dataclass(frozen=True)
+class BeyondChance:
+    """Survivors that some attempts fool and chance does not.
+
+    Attributes:
+        only: their numbers.
+        p: of the exact McNemar test against those that only chance fools; None if not tested.
+        share: of all samples.
+        interval: exact 95% interval of the share.
+    """
+
+    only: frozenset[int]
+    p: float | None
+    share: float
+    interval: tuple[float, float]
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether chance alone does not explain it, as far as that was tested."""
+        return self.p is None or self.p < LEVEL
+
+    def status(self, tolerance: float) -> Status:
+        """Fails beyond chance and tolerance; warns beyond a tested chance alone."""
+        if not self.only or not self.is_significant:
+            return "pass"
+        if self.share > tolerance:
+            return "fail"
+        return "pass" if self.p is None else "warn"
+
+    def doubt(self, tolerance: float) -> str:
+        """Why more than the tolerance does not fail; empty where it does."""
+        if self.share <= tolerance or self.is_significant:
+            return ""
+        return f"; too few to be beyond chance (p = {self.p:.2g})"
+
+
+def beyond_chance(evidence: Evidence, *families: str) -> BeyondChance:
+    """Compare what these families fool with what chance fools."""
+    fooled, chance = evidence.fooled_by(*families), evidence.chance
+    only, other = fooled - chance, chance - fooled
+    p = mcnemar(len(only), len(other)) if len(only) > len(other) else 1.0
+    return _beyond(evidence, only, p)
+
+
+def _beyond(evidence: Evidence, only: set[int], p: float | None) -> BeyondChance:
+    share = len(only) / max(1, evidence.n)
+    return BeyondChance(frozenset(only), p, share, interval(len(only), evidence.n))
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Other observations of a check: what warns, in words, and numbers for reports."""
+
+    warnings: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def _p_value(evidence: Evidence, found: BeyondChance) -> dict[str, Any]:
+    return {"p_value": found.p}
+
+
+@dataclass(frozen=True)
+class ChanceQuestion:
+    """The parameters in which the checks differ.
+
+    Attributes:
+        check: the check's name.
+        source: the publication that the idea comes from.
+        families: the attempts that are compared with chance.
+        probe: the probe that makes them.
+        level: the cheapest level that runs the probe.
+        missing: why there is no finding where no attempt was made, from the evidence.
+        summary: the finding's summary.
+        advice: what to do where the check does not pass; None is nothing.
+        data: further numbers, for reports.
+        needs: the attempts without which there is no finding; `families` where none are named.
+        weaker: families that count like chance; what is left is then not tested for significance.
+        signs: other observations; None from it where nothing was observed.
+        can_fail: whether it fails at all; a warning is the most otherwise.
+    """
+
+    check: str
+    source: str
+    families: tuple[str, ...]
+    probe: str
+    level: Literal["fast", "standard"]
+    missing: Callable[[Evidence], str]
+    summary: Callable[[Evidence, BeyondChance], str]
+    advice: Callable[[Evidence], str] | None = None
+    data: Callable[[Evidence, BeyondChance], dict[str, Any]] = _p_value
+    needs: tuple[str, ...] = ()
+    weaker: tuple[str, ...] = ()
+    signs: Callable[[Evidence], Signs | None] = lambda evidence: None
+    can_fail: bool = True
+
+    def judge(self, evidence: Evidence, tolerance: float) -> Finding:
+        """Fails where more than the tolerance is beyond chance; see `BeyondChance.status`."""
+        tried, signs = evidence.tried(*(self.needs or self.families)), self.signs(evidence)
+        if not tried and signs is None:
+            return self._untried(evidence, tolerance)
+        signs, found = signs or Signs(), self._compared(evidence)
+        status = found.status(tolerance)
+        if (status == "pass" and (signs.warnings or not tried)) or (
+            status == "fail" and not self.can_fail
+        ):
+            status = "warn"
+        summary = f"{self.summary(evidence, found)}{found.doubt(tolerance)}"
+        return Finding(
+            check=self.check,
+            status=status,
+            summary="; ".join([summary, *signs.warnings]),
+            value=found.share if tried else None,
+            threshold=tolerance,
+            interval=found.interval if tried else None,
+            samples=evidence.n,
+            source=self.source,
+            next=self.advice(evidence) if self.advice is not None and status != "pass" else None,
+            data={**self.data(evidence, found), **signs.data},
+        )
+
+    def _compared(self, evidence: Evidence) -> BeyondChance:
+        if not self.weaker:
+            return beyond_chance(evidence, *self.families)
+        known = evidence.chance | evidence.fooled_by(*self.weaker)
+        return _beyond(evidence, evidence.fooled_by(*self.families) - known, None)
+
+    def _untried(self, evidence: Evidence, tolerance: float) -> Finding:
+        """It passes only if no sample survived, and the probe would have run at any level."""
+        if evidence.reported:
+            how = f"flatguard audit RUN --checks {self.level}"
+            return not_run(self.check, self.source, self.missing(evidence), how)
+        if self.level != "fast" and evidence.probe(self.probe) is None:
+            why = "no sample survived, so there was nothing to attack"
+            return Finding(check=self.check, status="not-run", summary=why, source=self.source)
+        return Finding(
+            check=self.check, status="pass", summary="no sample survived", source=self.source,
+            value=0.0, threshold=tolerance, samples=evidence.n,
+        )  # fmt: skip

@@ -1,0 +1,237 @@
+"""What every check gathers its evidence with: the target, the audited samples, and the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flatguard.checks.evidence import ProbeEvidence
+from flatguard.environment.randomness import seeded
+from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.progress import ProgressReporter
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.distance import within
+from flatguard.request import NO_LIMITS, derive_seed
+from flatguard.runs.check_evidence import load_probes, load_tables
+from flatguard.runs.run import Run
+
+if TYPE_CHECKING:
+    from flatguard.execution.context import EvaluationContext
+    from flatguard.targets import Target
+
+VERIFY_DRAWS, CONFIRM_DRAWS = 9, 21
+"""A randomised target is fooled where most of this many fresh passes are wrong. A search sees many
+images and could keep one that was wrong by chance, so its result is confirmed by further passes."""
+
+EOT_DRAWS = 8
+"""Gradients of a randomised target are averaged over this many draws."""
+
+TARGET_GAP = 2.0
+"""Logits divided by a sample's temperature have this gap between its class and the next."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some samples of one block, on the device.
+
+    Attributes:
+        sample: `(n,)` int64, their numbers in the data set.
+        images: `(n, ...)`, clean.
+        labels: `(n,)` int64.
+        temperature: `(n,)`, the measured gap of the clean logits over `TARGET_GAP`.
+        adversarial: `(n, ...)`, what the audited attack returned.
+    """
+
+    sample: Tensor
+    images: Tensor
+    labels: Tensor
+    temperature: Tensor
+    adversarial: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def __getitem__(self, index: Tensor | slice) -> Rows:
+        return Rows(
+            self.sample[index], self.images[index], self.labels[index],
+            self.temperature[index], self.adversarial[index],
+        )  # fmt: skip
+
+    def to(self, device: torch.device) -> Rows:
+        """The same rows on a device."""
+        return Rows(
+            self.sample.to(device), self.images.to(device), self.labels.to(device),
+            self.temperature.to(device), self.adversarial.to(device),
+        )  # fmt: skip
+
+
+@dataclass
+class Meter:
+    """Counts the rows that go forward through the target, its twins and its surrogates.
+
+    Attributes:
+        forwards: the count.
+        compute_budget: the budget that they are spent from.
+    """
+
+    forwards: int = 0
+    compute_budget: ComputeBudget = field(default_factory=lambda: ComputeBudget(NO_LIMITS))
+
+    def add(self, rows: int) -> None:
+        """Count rows that go forward now.
+
+        Raises:
+            BudgetSpent: the run may not spend that much.
+        """
+        self.compute_budget.spend(rows)
+        self.forwards += rows
+
+
+class CheckContext:
+    """A finished run with its target loaded again.
+
+    Args:
+        evaluation: the resolved request, with everything loaded.
+        run: the run that is audited.
+        progress: receives progress updates.
+        compute_budget: what may be spent; None is no limit.
+        surrogates: other models whose adversarial examples are shown to the target.
+
+    Attributes:
+        randomised: whether the target gives other logits for the same image.
+        batch_limit: the most samples that go forward together; smaller where memory ran out.
+    """
+
+    def __init__(
+        self,
+        evaluation: EvaluationContext,
+        run: Run,
+        progress: ProgressReporter,
+        compute_budget: ComputeBudget | None = None,
+        surrogates: Sequence[Target] = (),
+    ):
+        self.evaluation, self.run, self.progress = evaluation, run, progress
+        self.surrogates = surrogates
+        self.target = evaluation.target
+        self.model: nn.Module = evaluation.target.model
+        self.device = evaluation.device
+        self.budget: Budget = evaluation.attack.budget
+        self.samples = run.samples.set_index("sample", drop=False)
+        self.meter = Meter(compute_budget=compute_budget or ComputeBudget(NO_LIMITS))
+        self.randomised = False
+        self.batch_limit = max(plan.stop - plan.start for plan in run.manifest.blocks)
+        correct = self.samples["clean_correct"]
+        margins = self.samples.loc[correct, "clean_margin"].astype("float64")
+        self._least_gap = max(float(margins.median()) * 0.01, 1e-30) if len(margins) else 1.0
+
+    @property
+    def eps(self) -> float:
+        """The radius. Searches do not run where there is none."""
+        if self.budget.eps is None:
+            raise ValueError("this run has no budget")
+        return self.budget.eps
+
+    @property
+    def draws(self) -> int:
+        """Forward passes that gradients and mean margins are averaged over."""
+        return EOT_DRAWS if self.randomised else 1
+
+    @property
+    def survivors(self) -> np.ndarray:
+        """The numbers of the samples that survived the audited attack."""
+        return self._numbers("robust")
+
+    @property
+    def clean_correct(self) -> np.ndarray:
+        """The numbers of the samples whose clean image is classified correctly."""
+        return self._numbers("clean_correct")
+
+    def _numbers(self, column: str) -> np.ndarray:
+        numbers: np.ndarray = self.samples.loc[self.samples[column], "sample"].to_numpy()
+        return numbers
+
+    def stored(self, probe: str) -> ProbeEvidence:
+        """The evidence that another probe of this run has stored; empty if it did not run."""
+        facts = load_probes(self.run).get(probe)
+        if facts is None:
+            return ProbeEvidence({})
+        return ProbeEvidence(facts.facts, load_tables(self.run, facts))
+
+    def seed(self, part: str, block: int = 0) -> int:
+        """The seed of one part of the checks, derived from the run's."""
+        return derive_seed(self.evaluation.request.seed, block, f"probe {part}")
+
+    @contextmanager
+    def seeded(self, part: str) -> Iterator[None]:
+        """Run one part with its own seed. All generators are restored."""
+        with seeded(self.seed(part), self.device):
+            yield
+
+    def rows(self, numbers: np.ndarray) -> Iterator[Rows]:
+        """These samples, in batches of at most `batch_limit` of one block."""
+        wanted = np.sort(np.asarray(numbers))
+        for plan in self.run.manifest.blocks:
+            here = wanted[(wanted >= plan.start) & (wanted < plan.stop)]
+            if not len(here):
+                continue
+            batch = self.evaluation.dataset.block(plan.start, plan.stop)
+            index = torch.from_numpy(here - plan.start)
+            table = self.samples.loc[here]
+            gap = table["clean_margin"].to_numpy().astype("float64").clip(min=self._least_gap)
+            rows = Rows(
+                torch.from_numpy(here),
+                batch.images[index],
+                batch.labels[index],
+                torch.from_numpy(gap / TARGET_GAP),
+                self.run.adversarial(plan.index)[index],
+            )
+            for begin in range(0, len(rows), self.batch_limit):
+                yield rows[begin : begin + self.batch_limit].to(self.device)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """One counted forward pass of the target, without gradient; no pass for no images."""
+        if not len(images):
+            return torch.zeros(0, self.evaluation.num_classes, device=images.device)
+        self.meter.add(len(images))
+        with torch.no_grad():
+            logits: Tensor = self.model(images)
+        return logits
+
+    def confirmed(self, images: Tensor, rows: Rows, fooled: Tensor) -> Tensor:
+        """Which of `fooled` hold in fresh passes; all of them where the target is not random."""
+        if not self.randomised or not bool(fooled.any()):
+            return fooled
+        sure = fooled.clone()
+        sure[fooled] = self.share_wrong(images[fooled], rows[fooled].labels, CONFIRM_DRAWS) > 0.5
+        return sure
+
+    def share_wrong(self, images: Tensor, labels: Tensor, draws: int = VERIFY_DRAWS) -> Tensor:
+        """The share of fresh forward passes that classify each image wrong, `(n,)`.
+
+        A pass with a NaN or infinite logit does not count as wrong.
+        """
+        shares = []
+        for _ in range(draws if self.randomised else 1):
+            logits = self.logits(images)
+            shares.append((logits.argmax(dim=1) != labels) & logits.isfinite().all(dim=1))
+        return torch.stack(shares).double().mean(dim=0)
+
+    def fools(self, images: Tensor, rows: Rows, eps: float | None = None) -> Tensor:
+        """Which images are admissible and, in most fresh passes of the target, wrong."""
+        budget = self.budget if eps is None else Budget(self.budget.norm, eps)
+        admissible = within(images, rows.images, budget)
+        return admissible & (self.share_wrong(images, rows.labels) > 0.5)
+
+
+def evenly(numbers: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of these numbers, evenly spread over all of them."""
+    if len(numbers) <= count:
+        return numbers
+    chosen: np.ndarray = numbers[np.linspace(0, len(numbers) - 1, count).round().astype(int)]
+    return chosen

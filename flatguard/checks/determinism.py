@@ -1,0 +1,123 @@
+"""Determinism: does the target give the same logits for the same image?"""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from flatguard.checks.check import Check, Probe
+from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, evenly
+from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.finding import Finding, not_run
+from flatguard.checks.statistics import interval
+
+NAME = "determinism"
+_SOURCE = "Athalye et al. 2018 (expectation over transformation)"
+
+_SAMPLES = 32
+_RELATIVE_TOLERANCE = 1e-4
+"""Parallel sums differ by 1e-6 from call to call on a GPU; a random layer by far more."""
+
+
+def _gather(context: CheckContext, calls: int) -> ProbeEvidence:
+    """Call the target again on the same images; if it is randomised, measure survival again.
+
+    A randomised target classifies each audited example `CONFIRM_DRAWS` times. A sample survives
+    if most draws classify it correctly.
+
+    Cost: `calls` forward passes over at most `_SAMPLES` images; `CONFIRM_DRAWS` over all survivors
+    where the target is randomised.
+    """
+    numbers = context.samples.loc[~context.samples["failed"], "sample"].to_numpy()
+    frames = []
+    with context.seeded("determinism"):
+        for rows in context.rows(evenly(numbers, _SAMPLES)):
+            logits = torch.stack([context.logits(rows.images) for _ in range(calls)])
+            spread = (logits - logits[0]).abs().amax(dim=(0, 2))
+            size = (logits[0] - logits[0].mean(dim=1, keepdim=True)).abs().amax(dim=1)
+            flips = (logits.argmax(dim=2) != logits[0].argmax(dim=1)).any(dim=0)
+            columns = {
+                "sample": rows.sample.cpu().numpy(),
+                "difference": (spread / size.clamp_min(1e-30)).double().cpu().numpy(),
+                "flips": flips.cpu().numpy(),
+            }
+            frames.append(pd.DataFrame(columns))
+    repeated = pd.concat(frames, ignore_index=True)
+    context.randomised = bool((repeated["difference"] > _RELATIVE_TOLERANCE).any())
+    tables = {"repeated": repeated}
+    if context.randomised:
+        tables["survival"] = _survival(context)
+    return ProbeEvidence({"randomised": context.randomised, "draws": CONFIRM_DRAWS}, tables)
+
+
+def _survival(context: CheckContext) -> pd.DataFrame:
+    frames = [pd.DataFrame({"sample": [], "wrong": []})]
+    with context.seeded("survival"):
+        for rows in context.rows(context.survivors):
+            wrong = context.share_wrong(rows.adversarial, rows.labels, CONFIRM_DRAWS)
+            frames.append(
+                pd.DataFrame({"sample": rows.sample.cpu().numpy(), "wrong": wrong.cpu().numpy()})
+            )
+    table: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    return table
+
+
+def _judge(evidence: Evidence, tolerance: float) -> Finding:
+    """Warns where the target is randomised: single passes and single gradients then mislead."""
+    probe = evidence.probe(NAME)
+    if probe is None or "repeated" not in probe.tables:
+        return not_run(NAME, _SOURCE, f"no image was shown twice: {evidence.why_not(NAME)}")
+    table = probe.tables["repeated"]
+    broken = int(table["difference"].isna().sum())
+    if broken:
+        return Finding(
+            check=NAME, status="warn", samples=len(table), source=_SOURCE,
+            summary=f"NaN or infinite logits on {broken} of {len(table)} images shown again",
+            next="fix the model: its logits are not finite",
+        )  # fmt: skip
+    if not probe.facts.get("randomised"):
+        return Finding(
+            check=NAME, status="pass", samples=len(table), source=_SOURCE,
+            summary=f"the same logits for {len(table)} images shown again",
+            value=float(table["difference"].max()),
+        )  # fmt: skip
+    wrong = evidence.mostly_wrong
+    return Finding(
+        check=NAME,
+        status="fail" if len(wrong) / evidence.n > tolerance else "warn",
+        summary=(
+            f"the target is randomised: decisions flip on {table['flips'].mean():.0%} of the "
+            f"images; {len(wrong)} survivors are wrong in most draws; gradients were averaged (EOT)"
+        ),
+        value=float(table["flips"].mean()),
+        interval=interval(int(table["flips"].sum()), len(table)),
+        samples=len(table),
+        source=_SOURCE,
+        next="attack with expectation over transformation: --attack torchattacks:EOTPGD or rand",
+        data={"survived_by_luck": len(wrong)},
+    )
+
+
+_WHY = (
+    "If the model gives different logits for the same image, a single gradient and a single "
+    "prediction are not reliable. A sample may survive by chance."
+)
+
+CHECK = Check(
+    NAME,
+    _SOURCE,
+    _WHY,
+    _judge,
+    (
+        Probe(
+            NAME,
+            _gather,
+            {"fast": 4, "standard": 4, "full": 4},
+            lambda context, calls: _SAMPLES * calls,
+            order=0,
+            searches=False,
+            per_survivor=False,
+        ),
+    ),
+    decisive=True,
+)

@@ -1,0 +1,246 @@
+"""Discrepancy: what survives the audited attack, but not an attack on a twin that decides alike.
+
+Every twin gets the same search, and so does the target itself: the `control`, which follows the
+gradient of cross-entropy as the audited attacks do, from a random start. A sample that a twin's
+attack fools and the control does not is fooled because of the twin.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flatguard.checks.chance import BeyondChance, ChanceQuestion
+from flatguard.checks.check import Check, Probe
+from flatguard.checks.context import CheckContext, Rows
+from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
+from flatguard.checks.search.candidates import Candidate, by_search, candidates, worth_trying
+from flatguard.checks.search.gradients import Gradient, cross_entropy, margin_loss, plain, tempered
+from flatguard.checks.search.projected_gradient import Search
+from flatguard.checks.search.repairs import double
+from flatguard.checks.search.repeat import cost_of_repeat, repeat_attack
+from flatguard.checks.search.scales import cost_of_scales, sweep_scales
+from flatguard.checks.statistics import rank_biserial
+
+NAME = "discrepancy"
+_TWINS = ("temperature", "float64", "saturating", "repair", "smoothed", "estimated", "eot")
+
+_ADVICE = {
+    "temperature": "attack the model with its logits divided by a temperature (a gap of about 2)",
+    "float64": "attack the model in float64",
+    "saturating": "attack the model with tanh, sigmoid, softmax and clamp unsaturated",
+    "repair": "attack the model with a straight-through gradient (BPDA)",
+    "smoothed": "attack with gradients averaged over noise",
+    "estimated": "attack with gradients estimated from values (SPSA)",
+    "eot": "attack with gradients averaged over draws (EOT)",
+}
+"""What to do, by the family of the twin that was fooled most often."""
+
+_RIDGE_DROP = 2.0
+"""A path crosses the ridge if log κ ends this much (in nats) below its peak."""
+
+_FAMILIES: dict[str, Family] = {
+    "saturating": "saturating", "smoothed": "smoothed", "estimated": "estimated",
+}  # fmt: skip
+
+
+def _gather_twins(context: CheckContext, steps: int) -> ProbeEvidence:
+    """Attack the target and each of its twins on every sample that survived.
+
+    The gradient-truth probe tells which repaired directions are worth trying.
+
+    Cost: for each survivor at most `steps` forward and backward passes a twin, of which there are
+    four and, where gradients are bad, up to six more; eight times that for randomised targets.
+    """
+    table = AttemptTable()
+    chosen = worth_trying(context.stored("gradient-truth").tables.get("drops"))
+    for rows in context.rows(context.survivors):
+        for attempt in _plain_attempts(context, rows, steps):
+            table.add(context, attempt, rows)
+        for candidate in candidates(context, rows) if chosen else []:
+            if candidate.name in chosen:
+                for attempt in _repaired_attempts(context, candidate, steps):
+                    table.add(context, attempt, rows)
+        context.progress.advanced(len(rows))
+    return table.evidence({"steps": steps, "repairs": list(chosen)})
+
+
+def _plain_attempts(context: CheckContext, rows: Rows, steps: int) -> list[Attempt]:
+    target, meter, draws = plain(context.model), context.meter, context.draws
+    once, random = Search(steps), Search(steps, random_start=True)
+    control = Gradient(target, cross_entropy, meter)
+    cooled = Gradient(target, tempered, meter, draws=draws)
+    margin = Gradient(target, margin_loss, meter, draws=draws)
+    found = [
+        Attempt("control", "control", by_search(context, control, random)),
+        Attempt("temperature", "temperature", by_search(context, cooled, once)),
+        Attempt("margin", "loss", by_search(context, margin, once)),
+    ]
+    if context.randomised:
+        averaged = Gradient(target, cross_entropy, meter, draws=draws)
+        found.append(Attempt("eot", "eot", by_search(context, averaged, random)))
+    wide = double(context.model, rows.images[:1])
+    if wide is not None:
+        precise = Gradient(wide, cross_entropy, meter, draws=draws)
+        found.append(Attempt("float64", "float64", by_search(context, precise, random)))
+    return found
+
+
+def _repaired_attempts(context: CheckContext, candidate: Candidate, steps: int) -> list[Attempt]:
+    """One along each loss: what a stage was repaired with may be useful for one of them only."""
+    kind, once = _FAMILIES.get(candidate.name, "repair"), Search(steps)
+    found = [Attempt(candidate.name, kind, by_search(context, candidate.source, once))]
+    if candidate.margin is not None:
+        run = by_search(context, candidate.margin, once)
+        found.append(Attempt(f"{candidate.name}, margin", kind, run))
+    return found
+
+
+def _cost_of_twins(context: CheckContext, steps: int) -> float:
+    return len(context.survivors) * steps * (1 + 3 * context.draws)
+
+
+def _summary(evidence: Evidence, found: BeyondChance) -> str:
+    fooled = evidence.fooled_by(*_TWINS)
+    return (
+        f"attacks on twins that decide alike fool {len(fooled)} of {len(evidence.reported)} "
+        f"survivors, and {len(found.only)} that chance does not fool (p = {found.p:.2g}); "
+        f"a plain search or another seed fools {len(evidence.chance)}"
+    )
+
+
+def _data(evidence: Evidence, found: BeyondChance) -> dict[str, Any]:
+    fooled = evidence.fooled_by(*_TWINS)
+    return {
+        "p_value": found.p,
+        "by_attempt": _by_attempt(evidence),
+        "paths": _paths(evidence, fooled),
+        "rank_biserial": _sharpness_and_survival(evidence, fooled),
+    }
+
+
+def _advice(evidence: Evidence) -> str:
+    """How to attack as the twin that was fooled most often."""
+    table = evidence.attempts
+    twins = table[table["fooled"].astype(bool) & table["family"].isin(_TWINS)]
+    best = twins.groupby("attempt")["sample"].nunique().idxmax()
+    return _ADVICE[str(twins.loc[twins["attempt"] == best, "family"].iloc[0])]
+
+
+def _by_attempt(evidence: Evidence) -> dict[str, int]:
+    table = evidence.attempts
+    counts = table.loc[table["fooled"].astype(bool)].groupby("attempt")["sample"].nunique()
+    names = table["attempt"].unique()
+    return {str(name): int(counts.get(name, 0)) for name in sorted(names)}
+
+
+def _sharpness_and_survival(evidence: Evidence, fooled: set[int]) -> float | None:
+    """Among all that a twin's attack fools: are those that survived the audit the flatter ones?
+
+    What fools the target fools every twin, so the samples that the audit fooled count.
+    """
+    samples = evidence.samples[evidence.samples["clean_correct"]]
+    survived = samples[samples["sample"].isin(fooled)]
+    others = samples[~samples["robust"]]
+    return rank_biserial(
+        survived["clean_log_kappa"].tolist(), others["clean_log_kappa"].tolist()
+    )  # fmt: skip
+
+
+def _paths(evidence: Evidence, fooled: set[int]) -> list[dict[str, Any]]:
+    """Counts of survived × fooled by a twin's attack × how log κ changed on the audited path."""
+    crossed = {n: path for table in evidence.trajectory for n, path in crossed_ridge(table).items()}
+    samples = evidence.samples[evidence.samples["clean_correct"]]
+    rows = pd.DataFrame(
+        {
+            "survived": samples["robust"].astype(bool).to_numpy(),
+            "fell_to_twin": (samples["sample"].isin(fooled) | ~samples["robust"]).to_numpy(),
+            "path": [crossed.get(int(i), "not measured") for i in samples["sample"]],
+        }
+    )
+    counted = rows.value_counts(sort=False).sort_index().rename("samples").reset_index()
+    return [
+        {
+            "survived": bool(row["survived"]),
+            "fell_to_twin": bool(row["fell_to_twin"]),
+            "path": str(row["path"]),
+            "samples": int(row["samples"]),
+        }
+        for row in counted.to_dict("records")
+    ]
+
+
+def crossed_ridge(trajectory: pd.DataFrame) -> dict[int, str]:
+    """For each sample: does its path cross a ridge of log κ, climb it, or stay in a flat basin?
+
+    `crossed`: log κ rises above its start and ends `_RIDGE_DROP` below its peak; `climbed`: it
+    rises by that much and stays; `flat basin`: neither.
+    """
+    rows = trajectory[trajectory["sample"].notna() & ~trajectory["bookkeeping"]]
+    rows = rows[np.isfinite(rows["log_kappa"])].sort_values("call", kind="stable")
+    grouped = rows.groupby(rows["sample"].astype("int64"))["log_kappa"]
+    if not len(rows):
+        return {}
+    table = pd.DataFrame({"first": grouped.first(), "peak": grouped.max(), "last": grouped.last()})
+    rose = table["peak"] - table["first"]
+    dropped = table["peak"] - table["last"]
+    turned = np.where(rose > _RIDGE_DROP, "climbed", "flat basin")
+    path = np.where((rose > 0) & (dropped > _RIDGE_DROP), "crossed", turned)
+    return dict(zip(table.index.astype(int), path, strict=True))
+
+
+_QUESTION = ChanceQuestion(
+    check=NAME,
+    source="Walter et al. 2026, Appendix D.3; Carlini et al. 2019",
+    families=_TWINS,
+    probe="twins",
+    level="fast",
+    missing=lambda evidence: f"no twin was attacked: {evidence.why_not('twins')}",
+    summary=_summary,
+    advice=_advice,
+    data=_data,
+)
+
+_STEPS = 20
+
+_WHY = (
+    "A twin makes the same decisions as the target, so an example that fools the twin also fools "
+    "the target. If a twin is fooled where the target survived, the audited attack missed an "
+    "adversarial example that exists."
+)
+
+CHECK = Check(
+    NAME,
+    _QUESTION.source,
+    _WHY,
+    _QUESTION.judge,
+    (
+        Probe(
+            "twins",
+            _gather_twins,
+            {"fast": _STEPS, "standard": _STEPS, "full": _STEPS},
+            _cost_of_twins,
+            order=20,
+        ),
+        Probe(
+            "repeat",
+            repeat_attack,
+            {"fast": _STEPS, "standard": _STEPS, "full": _STEPS},
+            cost_of_repeat,
+            order=30,
+            searches=False,
+        ),
+        Probe(
+            "scales",
+            sweep_scales,
+            {"standard": 10, "full": 10},
+            cost_of_scales,
+            order=80,
+            per_survivor=False,
+        ),
+    ),
+    decisive=True,
+)

@@ -1,1 +1,0 @@
-"""Our own experiments on the target, one a file: they store what they saw, and judge nothing."""

@@ -1,0 +1,126 @@
+"""How reliable the target's gradients are: what the gradient-truth probe has stored.
+
+The check gradient-truth, the mechanisms and the verdict read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from flatguard.checks.evidence import Evidence
+
+_DISAGREE = 0.5
+"""A change that differs from its prediction by this share contradicts the gradient."""
+
+_MOVES = 1e-3
+"""The target moves if its margin changes by this much (over the temperature) within the ball."""
+
+_HALF = 0.5
+"""The probe's steps are half a radius long; its predictions are for a whole radius."""
+
+_VANISHED = 1e-3
+"""Cross-entropy's gradient has vanished where it is this much smaller than the margin's."""
+
+USEFUL = 0.05
+"""A direction is useful if half a radius along it lowers the margin by this much, of 2."""
+
+MOST = 0.5
+"""From this share of the points on, gradients are unavailable."""
+
+
+@dataclass(frozen=True)
+class GradientEvidence:
+    """What the gradient-truth probe found, as shares of its points.
+
+    Attributes:
+        points: how many points there are.
+        unavailable: the margin's gradient is missing, not finite, exactly 0, or contradicted by
+            central differences, although the target moves within the ball.
+        dead: the margin's gradient is missing, not finite or exactly 0.
+        vanished: cross-entropy's gradient is 0, or negligible beside the margin's.
+        no_loss: cross-entropy's gradient is missing, not finite or exactly 0.
+        contradicted: central differences differ from what the margin's gradient predicts.
+        states: counts of the states of the margin's gradient and of cross-entropy's.
+        drops: the mean drop of the margin along each candidate direction.
+        linear: the median ratio of the drop over half a radius to the drop that the gradient
+            predicts; 0.9 to 1 on honest robust networks, near 0 on bumpy ones. None if not
+            measured.
+        leaves_torch: values go through NumPy where neither a front nor a head can be repaired.
+    """
+
+    points: int
+    unavailable: float
+    dead: float
+    vanished: float
+    no_loss: float
+    contradicted: float
+    states: dict[str, int]
+    drops: dict[str, float]
+    linear: float | None
+    leaves_torch: bool
+
+    @property
+    def usual_drop(self) -> float:
+        """How much the target's own gradient lowers the margin."""
+        return max(self.drops.get("raw", 0.0), self.drops.get("tempered", 0.0))
+
+    @property
+    def best(self) -> str | None:
+        """The direction that lowers the margin most."""
+        return max(self.drops, key=lambda name: self.drops[name], default=None)
+
+
+def gradient_evidence(evidence: Evidence) -> GradientEvidence | None:
+    """The probe's tables as shares; None where it has none."""
+    probe = evidence.probe("gradient-truth")
+    if probe is None or not {"gradients", "drops"} <= set(probe.tables):
+        return None
+    table, drops = probe.tables["gradients"], probe.tables["drops"]
+    broken = table["margin_state"] != "ok"
+    gap = (table["predicted"] - table["measured"]).abs()
+    size = table[["predicted", "measured"]].abs().max(axis=1)
+    contradicted = ~broken & (gap > _DISAGREE * size) & (gap > 1e-6)
+    moving = table["moves"] > _MOVES
+    ratio = table["loss_norm"] / table["margin_norm"].where(table["margin_norm"] > 0)
+    vanished = (table["loss_state"] != "ok") | (ratio < _VANISHED)
+    states = pd.concat(
+        [table["margin_state"].map("margin {}".format), table["loss_state"].map("loss {}".format)]
+    )
+    counted = states.value_counts().sort_index()
+    return GradientEvidence(
+        points=len(table),
+        unavailable=float(((broken & moving) | contradicted).mean()),
+        dead=float(broken.mean()),
+        vanished=float(vanished.mean()),
+        no_loss=float((table["loss_state"] != "ok").mean()),
+        contradicted=float(contradicted.mean()),
+        states={str(name): int(count) for name, count in counted.items()},
+        drops=mean_drops(drops),
+        linear=_linearity(table, drops),
+        leaves_torch=_leaves_torch(probe.facts.get("met", {})),
+    )
+
+
+def _linearity(table: pd.DataFrame, drops: pd.DataFrame) -> float | None:
+    own = drops[drops["candidate"] == "tempered"]
+    both = table.merge(own, on=["sample", "point"])
+    promised = _HALF * both["predicted"]
+    ratio = (both["drop"] / promised)[promised > 0]
+    return float(ratio.median()) if len(ratio) else None
+
+
+def _leaves_torch(met: Mapping[str, Mapping[str, int]]) -> bool:
+    left = any("numpy" in stages for stages in met.values())
+    return left and not {"front", "head"} & set(met)
+
+
+def mean_drops(drops: pd.DataFrame) -> dict[str, float]:
+    """The mean drop of the margin along each candidate.
+
+    Drops are clipped, so that one huge drop counts no more than reaching the boundary.
+    """
+    clipped = drops["drop"].clip(-2.0, 4.0).groupby(drops["candidate"]).mean()
+    return {str(name): float(value) for name, value in clipped.items()}

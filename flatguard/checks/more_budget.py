@@ -1,0 +1,227 @@
+"""More budget: more steps, restarts and radius; and signs in the audited path itself.
+
+With a large enough radius every image can be turned into any other, so accuracy must fall to
+chance. Where it does not, the search is hindered and the model is not robust (Carlini et al. 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from flatguard.checks.chance import BeyondChance, ChanceQuestion, Signs
+from flatguard.checks.check import Check, Probe
+from flatguard.checks.context import CheckContext, Rows, evenly
+from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.search.attempts import Attempt, AttemptTable
+from flatguard.checks.search.candidates import best_source, by_search
+from flatguard.checks.search.gradients import Gradient, cross_entropy, margin_loss, plain
+from flatguard.checks.search.projected_gradient import Search, search
+from flatguard.geometry.budget import with_rounding
+
+NAME = "more-budget"
+
+_RESTARTS = 2
+_SWEPT = 48
+_FACTORS = (2.0, 4.0, 8.0, 16.0)
+"""Of the radius. The last ball is larger: it reaches from a grey image to every corner."""
+
+_ABOVE_CHANCE = 0.15
+"""In the largest ball, accuracy this much above chance is a sign."""
+
+_NOT_MONOTONE = 0.05
+_RISING = 0.05
+"""The loss is still rising if its median grows by this share over the last quarter of the path."""
+
+_FOLLOWED = 2000
+"""The median is over at most this many samples, evenly spread, so that memory does not grow."""
+
+
+def _gather_longer(context: CheckContext, steps: int) -> ProbeEvidence:
+    """Along the best direction known, and along the margin's: more steps, and restarts.
+
+    Cost: for each survivor up to 2 · `_RESTARTS` · `steps` passes.
+    """
+    table, drops = AttemptTable(), context.stored("gradient-truth").tables.get("drops")
+    settings = Search(steps, _RESTARTS, random_start=True)
+    for rows in context.rows(context.survivors):
+        best = best_source(context, rows, drops)
+        attempt = Attempt("longer", "budget", by_search(context, best, settings))
+        table.add(context, attempt, rows)
+        margin = Gradient(plain(context.model), margin_loss, context.meter, draws=context.draws)
+        attempt = Attempt("longer, margin", "budget", by_search(context, margin, settings))
+        table.add(context, attempt, rows)
+        context.progress.advanced(len(rows))
+    return table.evidence({"steps": settings.steps, "restarts": settings.restarts})
+
+
+def _gather_sweep(context: CheckContext, steps: int) -> ProbeEvidence:
+    """Attack some samples in larger and larger balls: as the audit does, and as well as possible.
+
+    Cost: at most `_SWEPT` · 2 · 5 · `steps` passes.
+    """
+    frames, drops = [], context.stored("gradient-truth").tables.get("drops")
+    for rows in context.rows(evenly(context.clean_correct, _SWEPT)):
+        raw = Gradient(plain(context.model), cross_entropy, context.meter, draws=context.draws)
+        for name, source in (("raw", raw), ("best", best_source(context, rows, drops))):
+            for eps in _radii(context, rows):
+                settings = Search(steps, random_start=True, eps=eps)
+                with context.seeded(f"sweep {name} {eps}"):
+                    fooled = search(context, source, rows, settings).fooled
+                columns = {
+                    "sample": rows.sample.cpu().numpy(),
+                    "sight": name,
+                    "eps": eps,
+                    "fooled": fooled.cpu().numpy(),
+                }
+                frames.append(pd.DataFrame(columns))
+        context.progress.advanced(len(rows))
+    tables = {"sweep": pd.concat(frames, ignore_index=True)} if frames else {}
+    return ProbeEvidence({"steps": steps}, tables)
+
+
+def _radii(context: CheckContext, rows: Rows) -> list[float]:
+    values = rows.images[0].numel()
+    whole = {"Linf": 0.5, "L2": 0.5 * values**0.5, "L1": 0.5 * values}[context.budget.norm]
+    smaller = [factor * context.eps for factor in _FACTORS if factor * context.eps < whole]
+    return [*smaller, whole]
+
+
+def _cost_of_sweep(context: CheckContext, steps: int) -> float:
+    return min(len(context.survivors), _SWEPT) * 2 * len(_FACTORS) * steps * context.draws
+
+
+def _summary(evidence: Evidence, found: BeyondChance) -> str:
+    return f"only a longer search fools {len(found.only)} survivors"
+
+
+def _signs(evidence: Evidence) -> Signs | None:
+    """Signs of a hindered search, each of which warns.
+
+    Accuracy does not fall to chance in the largest ball, or is not monotone in the radius; the loss
+    was still rising; a success along the path was lost at its end.
+    """
+    lost = _lost_successes(evidence)
+    rising = still_rising(evidence.trajectory, every=max(1, -(-evidence.n // _FOLLOWED)))
+    curve = _accuracy_against_radius(evidence)
+    if not evidence.tried("budget") and not lost and not curve:
+        return None
+    warnings = []
+    if lost:
+        warnings.append(f"{len(lost)} survivors were wrong somewhere along the audited path")
+    if rising is not None and rising > _RISING:
+        warnings.append(f"the loss still rose by {rising:.0%} over the last quarter of the path")
+    for sight in sorted({name for name, _ in curve}):
+        values = [curve[key] for key in sorted(curve) if key[0] == sight]
+        if any(later > earlier + _NOT_MONOTONE for earlier, later in pairwise(values)):
+            warnings.append(f"accuracy is not monotone in ε ({sight} direction)")
+        if values[-1] > 1.0 / evidence.num_classes + _ABOVE_CHANCE:
+            warnings.append(f"{values[-1]:.0%} are right in the largest ball ({sight} direction)")
+    points = [
+        {"sight": sight, "eps": eps, "accuracy": accuracy}
+        for (sight, eps), accuracy in curve.items()
+    ]
+    return Signs(warnings, {"lost_successes": len(lost), "rising": rising, "curve": points})
+
+
+def _accuracy_against_radius(evidence: Evidence) -> dict[tuple[str, float], float]:
+    """Accuracy of the swept samples by direction and radius, in rising order."""
+    probe = evidence.probe("sweep")
+    if probe is None or "sweep" not in probe.tables:
+        return {}
+    table = probe.tables["sweep"]
+    accuracy = (~table["fooled"].astype(bool)).groupby([table["sight"], table["eps"]]).mean()
+    found = zip(accuracy.index.tolist(), accuracy.tolist(), strict=True)
+    return {(str(sight), float(eps)): float(value) for (sight, eps), value in sorted(found)}
+
+
+def _lost_successes(evidence: Evidence) -> set[int]:
+    """Survivors that a recorded call within the budget classified wrong."""
+    column = {"Linf": "linf", "L2": "l2"}.get(evidence.norm or "")
+    if evidence.eps is None or column is None:
+        return set()
+    reach, lost = with_rounding(evidence.eps), set[int]()
+    for table in evidence.trajectory:
+        rows = table[table["sample"].notna() & np.isfinite(table["margin"].to_numpy())]
+        rows = rows[(rows["margin"] < 0) & (rows[column] <= reach)]
+        lost |= set(rows["sample"].astype(int))
+    return lost & evidence.reported
+
+
+def still_rising(trajectory: Iterable[pd.DataFrame], every: int = 1) -> float | None:
+    """By what share the median loss over the paths grew in the last quarter of the calls.
+
+    None where paths are too short to tell.
+
+    Args:
+        trajectory: in pieces.
+        every: follow so few of the samples: those whose number it divides.
+    """
+    parts = [_loss_by_step(table, every) for table in trajectory]
+    losses = pd.concat(parts) if parts else pd.Series(dtype="float64")
+    median = losses.groupby(level=0).median()
+    if len(median) < 8:
+        return None
+    at = int(0.75 * (len(median) - 1))
+    rise = float(median.iloc[-1] - median.iloc[at])
+    return rise / max(float(median.max() - median.min()), 1e-12)
+
+
+def _loss_by_step(table: pd.DataFrame, every: int) -> pd.Series:
+    """Finite losses of every so many samples, by the number of the sample's own call."""
+    rows = table[table["sample"].notna() & ~table["bookkeeping"] & np.isfinite(table["loss"])]
+    number = rows["sample"].astype("int64")
+    rows = rows[number % every == 0].sort_values("call", kind="stable")
+    step = rows.groupby(rows["sample"].astype("int64")).cumcount()
+    losses: pd.Series = pd.Series(rows["loss"].to_numpy(), index=step.to_numpy())
+    return losses
+
+
+_QUESTION = ChanceQuestion(
+    check=NAME,
+    source="Carlini et al. 2019; Pintor et al. 2022",
+    families=("budget",),
+    probe="longer",
+    level="standard",
+    missing=lambda evidence: f"no longer search was run: {evidence.why_not('longer')}",
+    summary=_summary,
+    advice=lambda evidence: "evaluate with more steps and restarts",
+    data=lambda evidence, found: {},
+    weaker=(
+        "loss", "temperature", "float64", "saturating", "repair", "smoothed", "estimated", "eot",
+    ),
+    signs=_signs,
+)  # fmt: skip
+
+_WHY = (
+    "If more steps find more adversarial examples, the audited attack stopped too early. If the "
+    "radius allows any image, a working attack must fool the model on nearly every sample."
+)
+
+CHECK = Check(
+    NAME,
+    _QUESTION.source,
+    _WHY,
+    _QUESTION.judge,
+    (
+        Probe(
+            "longer",
+            _gather_longer,
+            {"standard": 60, "full": 300},
+            lambda context, steps: len(context.survivors) * 2 * _RESTARTS * steps * context.draws,
+            order=60,
+            stored_as=lambda context, steps: f"longer-{steps}",
+        ),
+        Probe(
+            "sweep",
+            _gather_sweep,
+            {"standard": 10, "full": 10},
+            _cost_of_sweep,
+            order=70,
+            per_survivor=False,
+        ),
+    ),
+)

@@ -1,0 +1,40 @@
+"""Scale-free loss: the same search along the logit margin, against cross-entropy.
+
+Its attempts are made with the twins of the check discrepancy.
+"""
+
+from __future__ import annotations
+
+from flatguard.checks.chance import BeyondChance, ChanceQuestion
+from flatguard.checks.check import Check
+from flatguard.checks.evidence import Evidence
+
+NAME = "scale-free-loss"
+
+
+def _summary(evidence: Evidence, found: BeyondChance) -> str:
+    """A few samples lost to a better loss are no masking.
+
+    Honest networks lose up to 10% of their survivors.
+    """
+    return f"the margin loss fools {len(found.only)} survivors that chance does not fool"
+
+
+_QUESTION = ChanceQuestion(
+    check=NAME,
+    source="Croce and Hein 2020 (DLR); Carlini and Wagner 2017 (margin)",
+    families=("loss",),
+    probe="twins",
+    level="fast",
+    missing=lambda evidence: f"no margin loss was tried: {evidence.why_not('twins')}",
+    summary=_summary,
+    advice=lambda evidence: "attack with a scale-free loss: --attack apgd-dlr",
+)
+
+_WHY = (
+    "The gradient of cross-entropy vanishes when the model is confident; the gradient of the "
+    "margin does not. Samples that only the margin loss fools survived because of the loss, not "
+    "because the model is robust."
+)
+
+CHECK = Check(NAME, _QUESTION.source, _WHY, _QUESTION.judge, decisive=True)

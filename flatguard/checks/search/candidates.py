@@ -1,0 +1,134 @@
+"""Candidate directions for an attack: the target's own gradient, and those of its twins.
+
+The gradient-truth probe measures how far one step along each of them lowers the margin; attacks
+with twins and with more budget follow the best of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import Tensor
+
+from flatguard.checks.context import CheckContext, Rows
+from flatguard.checks.gradient_evidence import mean_drops
+from flatguard.checks.search.attempts import Method
+from flatguard.checks.search.gradients import (
+    Estimated,
+    Gradient,
+    GradientSource,
+    cross_entropy,
+    margin_loss,
+    plain,
+    tempered,
+)
+from flatguard.checks.search.projected_gradient import Search, search
+from flatguard.checks.search.repairs import FITTED_ON, PASSES, Repair, repairs
+
+GOOD_ENOUGH = 1.0
+"""Where a plain step of half a radius lowers the margin by half of it, no repair is tried."""
+
+_WORTH_TRYING = 0.05
+"""A repaired direction is tried where its step lowers the margin by this much more than others."""
+
+_REPAIRS_TRIED = 3
+_SMOOTH_DRAWS, _SMOOTH_SHARE = 8, 0.5
+_SPSA_PAIRS, _SPSA_SHARE = 16, 0.5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A direction that may lead an attack.
+
+    Attributes:
+        name: as it is shown.
+        source: along cross-entropy over a temperature.
+        margin: along the margin of the same repaired twin; None where nothing was repaired.
+    """
+
+    name: str
+    source: GradientSource
+    margin: GradientSource | None = None
+
+
+def candidates(context: CheckContext, rows: Rows) -> list[Candidate]:
+    """Every candidate."""
+    return plain_candidates(context) + repaired_candidates(context, rows)
+
+
+def plain_candidates(context: CheckContext) -> list[Candidate]:
+    """The target's own gradient, of the logits as they are and over their temperature."""
+    target, meter, draws = plain(context.model), context.meter, context.draws
+    return [
+        Candidate("raw", Gradient(target, cross_entropy, meter, draws=draws)),
+        Candidate("tempered", Gradient(target, tempered, meter, draws=draws)),
+    ]
+
+
+def repaired_candidates(context: CheckContext, rows: Rows) -> list[Candidate]:
+    """Repaired stages, smoothed and estimated gradients."""
+    meter, draws = context.meter, context.draws
+    found = [
+        Candidate(
+            repair.name,
+            Gradient(repair.twin, tempered, meter, draws=draws),
+            Gradient(repair.twin, margin_loss, meter, draws=draws),
+        )
+        for repair in find_repairs(context, rows)
+    ]
+    spread = context.eps * _unit(context, rows)
+    noise = _SMOOTH_SHARE * spread
+    smoothed = Gradient(
+        plain(context.model), tempered, meter, draws=max(_SMOOTH_DRAWS, draws), noise=noise
+    )
+    estimated = Estimated(context.model, meter, pairs=_SPSA_PAIRS, spread=_SPSA_SHARE * spread)
+    return [*found, Candidate("smoothed", smoothed), Candidate("estimated", estimated)]
+
+
+def find_repairs(context: CheckContext, rows: Rows) -> list[Repair]:
+    """The repairs that apply to this model, found on a few of these images."""
+    context.meter.add(PASSES * min(FITTED_ON, len(rows)))
+    with context.seeded("repairs"):
+        return repairs(context.model, rows.images)
+
+
+def worth_trying(drops: pd.DataFrame | None) -> list[str]:
+    """The repaired directions that lead further than the raw and tempered ones, best first.
+
+    Args:
+        drops: the gradient-truth probe's table; None where it did not run.
+    """
+    if drops is None:
+        return []
+    mean = pd.Series(mean_drops(drops))
+    usual = max(mean.get("raw", 0.0), mean.get("tempered", 0.0), 0.0)
+    if usual >= GOOD_ENOUGH:
+        return []
+    least = max(usual + _WORTH_TRYING, 0.5 * float(mean.max()))
+    better = mean[mean > least].sort_values(ascending=False)
+    return [name for name in better.index if name not in ("raw", "tempered")][:_REPAIRS_TRIED]
+
+
+def best_source(context: CheckContext, rows: Rows, drops: pd.DataFrame | None) -> GradientSource:
+    """The direction that led furthest, for attempts with more budget; not an estimated one."""
+    better = [name for name in worth_trying(drops) if name != "estimated"]
+    wanted = better[0] if better else "tempered"
+    named = {candidate.name: candidate.source for candidate in candidates(context, rows)}
+    return named.get(wanted, named["tempered"])
+
+
+def by_search(context: CheckContext, source: GradientSource, settings: Search) -> Method:
+    """An attempt's method: projected gradient ascent along a source."""
+
+    def method(rows: Rows) -> tuple[Tensor, Tensor]:
+        found = search(context, source, rows, settings)
+        return found.images, found.fooled
+
+    return method
+
+
+def _unit(context: CheckContext, rows: Rows) -> float:
+    """The noise of one value where the whole noise vector has length 1 in the budget's norm."""
+    values = rows.images[0].numel()
+    return float({"Linf": 1.0, "L2": values**-0.5, "L1": 1.0 / values}[context.budget.norm])

@@ -1,0 +1,125 @@
+"""Projected gradient search. Every twin gets the same search, so that only the twin differs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flatguard.checks.context import CheckContext, Rows
+from flatguard.checks.search.gradients import GradientSource
+from flatguard.geometry.ball import direction, project, random_step
+
+_MOMENTUM = 0.75
+_FIRST_STEP, _LAST_STEP = 0.5, 0.02
+"""Step lengths as shares of the radius; between them they decrease along half a cosine."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How long a search is.
+
+    Attributes:
+        steps: gradients that it takes.
+        restarts: number of starts; every start after the first is at a random point.
+        random_start: whether the first start is a random point of the ball instead of the image.
+        eps: the radius; None is the run's.
+    """
+
+    steps: int
+    restarts: int = 1
+    random_start: bool = False
+    eps: float | None = None
+
+
+@dataclass(frozen=True)
+class _SearchResult:
+    """The best images of a search, `(n, ...)`, and whether they fool the target, `(n,)`."""
+
+    images: Tensor
+    fooled: Tensor
+
+
+def search(
+    context: CheckContext, source: GradientSource, rows: Rows, settings: Search
+) -> _SearchResult:
+    """Search admissible images that fool the twin, and verify them on the target itself.
+
+    Projected gradient ascent with momentum. A sample that fools the twin is verified; if it fools
+    the target too, it leaves the search.
+
+    Cost: at most restarts · steps gradients and one forward pass more for each sample.
+    """
+    eps = settings.eps or context.eps
+    norm = context.budget.norm
+    best = rows.images.clone()
+    fooled = torch.zeros(len(rows), dtype=torch.bool, device=best.device)
+    for restart in range(settings.restarts):
+        left = (~fooled).nonzero()[:, 0]
+        if not len(left):
+            break
+        start = rows[left].images
+        if settings.random_start or restart:
+            start = project(start + random_step(start, eps, norm), start, eps, norm)
+        state = _State(best, fooled, left, start)
+        _search_once(context, source, rows, settings.steps, eps, state)
+    return _SearchResult(best, fooled)
+
+
+@dataclass
+class _State:
+    """One restart. `best` and `fooled` are of all samples, `active` and `images` of those left."""
+
+    best: Tensor
+    fooled: Tensor
+    active: Tensor
+    images: Tensor
+
+
+def _search_once(
+    context: CheckContext,
+    source: GradientSource,
+    rows: Rows,
+    steps: int,
+    eps: float,
+    state: _State,
+) -> None:
+    norm, velocity = context.budget.norm, torch.zeros_like(state.images)
+    nearest = torch.full((len(state.active),), math.inf, dtype=torch.float64, device=context.device)
+    for step in range(steps + 1):
+        here = rows[state.active]
+        view = source(state.images, here)
+        nearer = view.margin < nearest
+        nearest = torch.where(nearer, view.margin, nearest)
+        state.best[state.active[nearer]] = state.images[nearer]
+        left = ~_verified(context, rows, state, view.fooled, eps)
+        if not bool(left.any()) or step == steps:
+            return
+        state.active, nearest, velocity = state.active[left], nearest[left], velocity[left]
+        moved, gradient = state.images[left], view.gradient[left]
+        velocity = _MOMENTUM * velocity + direction(gradient, norm)
+        length = eps * (_LAST_STEP + (_FIRST_STEP - _LAST_STEP) * _cosine(step, steps))
+        clean = rows.images[state.active]
+        state.images = project(moved + length * direction(velocity, norm), clean, eps, norm)
+
+
+def _cosine(step: int, steps: int) -> float:
+    """From 1 at the first step down to 0 at the last."""
+    return 0.5 * (1.0 + math.cos(math.pi * step / max(1, steps)))
+
+
+def _verified(
+    context: CheckContext, rows: Rows, state: _State, candidates: Tensor, eps: float
+) -> Tensor:
+    """Which active samples fool the target now. Their image is kept."""
+    verified = torch.zeros_like(candidates)
+    found = candidates.nonzero()[:, 0]
+    if len(found):
+        numbers = state.active[found]
+        verified[found] = context.fools(state.images[found], rows[numbers], eps)
+        sure = state.active[verified]
+        state.best[sure] = state.images[verified]
+        state.fooled[sure] = True
+    return verified

@@ -1,0 +1,253 @@
+"""Straight-through stages inside an unmodified model, intercepted where they happen.
+
+A `TorchFunctionMode` sees every operation of the model's forward pass. The values stay exactly
+what they are; only the gradient's path is repaired:
+
+- *cutting* operations (`round`, `floor`, `sign`, comparisons, `argmax`, casts to integers,
+  `detach`, `.data`, `torch.no_grad`) pass the gradient as if they were the identity (Bengio et
+  al. 2013; Athalye et al. 2018). Their results may be booleans or integers, which hold no
+  gradient: these get a *shadow*, a differentiable tensor that goes through the same operations
+  until the values are floats again;
+- *saturating* operations (`tanh`, `sigmoid`, `softmax`, `clamp` and its kin) get the slope of a
+  function that rises alike but never becomes flat.
+
+A trip through NumPy or PIL leaves torch altogether; `repairs.fit_front` repairs it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Group = Literal["cutting", "saturating"]
+
+_ROUNDING = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
+_COMPARING = {"gt": 1, "ge": 1, "greater": 1, "lt": -1, "le": -1, "less": -1, "greater_equal": 1,
+             "less_equal": -1, "__gt__": 1, "__ge__": 1, "__lt__": -1, "__le__": -1}  # fmt: skip
+_CASTING = {"byte", "char", "short", "int", "long", "bool", "to", "type", "type_as"}
+_SQUASHING = {"tanh", "sigmoid", "softsign", "erf", "atan", "hardsigmoid", "logsigmoid"}
+_CLAMPING = {"clamp", "clip", "hardtanh", "relu6", "clamp_min", "clamp_max", "threshold"}
+_LEAVING = {"numpy", "__array__", "item", "tolist"}
+
+
+class StraightThrough(TorchFunctionMode):
+    """Intercepts the operations of these groups.
+
+    Args:
+        groups: which operations get a straight-through gradient.
+
+    Attributes:
+        seen: how often each of them occurs on the gradient's path.
+    """
+
+    def __init__(self, groups: set[Group]):
+        super().__init__()
+        self._cutting, self._saturating = "cutting" in groups, "saturating" in groups
+        self.seen: Counter[str] = Counter()
+        self._shadows: dict[int, _Shadowed] = {}
+
+    def __exit__(self, *error: Any) -> None:
+        """Drop the shadows: the forward pass is over."""
+        self._shadows.clear()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """One operation of the model."""
+        return self._operation(func, args, kwargs or {})
+
+    def _operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = _name_of(func)
+        own = args[0] if args and isinstance(args[0], Tensor) else None
+        if name in _LEAVING and own is not None:
+            # A repaired detach() leaves a gradient, which NumPy refuses.
+            self.seen["numpy"] += own.requires_grad and own.ndim > 0 and self._cutting
+            return func(own.detach(), *args[1:], **kwargs)
+        if self._cutting:
+            if name in ("_set_grad_enabled", "set_grad_enabled"):
+                self.seen["no_grad"] += not args[0]
+                return None if not args[0] else func(*args, **kwargs)
+            repaired = self._cut(name, func, own, args, kwargs)
+            if repaired is not None:
+                return repaired
+        if self._saturating and own is not None and own.requires_grad:
+            repaired = self._saturated(name, func, own, args, kwargs)
+            if repaired is not None:
+                return repaired
+        return func(*args, **kwargs)
+
+    def _cut(
+        self, name: str, func: Any, own: Tensor | None, args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
+        if self._has_shadow(args) or self._has_shadow(tuple(kwargs.values())):
+            return self._follow(name, func, args, kwargs)
+        if own is None or not own.requires_grad:
+            return None
+        if name in ("detach", "data", "detach_"):
+            self.seen["detach"] += 1
+            return own
+        if name.endswith("_") and name[:-1] in _ROUNDING:
+            self.seen[name[:-1]] += 1
+            before = own.clone()
+            after = func(own.detach().clone(), *args[1:], **kwargs)
+            return own.copy_(straight(after, before))
+        if name in _ROUNDING:
+            self.seen[name] += 1
+            return straight(func(*args, **kwargs), own)
+        if name in ("__floordiv__", "floor_divide") or kwargs.get("rounding_mode"):
+            self.seen["floor"] += 1
+            return straight(func(*args, **kwargs), own / args[1])
+        if name in _COMPARING:
+            self.seen["comparison"] += 1
+            other = args[1] if len(args) > 1 else kwargs.get("other", 0.0)
+            return self._shadowed(
+                func(*args, **kwargs), _soft_step((own - other) * _COMPARING[name])
+            )
+        if name in ("argmax", "argmin"):
+            return self._chosen(name, func, own, args, kwargs)
+        if name in _CASTING:
+            result = func(*args, **kwargs)
+            if not result.is_floating_point():
+                self.seen["cast"] += 1
+                return self._shadowed(result, own.clone())
+            return result
+        return None
+
+    def _chosen(self, name: str, func: Any, own: Tensor, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """The chosen index gets the soft choice as its shadow, which `one_hot` uses."""
+        result = func(*args, **kwargs)
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if dim is None:
+            return result
+        self.seen[name] += 1
+        sign = 1.0 if name == "argmax" else -1.0
+        scale = own.detach().std().clamp_min(1e-12)
+        self._shadows[id(result)] = _Shadowed(result, (sign * own / scale).softmax(dim), True)
+        return result
+
+    def _saturated(
+        self, name: str, func: Any, own: Tensor, args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
+        if name in _SQUASHING:
+            self.seen[name] += 1
+            return straight(func(*args, **kwargs), own / (1.0 + own.abs()))
+        if name in _CLAMPING or name == "softmax":
+            self.seen[name] += 1
+            return straight(func(*args, **kwargs), own)
+        return None
+
+    def _follow(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation on booleans or integers that have shadows."""
+        result = func(*args, **kwargs)
+        if not isinstance(result, Tensor):
+            return result
+        try:
+            shadow = self._shadow_of(name, func, args, kwargs)
+        except (RuntimeError, TypeError, IndexError):
+            return result  # an operation that the shadow does not support stays cut
+        if shadow is None or shadow.shape != result.shape or not shadow.requires_grad:
+            return result
+        if result.is_floating_point():
+            return straight(result, shadow)
+        return self._shadowed(result, shadow)
+
+    def _shadow_of(
+        self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor | None:
+        chosen = self._shadows.get(id(args[0])) if args else None
+        if chosen is not None and chosen.is_choice:
+            return chosen.shadow if name == "one_hot" else None
+        soft = [self._soft(arg) for arg in args]
+        if name in _LOGICAL:
+            logical: Tensor = _LOGICAL[name](*soft)
+            return logical
+        if kwargs.get("rounding_mode"):
+            quotient: Tensor = soft[0] / soft[1]
+            return quotient
+        if name == "where" and len(soft) == 3:
+            mixed: Tensor = soft[0] * soft[1] + (1.0 - soft[0]) * soft[2]
+            return mixed
+        if name in ("masked_fill", "masked_fill_"):
+            filled: Tensor = soft[0] * (1.0 - soft[1]) + soft[1] * soft[2]
+            return filled
+        if name in _CASTING:
+            same: Tensor = soft[0]
+            return same
+        result = self._operation(
+            func, tuple(soft), {key: self._soft(value) for key, value in kwargs.items()}
+        )
+        return result if isinstance(result, Tensor) else None
+
+    def _soft(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and id(value) in self._shadows:
+            return self._shadows[id(value)].shadow
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._soft(item) for item in value)
+        return value
+
+    def _has_shadow(self, values: tuple[Any, ...]) -> bool:
+        return any(
+            self._has_shadow(tuple(value)) if isinstance(value, (list, tuple))
+            else isinstance(value, Tensor) and id(value) in self._shadows
+            for value in values
+        )  # fmt: skip
+
+    def _shadowed(self, result: Tensor, shadow: Tensor) -> Tensor:
+        self._shadows[id(result)] = _Shadowed(result, shadow, False)
+        return result
+
+
+class _Shadowed:
+    """A tensor, held so that its id stays its own, and what is differentiated in its place."""
+
+    def __init__(self, tensor: Tensor, shadow: Tensor, is_choice: bool):
+        self.tensor, self.shadow, self.is_choice = tensor, shadow, is_choice
+
+
+_LOGICAL: dict[str, Callable[..., Any]] = {
+    "__and__": lambda a, b: a * b, "logical_and": lambda a, b: a * b,
+    "bitwise_and": lambda a, b: a * b,
+    "__or__": lambda a, b: a + b - a * b, "logical_or": lambda a, b: a + b - a * b,
+    "bitwise_or": lambda a, b: a + b - a * b,
+    "__invert__": lambda a: 1.0 - a, "logical_not": lambda a: 1.0 - a,
+    "bitwise_not": lambda a: 1.0 - a,
+}  # fmt: skip
+
+
+def straight(value: Tensor, path: Tensor) -> Tensor:
+    """The value of one tensor with the gradient of another."""
+    if value.shape != path.shape:
+        return value
+    result: Tensor = _Straight.apply(value.detach(), path)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Straight(torch.autograd.Function):
+    """x + (f(x) - x).detach() rounds; this keeps every bit."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, path: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
+def _soft_step(x: Tensor) -> Tensor:
+    """0 to 1, steepest at 0, never flat: its slope falls with the square of the distance."""
+    width = x.detach().abs().mean().clamp_min(1e-12)
+    return 0.5 * (1.0 + x / (width + x.abs()))
+
+
+def _name_of(func: Any) -> str:
+    name = getattr(func, "__name__", "")
+    if name == "__get__":  # the getter of a property such as .data
+        name = getattr(getattr(func, "__self__", None), "__name__", "")
+    return str(name)

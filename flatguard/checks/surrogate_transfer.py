@@ -1,0 +1,157 @@
+"""Surrogate transfer: examples made on other models. One sign among several, never decisive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from flatguard.checks.chance import BeyondChance, ChanceQuestion
+from flatguard.checks.check import Check, Probe
+from flatguard.checks.context import TARGET_GAP, CheckContext, Rows, evenly
+from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.search.attempts import Attempt, AttemptTable
+from flatguard.checks.search.gradients import Gradient, plain, tempered
+from flatguard.errors import ran_out_of_memory
+from flatguard.geometry.ball import direction, project
+from flatguard.geometry.decision import margin
+from flatguard.request import Checks
+
+if TYPE_CHECKING:
+    from flatguard.execution.context import EvaluationContext
+    from flatguard.targets import Target
+
+NAME = "surrogate-transfer"
+
+_LEAST_ACCURACY = 0.5
+"""A surrogate that is right on less than this share of the images was trained on other classes."""
+
+_DEMO_AT: tuple[Checks, ...] = ("standard", "full")
+"""The levels at which the demo model is a surrogate where none is named."""
+
+
+def surrogates_of(
+    named: Sequence[str | Target], checks: Checks, evaluation: EvaluationContext
+) -> list[Target]:
+    """The surrogates that are named; else the demo model where its classes may be the target's."""
+    from flatguard.targets import load_target
+    from flatguard.targets.calls import isolate_calls
+
+    fits = tuple(evaluation.dataset.block(0, 1).images.shape[1:]) == (3, 32, 32)
+    if not named and checks in _DEMO_AT and evaluation.num_classes == 10 and fits:
+        named = ["demo"]
+    found = [load_target(name) if isinstance(name, str) else name for name in named]
+    for surrogate in found:
+        isolate_calls(surrogate.model)
+        surrogate.model.to(evaluation.device)
+    return [s for s in found if s.weights_sha256 != evaluation.target.weights_sha256]
+
+
+def _gather(context: CheckContext, steps: int) -> ProbeEvidence:
+    """Attack each surrogate, and show its examples to the target.
+
+    Cost: `steps` + 1 passes of each surrogate and one of the target, for each survivor.
+    """
+    table, refused = AttemptTable(), {}
+    for surrogate in context.surrogates:
+        accuracy = _accuracy(context, surrogate)
+        if accuracy < _LEAST_ACCURACY:
+            refused[surrogate.name] = f"right on only {accuracy:.0%} of the clean images"
+            continue
+        method = partial(_transfer, context, surrogate, steps)
+        for rows in context.rows(context.survivors):
+            table.add(context, Attempt(f"from {surrogate.name}", "surrogate", method), rows)
+            context.progress.advanced(len(rows))
+    names = [surrogate.name for surrogate in context.surrogates]
+    return table.evidence({"surrogates": names, "refused": refused})
+
+
+def _accuracy(context: CheckContext, surrogate: Target) -> float:
+    correct, count = 0, 0
+    for rows in context.rows(evenly(context.survivors, 16)):
+        context.meter.add(len(rows))
+        try:
+            with torch.no_grad():
+                logits = surrogate.model(rows.images)
+        except (RuntimeError, ValueError) as error:
+            if ran_out_of_memory(error):
+                raise
+            return 0.0
+        if logits.shape[1] != context.evaluation.num_classes:
+            return 0.0
+        correct += int((logits.argmax(dim=1) == rows.labels).sum())
+        count += len(rows)
+    return correct / count if count else 0.0
+
+
+def _transfer(
+    context: CheckContext, surrogate: Target, steps: int, rows: Rows
+) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        gap = margin(surrogate.model(rows.images), rows.labels).clamp_min(1.0)
+    cooled = replace(rows, temperature=gap / TARGET_GAP)
+    source = Gradient(plain(surrogate.model), tempered, context.meter)
+    images, norm = rows.images, context.budget.norm
+    for step in range(steps):
+        length = context.eps * (0.5 if step < steps // 2 else 0.1)
+        view = source(images, cooled)
+        moved = images + length * direction(view.gradient, norm)
+        images = project(moved, rows.images, context.eps, norm)
+    return images, context.fools(images, rows)
+
+
+def _stored_as(context: CheckContext, steps: int) -> str | None:
+    names = "-".join(surrogate.weights_sha256[:8] for surrogate in context.surrogates)
+    return f"surrogate-{names}" if names else None
+
+
+def _missing(evidence: Evidence) -> str:
+    probe = evidence.probe("surrogate")
+    refused = probe.facts.get("refused") if probe is not None else None
+    why = evidence.why_not("surrogate")
+    if refused:
+        why = "; ".join(f"{name} is {reason}" for name, reason in refused.items())
+    return f"no surrogate was attacked (name one with --surrogate): {why}"
+
+
+def _summary(evidence: Evidence, found: BeyondChance) -> str:
+    return f"another model's examples fool {len(found.only)} survivors that chance does not fool"
+
+
+_QUESTION = ChanceQuestion(
+    check=NAME,
+    source="Papernot et al. 2017; Athalye et al. 2018",
+    families=("surrogate",),
+    probe="surrogate",
+    level="standard",
+    missing=_missing,
+    summary=_summary,
+    data=lambda evidence, found: {},
+    can_fail=False,
+)
+
+_WHY = (
+    "Examples made on another model are usually weaker than examples made on the target. If they "
+    "fool more samples, the target's own gradients are unreliable."
+)
+
+CHECK = Check(
+    NAME,
+    _QUESTION.source,
+    _WHY,
+    _QUESTION.judge,
+    (
+        Probe(
+            "surrogate",
+            _gather,
+            {"fast": 10, "standard": 10, "full": 10},
+            lambda context, steps: len(context.survivors) * (steps + 1),
+            order=90,
+            stored_as=_stored_as,
+        ),
+    ),
+)

@@ -1,0 +1,64 @@
+"""`flatguard resume`: finish an interrupted run, and judge it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from flatguard.cli import options
+from flatguard.cli.options import Executing, takes
+from flatguard.errors import UsageError
+
+FIELDS = ("allow_code", "detector", "max_failures")
+"""What a person says anew of a request; everything else is in the run's folder."""
+
+
+@takes(FIELDS)
+@takes(Executing.model_fields, of=Executing, into="executing")
+def command(
+    run: Annotated[str, typer.Argument(help="A run folder, or s3://bucket/run.")],
+    *,
+    given: dict[str, Any],
+    executing: dict[str, Any],
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Attack the blocks and run the checks that a run lacks, and judge it.
+
+    The evidence is the same, byte for byte, as if the run had never been interrupted. Where the
+    run's request names code, such as --arch, it runs only with --allow-code: a run folder may come
+    from anybody.
+
+    Exit codes are those of `flatguard evaluate`.
+    """
+    resume_run(run, given, executing, as_json, quiet)
+
+
+def resume_run(
+    folder: str, given: dict[str, Any], executing: dict[str, Any], as_json: bool, quiet: bool
+) -> NoReturn:
+    """Resume a run, print the result, and exit with its code."""
+    from flatguard.cli.gated import Chosen, finish
+    from flatguard.cli.progress import watching
+    from flatguard.evaluation import resume
+    from flatguard.gate.config import Config
+
+    executor, shard = options.executor_of(executing), executing["shard"]
+    with watching(quiet, as_json) as watcher:
+        run = resume(folder, **given, executor=executor, shard=shard, progress=watcher)
+    finish(run, Chosen(folder, {}, Config()), shard, as_json)
+
+
+def check_alone(ctx: typer.Context) -> None:
+    """Refuse options of `evaluate` that the folder of `--resume` answers.
+
+    Raises:
+        UsageError: names the first of them.
+    """
+    allowed = {*FIELDS, *Executing.model_fields, "resumed", "as_json", "quiet"}
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name not in allowed and options.is_typed(ctx, name):
+            option = parameter.opts[0]
+            raise UsageError(f"{option} is answered by the folder of --resume; leave it out")

@@ -1,0 +1,41 @@
+"""What a run is done with: executor, progress reporter, compute budget and shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flatguard.errors import UsageError
+from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.executors import Executor, InProcess
+from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.shard import Shard
+from flatguard.request import NO_LIMITS
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run is done with. Nothing here changes the bytes of a block.
+
+    Attributes:
+        executor: attacks the blocks.
+        progress: receives progress updates.
+        compute_budget: what the run may spend.
+        shard: the blocks to attack; None is all.
+        max_failures: the number of samples on which the model may raise; None is the request's.
+
+    Raises:
+        UsageError: the compute budget is limited, and the executor cannot count what is spent.
+    """
+
+    executor: Executor = field(default_factory=InProcess)
+    progress: ProgressReporter = field(default_factory=Silent)
+    compute_budget: ComputeBudget = field(default_factory=lambda: ComputeBudget(NO_LIMITS))
+    shard: Shard | None = None
+    max_failures: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.compute_budget.limits != NO_LIMITS and not isinstance(self.executor, InProcess):
+            raise UsageError(
+                "--max-forwards and --max-minutes are counted in one process; leave out --workers "
+                "and --executor"
+            )

@@ -1,0 +1,118 @@
+"""The report as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from flatguard.checks.finding import TRUST, needs_trust
+from flatguard.checks.verdict import Verdict, Word
+from flatguard.reporting.findings import finding_cards
+from flatguard.reporting.interval_chart import interval_mark, percent_grid
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.sections.section import Sections
+from flatguard.reporting.svg import Scale, drawing
+from flatguard.reporting.templating import render_page
+from flatguard.reporting.text import between, counted, percent
+
+VERDICT_TONES: dict[Word, str] = {
+    "vulnerable": "fail", "consistent": "pass", "overestimated": "fail", "masked": "fail",
+    "inconclusive": "warn",
+}  # fmt: skip
+_CONCLUSIONS: dict[Word, str] = {
+    "vulnerable": "The model is not robust within this budget: its accuracy under attack is no "
+    "better than chance.",
+    "consistent": "The reported number is supported by the evidence: no check found evidence "
+    "against it.",
+    "overestimated": "Do not cite the reported number. Stronger attacks found more adversarial "
+    "examples. No mechanism of gradient masking explains the difference.",
+    "masked": "Do not cite the reported number. The attack failed because the model's gradients "
+    "are unreliable, not because the model is robust.",
+    "inconclusive": "Do not cite the reported number yet. The checks that would decide did not "
+    "run, or their results contradict each other.",
+}
+_WITHIN_TOLERANCE = (
+    "Cite the corrected number. The reported number differs from it by no more than the "
+    "tolerance, but a check failed."
+)
+_WIDTH, _HEIGHT = 460.0, 84.0
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A number with its interval, at the head of the page."""
+
+    name: str
+    tone: str
+    share: float
+    interval: tuple[float, float]
+
+
+def report_page(judged: JudgedRun, sections: Sections) -> str:
+    """The report as one self-contained page."""
+    run, verdict = judged.run, judged.verdict
+    word, _, rest = verdict.sentence.partition(":")
+    numbers = headlines(judged)
+    scale = run.request.logit_scale
+    return render_page(
+        "report.html.j2",
+        verdict=verdict,
+        tone=VERDICT_TONES[verdict.verdict],
+        word=word,
+        rest=f":{rest}" if rest else "",
+        conclusion=_conclusion(verdict),
+        model=run.manifest.target.name + ("" if scale == 1.0 else f", logits × {scale:g}"),
+        attack=run.request.attack,
+        budget=str(judged.budget),
+        samples=counted(len(judged.samples), "image") + ("" if run.complete else ", incomplete"),
+        data=run.manifest.data.name,
+        created=run.manifest.created,
+        run=run.path.name,
+        numbers=numbers,
+        number_line=_number_line(numbers),
+        cards=finding_cards(verdict),
+        not_run=[finding for finding in verdict.findings if finding.status == "not-run"],
+        trust=TRUST if needs_trust(verdict.next) else None,
+        sections=sections.built,
+        missing=sections.missing,
+    )
+
+
+def _conclusion(verdict: Verdict) -> str:
+    """What the reader can conclude, in one or two sentences."""
+    failed = any(finding.status == "fail" for finding in verdict.findings)
+    if verdict.verdict == "consistent" and failed:
+        return _WITHIN_TOLERANCE
+    return _CONCLUSIONS[verdict.verdict]
+
+
+def headlines(judged: JudgedRun) -> list[Headline]:
+    """The numbers at the head of the page: reported and corrected first."""
+    summary, verdict = judged.summary, judged.verdict
+    return [
+        Headline(
+            "reported", "reported", verdict.robust_accuracy, tuple(summary["robust_interval"])
+        ),
+        Headline(
+            "corrected (upper bound)", "corrected", verdict.corrected_robust_accuracy,
+            verdict.corrected_interval,
+        ),
+        Headline("overestimate", "over", verdict.overestimate, verdict.overestimate_interval),
+        Headline("clean", "clean", summary["clean_accuracy"], tuple(summary["clean_interval"])),
+    ]  # fmt: skip
+
+
+def _number_line(numbers: Sequence[Headline]) -> Markup:
+    """Accuracies with their intervals on one line from 0 to 100%."""
+    scale = Scale(0.0, 1.0, 14.0, _WIDTH - 18.0)
+    parts = [*percent_grid(scale, 6, _HEIGHT - 18, _HEIGHT - 4)]
+    shown = [number for number in numbers if number.tone != "over"]
+    for index, number in enumerate(shown):
+        y = 16.0 + 20.0 * index
+        parts.extend(interval_mark(scale, y, number.share, number.interval, number.tone, 5.5))
+    values = "; ".join(
+        f"{n.name} {percent(n.share)}, 95% interval {between(n.interval)}" for n in shown
+    )
+    return drawing(_WIDTH, _HEIGHT, f"Accuracies from 0 to 100%: {values}", parts)
