@@ -112,7 +112,7 @@ def add_detector(run: Path, images: Dataset, file: Path) -> None:
         n_examples=len(images),
     )  # fmt: skip
     whole = context.resolve(request, dataset=images)
-    found = fit_detector(whole, CalibrationSettings(), whole, KNOWING, Silent())
+    found = fit_detector(whole, CalibrationSettings(), KNOWING, Silent())
     found.save(file)
     flatguard.audit(run, detector=file)
 

@@ -76,9 +76,8 @@ def fit(
         alpha, _side(side), per_class, delta, "stump" if stump else "conformal"
     )
     with watching(quiet, as_json) as watcher:
-        whole = context.resolve(request) if stump or adaptive else None
-        subject = whole or context.load_model_and_data(request)
-        found = fit_detector(subject, settings, whole, adaptive, watcher)
+        load = context.resolve if stump or adaptive else context.load_model_and_data
+        found = fit_detector(load(request), settings, adaptive, watcher)
     found.save(out)
     from flatguard.cli.detected import show_fit
     from flatguard.detection.detector_file import SavedDetector

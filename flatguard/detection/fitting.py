@@ -49,64 +49,62 @@ class FittedDetector:
 
 @own_state()
 def fit_detector(
-    subject: ModelAndData,
+    context: ModelAndData,
     settings: CalibrationSettings,
-    attack: EvaluationContext | None,
     adaptive: int,
     progress: ProgressReporter,
 ) -> FittedDetector:
-    """Calibrate on all images of a subject, and attack the detector adaptively.
+    """Calibrate on all images of a context, and attack the detector adaptively.
 
     Args:
-        subject: the model and its clean images.
+        context: the model and its clean images. A stump learns from the attack of an
+            `EvaluationContext`, and the adaptive attack takes its budget.
         settings: the calibration.
-        attack: a context on the same images. A stump learns from its attack, and the adaptive
-            attack takes its radius. None if neither is requested.
-        adaptive: how many images are attacked adaptively.
+        adaptive: how many images are attacked adaptively; none without an attack.
         progress: receives progress updates.
 
     Raises:
         UsageError: too few images, or a stump without an attack.
     """
-    batch = subject.dataset.block(0, subject.count)
+    batch = context.dataset.block(0, context.count)
     detector = SharpnessDetector(
-        subject.target,
+        context.target,
         **asdict(settings),
-        batch_size=subject.block_size,
-        seed=derive_seed(subject.request.seed, 0, "stump"),
+        batch_size=context.block_size,
+        seed=derive_seed(context.request.seed, 0, "stump"),
     )
     progress.stage("calibrating", len(batch))
     if settings.calibration == "stump":
-        _fit_stump(detector, batch, attack)
+        _fit_stump(detector, batch, context)
     else:
         detector.fit(batch.images)
     progress.advanced(len(batch))
     hashes = DataHash()
     hashes.update(batch)
     data = CalibrationFacts(
-        name=subject.dataset.name,
+        name=context.dataset.name,
         sha256=hashes.hexdigest(),
         samples=len(batch),
-        seed=subject.request.seed,
+        seed=context.request.seed,
     )
     facts = None
-    if adaptive and attack is not None:
-        seed = derive_seed(subject.request.seed, 0, "adaptive")
-        facts = _attack_adaptively(detector, batch, attack.attack.budget, adaptive, seed, progress)
+    if adaptive and isinstance(context, EvaluationContext):
+        seed = derive_seed(context.request.seed, 0, "adaptive")
+        facts = _attack_adaptively(detector, batch, context.attack.budget, adaptive, seed, progress)
     return FittedDetector(detector, data, facts)
 
 
-def _fit_stump(detector: SharpnessDetector, batch: Batch, attack: EvaluationContext | None) -> None:
+def _fit_stump(detector: SharpnessDetector, batch: Batch, context: ModelAndData) -> None:
     """Fit on the images that the attack makes the model misclassify, and on their originals."""
-    if attack is None:
+    if not isinstance(context, EvaluationContext):
         raise UsageError("a stump learns from adversarial examples: name an --attack and --eps")
     parts = []
-    for index, start in enumerate(range(0, len(batch), attack.block_size)):
-        rows = slice(start, start + attack.block_size)
+    for index, start in enumerate(range(0, len(batch), context.block_size)):
+        rows = slice(start, start + context.block_size)
         images, labels = batch.images[rows], batch.labels[rows]
-        seed = derive_seed(attack.request.seed, index, attack.request.attack)
-        found = attack.attack.perturb(
-            attack.target.model, images.to(attack.device), labels.to(attack.device), seed
+        seed = derive_seed(context.request.seed, index, context.request.attack)
+        found = context.attack.perturb(
+            context.target.model, images.to(context.device), labels.to(context.device), seed
         )
         parts.append(found.images.cpu())
     adversarial, truth = torch.cat(parts), batch.labels.numpy()
@@ -114,7 +112,7 @@ def _fit_stump(detector: SharpnessDetector, batch: Batch, attack: EvaluationCont
     fooled = np.flatnonzero(right & (detector.scored(adversarial).predicted != truth))
     if not len(fooled):
         raise UsageError(
-            f"{attack.request.attack} fooled none of {len(batch)} images, so a stump has nothing "
+            f"{context.request.attack} fooled none of {len(batch)} images, so a stump has nothing "
             "to learn from; raise --eps"
         )
     images = torch.cat([batch.images[fooled], adversarial[fooled]])

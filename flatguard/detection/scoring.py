@@ -12,16 +12,16 @@ from flatguard.execution.context import ModelAndData
 from flatguard.execution.progress import ProgressReporter
 
 
-def score_images(subject: ModelAndData, detector: Path, progress: ProgressReporter) -> pd.DataFrame:
+def score_images(context: ModelAndData, detector: Path, progress: ProgressReporter) -> pd.DataFrame:
     """A row for each image: sample, label, predicted, log_kappa (NaN if not measured), flagged.
 
     Raises:
         DetectorError: the file is no detector, or a detector of another model.
     """
-    loaded = SharpnessDetector.load(detector, subject.target)
-    progress.stage("scoring", subject.count)
+    loaded = SharpnessDetector.load(detector, context.target)
+    progress.stage("scoring", context.count)
     parts = []
-    for start, batch in blocks(subject.dataset, subject.count, subject.block_size):
+    for start, batch in blocks(context.dataset, context.count, context.block_size):
         seen = loaded.classify(batch.images)
         parts.append(
             pd.DataFrame(

@@ -1,11 +1,10 @@
-"""A stored run, sample by sample, and whether another one is worse: not by a bare difference.
+"""Baselines: the result of a run for each sample, and the test whether another run is worse.
 
-The fall is (lost - won) / n: samples that survived everything in the baseline and fell now, less
-those that did the opposite. A run is worse where the fall is beyond the tolerance and beyond chance
-by the exact McNemar test on the same samples. Where it is beyond the tolerance alone, or where so
-few samples survived in the baseline that no fall of theirs could be beyond chance, nobody can say.
-Nothing is compared with a number that does not stand: a run that is masked or overestimated by its
-own verdict fails.
+The fall is (lost - won) / n: the samples that survived in the baseline and are fooled now, less
+those for which it is the opposite. A run is worse if the fall is beyond the tolerance and, by the
+exact McNemar test on the same samples, beyond chance. The comparison is inconclusive if only the
+first holds, or if so few samples survived in the baseline that no fall could be beyond chance. A
+run that is masked or overestimated by its own verdict fails.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from flatguard.runs.run import Run, load_run
 FORMAT_VERSION = 1
 TOLERANCE = 0.02
 FEWEST = 6
-"""Discordant pairs that the exact test needs: five of five have p = 0.06, six of six 0.03."""
+"""The exact test needs so many discordant pairs: five of five have p = 0.06, six of six 0.03."""
 
 PROTOCOL = ("attack", "norm", "eps", "n_examples", "batch_size", "seed")
 Word = Literal["no worse", "worse", "not believed", "inconclusive"]
@@ -36,22 +35,22 @@ EXIT_CODES: dict[Word, int] = {"no worse": 0, "worse": 1, "not believed": 1, "in
 BAD_VERDICTS: dict[str, Word] = {
     "masked": "not believed", "overestimated": "not believed", "inconclusive": "inconclusive",
 }  # fmt: skip
-"""A run whose own number is none can neither be a baseline nor be held to one."""
+"""Verdicts of runs that can neither be a baseline nor be compared with one."""
 
 
 class Baseline(BaseModel):
-    """What a later run is compared with; small enough to be committed.
+    """The results that a later run is compared with; a file small enough to be committed.
 
     Attributes:
-        name: of the model that it was.
-        created: when its run was made.
-        flatguard: the version that attacked it.
+        name: of the model.
+        created: when the run was made.
+        flatguard: the version that made the run.
         weights_sha256: of the model.
         data_sha256: of the images and labels.
-        protocol: the fields of the request that decide what was asked, and the attack's arguments.
-        checks: the probes that were asked for: what "survived everything" means.
-        verdict: of its run.
-        survived: for each sample `1` if it survived everything that was tried, else `0`.
+        protocol: the request's fields that runs must share, and the attack's arguments.
+        checks: the probes of the run, on which "survived" depends.
+        verdict: of the run.
+        survived: for each sample `1` if it survived the attack and all checks, else `0`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,25 +82,25 @@ class Baseline(BaseModel):
         return survived
 
     def robust(self) -> np.ndarray:
-        """`(n,)` bool."""
+        """Which samples survived, `(n,)` bool."""
         return np.array([mark == "1" for mark in self.survived])
 
 
 class Comparison(BaseModel):
-    """A run beside a baseline.
+    """A run compared with a baseline.
 
     Attributes:
         word: `no worse`, `worse`, `not believed` (the run is masked or overestimated itself) or
             `inconclusive`.
-        sentence: the answer as a person says it.
+        sentence: the result in one sentence.
         before: the baseline's corrected robust accuracy.
         now: the run's.
         fall: before - now.
-        lost: samples that survived before and fell now.
+        lost: samples that survived before and are fooled now.
         won: the opposite.
         lost_interval: exact 95% interval of the share of lost samples.
         p: of the exact McNemar test.
-        tolerance: the fall that is let pass.
+        tolerance: the fall that is accepted.
         n: samples.
     """
 
@@ -126,7 +125,7 @@ class Comparison(BaseModel):
 
 
 def baseline_of(run: Run) -> Baseline:
-    """A finished run as a baseline.
+    """The baseline of a complete run.
 
     Raises:
         RunFolderError: it is damaged or incomplete.
@@ -152,22 +151,22 @@ def baseline_of(run: Run) -> Baseline:
 
 
 def save(run: Run, folder: Path, name: str | None, *, anyway: bool = False) -> Path:
-    """Write a run's baseline to `folder/NAME.json`; one that is there stays.
+    """Write a run's baseline to `folder/NAME.json`; an existing file is not replaced.
 
     Args:
-        run: a finished run.
-        folder: is made where it is missing.
+        run: a complete run.
+        folder: is made if it is missing.
         name: by default the model's.
-        anyway: also of a run whose number cannot be believed.
+        anyway: also save a run with a bad verdict.
 
     Raises:
-        RunFolderError: it exists or cannot be written.
-        UsageError: the name is none, or the run's number is no baseline.
+        RunFolderError: the file exists or cannot be written.
+        UsageError: the name is no file name, or the run has a bad verdict.
     """
     baseline = baseline_of(run)
     if baseline.verdict in BAD_VERDICTS and not anyway:
         raise UsageError(
-            f"{run.path} is {baseline.verdict}, so its number is no baseline; --anyway saves it"
+            f"{run.path} is {baseline.verdict}, so it cannot be a baseline; --anyway saves it"
         )
     chosen = baseline.name if name is None else name
     if not chosen.strip() or Path(chosen).name != chosen:
@@ -184,10 +183,10 @@ def save(run: Run, folder: Path, name: str | None, *, anyway: bool = False) -> P
 
 
 def load(path: Path) -> Baseline:
-    """A baseline's file, or a run folder as one.
+    """Load a baseline from its file or from a run folder.
 
     Raises:
-        RunFolderError: neither, damaged, or of a newer format.
+        RunFolderError: the path is neither, or damaged, or of a newer format.
     """
     if path.is_dir():
         return baseline_of(load_run(path))
@@ -201,10 +200,10 @@ def load(path: Path) -> Baseline:
 
 
 def compare(run: Run, before: Baseline, tolerance: float = TOLERANCE) -> Comparison:
-    """Hold a run to a baseline.
+    """Compare a run with a baseline.
 
     Raises:
-        UsageError: they were not made on the same data by the same protocol.
+        UsageError: they differ in data, protocol or checks.
         RunFolderError: the run is damaged or incomplete.
     """
     if not 0 <= tolerance < 1:
@@ -220,7 +219,7 @@ def compare(run: Run, before: Baseline, tolerance: float = TOLERANCE) -> Compari
     if word != "worse" and now.verdict in BAD_VERDICTS:
         word = BAD_VERDICTS[now.verdict]
         own = judge(Evidence.of(run), tolerance_of(run)).sentence
-        sentence = f"{word}: this run's own number does not stand; {own}"
+        sentence = f"{word}: the evidence does not support this run's own number; {own}"
     return Comparison(
         word=word,
         sentence=sentence,
@@ -246,15 +245,15 @@ def _sentence(word: Word, moved: str, fall: float, p: float, tolerance: float) -
     if word == "worse":
         return f"worse: {moved}, beyond chance (p = {p:.2g}) and the tolerance of {tolerance:.1%}"
     if word == "no worse":
-        return f"no worse: {moved}; a fall of {tolerance:.1%} is let pass"
+        return f"no worse: {moved}; a fall of up to {tolerance:.1%} is accepted"
     if fall > tolerance:
         return (
             f"inconclusive: {moved}, beyond the tolerance of {tolerance:.1%} but not beyond chance "
             f"(p = {p:.2g}); evaluate more samples"
         )
     return (
-        f"inconclusive: {moved}, and fewer than {FEWEST} samples survived in the baseline; no fall "
-        "of theirs could be told from chance"
+        f"inconclusive: {moved}, and fewer than {FEWEST} samples survived in the baseline, so that "
+        "no fall could be beyond chance"
     )
 
 

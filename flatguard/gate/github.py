@@ -1,4 +1,4 @@
-"""What GitHub Actions shows: annotations on the log, and a step summary."""
+"""The output for GitHub Actions: annotations on the log, and a step summary."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.markdown import escape_markdown, markdown_summary
 from flatguard.runs.run import Run
 
-SUMMARY = "GITHUB_STEP_SUMMARY"
+_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 @dataclass(frozen=True)
 class Error:
-    """An annotation: a title and what is wrong."""
+    """An annotation: a title and the reason."""
 
     title: str
     text: str
 
 
-def announce(markdown: str, errors: Sequence[Error]) -> list[str]:
-    """Add to the step summary, and give the annotations to print; nothing outside Actions."""
-    file = os.environ.get(SUMMARY)
+def announce(summary: str, errors: Sequence[Error]) -> list[str]:
+    """Add to the step summary, and return the annotations to print; nothing outside Actions."""
+    file = os.environ.get(_SUMMARY)
     if not file:
         return []
-    with suppress(OSError), Path(file).open("a", encoding="utf-8") as stream:  # only a comfort
-        stream.write(markdown + "\n\n")
+    # The gate also works without the summary.
+    with suppress(OSError), Path(file).open("a", encoding="utf-8") as stream:
+        stream.write(summary + "\n\n")
     return [f"::error title={_property(error.title)}::{_data(error.text)}" for error in errors]
 
 
@@ -41,10 +42,9 @@ def errors_of(title: str, found: Sequence[Outcome]) -> list[Error]:
 
 
 def run_summary(title: str, run: Run, verdict: Verdict, found: Sequence[Outcome]) -> str:
-    """A run in Markdown: the report's summary, and what the gate says."""
-    told = markdown_summary(JudgedRun(run, verdict, run.summary), title)
+    """A run in Markdown: the report's summary and the gate's outcomes."""
     pieces = [
-        told,
+        markdown_summary(JudgedRun(run, verdict, run.summary), title),
         f"Report: {escape_markdown(str(report_of(run)))}",
         *([table(found)] if found else []),
     ]

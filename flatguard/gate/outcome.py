@@ -1,4 +1,4 @@
-"""What a gate says to a run: one outcome for each finding and each threshold."""
+"""The outcomes of a gate: one for each finding of a verdict and each threshold."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from flatguard.runs.run import Run
 
 Kind = Literal["finding", "threshold"]
 Status = Literal["passed", "allowed", "failed", "undecided"]
-REPORT = "report.html"
-WIDTH = 11
+_REPORT = "report.html"
+_WIDTH = 11
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one finding or threshold.
+    """Whether one finding or threshold lets a run pass.
 
     Attributes:
         kind: `finding` or `threshold`.
         name: of the check, or of the threshold's key.
-        status: `passed`; `failed`; `undecided`: nothing was measured, or it cannot be decided;
-            `allowed`: the same, and the config allows it by name. `failed` and `undecided` shut
-            the gate.
-        headline: what is wrong, in one sentence; what is right where nothing is.
+        status: `passed`; `failed`; `undecided`: there is too little evidence to decide; `allowed`:
+            the same, but the config allows it by name. `failed` and `undecided` shut the gate.
+        headline: the result in one sentence.
         details: the number, the threshold, the evidence and the report, a line each.
     """
 
@@ -55,7 +54,7 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """The headline and its details, a line each: what they quote may hold lines of its own."""
+        """The headline and its details, one line each; line breaks in quoted text are removed."""
         lines = [self.headline, *(f"  {line}" for line in self.details)]
         return "\n".join(visible(" ".join(line.splitlines())) for line in lines)
 
@@ -65,7 +64,7 @@ class Outcome:
 
 
 def labels(thresholds: Thresholds) -> list[str]:
-    """The outcomes that there will be, known before anything is attacked."""
+    """The labels of all outcomes, known before the attack."""
     found = [f"finding[{name}]" for name in check_names()]
     found += ["threshold[conclusive]", "threshold[max_overestimate]"]
     found += ["threshold[no_masking]"] * thresholds.no_masking
@@ -74,7 +73,7 @@ def labels(thresholds: Thresholds) -> list[str]:
 
 
 def outcomes(run: Run, verdict: Verdict, thresholds: Thresholds) -> list[Outcome]:
-    """What the gate says, in the order of `labels`."""
+    """The outcomes of a run, in the order of `labels`."""
     facts = _Facts(run, verdict, thresholds)
     found = [_finding(facts, finding) for finding in verdict.findings]
     found += [_conclusive(facts), _overestimate(facts)]
@@ -93,14 +92,14 @@ def exit_code(found: Sequence[Outcome]) -> int:
 
 
 def report_of(run: Run) -> Path:
-    """What a person opens: the report, or the folder where there is none."""
-    report = run.path / REPORT
+    """The path of the report, or of the run folder if there is no report."""
+    report = run.path / _REPORT
     return report if report.is_file() else run.path
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """What all outcomes are made of."""
+    """The inputs of all outcomes."""
 
     run: Run
     verdict: Verdict
@@ -109,7 +108,7 @@ class _Facts:
     def details(
         self, measured: str, threshold: str, next_step: str | None = None
     ) -> tuple[str, ...]:
-        """A line each; the next step is the verdict's if a finding has none of its own."""
+        """One line each; the next step is the verdict's if a finding has none of its own."""
         lines = {
             "measured": measured,
             "threshold": threshold,
@@ -117,7 +116,7 @@ class _Facts:
             "next": advice(next_step or self.verdict.next[0], self.run.storage),
             "report": str(report_of(self.run)),
         }
-        return tuple(f"{name:<{WIDTH}}{line}" for name, line in lines.items())
+        return tuple(f"{name:<{_WIDTH}}{line}" for name, line in lines.items())
 
     def allows(self, name: str) -> bool:
         return name in self.thresholds.allow
@@ -131,8 +130,8 @@ class _Facts:
         low, high = self.verdict.corrected_interval
         return (
             f"{self.verdict.corrected_robust_accuracy:.1%} of {len(self.run.samples)} samples "
-            f"survive everything that was tried (95% interval {low:.1%} to {high:.1%}); "
-            f"{self.run.request.attack} alone left {self.verdict.robust_accuracy:.1%}"
+            f"survive the attack and all checks (95% interval {low:.1%} to {high:.1%}); "
+            f"{self.verdict.robust_accuracy:.1%} survive {self.run.request.attack} alone"
         )
 
 
@@ -148,8 +147,8 @@ def _finding(facts: _Facts, finding: Finding) -> Outcome:
         return Outcome("finding", check, "passed", f"{check}: {finding.summary}")
     value = "" if finding.value is None else f"{finding.value:.3g} over {finding.samples} samples"
     threshold = "" if finding.threshold is None else f"{finding.threshold:.3g}"
-    headline = f"the check {check} speaks against the number: {finding.summary}"
-    details = facts.details(value or "see above", threshold or "none of its own", finding.next)
+    headline = f"the check {check} fails: {finding.summary}"
+    details = facts.details(value or "see the headline", threshold or "none", finding.next)
     return Outcome("finding", check, "failed", headline, details)
 
 
@@ -167,8 +166,8 @@ def _conclusive(facts: _Facts) -> Outcome:
         return Outcome("threshold", name, "passed", f"the verdict is {verdict.verdict}")
     return _open(
         facts, "threshold", name, INCONCLUSIVE,
-        f"nobody can say whether {verdict.robust_accuracy:.1%} may be believed",
-        facts.corrected, f"there must be a verdict, unless `allow` has {INCONCLUSIVE}",
+        f"inconclusive: the evidence neither supports nor refutes {verdict.robust_accuracy:.1%}",
+        facts.corrected, f"the verdict must be conclusive, unless `allow` has {INCONCLUSIVE}",
     )  # fmt: skip
 
 
@@ -176,15 +175,15 @@ def _overestimate(facts: _Facts) -> Outcome:
     verdict, name = facts.verdict, "max_overestimate"
     most = facts.thresholds.max_overestimate
     low, high = verdict.overestimate_interval
-    said = f"the reported number is too high by {verdict.overestimate:.1%} of all samples"
+    found = f"the reported robust accuracy is too high by {verdict.overestimate:.1%} of all samples"
     if verdict.overestimate <= most:
-        return Outcome("threshold", name, "passed", said)
+        return Outcome("threshold", name, "passed", found)
     measured = (
-        f"{verdict.robust_accuracy:.1%} was reported and at most "
+        f"{verdict.robust_accuracy:.1%} was reported, at most "
         f"{verdict.corrected_robust_accuracy:.1%} is true (95% interval of the difference "
         f"{low:.1%} to {high:.1%})"
     )
-    headline = f"{said}, and {most:.1%} is let pass"
+    headline = f"{found}; at most {most:.1%} is accepted"
     return Outcome(
         "threshold", name, "failed", headline, facts.details(measured, f"{name}: {most:.1%}")
     )
@@ -193,10 +192,10 @@ def _overestimate(facts: _Facts) -> Outcome:
 def _masking(facts: _Facts) -> Outcome:
     verdict, name = facts.verdict, "no_masking"
     if verdict.verdict != "masked":
-        return Outcome("threshold", name, "passed", "no mask was found")
+        return Outcome("threshold", name, "passed", "no gradient masking was found")
     headline = (
-        f"gradients are masked by {verdict.mechanism}: the reported {verdict.robust_accuracy:.1%} "
-        "cannot be believed"
+        f"gradients are masked by {verdict.mechanism}: the evidence refutes the reported "
+        f"{verdict.robust_accuracy:.1%}"
     )
     return Outcome(
         "threshold", name, "failed", headline, facts.details(facts.corrected, f"{name}: true")
@@ -208,34 +207,35 @@ def _floor(facts: _Facts, floor: float) -> Outcome:
     low, share = verdict.corrected_interval[0], verdict.corrected_robust_accuracy
     threshold = f"{name}: {floor:.1%}, for the lower end of the interval"
     if not facts.run.complete or (verdict.verdict == INCONCLUSIVE and share >= floor):
-        # What `allow` lets pass is the doubt, not a claim about accuracy. Where already too few
-        # survive, more attacks can only leave fewer.
-        why = "too little was tried" if facts.run.complete else "the attack was not finished"
-        headline = f"{why}, so nobody knows whether {floor:.1%} is reached"
+        # `allow` accepts an inconclusive verdict, not a claim about accuracy. If too few samples
+        # survive already, more attacks can only leave fewer.
+        complete = facts.run.complete
+        why = "the verdict is inconclusive" if complete else "the attack was not finished"
+        headline = f"{why}, so it is not known whether {floor:.1%} is reached"
         return Outcome(
             "threshold", name, "undecided", headline, facts.details(facts.corrected, threshold)
         )
     if low >= floor:
-        headline = f"at least {low:.1%} is robust (95% confidence), and {floor:.1%} is needed"
+        headline = f"at least {low:.1%} is robust (95% confidence); {floor:.1%} is required"
         return Outcome("threshold", name, "passed", headline)
-    doubt = ": too few samples to be sure" if share >= floor else ""
+    more = "; evaluate more samples" if share >= floor else ""
     headline = (
-        f"the robust accuracy that can be believed is {share:.1%}, surely no less than {low:.1%}, "
-        f"and the release needs {floor:.1%}{doubt}"
+        f"the corrected robust accuracy is {share:.1%}, at least {low:.1%} with 95% confidence; "
+        f"{floor:.1%} is required{more}"
     )
     return Outcome("threshold", name, "failed", headline, facts.details(facts.corrected, threshold))
 
 
 def _rates(facts: _Facts) -> list[Outcome]:
-    """The thresholds for a detector that are set.
+    """The outcomes of the thresholds for a detector that are set.
 
-    Each is held against that end of the interval which speaks against it, so that luck with few
-    samples does not open the gate.
+    Each is compared with the unfavourable end of the interval, so that chance with few samples
+    does not open the gate.
     """
-    asked = facts.thresholds
+    thresholds = facts.thresholds
     limits = (
-        (_detected, "min_detected", "lower", asked.min_detected),
-        (_false_positives, "max_false_positives", "upper", asked.max_false_positives),
+        (_detected, "min_detected", "lower", thresholds.min_detected),
+        (_false_positives, "max_false_positives", "upper", thresholds.max_false_positives),
     )
     found = []
     for judge, name, end, limit in limits:
@@ -244,10 +244,10 @@ def _rates(facts: _Facts) -> list[Outcome]:
         rate = _Rate(name, limit, f"{name}: {limit:.1%}, for the {end} end of the interval")
         detection = facts.detection
         if detection is None or not facts.run.complete:
-            why = "no detector was asked" if detection is None else "the attack was not finished"
+            why = "no detector was applied" if detection is None else "the attack was not finished"
             how = "flatguard audit RUN --detector FILE" if detection is None else None
             details = facts.details("nothing", rate.threshold, how)
-            headline = f"{why}, so nobody knows whether {limit:.1%} is kept"
+            headline = f"{why}, so it is not known whether {limit:.1%} is kept"
             found.append(Outcome("threshold", name, "undecided", headline, details))
         else:
             found.append(judge(facts, detection, rate))
@@ -256,7 +256,7 @@ def _rates(facts: _Facts) -> list[Outcome]:
 
 @dataclass(frozen=True)
 class _Rate:
-    """A threshold for a detector: its key, its value, and how it is said."""
+    """A threshold for a detector: its key, its value, and its text."""
 
     name: str
     limit: float
@@ -268,22 +268,22 @@ def _detected(facts: _Facts, detection: Detection, rate: _Rate) -> Outcome:
     if not found.samples:
         return _open(
             facts, "threshold", rate.name, DETECTION,
-            f"nothing fell to {attack}, so there was nothing to detect",
+            f"{attack} fooled the model on no sample, so there was nothing to detect",
             "no successful adversarial example", f"{rate.threshold}, unless `allow` has detection",
         )  # fmt: skip
-    # A sample without log κ is flagged in use, but nothing was recognised in it.
+    # In use a sample without log κ is flagged; it does not count as recognised here.
     share, (low, high) = found.recognised / found.samples, interval(found.recognised, found.samples)
-    needed = f"{rate.limit:.1%} is needed"
+    needed = f"{rate.limit:.1%} is required"
     if low >= rate.limit:
         headline = (
-            f"at least {low:.1%} of what fell to {attack} is flagged (95% confidence), and "
-            f"{needed}; {detection.adaptive_evidence}"
+            f"at least {low:.1%} of the successful examples of {attack} are flagged (95% "
+            f"confidence); {needed}; {detection.adaptive_evidence}"
         )
         return Outcome("threshold", rate.name, "passed", headline)
-    doubt = ": too few samples to be sure" if share >= rate.limit else ""
+    more = "; evaluate more samples" if share >= rate.limit else ""
     headline = (
-        f"{share:.1%} of what fell to {attack} is flagged, surely no less than {low:.1%}, and "
-        f"{needed}{doubt}"
+        f"{share:.1%} of the successful examples of {attack} are flagged, at least {low:.1%} with "
+        f"95% confidence; {needed}{more}"
     )
     measured = (
         f"{found.recognised:,} of {found.samples:,} successful adversarial examples (95% interval "
@@ -303,13 +303,16 @@ def _false_positives(facts: _Facts, detection: Detection, rate: _Rate) -> Outcom
         f"{high:.1%}), {found.unmeasured:,} without log κ"
     )
     details = facts.details(measured, rate.threshold)
-    let_pass = f"{rate.limit:.1%} is let pass"
+    accepted = f"at most {rate.limit:.1%} is accepted"
     if detection.in_sample:
         headline = f"{detection.in_sample_warning}; evaluate on others"
         return Outcome("threshold", rate.name, "undecided", headline, details)
     if high <= rate.limit:
-        headline = f"at most {high:.1%} of clean images are flagged (95% confidence); {let_pass}"
+        headline = f"at most {high:.1%} of clean images are flagged (95% confidence); {accepted}"
         return Outcome("threshold", rate.name, "passed", headline)
-    doubt = ": too few images to be sure" if share <= rate.limit else ""
-    headline = f"{share:.1%} of clean images are flagged, perhaps {high:.1%}, and {let_pass}{doubt}"
+    more = "; evaluate more images" if share <= rate.limit else ""
+    headline = (
+        f"{share:.1%} of clean images are flagged, up to {high:.1%} with 95% confidence; "
+        f"{accepted}{more}"
+    )
     return Outcome("threshold", rate.name, "failed", headline, details)

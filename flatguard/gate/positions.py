@@ -1,7 +1,7 @@
-"""YAML with the line of every key, read by the safe loader: a config never runs code.
+"""Reads YAML with the line of every key, by the safe loader: a config never runs code.
 
-Nor does it grow: a file is small, and may not name a part of itself again. Ten lines of aliases to
-aliases are a billion values to whoever walks through them.
+The size is limited, and aliases are refused: ten lines of aliases to aliases expand to a billion
+values.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import yaml
 from flatguard.errors import UsageError, one_line
 
 LARGEST = 32 * 1024
-"""Bytes; YAML is read at about 100 kB a second."""
+"""In bytes; YAML is read at about 100 kB a second."""
 
 DEEPEST = 16
 
 
 @dataclass(frozen=True)
 class Positions:
-    """A YAML file's values, and where each of them stands.
+    """A YAML file's values, and the line of each of them.
 
     Attributes:
         file: its path, for messages.
-        values: what it says.
-        node: the same as YAML's tree, which knows lines.
+        values: by key.
+        node: the same as a tree of YAML nodes, which have lines.
     """
 
     file: Path
@@ -42,7 +42,7 @@ class Positions:
         return UsageError(": ".join([where, *([".".join(names)] if names else []), message]))
 
     def _line(self, path: Sequence[Any]) -> int:
-        """The line of the deepest part of a path that is there, from 1."""
+        """The line, from 1, of the deepest part of a path that exists."""
         node, line = self.node, 1
         for part in path:
             found = _child(node, part)
@@ -90,22 +90,22 @@ def _parsed(file: Path, text: str) -> tuple[yaml.Node | None, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise UsageError(f"{file}:{line}: this is no YAML: {error.problem}") from error
+        raise UsageError(f"{file}:{line}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{file}: this is no YAML: {one_line(error)}") from error
+        raise UsageError(f"{file}: not valid YAML: {one_line(error)}") from error
     except Exception as error:  # PyYAML leaves an impossible date or number to Python
-        raise UsageError(f"{file}: this is no YAML: {one_line(error)}") from error
+        raise UsageError(f"{file}: not valid YAML: {one_line(error)}") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """The safe loader, without aliases, depths and numbers that no config needs."""
+    """The safe loader without aliases, deep nesting and huge numbers, which no config needs."""
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse an alias before it is followed, and a part that lies too deep."""
+        """Refuse an alias before it is expanded, and a part that is nested too deeply."""
         if self.check_event(yaml.AliasEvent):
-            raise self._refused("a config may not repeat a part of itself by an alias")
+            raise self._refused("aliases are not allowed in a config")
         if self.depth == DEEPEST:
             raise self._refused("it is nested too deeply")
         self.depth += 1
@@ -114,7 +114,7 @@ class _PlainLoader(yaml.SafeLoader):
         return composed
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Refuse a number that takes thousands of digits to be shown."""
+        """Refuse an integer with thousands of digits."""
         value: Any = super().construct_object(node, deep)
         if isinstance(value, int) and value.bit_length() > 64:
             raise yaml.constructor.ConstructorError(
@@ -136,7 +136,7 @@ def _child(node: yaml.Node | None, part: Any) -> tuple[yaml.Node, yaml.Node] | N
 
 
 def _refuse_repeated(positions: Positions, node: yaml.Node | None) -> None:
-    """YAML lets the last of two equal keys win, silently."""
+    """Refuse a key that occurs twice: YAML takes the last one without a warning."""
     if not isinstance(node, yaml.MappingNode):
         return
     seen: dict[Any, int] = {}
@@ -144,7 +144,7 @@ def _refuse_repeated(positions: Positions, node: yaml.Node | None) -> None:
         line = key.start_mark.line + 1
         if key.value in seen:
             raise UsageError(
-                f"{positions.file}:{line}: {key.value}: this key stands in line {seen[key.value]} "
+                f"{positions.file}:{line}: {key.value}: this key is in line {seen[key.value]} "
                 "already"
             )
         seen[key.value] = line

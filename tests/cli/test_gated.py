@@ -63,7 +63,8 @@ def test_a_gate_decides_the_exit_code(
     assert capsys.readouterr().out.rstrip().endswith("gate of release.yaml: open")
     write({**release, "gate": {"allow": list(check_names())}})
     assert call(*evaluate) == 3
-    assert "threshold[conclusive] nobody can say whether 72.0%" in capsys.readouterr().out
+    shut = "threshold[conclusive] inconclusive: the evidence neither supports nor refutes 72.0%"
+    assert shut in capsys.readouterr().out
     write({**release, "gate": {"allow": list(check_names()), "min_robust_accuracy": 0.9}})
     assert call(*evaluate) == 1
     assert "gate of release.yaml: shut" in capsys.readouterr().out
@@ -79,7 +80,7 @@ def test_json_has_the_gate_beside_the_summary(
     assert (told["complete"], told["exit_code"]) == (True, 3)
     (shut,) = (outcome for outcome in told["gate"] if outcome["status"] == "undecided")
     assert shut["label"] == "threshold[conclusive]"
-    assert shut["headline"].startswith("nobody can say")
+    assert shut["headline"].startswith("inconclusive: ")
     assert call(*evaluate, "--max-forwards", "50") == 3
     assert capsys.readouterr().out == ""  # there is no run; stderr says so
 

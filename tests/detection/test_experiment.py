@@ -1,26 +1,35 @@
-"""A trial draws its parts apart, and counts what it says."""
+"""An experiment draws disjoint parts, and its counts are those of the model."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from support import digits_target
 
+import flatguard
 from flatguard.data.arrays import ArrayDataset
-from flatguard.detection.experiment import SampleSizes, draw
+from flatguard.detection.comparison import AttackAtRadius
+from flatguard.detection.experiment import RESULT, SampleSizes, draw, run_experiment
+from flatguard.detection.results import DetectionExperiment
 from flatguard.errors import DataError, UsageError
+from flatguard.execution import context
+from flatguard.execution.context import EvaluationContext
+from flatguard.execution.progress import Silent
+from flatguard.request import make_request
+from flatguard.targets import Target
+
+FGSM = "torchattacks:FGSM"
 
 SIZES = SampleSizes(evaluated=50, fitted=20, calibrated=199, adaptive=0)
 
 
-@dataclass(frozen=True)
-class At:
-    attack: str
-    eps: str
+def fgsm(target: Target) -> EvaluationContext:
+    data = ArrayDataset(digits_target.images(400), digits_target.labels(400), "digits")
+    return context.resolve(make_request(model="digits", attack=FGSM, eps="0.3"), target, data)
 
 
 def numbered(n: int) -> ArrayDataset:
-    """Images that carry their own number, as a folder sorted by class would serve them."""
+    """Images that carry their own number, in the order of a folder that is sorted by class."""
     values = torch.arange(n).float().view(n, 1, 1, 1).expand(n, 1, 2, 2) / 1000
     return ArrayDataset(values, torch.arange(n) // 30, "numbered")
 
@@ -59,26 +68,38 @@ def test_sizes_are_checked(sizes: dict[str, int], message: str) -> None:
         SampleSizes(**sizes)
 
 
-def test_another_run_is_not_taken(tmp_path: Path, digits_files: Path) -> None:
+def test_counts_are_those_of_the_model_and_a_finished_attack_is_reused(
+    digits_net: Target, tmp_path: Path
+) -> None:
+    whole, sizes = fgsm(digits_net), SampleSizes(50, 20, 199, adaptive=5)
+    attacks = [AttackAtRadius(FGSM, "0.3"), AttackAtRadius(FGSM, "0.1")]
+    found = run_experiment(whole, attacks, sizes, tmp_path, (), Silent())
+    batch = draw(whole.dataset, sizes, 0).evaluated
+    right = whole.target.model(batch.images).argmax(dim=1) == batch.labels
+    for result, one in zip(found.attacks, attacks, strict=True):
+        moved = whole.attack.perturb(whole.target.model, batch.images, batch.labels, 0).images
+        if one.eps == "0.1":
+            assert result.successful < found.attacks[0].successful
+        else:
+            fooled = right & (whole.target.model(moved).argmax(dim=1) != batch.labels)
+            assert result.successful == int(fooled.sum()) > 0
+        assert result.clean_wrong == int((~right).sum())
+        assert result.successful + result.failed + result.clean_wrong == 50
+        assert set(result.detectors) >= {"log-kappa", "energy", "odds"}
+    assert [worst.eps for worst in found.worst] == ["0.3", "0.1"]
+    assert [radius.results[0].evaded.of for radius in found.adaptive] == [5, 5]
+    text = (tmp_path / RESULT).read_text("utf-8")
+    assert DetectionExperiment.model_validate_json(text) == found
+    assert run_experiment(fgsm(digits_net), attacks, sizes, tmp_path, (), Silent()) == found
+
+
+def test_another_run_is_not_taken(digits_net: Target, tmp_path: Path) -> None:
     """The folder of one radius, under the name of another."""
-    from support import digits_target
-
-    import flatguard
-    from flatguard.detection.comparison import AttackAtRadius
-    from flatguard.detection.experiment import run_experiment
-    from flatguard.execution import context
-    from flatguard.execution.progress import Silent
-    from flatguard.request import make_request
-
-    data = digits_target.images(400), digits_target.labels(400)
-    target = digits_target.target()
+    images, labels = digits_target.images(20), digits_target.labels(20)
     flatguard.evaluate(
-        target, "torchattacks:FGSM", data=(data[0][:20], data[1][:20]), eps=0.1, checks="none",
+        digits_target.target(), FGSM, data=(images, labels), eps=0.1, checks="none",
         out=tmp_path / "t" / "runs" / "torchattacks-FGSM-0.3",
     )  # fmt: skip
-    spec = make_request(model="digits", attack="torchattacks:FGSM", eps="0.3")
-    whole = context.resolve(spec, digits_target.target(), ArrayDataset(*data, "digits"))
+    attacks = [AttackAtRadius(FGSM, "0.3")]
     with pytest.raises(UsageError, match="holds a run with another request"):
-        run_experiment(
-            whole, [AttackAtRadius("torchattacks:FGSM", "0.3")], SIZES, tmp_path / "t", (), Silent()
-        )
+        run_experiment(fgsm(digits_net), attacks, SIZES, tmp_path / "t", (), Silent())

@@ -26,15 +26,13 @@ def attack_on(target: Target, n: int, eps: str) -> EvaluationContext:
     return context.resolve(request, target, data)
 
 
-def subject_of(whole: EvaluationContext) -> ModelAndData:
+def model_and_data(whole: EvaluationContext) -> ModelAndData:
     return ModelAndData(whole.request, whole.target, whole.dataset, whole.device)
 
 
 def test_the_file_has_the_data_and_the_adaptive_attack(digits_net: Target, tmp_path: Path) -> None:
     whole = attack_on(digits_net, 100, "0.3")
-    found = fit_detector(
-        subject_of(whole), CalibrationSettings(alpha=0.2, side="low"), whole, 6, Silent()
-    )
+    found = fit_detector(whole, CalibrationSettings(alpha=0.2, side="low"), 6, Silent())
     found.save(tmp_path / "d.json")
     saved = SavedDetector.open(tmp_path / "d.json")
     hashes = DataHash()
@@ -52,18 +50,18 @@ def test_the_file_has_the_data_and_the_adaptive_attack(digits_net: Target, tmp_p
 
 
 def test_without_an_attack_nothing_is_attacked(digits_net: Target) -> None:
-    subject = subject_of(attack_on(digits_net, 60, "0.3"))
-    assert fit_detector(subject, CalibrationSettings(), None, 6, Silent()).adaptive is None
+    subject = model_and_data(attack_on(digits_net, 60, "0.3"))
+    assert fit_detector(subject, CalibrationSettings(), 6, Silent()).adaptive is None
     with pytest.raises(UsageError, match="a stump learns from adversarial examples"):
-        fit_detector(subject, CalibrationSettings(calibration="stump"), None, 0, Silent())
+        fit_detector(subject, CalibrationSettings(calibration="stump"), 0, Silent())
 
 
 def test_a_stump_needs_an_attack_that_fools(digits_net: Target) -> None:
     settings = CalibrationSettings(calibration="stump")
     whole = attack_on(digits_net, 60, "0.4")
-    found = fit_detector(subject_of(whole), settings, whole, 0, Silent()).detector.thresholds_
+    found = fit_detector(whole, settings, 0, Silent()).detector.thresholds_
     assert found.stump is not None
     assert len(found.calibration[-1]) < 60  # only the originals of images that are fooled
     weak = attack_on(digits_net, 60, "0.0001")
     with pytest.raises(UsageError, match="fooled none of 60 images"):
-        fit_detector(subject_of(weak), settings, weak, 0, Silent())
+        fit_detector(weak, settings, 0, Silent())

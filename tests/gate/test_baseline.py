@@ -1,4 +1,4 @@
-"""Baselines: a fall that is told from chance on the same samples, and one that is not."""
+"""Baselines: a fall beyond chance on the same samples, and one that is not."""
 
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,14 @@ def test_a_number_that_does_not_stand_is_no_baseline_and_fails(
     digits_files: Path, changes: dict[str, Any], verdict: str, word: str, exit_code: int
 ) -> None:
     run = run_of(digits_files, "run", **changes)
-    with pytest.raises(UsageError, match=f"run is {verdict}, so its number is no baseline"):
+    with pytest.raises(UsageError, match=f"run is {verdict}, so it cannot be a baseline"):
         save(run, Path("baselines"), None)
     file = save(run, Path("baselines"), None, anyway=True)
     found = compare(run, load(file))
     assert (found.word, found.exit_code) == (word, exit_code)
-    assert found.sentence.startswith(f"{word}: this run's own number does not stand; {verdict}")
+    assert found.sentence.startswith(
+        f"{word}: the evidence does not support this run's own number; {verdict}"
+    )
 
 
 def test_a_baseline_that_was_edited_is_refused(run: flatguard.Run) -> None:

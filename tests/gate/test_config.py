@@ -64,13 +64,13 @@ BAD: dict[str, str] = {
     "checks: fst": ":1: checks: expected one of none, fast, standard, full, got 'fst'",
     "gate: {allow: [blackbox]}": ":1: gate.allow: .*nearest: black-box",
     "gate:\n  max_overestimate: 5": ":2: gate.max_overestimate: Input should be less than 1",
-    "seed: 1\nseed: 2": ":2: seed: this key stands in line 1 already",
-    "a: [1": ":1: this is no YAML",
+    "seed: 1\nseed: 2": ":2: seed: this key is in line 1 already",
+    "a: [1": ":1: not valid YAML",
     "tolerance: 0.1": ":1: tolerance: there is no such key; nearest: gate.max_overestimate",
     "- 1": ":1: expected keys and values, got list",
     "1: 2": ":1: .*got 1",
-    "? [a, b]\n: c": ":1: this is no YAML: found unhashable key",
-    "model: !!python/object/apply:os.getcwd []": ":1: this is no YAML: could not determine",
+    "? [a, b]\n: c": ":1: not valid YAML: found unhashable key",
+    "model: !!python/object/apply:os.getcwd []": ":1: not valid YAML: could not determine",
 }
 
 

@@ -92,10 +92,10 @@ def test_a_floor_that_is_not_reached(inner: Inner) -> None:
     assert result.ret == FAILED
     result.assert_outcomes(passed=len(check_names()) + 3, failed=1)
     result.stdout.fnmatch_lines([
-        "release.yaml: the robust accuracy that can be believed is 71.0%, surely no less than "
-        "64.2%, and the release needs 65.0%: too few samples to be sure",
-        "  measured   71.0% of 200 samples survive everything that was tried (95% interval 64.2% "
-        "to 77.2%); torchattacks:PGD alone left 71.5%",
+        "release.yaml: the corrected robust accuracy is 71.0%, at least 64.2% with 95% confidence; "
+        "65.0% is required; evaluate more samples",
+        "  measured   71.0% of 200 samples survive the attack and all checks (95% interval 64.2% "
+        "to 77.2%); 71.5% survive torchattacks:PGD alone",
         "  threshold  min_robust_accuracy: 65.0%, for the lower end of the interval",
         "  evidence   consistent: no evidence against 71.5%*",
         "  report     *",
@@ -108,8 +108,8 @@ def test_masked(inner: Inner) -> None:
     assert result.ret == FAILED
     result.assert_outcomes(passed=6, failed=5)
     result.stdout.fnmatch_lines([
-        "release.yaml: the check discrepancy speaks against the number: *",
-        "release.yaml: gradients are masked by saturation: the reported 89.5% cannot be believed",
+        "release.yaml: the check discrepancy fails: *",
+        "release.yaml: gradients are masked by saturation: the evidence refutes the reported 89.5%",
         "  threshold  no_masking: true",
         "  evidence   masked by saturation: 89.5% was reported, at most 71.0% is true",
         "  next       divide the logits by a temperature*",
@@ -123,9 +123,9 @@ def test_overestimated(inner: Inner) -> None:
     assert result.ret == FAILED
     result.assert_outcomes(passed=10, failed=1)
     result.stdout.fnmatch_lines([
-        "release.yaml: the reported number is too high by 24.0% of all samples, and 5.0% is let "
-        "pass",
-        "  measured   95.0% was reported and at most 71.0% is true (95% interval of the difference "
+        "release.yaml: the reported robust accuracy is too high by 24.0% of all samples; at most "
+        "5.0% is accepted",
+        "  measured   95.0% was reported, at most 71.0% is true (95% interval of the difference "
         "*% to *%)",
         "  threshold  max_overestimate: 5.0%",
         "  next       the attack is too weak*",
@@ -140,7 +140,7 @@ def test_a_detector(inner: Inner, digits_files: Path) -> None:
     assert result.ret == FAILED
     result.assert_outcomes(passed=len(check_names()) + 4, failed=1)
     result.stdout.fnmatch_lines([
-        "release.yaml: *% of clean images are flagged, perhaps *%, and 20.0% is let pass",
+        "release.yaml: *% of clean images are flagged, up to *% with 95% confidence; at most *",
         "  measured   * of 200 clean images (95% interval *% to *%), 0 without log κ",
         "  threshold  max_false_positives: 20.0%, for the upper end of the interval",
     ])  # fmt: skip
@@ -159,8 +159,8 @@ def test_inconclusive_unless_allowed(inner: Inner) -> None:
     assert result.ret == FAILED
     result.assert_outcomes(passed=len(check_names()) + 2, failed=1)
     result.stdout.fnmatch_lines([
-        "release.yaml: nobody can say whether 71.5% may be believed",
-        "  threshold  there must be a verdict, unless `allow` has inconclusive",
+        "release.yaml: inconclusive: the evidence neither supports nor refutes 71.5%",
+        "  threshold  the verdict must be conclusive, unless `allow` has inconclusive",
     ])  # fmt: skip
     inner.config({"allow": ["inconclusive", *check_names()]}, checks="none")
     assert inner.gated().ret == 0
@@ -169,7 +169,7 @@ def test_inconclusive_unless_allowed(inner: Inner) -> None:
     shut = inner.gated()
     shut.assert_outcomes(passed=len(check_names()) + 3, failed=1)
     shut.stdout.fnmatch_lines([
-        "release.yaml: too little was tried, so nobody knows whether 10.0% is reached"
+        "release.yaml: the verdict is inconclusive, so it is not known whether 10.0% is reached"
     ])  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def test_a_budget_that_ends_is_inconclusive(inner: Inner, tmp_path: Path) -> Non
     result = inner.gated("--flatguard-max-forwards=2500", cache=tmp_path / "one")
     assert result.ret == FAILED
     result.stdout.fnmatch_lines([
-        "release.yaml: nobody can say whether 72.0% may be believed",
+        "release.yaml: inconclusive: the evidence neither supports nor refutes 72.0%",
         "  evidence   inconclusive: the budget of 2,500 forwards (--max-forwards) was spent after "
         "100 of 200 samples, so 72.0% is neither supported nor refuted",
     ])  # fmt: skip
@@ -300,7 +300,7 @@ BAD = {
     "nearest: no_masking",
     "seed: -1": "release.yaml:1: seed: Input should be greater than or equal to 0, got -1",
     "gate: {allow: [basins]}": "release.yaml:1: gate.allow: *nearest: basin; *",
-    "a: [": "release.yaml:1: this is no YAML: *",
+    "a: [": "release.yaml:1: not valid YAML: *",
 }
 
 
@@ -333,8 +333,8 @@ def test_the_fixture(inner: Inner) -> None:
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines([
         "release.yaml: the gate is shut",
-        "finding?discrepancy? the check discrepancy speaks against the number: *",
-        "threshold?no_masking? gradients are masked by saturation: the reported 89.5% *",
+        "finding?discrepancy? the check discrepancy fails: *",
+        "threshold?no_masking? gradients are masked by saturation: the evidence refutes *",
     ])  # fmt: skip
     result.stdout.no_fnmatch_line("*pytest_plugin.py*")
 
@@ -450,7 +450,7 @@ def test_github(inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(lines) == 5
     assert lines[-1].startswith(
         "::error title=release.yaml threshold[no_masking]::gradients are masked by saturation: "
-        "the reported 89.5%25 cannot be believed%0A  measured "
+        "the evidence refutes the reported 89.5%25%0A  measured "
     )
     text = (tmp_path / "summary.md").read_text("utf-8")
     assert text.startswith("### release.yaml: masked by saturation: 89.5% was reported")
