@@ -8,47 +8,12 @@ from pathlib import Path
 import pytest
 
 import flatguard
+from support.examples import example
 
 PACKAGE = Path(flatguard.__file__).parent
 
-CHECK = '''"""Brightness: does the target survive the same shift of every value?"""
-
-from flatguard.checks.chance import ChanceQuestion
-from flatguard.checks.check import Check, Probe
-from flatguard.checks.search.attempts import Attempt, AttemptTable
-
-NAME = "brightness"
-
-
-def gather(context, shifts):
-    def shifted(rows):
-        images = (rows.images + context.eps).clamp(0, 1)
-        return images, context.fools(images, rows)
-
-    table = AttemptTable()
-    for rows in context.rows(context.survivors):
-        table.add(context, Attempt("brighter", "brightness", shifted), rows)
-    return table.evidence({"shifts": shifts})
-
-
-QUESTION = ChanceQuestion(
-    check=NAME,
-    source="a test",
-    families=("brightness",),
-    probe=NAME,
-    level="standard",
-    missing=lambda evidence: "not tried",
-    summary=lambda evidence, found: f"{len(found.only)} survivors are fooled by brightness",
-)
-
-CHECK = Check(
-    NAME,
-    "a test",
-    "Robust models must survive a lamp.",
-    QUESTION.judge,
-    (Probe(NAME, gather, {"standard": 1}, lambda context, shifts: len(context.survivors)),),
-)
-'''
+ROOT = Path(__file__).parents[2]
+CHECK = example(ROOT / "CONTRIBUTING.md", "flatguard/checks/brightness.py")
 
 TRIAL = """
 import sys
