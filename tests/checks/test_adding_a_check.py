@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.examples import example
 
 import flatguard
-from support.examples import example
 
 PACKAGE = Path(flatguard.__file__).parent
 
