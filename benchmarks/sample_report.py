@@ -1,10 +1,10 @@
-"""The committed sample of a report, and the README's pictures of it.
+"""Writes the committed sample report and the README's screenshots of it.
 
 python -m benchmarks.sample_report             evaluates the demo with its logits × 100
-python -m benchmarks.sample_report --run RUN   draws from an earlier evaluation instead
+python -m benchmarks.sample_report --run RUN   takes an earlier evaluation instead
 python -m benchmarks.sample_report --schema    writes docs/report.schema.json only
 
-Its detector is calibrated on the real images that `FLATGUARD_REAL` names: the demo has 20.
+The detector is calibrated on the real images that `FLATGUARD_REAL` names: the demo has only 20.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ IMAGES = ROOT / "docs" / "images"
 SCHEMA = ROOT / "docs" / "report.schema.json"
 IMAGES_OF = "cifar10_test_first1000.npz"
 SCALE = 100.0
-KNOWING = 16
-"""Images on which the detector itself is attacked."""
+ADAPTIVE = 16
+"""How many images the adaptive attack on the detector uses."""
 
 ARGUMENTS = {"steps": 10, "alpha": 2 / 255, "random_start": False}
 COMMAND = (
@@ -46,8 +46,8 @@ COMMAND = (
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A picture of the page: from which element on, how large, in which colours."""
+class Screenshot:
+    """A screenshot of the page: the element at its top, its size, its colour scheme."""
 
     name: str
     element: str
@@ -56,37 +56,37 @@ class Shot:
     scheme: str = "light"
 
 
-SHOTS = (
-    Shot("report", "body", 1280, 800),
-    Shot("report-figures", "#along-the-attack", 1280, 800),
-    Shot("report-dark", "#discrepancy", 1280, 800, "dark"),
-    Shot("report-narrow", "body", 390, 844),
+SCREENSHOTS = (
+    Screenshot("report", "body", 1280, 800),
+    Screenshot("report-figures", "#along-the-attack", 1280, 800),
+    Screenshot("report-dark", "#discrepancy", 1280, 800, "dark"),
+    Screenshot("report-narrow", "body", 390, 844),
 )
 
 
 def main() -> None:
-    """Draw the sample, or write the schema."""
+    """Write the sample, or the schema only."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--run", type=Path)
     parser.add_argument("--schema", action="store_true")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     schema = json.dumps(ReportDocument.model_json_schema(), indent=1)
     SCHEMA.write_text(schema + "\n", "utf-8")
-    if asked.schema:
+    if options.schema:
         return
     images = calibration()
     with tempfile.TemporaryDirectory() as folder:
-        path = asked.run or evaluate(Path(folder) / "sample")
+        path = options.run or evaluate(Path(folder) / "sample")
         add_detector(path, images, Path(folder) / "detector.json")
         report = write_report(flatguard.load_run(path))
         SAMPLE.mkdir(exist_ok=True)
         for file in (report.html, report.json, report.junit, report.markdown):
             shutil.copy(file, SAMPLE / file.name)
-    take_pictures(SAMPLE / "report.html")
+    take_screenshots(SAMPLE / "report.html")
 
 
 def evaluate(path: Path) -> Path:
-    """The demo behind logits × 100: the same decisions, and nothing for a gradient to follow."""
+    """The demo with its logits × 100: the same decisions, but gradients that vanish."""
     return flatguard.evaluate(
         "demo",
         "torchattacks:PGD",
@@ -100,25 +100,27 @@ def evaluate(path: Path) -> Path:
 
 def calibration() -> Dataset:
     """Clean images for the detector; the first 20 are the demo's own."""
-    real = os.environ.get("FLATGUARD_REAL") or sys.exit("name the real images in FLATGUARD_REAL")
+    real = os.environ.get("FLATGUARD_REAL") or sys.exit(
+        "set FLATGUARD_REAL to the folder of real images"
+    )
     whole = load_dataset(str(Path(real) / IMAGES_OF))
     return Subset(whole, range(20, len(whole)), f"{IMAGES_OF} but its first 20")
 
 
 def add_detector(run: Path, images: Dataset, file: Path) -> None:
-    """Flag the run's samples with a detector for the same logits, attacked knowingly itself."""
+    """Flag the run's samples with a detector for the same logits, attacked adaptively too."""
     request = make_request(
         model="demo", attack="torchattacks:PGD", eps="8/255", logit_scale=SCALE,
         n_examples=len(images),
     )  # fmt: skip
     whole = context.resolve(request, dataset=images)
-    found = fit_detector(whole, CalibrationSettings(), KNOWING, Silent())
+    found = fit_detector(whole, CalibrationSettings(), ADAPTIVE, Silent())
     found.save(file)
     flatguard.audit(run, detector=file)
 
 
-def take_pictures(page: Path) -> None:
-    """PNGs of 256 colours, which are enough for a page and small."""
+def take_screenshots(page: Path) -> None:
+    """Save screenshots as PNG files of 256 colours, which keeps them small."""
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
@@ -129,7 +131,7 @@ def take_pictures(page: Path) -> None:
     IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for shot in SHOTS:
+        for shot in SCREENSHOTS:
             file = IMAGES / f"{shot.name}.png"
             view = browser.new_page(
                 viewport={"width": shot.width, "height": shot.height},

@@ -1,6 +1,7 @@
 """Messages quote files: whatever stands there, an error is one line that a terminal can show."""
 
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,18 @@ from hypothesis import strategies as st
 from flatguard.errors import (
     LONGEST,
     AttackError,
+    BudgetSpent,
+    DataError,
     FlatguardError,
     OutOfMemory,
     UsageError,
+    check_readable,
+    did_you_mean,
     memory_errors,
     ran_out_of_memory,
+    reason_of,
+    refused,
+    shortened,
     visible,
 )
 
@@ -86,3 +94,36 @@ def test_the_words_of_every_device(error: Exception) -> None:
 )  # fmt: skip
 def test_other_errors_are_no_want_of_memory(error: BaseException | None) -> None:
     assert not ran_out_of_memory(error)
+
+
+def test_exit_codes() -> None:
+    assert (UsageError.exit_code, BudgetSpent.exit_code) == (2, 3)
+
+
+def test_the_middle_of_a_long_text_is_cut_out() -> None:
+    assert shortened("abcdefgh", 8) == "abcdefgh"
+    assert shortened("abcdefghi", 6) == "ab…ghi"
+
+
+def test_the_nearest_names() -> None:
+    known = ["apgd-ce", "apgd-t", "square"]
+    assert did_you_mean("APGD-CE2", known, 1) == "; nearest: apgd-ce"
+    assert did_you_mean("xyz", known) == ""
+
+
+def test_refusals_of_the_system_are_told_from_bad_content(tmp_path: Path) -> None:
+    assert refused(PermissionError(errno.EACCES, "Permission denied"))
+    assert not refused(OSError(errno.EINVAL, "Invalid argument"))
+    assert not refused(OSError("a parser's own"))
+    assert not refused(ValueError("bad content"))
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        check_readable(tmp_path, DataError)
+    (tmp_path / "file").write_bytes(b"")
+    check_readable(tmp_path / "file", DataError)
+
+
+def test_the_reason_of_the_system() -> None:
+    assert (
+        reason_of(FileNotFoundError(errno.ENOENT, "No such file", "x.pt")) == "x.pt: No such file"
+    )
+    assert reason_of(OSError("first\nsecond")) == "OSError: first"

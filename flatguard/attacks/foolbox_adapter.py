@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
-from flatguard.attacks.monitor import Monitor, Order, Segment, watch_first_argument_model
+from flatguard.attacks.monitor import Monitor, Order, Segment, watch
 from flatguard.environment.requirements import needed
 from flatguard.geometry.budget import Budget, Norm
 
@@ -89,7 +89,7 @@ class _FoolboxAttack(Attack):
         def describe(calls: int) -> Segment:
             return Segment(name, calls if restarts > 1 else None, eps=self.budget.eps)
 
-        watch_first_argument_model(monitor, attack, "run", describe)
+        watch(monitor, attack, "run", describe)
         if restarts != 1:
             attack = attack.repeat(restarts)
         if isinstance(attack, foolbox.attacks.DatasetAttack):

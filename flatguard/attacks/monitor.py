@@ -104,7 +104,7 @@ def detached(monitor: Monitor) -> Iterator[Monitor]:
 
 
 def watch(monitor: Monitor, owner: Any, method: str, describe: Callable[[int], Segment]) -> None:
-    """Report every call of `owner.method(images, ...)` as a segment.
+    """Report every call of `owner.method` as a segment.
 
     Args:
         monitor: receives the segments.
@@ -117,11 +117,11 @@ def watch(monitor: Monitor, owner: Any, method: str, describe: Callable[[int], S
     run, perturb = getattr(owner, method), getattr(owner, "perturb", None)
     calls = 0
 
-    def watched(images: Any, *args: Any, **kwargs: Any) -> Any:
+    def watched(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         segment, calls = describe(calls), calls + 1
-        with monitor.segment(segment, images if method in SINGLE_RUNS else None):
-            return run(images, *args, **kwargs)
+        with monitor.segment(segment, args[0] if method in SINGLE_RUNS else None):
+            return run(*args, **kwargs)
 
     def begin(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
@@ -153,19 +153,3 @@ def watch_individual(monitor: Monitor, owner: Any, method: str, segment: Segment
         return result
 
     object.__setattr__(owner, method, watched)
-
-
-def watch_first_argument_model(
-    monitor: Monitor, owner: Any, method: str, describe: Callable[[int], Segment]
-) -> None:
-    """As `watch`, for methods that take a model first and the batch second, as Foolbox's `run`."""
-    inner = getattr(owner, method)
-    calls = 0
-
-    def watched(model: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        segment, calls = describe(calls), calls + 1
-        with monitor.segment(segment, None):
-            return inner(model, images, *args, **kwargs)
-
-    setattr(owner, method, watched)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import VERIFY_DRAWS, CheckContext, Meter, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
@@ -121,9 +121,7 @@ CHECK = Check(
     _WHY,
     _QUESTION.judge,
     (
-        Probe(
-            "noise", _gather_noise, {"fast": 8, "standard": 8, "full": 8}, _cost_of_noise, order=40
-        ),
+        Probe("noise", _gather_noise, every_level(8), _cost_of_noise, order=40),
         Probe(
             "square",
             _gather_square,

@@ -24,6 +24,11 @@ _Judge = Callable[[Evidence, float], Finding]
 """Reads evidence, given the tolerated overestimate; it has no model, and needs none."""
 
 
+def every_level(amount: int) -> dict[Checks, int]:
+    """The same amount at every level."""
+    return {"fast": amount, "standard": amount, "full": amount}
+
+
 @dataclass(frozen=True)
 class Probe:
     """One experiment of a check. Its evidence is kept in the run folder, under `probes/NAME/`.

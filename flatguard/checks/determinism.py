@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
@@ -112,7 +112,7 @@ CHECK = Check(
         Probe(
             NAME,
             _gather,
-            {"fast": 4, "standard": 4, "full": 4},
+            every_level(4),
             lambda context, calls: _SAMPLES * calls,
             order=0,
             searches=False,

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.mechanism import FIXES
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
 from flatguard.checks.search.candidates import Candidate, by_search, candidates, worth_trying
 from flatguard.checks.search.gradients import Gradient, cross_entropy, margin_loss, plain, tempered
@@ -29,13 +30,13 @@ NAME = "discrepancy"
 _TWINS = ("temperature", "float64", "saturating", "repair", "smoothed", "estimated", "eot")
 
 _ADVICE = {
-    "temperature": "attack the model with its logits divided by a temperature (a gap of about 2)",
+    "temperature": FIXES["saturation"],
     "float64": "attack the model in float64",
     "saturating": "attack the model with tanh, sigmoid, softmax and clamp unsaturated",
-    "repair": "attack the model with a straight-through gradient (BPDA)",
-    "smoothed": "attack with gradients averaged over noise",
+    "repair": FIXES["unavailable-gradient"],
+    "smoothed": FIXES["shattered-gradient"],
     "estimated": "attack with gradients estimated from values (SPSA)",
-    "eot": "attack with gradients averaged over draws (EOT)",
+    "eot": FIXES["stochastic"],
 }
 """What to do, by the family of the twin that was fooled most often."""
 
@@ -221,14 +222,14 @@ CHECK = Check(
         Probe(
             "twins",
             _gather_twins,
-            {"fast": _STEPS, "standard": _STEPS, "full": _STEPS},
+            every_level(_STEPS),
             _cost_of_twins,
             order=20,
         ),
         Probe(
             "repeat",
             repeat_attack,
-            {"fast": _STEPS, "standard": _STEPS, "full": _STEPS},
+            every_level(_STEPS),
             cost_of_repeat,
             order=30,
             searches=False,

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, Status, not_run
@@ -311,7 +311,7 @@ CHECK = Check(
         Probe(
             NAME,
             _gather,
-            {"fast": 16, "standard": 16, "full": 16},
+            every_level(16),
             _cost,
             order=10,
             per_survivor=False,

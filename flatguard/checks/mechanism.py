@@ -12,6 +12,15 @@ Mechanism = Literal[
     "saturation", "unavailable-gradient", "shattered-gradient", "stochastic", "rugged-loss"
 ]
 
+FIXES: dict[Mechanism, str] = {
+    "saturation": "divide the logits by a temperature (a gap of about 2), or attack the margin",
+    "unavailable-gradient": "attack through the stage with a straight-through gradient (BPDA)",
+    "shattered-gradient": "average gradients over noise, or attack with Square",
+    "stochastic": "average gradients over draws (EOT), and classify by majority of several draws",
+    "rugged-loss": "attack with more restarts and more, smaller steps",
+}
+"""What to do where a mechanism masks the number."""
+
 _EXPLAINS = 0.5
 """A mechanism explains a discrepancy if its twins find this share of it."""
 

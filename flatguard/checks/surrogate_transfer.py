@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import TARGET_GAP, CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
@@ -148,7 +148,7 @@ CHECK = Check(
         Probe(
             "surrogate",
             _gather,
-            {"fast": 10, "standard": 10, "full": 10},
+            every_level(10),
             lambda context, steps: len(context.survivors) * (steps + 1),
             order=90,
             stored_as=_stored_as,

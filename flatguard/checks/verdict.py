@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import CONSENT, Finding, consenting
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
-from flatguard.checks.mechanism import Mechanism, mechanism_of
+from flatguard.checks.mechanism import FIXES, Mechanism, mechanism_of
 from flatguard.checks.registry import load_checks
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.environment.system import quoted
@@ -26,14 +26,6 @@ _ENOUGH_QUERIES = 2000
 EXIT_CODES: dict[Word, int] = {
     "vulnerable": 0, "consistent": 0, "overestimated": 1, "masked": 1, "inconclusive": 3,
 }  # fmt: skip
-
-_FIXES: dict[Mechanism, str] = {
-    "saturation": "divide the logits by a temperature (a gap of about 2), or attack the margin",
-    "unavailable-gradient": "attack through the stage with a straight-through gradient (BPDA)",
-    "shattered-gradient": "average gradients over noise, or attack with Square",
-    "stochastic": "average gradients over draws (EOT), and classify by majority of several draws",
-    "rugged-loss": "attack with more restarts and more, smaller steps",
-}
 
 
 class Verdict(BaseModel):
@@ -226,7 +218,7 @@ def _next(
     if not evidence.complete:
         steps.append(f"flatguard resume RUN{CONSENT if evidence.names_code else ''}")
     if mechanism is not None:
-        steps.append(_FIXES[mechanism])
+        steps.append(FIXES[mechanism])
     elif word == "overestimated" and _gradients_failed(findings):
         steps.append(
             "gradients are unreliable, for a reason that too few samples show: evaluate more"

@@ -97,10 +97,11 @@ def command(
         asked.xi, asked.directions, asked.worst_xi, worst_restarts=asked.worst_restarts
     )
     plan = Plan(around, asked.steps, asked.restarts, *parts)
+    data = given.pop("dataset")
     checkpoints = []
     with watching(quiet, as_json) as watcher:
         for number, model in enumerate(models, start=1):
-            context = resolve(model, **given)
+            context = resolve(model, data=data, **given)
             watcher.log(f"[{number}/{len(models)}] {model}")
             run = measure_checkpoint(context, out, plan, watcher, sys.argv)
             checkpoints.append(checkpoint_of(run))

@@ -24,7 +24,7 @@ from flatguard.environment.requirements import (
 )
 from flatguard.errors import EnvironmentProblem, one_line
 
-Status = Literal["ok", "workaround", "note", "broken"]
+_Status = Literal["ok", "workaround", "note", "broken"]
 
 _OPTIONAL = {
     "torchattacks": "--attack torchattacks:NAME",
@@ -54,7 +54,7 @@ class Diagnosis:
     """
 
     subject: str
-    status: Status
+    status: _Status
     found: str
     workaround: str = ""
     report: str = ""
@@ -121,7 +121,7 @@ def _outdated() -> Iterator[Diagnosis]:
             yield Diagnosis(f"version of {known.name}", "broken", found, do=do)
 
 
-def _absent(known: Requirement, status: Status) -> Diagnosis:
+def _absent(known: Requirement, status: _Status) -> Diagnosis:
     wanted = f"flatguard[{known.name}]" if known.extras else str(known)
     purpose = f"; needed for {_OPTIONAL[known.name]}" if known.name in _OPTIONAL else ""
     return Diagnosis(known.name, status, f"not installed{purpose}", do=install_command(wanted))

@@ -20,7 +20,7 @@ from typing import Literal
 
 from flatguard.errors import EnvironmentProblem, one_line
 
-Installer = Literal["pip", "uv"]
+_Installer = Literal["pip", "uv"]
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _failed_import(error: BaseException) -> str | None:
     return None
 
 
-def installer() -> Installer:
+def installer() -> _Installer:
     """The tool that installs packages here: the one that installed flatguard."""
     try:
         wrote = metadata.distribution("flatguard").read_text("INSTALLER") or ""

@@ -29,10 +29,10 @@ TOLERANCE = 0.02
 FEWEST = 6
 """The exact test needs so many discordant pairs: five of five have p = 0.06, six of six 0.03."""
 
-PROTOCOL = ("attack", "norm", "eps", "n_examples", "batch_size", "seed")
+_PROTOCOL = ("attack", "norm", "eps", "n_examples", "batch_size", "seed")
 Word = Literal["no worse", "worse", "not believed", "inconclusive"]
-EXIT_CODES: dict[Word, int] = {"no worse": 0, "worse": 1, "not believed": 1, "inconclusive": 3}
-BAD_VERDICTS: dict[str, Word] = {
+_EXIT_CODES: dict[Word, int] = {"no worse": 0, "worse": 1, "not believed": 1, "inconclusive": 3}
+_BAD_VERDICTS: dict[str, Word] = {
     "masked": "not believed", "overestimated": "not believed", "inconclusive": "inconclusive",
 }  # fmt: skip
 """Verdicts of runs that can neither be a baseline nor be compared with one."""
@@ -69,7 +69,7 @@ class Baseline(BaseModel):
     @field_validator("protocol")
     @classmethod
     def _whole(cls, protocol: dict[str, Any]) -> dict[str, Any]:
-        missing = {*PROTOCOL, "attack_args"} - set(protocol)
+        missing = {*_PROTOCOL, "attack_args"} - set(protocol)
         if missing:
             raise ValueError(f"{', '.join(sorted(missing))} is missing")
         return protocol
@@ -121,7 +121,7 @@ class Comparison(BaseModel):
     @property
     def exit_code(self) -> int:
         """0 no worse, 1 worse or not believed, 3 inconclusive."""
-        return EXIT_CODES[self.word]
+        return _EXIT_CODES[self.word]
 
 
 def baseline_of(run: Run) -> Baseline:
@@ -136,7 +136,7 @@ def baseline_of(run: Run) -> Baseline:
     evidence = Evidence.of(run)
     survived = evidence.reported - evidence.fooled
     args = {name: repr(value) for name, value in sorted(run.manifest.attack_args.items())}
-    request = run.request.model_dump(mode="json", include=set(PROTOCOL))
+    request = run.request.model_dump(mode="json", include=set(_PROTOCOL))
     return Baseline(
         name=run.manifest.target.name,
         created=run.manifest.created,
@@ -164,7 +164,7 @@ def save(run: Run, folder: Path, name: str | None, *, anyway: bool = False) -> P
         UsageError: the name is no file name, or the run has a bad verdict.
     """
     baseline = baseline_of(run)
-    if baseline.verdict in BAD_VERDICTS and not anyway:
+    if baseline.verdict in _BAD_VERDICTS and not anyway:
         raise UsageError(
             f"{run.path} is {baseline.verdict}, so it cannot be a baseline; --anyway saves it"
         )
@@ -216,8 +216,8 @@ def compare(run: Run, before: Baseline, tolerance: float = TOLERANCE) -> Compari
     word = _word(fall, p, int(was.sum()), tolerance)
     moved = f"robust accuracy went from {was.mean():.1%} to {still.mean():.1%}"
     sentence = _sentence(word, moved, fall, p, tolerance)
-    if word != "worse" and now.verdict in BAD_VERDICTS:
-        word = BAD_VERDICTS[now.verdict]
+    if word != "worse" and now.verdict in _BAD_VERDICTS:
+        word = _BAD_VERDICTS[now.verdict]
         own = judge(Evidence.of(run), tolerance_of(run)).sentence
         sentence = f"{word}: the evidence does not support this run's own number; {own}"
     return Comparison(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from flatguard.geometry.losses import SignedLog
 
-Kind = Literal["focal", "brier", "kl"]
+_Kind = Literal["focal", "brier", "kl"]
 _FOCAL_GAMMA = 2.0
 _KNOWN = "focal, focal:GAMMA, brier and kl:ALPHA"
 
@@ -30,7 +30,7 @@ class NamedLoss:
     """
 
     name: str
-    kind: Kind
+    kind: _Kind
     parameter: float = 0.0
 
     def values(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def parse_loss(text: str) -> NamedLoss:
     """
     name = text.strip()
     kind, colon, written = name.partition(":")
-    if kind not in get_args(Kind):
+    if kind not in get_args(_Kind):
         raise ValueError(f"expected one of {_KNOWN}, got {text!r}")
     if kind == "brier":
         if colon:

@@ -17,7 +17,7 @@ from flatguard.reporting.svg import Scale, drawing
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import between, counted, percent
 
-VERDICT_TONES: dict[Word, str] = {
+_VERDICT_TONES: dict[Word, str] = {
     "vulnerable": "fail", "consistent": "pass", "overestimated": "fail", "masked": "fail",
     "inconclusive": "warn",
 }  # fmt: skip
@@ -59,7 +59,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     return render_page(
         "report.html.j2",
         verdict=verdict,
-        tone=VERDICT_TONES[verdict.verdict],
+        tone=_VERDICT_TONES[verdict.verdict],
         word=word,
         rest=f":{rest}" if rest else "",
         conclusion=_conclusion(verdict),

@@ -36,7 +36,7 @@ class GroupAccuracy:
 
 def accuracy_by(group: pd.Series, fooled: pd.Series) -> list[GroupAccuracy]:
     """The accuracy in each group, in ascending order of the group's value."""
-    counts = (~fooled.astype(bool)).groupby(group).agg(["sum", "size"]).sort_index()
+    counts = (~fooled.astype(bool)).groupby(group).agg(["sum", "size"])
     return [
         GroupAccuracy(float(value), int(correct), int(samples))
         for value, correct, samples in counts.itertuples()

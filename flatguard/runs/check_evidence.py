@@ -31,7 +31,7 @@ from flatguard.runs.run import Run
 from flatguard.runs.schema import check_columns, check_known
 from flatguard.runs.untrusted import is_plain_file, is_plain_folder, read_tensors
 
-FOOLED = "fooled.safetensors"
+_FOOLED = "fooled.safetensors"
 COLUMNS = {
     "attempts": {"sample", "attempt", "family", "fooled"},
     "repeated": {"sample", "difference", "flips"},
@@ -152,7 +152,7 @@ def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
 
 def load_fooled(run: Run, name: str) -> dict[int, Tensor]:
     """The verified adversarial examples that a probe kept, by sample number."""
-    file = _folder(run, name) / FOOLED
+    file = _folder(run, name) / _FOOLED
     if not is_plain_file(file):
         return {}
     with reading(file):
@@ -191,7 +191,7 @@ def add_probe(
             for name, table in tables.items():
                 table.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
             if fooled:
-                _save_fooled(folder / FOOLED, fooled)
+                _save_fooled(folder / _FOOLED, fooled)
             owned = facts.model_copy(update={"run_sha256": run.manifest.identity})
             complete(folder, PROBE, owned, {"probe": seconds})
             could_not_run = final.exists() and not read_sealed(ProbeFacts, final / PROBE).ran

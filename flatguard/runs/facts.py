@@ -14,7 +14,7 @@ from flatguard.request import EvaluationRequest
 FORMAT_VERSION = 4
 """Of the run folder; other formats are refused."""
 
-MOST_THREADS = 4096
+_MOST_THREADS = 4096
 
 Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 """Counted: no larger than a float holds."""
@@ -106,7 +106,7 @@ class Manifest(BaseModel):
         if not isinstance(self.device.get("type"), str):
             raise ValueError("its device has no type")
         threads = self.device.get("threads", 1)
-        if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
             raise ValueError("its device has no such number of threads")
         start = 0
         for index, plan in enumerate(self.blocks):
@@ -144,8 +144,8 @@ class SampleFailure(BaseModel):
     error: str
 
 
-class BlockFacts(BaseModel):
-    """What one block's attack did; `run` is the identity of the run that it belongs to."""
+class _BlockCounts(BaseModel):
+    """The model calls of one block, and the SHA-256 of its files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -156,32 +156,27 @@ class BlockFacts(BaseModel):
     rows_unassigned: Number
     first_nonfinite: Number | None
     segments: tuple[Segment, ...]
-    warnings: tuple[str, ...]
-    failures: tuple[SampleFailure, ...] = ()
-    run: str = ""
     files: dict[FileName, str] = {}
 
 
+class BlockFacts(_BlockCounts):
+    """What the attack on a block did; `run` is the identity of the block's run."""
+
+    warnings: tuple[str, ...]
+    failures: tuple[SampleFailure, ...] = ()
+    run: str = ""
+
+
+class BlockFailure(_BlockCounts):
+    """What the attack on a block did before it raised; `budget`: the run's budget was spent."""
+
+    error: str
+    budget: bool = False
+
+
 class Timing(BaseModel):
-    """How long the stages of a block or a check took; the one file that two runs differ in."""
+    """The seconds of each stage of a block or a check; only here two equal runs differ."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
-
-
-class BlockFailure(BaseModel):
-    """What one block's attack did before it raised; `budget` where the run's budget ended it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    plan: BlockPlan
-    error: str
-    budget: bool = False
-    calls: Number
-    sample_forwards: Number
-    sample_backwards: Number
-    rows_unassigned: Number
-    first_nonfinite: Number | None
-    segments: tuple[Segment, ...]
-    files: dict[FileName, str] = {}

@@ -51,7 +51,7 @@ from flatguard.runs.schema import (
 from flatguard.runs.storage import RunStorage, open_storage
 from flatguard.runs.untrusted import Room, is_plain_file, is_plain_folder, read_text
 
-POSITION = ("sample", "call", "segment")
+_POSITION = ("sample", "call", "segment")
 """The columns of a trajectory that say which call of which sample a row is about."""
 
 
@@ -154,7 +154,7 @@ class Run:
             if TRAJECTORY not in block.files:
                 continue
             file = self._folders[block.plan.index] / TRAJECTORY
-            wanted = [*POSITION, *columns]
+            wanted = [*_POSITION, *columns]
             with reading(file):
                 rows = check_trajectory(file, self.room.read(file, wanted), block.plan, wanted)
             rows = rows[rows["sample"].notna() & (rows["segment"] != BOOKKEEPING)]

@@ -20,12 +20,6 @@ LINF = Budget("Linf", 8 / 255)
 Images = tuple[torch.Tensor, torch.Tensor]
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return tiny().eval()
-
-
 @pytest.mark.parametrize(
     ("name", "args", "expected"),
     [

@@ -3,8 +3,6 @@
 import pytest
 import torch
 import torchattacks
-from support.architectures import tiny
-from torch import nn
 
 from flatguard.attacks import build_attack, find_attack, list_attacks
 from flatguard.errors import AttackError
@@ -12,12 +10,6 @@ from flatguard.geometry.budget import Budget
 
 LINF = Budget("Linf", 8 / 255)
 Images = tuple[torch.Tensor, torch.Tensor]
-
-
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return tiny().eval()
 
 
 def test_every_library_is_listed_whole() -> None:

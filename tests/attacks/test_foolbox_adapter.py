@@ -18,12 +18,6 @@ LINF = Budget("Linf", 8 / 255)
 Images = tuple[torch.Tensor, torch.Tensor]
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return tiny().eval()
-
-
 def test_foolbox_attacks_with_a_random_start_take_restarts(tiny_data) -> None:
     """Foolbox's own `repeat`: every restart is a run of its own, and the best example stays."""
     torch.manual_seed(0)

@@ -12,7 +12,6 @@ from flatguard.attacks.monitor import (
     Segment,
     detached,
     watch,
-    watch_first_argument_model,
     watch_individual,
 )
 
@@ -63,7 +62,7 @@ def test_only_single_runs_guarantee_an_order() -> None:
 def test_a_method_that_takes_the_model_first() -> None:
     listing = Listing()
     attack = Searching(listing)
-    watch_first_argument_model(listing, attack, "run", described)
+    watch(listing, attack, "run", described)
     for step in range(3):
         assert attack.run(torch.exp, torch.zeros(1), step=step).tolist() == [1 + step]
     assert [segment.restart for segment in listing.segments] == [0, 1, 2]

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from support.architectures import tiny
 from support.segments import segments_of
 from torch import nn
 
@@ -13,12 +12,6 @@ LINF = Budget("Linf", 8 / 255)
 
 
 Images = tuple[torch.Tensor, torch.Tensor]
-
-
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return tiny().eval()
 
 
 @pytest.mark.parametrize(

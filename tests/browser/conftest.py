@@ -1,4 +1,4 @@
-"""A real browser for the pages; `make test-browser` installs it and what drives it."""
+"""A browser for the pages; `make test-browser` installs Chromium and Playwright."""
 
 import os
 import shutil
@@ -18,13 +18,13 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-dev-shm-usage",
 )  # fmt: skip
-MUST = "FLATGUARD_BROWSER"
-"""Set by `make test-browser`: without a browser the tests then fail, and do not skip."""
+REQUIRED = "FLATGUARD_BROWSER"
+"""`make test-browser` sets it. The tests then fail without a browser, instead of being skipped."""
 
 
-def without(why: str) -> None:
-    if os.environ.get(MUST):
-        pytest.fail(f"{why}, and {MUST} says that there must be one")
+def skip_or_fail(why: str) -> None:
+    if os.environ.get(REQUIRED):
+        pytest.fail(f"{why}, but {REQUIRED} is set")
     pytest.skip(f"{why}; make test-browser installs it")
 
 
@@ -33,10 +33,10 @@ def browser() -> Iterator[object]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        without("no Playwright to drive a browser")
+        skip_or_fail("Playwright is not installed")
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
-        without("no Chromium")
+        skip_or_fail("Chromium is not installed")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
         yield started

@@ -23,21 +23,21 @@ PAINTED = """() => new Promise(done => new PerformanceObserver(list => {
 
 @contextmanager
 def opened(browser: Any, file: Path, size: tuple[int, int] = LARGE, **how: Any) -> Iterator[Any]:
-    """A page from disk, offline; whatever it complains of, or asks the network for, fails."""
+    """A page from disk, offline; errors in the console and network requests fail the test."""
     viewport = {"width": size[0], "height": size[1]}
     context = browser.new_context(viewport=viewport, offline=True, **how)
-    page, complaints = context.new_page(), []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page, problems = context.new_page(), []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.on(
         "request",
-        lambda asked: (
-            None if asked.url.startswith(("file:", "data:")) else complaints.append(asked.url)
+        lambda request: (
+            None if request.url.startswith(("file:", "data:")) else problems.append(request.url)
         ),
     )
     page.goto(file.as_uri())
     yield page
-    assert complaints == []
+    assert problems == []
     context.close()
 
 
@@ -62,8 +62,8 @@ def test_clicking_a_sample_opens_it(browser: Any, pages: dict[str, Path]) -> Non
         assert first.locator(".inside").is_visible() is False
         first.locator("summary").click()
         assert first.locator(".inside table").is_visible()
-        assert first.locator(".pictures img").count() >= 3
-        assert first.locator(".pictures img").first.evaluate("i => i.naturalWidth") == 8
+        assert first.locator(".images img").count() >= 3
+        assert first.locator(".images img").first.evaluate("i => i.naturalWidth") == 8
 
 
 def test_samples_are_filtered(browser: Any, pages: dict[str, Path]) -> None:
@@ -80,7 +80,7 @@ def test_samples_are_filtered(browser: Any, pages: dict[str, Path]) -> None:
         assert shown.count() == 1
 
 
-def test_figures_are_read_by_pointer_and_keys(browser: Any, pages: dict[str, Path]) -> None:
+def test_pointer_and_keys_show_the_values_of_a_figure(browser: Any, pages: dict[str, Path]) -> None:
     with opened(browser, pages["report"]) as page:
         plot = page.locator("#loss-along .plot")
         plot.scroll_into_view_if_needed()
@@ -93,14 +93,14 @@ def test_figures_are_read_by_pointer_and_keys(browser: Any, pages: dict[str, Pat
         assert tip.locator("b").inner_text() == "step of the attack on a sample 0"
         page.keyboard.press("ArrowRight")
         assert tip.locator("b").inner_text() == "step of the attack on a sample 1"
-        line = page.locator("#loss-along path.line.fell")
+        line = page.locator("#loss-along path.line.fooled")
         page.locator("#loss-along .legend button").first.click()
         assert line.is_visible() is False
         plot.locator("button[aria-label='Zoom in']").click()
         assert plot.locator("svg").get_attribute("viewBox").split()[2] == "230"
 
 
-def test_it_is_whole_with_scripts_off(browser: Any, pages: dict[str, Path]) -> None:
+def test_it_is_complete_without_scripts(browser: Any, pages: dict[str, Path]) -> None:
     with opened(browser, pages["report"], java_script_enabled=False) as page:
         assert page.locator("figure svg").count() == 9
         assert page.locator("figure svg").first.is_visible()
@@ -116,7 +116,7 @@ def test_hostile_names_stay_text(browser: Any, pages: dict[str, Path]) -> None:
         assert page.title() != "owned"
         assert visible(HOSTILE.model) in page.locator(".subject").inner_text()
         page.locator("details.case summary").first.click()
-        plot = page.locator("#who-falls")
+        plot = page.locator("#results-by-attempt")
         assert "script" in plot.inner_html()
         assert page.locator("script").count() == 1
 
@@ -153,14 +153,14 @@ def test_axe_finds_nothing_serious(
 ) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    # axe is put into the page from outside, past the policy that the other tests hold.
+    # axe is injected from outside, so the policy is off here; the other tests check it.
     with opened(browser, pages[name], color_scheme=scheme, bypass_csp=True) as page:
         if name == "report":
             page.locator("details.case summary").first.click()
         found = Axe().run(page).response["violations"]
-        grave = [v for v in found if v["impact"] in ("serious", "critical")]
-        told = [(v["id"], [node["html"][:160] for node in v["nodes"][:3]]) for v in grave]
-        assert told == []
+        serious = [v for v in found if v["impact"] in ("serious", "critical")]
+        summary = [(v["id"], [node["html"][:160] for node in v["nodes"][:3]]) for v in serious]
+        assert summary == []
 
 
 def test_a_large_report_paints_at_once(browser: Any, large: Run) -> None:

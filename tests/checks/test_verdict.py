@@ -98,26 +98,12 @@ def test_a_missing_core_check_is_inconclusive(missing: str) -> None:
     assert (judged.verdict, judged.exit_code) == ("inconclusive", 3)
 
 
-def test_gradients_that_leave_torch_unmended_are_inconclusive() -> None:
+def test_gradients_that_leave_torch_unrepaired_are_inconclusive() -> None:
     cut = {"cutting": {"detach": 1, "numpy": 1}}
     truth = replace(gradients(16), facts={"ran": True, "met": cut})
     assert judge(judged_by(truth=truth)).verdict == "inconclusive"
-    mended = replace(truth, facts={"ran": True, "met": {**cut, "front": {"front": 1}}})
-    assert judge(judged_by(truth=mended)).verdict == "consistent"
-
-
-def test_an_attack_that_stops_short_is_weak() -> None:
-    found = judged_by({"control": SOME, "budget": SOME}, truth=BUMPY)
-    assert judge(found).mechanism == "rugged-loss"
-    short = found.samples.assign(distance=0.01)
-    assert judge(replace(found, samples=short)).verdict == "overestimated"
-
-
-def test_a_little_randomness_explains_nothing() -> None:
-    little = determinism(100, randomised=True)
-    little.tables["repeated"]["difference"] = 1e-3
-    little.tables["repeated"]["flips"] = False
-    assert judge(judged_by({"control": SOME}, repeated=little)).verdict == "overestimated"
+    repaired = replace(truth, facts={"ran": True, "met": {**cut, "front": {"front": 1}}})
+    assert judge(judged_by(truth=repaired)).verdict == "consistent"
 
 
 def test_an_incomplete_run_is_inconclusive() -> None:

@@ -23,8 +23,9 @@ FGSM = "torchattacks:FGSM"
 SIZES = SampleSizes(evaluated=50, fitted=20, calibrated=199, adaptive=0)
 
 
-def fgsm(target: Target) -> EvaluationContext:
-    data = ArrayDataset(digits_target.images(400), digits_target.labels(400), "digits")
+def fgsm(target: Target, start: int = 0) -> EvaluationContext:
+    images, labels = digits_target.images(397, start), digits_target.labels(397, start)
+    data = ArrayDataset(images, labels, "digits")
     return context.resolve(make_request(model="digits", attack=FGSM, eps="0.3"), target, data)
 
 
@@ -91,6 +92,8 @@ def test_counts_are_those_of_the_model_and_a_finished_attack_is_reused(
     text = (tmp_path / RESULT).read_text("utf-8")
     assert DetectionExperiment.model_validate_json(text) == found
     assert run_experiment(fgsm(digits_net), attacks, sizes, tmp_path, (), Silent()) == found
+    with pytest.raises(UsageError, match="another request or other images"):
+        run_experiment(fgsm(digits_net, 400), attacks, sizes, tmp_path, (), Silent())
 
 
 def test_another_run_is_not_taken(digits_net: Target, tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_the_file_has_the_data_and_the_adaptive_attack(digits_net: Target, tmp_p
     assert direct.thresholds_.bounds == found.detector.thresholds_.bounds
 
 
+def test_an_image_that_is_misclassified_but_flagged_does_not_evade(digits_net: Target) -> None:
+    """Of a detector that flags nearly every clean image."""
+    whole = attack_on(digits_net, 100, "0.15")
+    found = fit_detector(whole, CalibrationSettings(alpha=0.95), 12, Silent()).adaptive
+    assert found is not None
+    assert found.evaded < found.misclassified
+    assert found.interval[0] <= found.success <= found.interval[1]
+
+
 def test_without_an_attack_nothing_is_attacked(digits_net: Target) -> None:
     subject = model_and_data(attack_on(digits_net, 60, "0.3"))
     assert fit_detector(subject, CalibrationSettings(), 6, Silent()).adaptive is None

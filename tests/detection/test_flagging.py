@@ -46,7 +46,7 @@ def file(fitted: SharpnessDetector, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def whole(digits_files: Path, file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run with a detector; nobody changes it."""
+    """A run with a detector; no test changes it."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     return detectors.evaluate(digits_files, out, detector=file)
 

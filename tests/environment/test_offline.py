@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.synthetic import Size, make_run
-from flatguard.environment.offline import NetworkForbidden, keep_offline
+from flatguard.environment.offline import NetworkForbidden, keep_offline, last_refusal
 
 SOCKETS = Path(__file__).parents[1] / "support" / "sockets.py"
 SMALL = ["--n-examples", "2", "--checks", "none", "--quiet"]
@@ -101,3 +101,20 @@ def test_this_machine_is_not_the_network() -> None:
         socket.create_connection(address, timeout=5).close()
     with pytest.raises(NetworkForbidden, match=r"198\.51\.100\.7 was requested"):
         socket.create_connection(("198.51.100.7", 80), timeout=1)
+
+
+def test_look_ups_and_datagrams_are_refused() -> None:
+    keep_offline()
+    with pytest.raises(NetworkForbidden, match=r"example\.org was requested"):
+        socket.getaddrinfo("example.org", 80)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        with pytest.raises(NetworkForbidden, match=r"192\.0\.2\.1 was requested"):
+            datagrams.sendto(b"", ("192.0.2.1", 9))
+        datagrams.sendto(b"", ("127.0.0.1", 9))
+    assert last_refusal().endswith("192.0.2.1 was requested")
+
+
+def test_an_unset_variable_allows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_offline()
+    monkeypatch.setenv("FLATGUARD_OFFLINE", "0")
+    sys.audit("socket.connect", None, ("192.0.2.1", 9))  # as a real connection would

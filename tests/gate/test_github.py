@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flatguard.gate.github import SUMMARY, Error, announce
+from flatguard.gate.github import Error, announce
 
 
 @given(title=st.text(), text=st.text())
@@ -15,7 +15,7 @@ def test_no_text_begins_a_command_of_its_own(
     title: str, text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(SUMMARY, str(tmp_path_factory.getbasetemp() / "summary.md"))
+        patch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path_factory.getbasetemp() / "summary.md"))
         (line,) = announce("a run", [Error(title, text)])
     assert not {"\n", "\r"} & set(line)
     command, told = line.removeprefix("::error title=").split("::", 1)
@@ -30,13 +30,13 @@ def test_no_text_begins_a_command_of_its_own(
 
 
 def test_outside_of_actions_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SUMMARY, raising=False)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     assert announce("a run", [Error("a", "b")]) == []
 
 
 def test_the_step_summary_is_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "summary.md"
-    monkeypatch.setenv(SUMMARY, str(file))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(file))
     announce("one", [])
     announce("two", [])
     assert file.read_text("utf-8") == "one\n\ntwo\n\n"

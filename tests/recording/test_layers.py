@@ -18,12 +18,6 @@ from flatguard.targets.head import find_head
 Images = tuple[torch.Tensor, torch.Tensor]
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return tiny().eval()
-
-
 def measured(model: nn.Module, data: Images, out: Path, **fields: Any) -> flatguard.Run:
     how: dict[str, Any] = {"eps": "8/255", "layers": 1, "attack_args": {"steps": 9}, **fields}
     return flatguard.evaluate(model, "torchattacks:PGD", data=data, out=out, **how)

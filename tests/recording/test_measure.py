@@ -22,12 +22,6 @@ EPS = 8 / 255
 Images = tuple[torch.Tensor, torch.Tensor]
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return tiny().eval()
-
-
 def test_every_number_is_what_the_formulas_give(model: nn.Module, tiny_data: Images) -> None:
     x, y = tiny_data
     moved = (x + 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(2))).clamp(

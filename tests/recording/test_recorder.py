@@ -26,12 +26,6 @@ EPS = 8 / 255
 Images = tuple[torch.Tensor, torch.Tensor]
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return tiny().eval()
-
-
 def pgd(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torchattacks.PGD(model, eps=EPS, steps=4)(x, y)
 

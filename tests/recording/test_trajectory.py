@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from support.architectures import tiny
 from torch import nn
 
 import flatguard
@@ -20,12 +19,6 @@ EPS = 8 / 255
 
 
 Images = tuple[torch.Tensor, torch.Tensor]
-
-
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return tiny().eval()
 
 
 def test_an_empty_recording_has_its_columns(model: nn.Module, tiny_data: Images) -> None:

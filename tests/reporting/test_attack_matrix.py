@@ -27,6 +27,6 @@ def test_samples_with_the_same_results_are_neighbours() -> None:
 
 def test_a_column_of_many_samples_has_the_shade_of_its_share() -> None:
     fooled = np.zeros(3600)
-    fooled[:5] = 1.0
+    fooled[:3] = 1.0
     image = str(attack_matrix(TEXT, "samples", [AttemptRow("one", fooled)]).image)
-    assert 'class="cell shade2"' in image, "5 of 10 samples share the first column"
+    assert 'class="cell shade2"' in image, "3 of 10 samples in the first column are fooled"

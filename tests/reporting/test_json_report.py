@@ -46,7 +46,7 @@ def test_every_section_is_drawn_or_listed(run: Run) -> None:
 def test_the_published_schema_is_the_models(run: Run) -> None:
     published = json.loads(SCHEMA.read_text("utf-8"))
     now = ReportDocument.model_json_schema()
-    assert meaning(published) == meaning(now), "make docs-schema writes it anew"
+    assert meaning(published) == meaning(now), "make docs-schema writes it again"
     document = json.loads(report_files(run).json.read_text("utf-8"))
     jsonschema.Draft202012Validator(published).validate(document)
     assert document["schema_version"] == 1
@@ -58,3 +58,13 @@ def test_the_published_schema_is_the_models(run: Run) -> None:
 def test_names_are_stored_unchanged(hostile: Run) -> None:
     document = json.loads(report_files(hostile).json.read_text("utf-8"))
     assert document["manifest"]["target"]["name"] == HOSTILE.model
+
+
+def test_the_numbers_are_the_verdicts(run: Run) -> None:
+    numbers = json.loads(report_files(run).json.read_text("utf-8"))["numbers"]
+    verdict = JudgedRun.load(run).verdict
+    low, high = verdict.corrected_interval
+    assert numbers["samples"] == 60
+    assert numbers["corrected"] == {
+        "value": verdict.corrected_robust_accuracy, "low": low, "high": high,
+    }  # fmt: skip

@@ -16,7 +16,7 @@ def test_values_are_escaped_and_made_visible() -> None:
 
 def test_a_missing_value_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError):
-        render("detection.html.j2", facts=[])
+        render("detection.html.j2", table=Table((), ()))
 
 
 def test_a_page_allows_only_its_own_script_and_style() -> None:

@@ -29,7 +29,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     fooled, chance = evidence.fooled, evidence.chance
     figure = attack_matrix(
         FigureText(
-            "who-falls",
+            "results-by-attempt",
             "Results by attempt and sample",
             f"Of {counted(len(survivors), 'survivor')}, {len(fooled):,} are fooled by another "
             f"attempt. {len(fooled - chance):,} of them are fooled neither by the plain search nor "

@@ -23,10 +23,10 @@ from flatguard.reporting.templating import render
 from flatguard.reporting.text import counted, number, percent
 from flatguard.runs.check_evidence import load_fooled
 
-MOST_SAMPLES = 100
+_MOST_SAMPLES = 100
 
 Outcome = Literal["overturned", "survived", "fooled", "misclassified"]
-OUTCOMES: dict[Outcome, str] = {
+_OUTCOMES: dict[Outcome, str] = {
     "overturned": "survived the audited attack, fooled by another attempt",
     "survived": "survived every attempt",
     "fooled": "fooled by the audited attack",
@@ -64,12 +64,12 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     numbers = [int(sample) for sample in chosen["sample"]]
     images, paths = _Images(judged, numbers), judged.paths(numbers)
     cases = [_case(judged, row, images, paths) for _, row in chosen.iterrows()]
-    counts = {outcome: sum(case.outcome == outcome for case in cases) for outcome in OUTCOMES}
+    counts = {outcome: sum(case.outcome == outcome for case in cases) for outcome in _OUTCOMES}
     intro = (
         f"{counted(len(cases), 'sample')} of {len(judged.samples):,}, the worst cases first. "
         "Open a sample to see its images, numbers and path."
     )
-    html = render("samples.html.j2", cases=cases, outcomes=OUTCOMES, counts=counts)
+    html = render("samples.html.j2", cases=cases, outcomes=_OUTCOMES, counts=counts)
     data = [
         {"sample": case.sample, "outcome": case.outcome, "fooled_by": list(case.fooled_by)}
         for case in cases
@@ -92,10 +92,11 @@ def worst_samples(judged: JudgedRun) -> pd.DataFrame:
         ["overturned", "survived", "fooled"],
         "misclassified",
     )
-    ordered = table.assign(outcome=pd.Categorical(outcome, categories=list(OUTCOMES), ordered=True))
-    chosen: pd.DataFrame = ordered.sort_values(
+    ranks = pd.Categorical(outcome, categories=list(_OUTCOMES), ordered=True)
+    ordered = table.assign(outcome=ranks).sort_values(
         ["outcome", "adv_margin", "sample"], kind="stable"
-    ).head(MOST_SAMPLES)
+    )
+    chosen: pd.DataFrame = ordered.head(_MOST_SAMPLES)
     return chosen
 
 

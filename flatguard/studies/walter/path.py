@@ -57,7 +57,7 @@ class Path:
         """log κ of the head at each point, `(m, n)` float64."""
         m, n, k = self.logits.shape
         spread = log_sum_p_one_minus_p(self.logits.reshape(m * n, k))
-        norm = feature_norm(self.features.reshape(m * n, -1))
+        norm = feature_norm(self.features.reshape(m * n, self.features.shape[2]))
         log_scale = 2.0 * float(np.log(head.scale)) + head.log_weight_norm_squared()
         return (spread + 2.0 * norm.log() + log_scale).view(m, n)
 

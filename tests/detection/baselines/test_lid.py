@@ -1,5 +1,6 @@
 """Local intrinsic dimensionality against points of a known dimension."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,11 @@ def test_lid_of_a_ball_is_its_dimension(dimension: int) -> None:
     points = directions / directions.norm(dim=2, keepdim=True) * radii
     found = lid(points.norm(dim=2), 100)
     assert float(found.mean()) == pytest.approx(dimension, rel=0.1)
+
+
+def test_lid_of_three_distances_is_the_formula() -> None:
+    found = lid(torch.tensor([[4.0, 1.0, 9.0, 2.0]]), 3)
+    assert float(found) == pytest.approx(3 / math.log(8))
 
 
 def test_lid_leaves_out_the_image_itself() -> None:

@@ -51,6 +51,7 @@ def test_the_bands_are_those_of_the_group(run: Run) -> None:
     data = found.data["loss"]["survived"]
     assert data["median"][0] == first.quantile(0.5, interpolation="nearest")
     assert data["samples"][0] == len(survived)
+    assert found.data["loss"]["fooled"]["samples"][0] == len(run.samples) - len(survived)
     loss, kappa = found.figures
     assert (loss.text.name, kappa.text.name) == ("loss-along", "kappa-along")
     assert loss.text.alt.startswith("Median of cross-entropy. fooled: from ")

@@ -28,19 +28,19 @@ def test_an_attack_that_looks_for_near_examples(tiny_data: tuple[Tensor, Tensor]
 def test_a_sweep_is_shown_at_its_radii(run: Run) -> None:
     eps = 8 / 255
     table = pd.DataFrame(
-        {"sample": [0, 1, 0, 1], "sight": ["raw", "raw", "best", "best"], "eps": 2 * eps,
-         "fooled": [False, False, True, False]}
+        {"sample": [0, 1, 2, 3] * 2, "sight": ["raw"] * 4 + ["best"] * 4, "eps": 2 * eps,
+         "fooled": [False] * 5 + [True, True, True]}
     )  # fmt: skip
     probe = ProbeEvidence({"ran": True}, {"sweep": table})
     found = content(RADIUS, with_probes(run, sweep=probe))
     rows = {row["direction"]: row for row in found.data["sweep"]}
-    assert (rows["raw"]["accuracy"], rows["best"]["accuracy"]) == (1.0, 0.5)
-    assert rows["best"]["samples"] == 2
+    assert (rows["raw"]["accuracy"], rows["best"]["accuracy"]) == (1.0, 0.25)
+    assert rows["best"]["samples"] == 4
     figure = found.figures[0]
     assert figure.table is not None
     assert figure.table.rows[2][0] == "×2"
-    assert figure.table.rows[2][-1].startswith("50.0%, 95%")
-    assert "At the largest radius: 50.0% of 2 samples" in figure.text.alt
+    assert figure.table.rows[2][-1].startswith("25.0%, 95%")
+    assert "At the largest radius: 25.0% of 4 samples" in figure.text.alt
 
 
 def test_without_a_sweep_the_command_is_named(run: Run) -> None:

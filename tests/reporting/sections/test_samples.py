@@ -16,8 +16,9 @@ def test_the_worst_samples_come_first(run: Run) -> None:
     order = ["overturned", "survived", "fooled", "misclassified"]
     places = [order.index(outcome) for outcome in chosen["outcome"]]
     assert places == sorted(places)
-    survived = chosen[chosen["outcome"] == "survived"]
-    assert survived["adv_margin"].is_monotonic_increasing
+    fooled = chosen[chosen["outcome"] == "fooled"]
+    assert len(fooled) > 2
+    assert fooled["adv_margin"].is_monotonic_increasing
 
 
 def test_a_sample_names_the_attempts_that_fool_it(run: Run) -> None:

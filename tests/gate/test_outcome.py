@@ -1,7 +1,6 @@
-"""Thresholds for a detector: which end of an interval decides, and what is no pass."""
+"""Outcomes: which end of an interval decides, and what does not pass."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +8,13 @@ import pytest
 from support import detectors
 
 import flatguard
-from flatguard.checks.registry import check_names
 from flatguard.checks.statistics import interval
 from flatguard.checks.verdict import verdict_of
 from flatguard.detection import SharpnessDetector
 from flatguard.detection.flagging import Kinds, load_detection
-from flatguard.errors import DetectorError, UsageError
-from flatguard.gate.cache import RunCache
-from flatguard.gate.config import Thresholds, config_of
-from flatguard.gate.gate import Judged, pass_through
+from flatguard.gate.config import Thresholds
 from flatguard.gate.outcome import Outcome, exit_code, labels, outcomes
 from flatguard.runs.run import Run, load_run
-
-
-@pytest.fixture(scope="module")
-def fitted(digits_files: Path) -> SharpnessDetector:
-    return detectors.detector(digits_files, alpha=0.3, side="high")
-
-
-@pytest.fixture(scope="module")
-def file(fitted: SharpnessDetector, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("detectors") / "d.json"
-    fitted.save(found, adaptive=detectors.ADAPTIVE)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -132,52 +115,3 @@ def test_a_sample_without_kappa_is_flagged_and_not_detected(digits_files: Path) 
     assert found.unmeasured > 3
     between = (found.interval[0] + interval(found.recognised, found.samples)[0]) / 2
     assert held(run, min_detected=between).status == "failed"
-
-
-Gate = Callable[..., Judged]
-
-
-@pytest.fixture
-def gate(digits_files: Path, tmp_path: Path) -> Gate:
-    cache = RunCache(tmp_path / "cache", "one session")
-
-    def through(thresholds: dict[str, Any], **keys: Any) -> Judged:
-        asked = {
-            "model": str(digits_files / "digits.safetensors"), "arch": detectors.ARCH,
-            "dataset": str(digits_files / "digits.npz"), "attack": "torchattacks:PGD",
-            "attack_args": detectors.PGD, "eps": 0.1, "checks": "none",
-            "gate": {"allow": ["inconclusive", *check_names()], **thresholds},
-        }  # fmt: skip
-        return pass_through(config_of(asked | keys), cache)
-
-    return through
-
-
-def test_a_kept_run_is_flagged_anew_by_another_detector(
-    gate: Gate, file: Path, digits_files: Path
-) -> None:
-    first = gate({"min_detected": 0.3, "max_false_positives": 0.5}, detector=file)
-    assert (first.cached, first.shut) == (False, ())
-    detectors.detector(digits_files, alpha=0.05).save("other.json")
-    second = gate({"min_detected": 0.3, "max_false_positives": 0.5}, detector="other.json")
-    assert second.cached
-    assert [outcome.label for outcome in second.shut] == ["threshold[min_detected]"]
-    assert gate({"min_detected": 0.3}, detector=file).shut == ()
-
-
-def test_a_wrong_detector_is_no_error_of_the_runs(
-    gate: Gate, file: Path, digits_files: Path
-) -> None:
-    """The next in the session attacks, and does not get the error of another one's detector."""
-    scaled = SharpnessDetector(detectors.target(digits_files, 10.0)).fit(detectors.calibration())
-    scaled.save("scaled.json")
-    for detector in ("scaled.json", "nowhere.json"):
-        with pytest.raises(DetectorError):
-            gate({"min_detected": 0.3}, detector=detector)
-    assert not gate({"min_detected": 0.3}, detector=file).cached
-
-
-@pytest.mark.parametrize("name", ["min_detected", "max_false_positives"])
-def test_thresholds_for_a_detector_need_one(gate: Gate, name: str) -> None:
-    with pytest.raises(UsageError, match=rf"gate\.{name} needs a detector: add a key `detector`"):
-        gate({name: 0.5})

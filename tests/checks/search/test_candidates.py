@@ -1,0 +1,52 @@
+"""Which repaired directions are worth an attack."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import pytest
+import torch
+from support.check_contexts import context_of, linear, trained
+from support.defences import Before, bits
+
+from flatguard.checks.search.candidates import best_source, candidates, worth_trying
+
+
+def drops(means: Mapping[str, float]) -> pd.DataFrame:
+    return pd.DataFrame({"candidate": list(means), "drop": list(means.values())})
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ({"raw": 1.0, "tempered": 0.0, "smoothed": 2.0}, []),  # the usual one is good enough
+        ({"raw": 0.2, "tempered": 0.1, "smoothed": 0.24}, []),
+        ({"raw": 0.2, "tempered": 0.1, "smoothed": 0.3, "cutting": 0.5}, ["cutting", "smoothed"]),
+        ({"raw": 0.0, "smoothed": 0.2, "cutting": 0.5}, ["cutting"]),  # less than half the best
+        ({"raw": -1.0, "a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8}, ["d", "c", "b"]),
+    ],
+)
+def test_what_is_worth_trying(means: dict[str, float], expected: list[str]) -> None:
+    assert worth_trying(drops(means)) == expected
+
+
+def test_without_evidence_nothing_is() -> None:
+    assert worth_trying(None) == []
+
+
+def test_a_differentiable_model_has_the_plain_candidates_and_estimates() -> None:
+    context, _ = linear("L2")
+    rows = next(context.rows(context.survivors))
+    names = [candidate.name for candidate in candidates(context, rows)]
+    assert names == ["raw", "tempered", "smoothed", "estimated"]
+
+
+def test_the_best_source_follows_the_repair_that_leads() -> None:
+    images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(8) % 4
+    model = Before(trained(images, labels), bits(2)).eval()
+    weak = "foolbox:LinfAdditiveUniformNoiseAttack"
+    context = context_of(model, images, labels, weak, eps="8/255")
+    rows = next(context.rows(context.survivors))
+    assert not bool(best_source(context, rows, None)(rows.images, rows).gradient.any())
+    repaired = best_source(context, rows, drops({"raw": 0.0, "cutting": 1.5, "estimated": 2.0}))
+    assert bool(repaired(rows.images, rows).gradient.any())

@@ -1,0 +1,56 @@
+"""Which mechanism explains what a gradient attack misses."""
+
+from dataclasses import replace
+
+import pytest
+from support.evidence import determinism, evidence, gradients, judged_by
+
+from flatguard.checks.evidence import Evidence
+from flatguard.checks.mechanism import mechanism_of
+from flatguard.checks.verdict import judge
+
+DEAD = gradients(16, margin_state="zero", drops={"raw": 0.0, "tempered": 0.0, "cutting": 1.0})
+VANISHED = gradients(16, ratio=0.0, loss_state="zero", drops={"raw": 0.0, "tempered": 1.5})
+SHATTERED = gradients(16, drops={"raw": 0.0, "tempered": 0.0, "smoothed": 1.0})
+BUMPY = gradients(16, predicted=10.0)
+RANDOM = determinism(100, randomised=True)
+SOME = range(20)
+
+
+@pytest.mark.parametrize(
+    ("found", "mechanism"),
+    [
+        (evidence(), None),
+        (judged_by({"loss": SOME}), None),
+        (judged_by({"float64": SOME}, truth=VANISHED), "saturation"),
+        (judged_by({"surrogate": SOME}, truth=DEAD), "unavailable-gradient"),
+        (judged_by({"smoothed": SOME}, truth=SHATTERED), "shattered-gradient"),
+        (judged_by({"eot": SOME}, repeated=RANDOM), "stochastic"),
+        (judged_by({"repair": SOME}, truth=DEAD, repeated=RANDOM), "unavailable-gradient"),
+        (judged_by({"budget": SOME}, truth=BUMPY), "rugged-loss"),
+        (judged_by({"budget": SOME}, truth=BUMPY, steps=9), None),
+    ],
+)
+def test_the_simplest_mechanism(found: Evidence, mechanism: str | None) -> None:
+    assert mechanism_of(found) == mechanism
+
+
+def test_a_mechanism_explains_half_of_what_is_missed() -> None:
+    few = judged_by({"float64": range(9), "black-box": range(9, 20)}, truth=VANISHED)
+    assert mechanism_of(few) != "saturation"
+    half = judged_by({"float64": range(10), "black-box": range(10, 20)}, truth=VANISHED)
+    assert mechanism_of(half) == "saturation"
+
+
+def test_an_attack_that_stops_short_is_weak() -> None:
+    found = judged_by({"control": SOME, "budget": SOME}, truth=BUMPY)
+    assert judge(found).mechanism == "rugged-loss"
+    short = found.samples.assign(distance=0.01)
+    assert judge(replace(found, samples=short)).verdict == "overestimated"
+
+
+def test_a_little_randomness_explains_nothing() -> None:
+    little = determinism(100, randomised=True)
+    little.tables["repeated"]["difference"] = 1e-3
+    little.tables["repeated"]["flips"] = False
+    assert judge(judged_by({"control": SOME}, repeated=little)).verdict == "overestimated"
