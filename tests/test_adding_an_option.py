@@ -1,6 +1,6 @@
 """One field in `flatguard/request.py` is a whole option: shown on a copy of the package.
 
-CONTRIBUTING.md tells how to add an option; this test does it.
+The field is the one that CONTRIBUTING.md adds.
 """
 
 import json
@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from support import digits
+from support.examples import example
 
 PACKAGE = Path(__file__).resolve().parents[1] / "flatguard"
-FIELD = """
-    paper: Annotated[
-        str | None, Field(description="The paper that the run is for."), Option("Data")
-    ] = None
-"""
+FIELD = "\n" + example(
+    Path(__file__).parents[1] / "CONTRIBUTING.md",
+    "flatguard/request.py, in class EvaluationRequest",
+)
 BEFORE = "\n    def budget(self)"
 
 USE = """

@@ -1,19 +1,18 @@
-"""The documented check is one file: in a copy of the tree, and in another distribution."""
+"""The check of CONTRIBUTING.md is one file: in a copy of the tree, and in another distribution."""
 
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.examples import example
 
 import flatguard
 
 PACKAGE = Path(flatguard.__file__).parent
 
-DOC = (Path(__file__).parents[2] / "docs" / "verdict.md").read_text("utf-8")
-(CHECK,) = re.findall(r"```python\n(.*?)```", DOC, flags=re.DOTALL)
+CHECK = example(Path(__file__).parents[2] / "CONTRIBUTING.md", "flatguard/checks/brightness.py")
 
 TRIAL = """
 import sys
