@@ -111,7 +111,7 @@ def test_the_nearest_names() -> None:
     assert did_you_mean("xyz", known) == ""
 
 
-def test_refusals_of_the_system_are_told_from_bad_content(tmp_path: Path) -> None:
+def test_refusals_of_the_system_are_not_bad_content(tmp_path: Path) -> None:
     assert refused(PermissionError(errno.EACCES, "Permission denied"))
     assert not refused(OSError(errno.EINVAL, "Invalid argument"))
     assert not refused(OSError("a parser's own"))

@@ -49,7 +49,7 @@ def test_no_source_reads_a_pickle() -> None:
     assert sorted(loads) == ["array_files.py", "checkpoint.py", "demo.py"]
 
 
-def test_an_audit_that_nobody_answers() -> None:
+def test_an_audit_without_a_reachable_service() -> None:
     """It does not pass; CI is told."""
     stand_in = "import sys; sys.modules['pip_audit'] = None; sys.argv = sys.argv[1:]; "
     run = f"{stand_in}import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"

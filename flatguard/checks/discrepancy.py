@@ -158,7 +158,7 @@ def _paths(evidence: Evidence, fooled: set[int]) -> list[dict[str, Any]]:
     rows = pd.DataFrame(
         {
             "survived": samples["robust"].astype(bool).to_numpy(),
-            "fell_to_twin": (samples["sample"].isin(fooled) | ~samples["robust"]).to_numpy(),
+            "fooled_by_twin": (samples["sample"].isin(fooled) | ~samples["robust"]).to_numpy(),
             "path": [crossed.get(int(i), "not measured") for i in samples["sample"]],
         }
     )
@@ -166,7 +166,7 @@ def _paths(evidence: Evidence, fooled: set[int]) -> list[dict[str, Any]]:
     return [
         {
             "survived": bool(row["survived"]),
-            "fell_to_twin": bool(row["fell_to_twin"]),
+            "fooled_by_twin": bool(row["fooled_by_twin"]),
             "path": str(row["path"]),
             "samples": int(row["samples"]),
         }

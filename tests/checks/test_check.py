@@ -13,7 +13,7 @@ def probe(**fields: Any) -> Probe:
     return Probe("a", lambda c, n: ProbeEvidence({}), every_level(3), lambda c, n: n, **fields)
 
 
-def test_a_name_depends_on_what_is_spent_only_where_that_is_asked_for() -> None:
+def test_a_name_depends_on_the_cost_only_on_request() -> None:
     assert probe().stored_name(CONTEXT, 3) == "a"
     assert probe(stored_as=lambda c, n: f"a-{n}").stored_name(CONTEXT, 3) == "a-3"
     assert probe(stored_as=lambda c, n: None).stored_name(CONTEXT, 3) is None

@@ -42,7 +42,7 @@ def test_an_example_fools_within_the_ball_and_the_box_only() -> None:
     assert not bool(context.fools(rows.images + 0.9 * sign, rows, eps=1.0).any())
 
 
-def test_a_randomised_target_is_asked_often() -> None:
+def test_a_randomised_target_is_queried_often() -> None:
     images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(8) % 4
     model = Before(trained(images, labels), noise(0.3)).eval()

@@ -46,7 +46,7 @@ def test_flat_survivors_have_a_negative_rank_correlation() -> None:
     """Here the first samples are the flattest, and they are the ones that survived and fell."""
     finding = CHECK.judge(judged_by({"temperature": range(60)}), TOLERANCE)
     assert finding.data["rank_biserial"] == pytest.approx(-1.0)
-    paths = {(p["survived"], p["fell_to_twin"]): p["samples"] for p in finding.data["paths"]}
+    paths = {(p["survived"], p["fooled_by_twin"]): p["samples"] for p in finding.data["paths"]}
     assert paths == {(True, True): 60, (False, True): 40}
 
 

@@ -71,7 +71,7 @@ def test_every_survivor_is_tried_by_every_twin(net: nn.Module, data: Images) -> 
     assert all(numbers == sorted(context.survivors) for numbers in tried)
 
 
-def test_what_fell_really_fools_the_target(net: nn.Module, data: Images) -> None:
+def test_fooling_examples_fool_the_target(net: nn.Module, data: Images) -> None:
     context = probed(net, data)
     fooled = load_fooled(context.run, "twins")
     evidence = Evidence.of(context.run)

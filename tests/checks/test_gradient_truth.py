@@ -33,7 +33,7 @@ def test_gradient_truth(truth: ProbeEvidence, expected: str) -> None:
     assert status(judged_by(truth=truth)) == expected
 
 
-def test_zero_underflow_missing_and_not_finite_are_told_apart() -> None:
+def test_zero_underflow_missing_and_not_finite_are_distinguished() -> None:
     for state in ("zero", "missing", "not finite"):
         finding = CHECK.judge(judged_by(truth=gradients(4, margin_state=state)), TOLERANCE)
         assert finding.data["states"][f"margin {state}"] == 4

@@ -110,7 +110,7 @@ def test_an_incomplete_run_is_inconclusive() -> None:
     assert judge(replace(judged_by(), complete=False)).verdict == "inconclusive"
 
 
-def test_dead_gradients_that_nothing_mends_are_inconclusive() -> None:
+def test_dead_gradients_without_a_repair_are_inconclusive() -> None:
     """Unless a search without gradients also found nothing."""
     truth = gradients(16, margin_state="zero", drops={"raw": 0.0, "tempered": 0.0, "cutting": 0.0})
     assert judge(judged_by(truth=truth)).verdict == "inconclusive"

@@ -47,14 +47,14 @@ def test_deeper_layers_end_the_answer(cli, files: Path) -> None:
     assert before.count(" ± ") == 2
 
 
-def test_a_model_in_training_mode_is_said(cli, files: Path) -> None:
+def test_a_model_in_training_mode_is_reported(cli, files: Path) -> None:
     torch.save(tiny().train(), files / "whole.pt")
     result = cli("evaluate", "--model", "whole.pt", "--allow-code", "--dataset", "data.npz", *PGD)
     assert result.code in JUDGED
     assert "it is evaluated in eval mode" in result.out
 
 
-def test_without_a_head_kappa_is_said_to_be_missing(cli, files: Path) -> None:
+def test_without_a_head_kappa_is_reported_missing(cli, files: Path) -> None:
     torch.save(torch.nn.Sequential(tiny(), torch.nn.Softmax(1)).eval(), files / "soft.pt")
     result = cli("evaluate", "--model", "soft.pt", "--allow-code", "--dataset", "data.npz", *PGD)
     assert result.code in JUDGED
@@ -63,6 +63,6 @@ def test_without_a_head_kappa_is_said_to_be_missing(cli, files: Path) -> None:
     assert "not measured: " in result.out
 
 
-def test_scaled_logits_are_said(cli, files: Path) -> None:
+def test_scaled_logits_are_reported(cli, files: Path) -> None:
     result = cli(*CHECKPOINT, *PGD, "--logit-scale", "100")
     assert "logits × 100" in result.out

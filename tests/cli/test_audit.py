@@ -93,7 +93,7 @@ def test_a_bad_audit_is_one_line_and_exit_2(case: str, cli, files: Path) -> None
     assert expected in result.err
 
 
-def test_nothing_judges_a_run_with_another_tolerance_unasked(cli, files: Path) -> None:
+def test_no_command_changes_the_tolerance_of_a_run(cli, files: Path) -> None:
     def judged() -> tuple[float, float]:
         kept = [json.loads(Path(f"run/{name}.json").read_text()) for name in ("verdict", "summary")]
         return kept[0]["tolerance"], kept[1]["tolerance"]

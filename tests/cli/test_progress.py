@@ -48,7 +48,7 @@ def test_a_stage_with_an_unknown_price_pulses(watcher: tuple[Watcher, io.StringI
         assert made._progress.tasks[0].percentage == pytest.approx(25.0)
 
 
-def test_nothing_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with Watcher() as made:  # stderr is no terminal here
         made.stage("attack", total=20, calls_each=10)
         made.advanced(20)

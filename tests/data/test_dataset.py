@@ -32,7 +32,7 @@ def test_labels_out_of_range(label: int) -> None:
         check_labels(batch, 3, "d", start=40)
 
 
-def test_a_subset_serves_in_the_order_that_is_asked() -> None:
+def test_a_subset_keeps_the_requested_order() -> None:
     whole = ArrayDataset(torch.rand(6, 1, 2, 2), torch.arange(6), "whole")
     subset = Subset(whole, [4, 0, 5], "some")
     batch = subset.block(0, 3)

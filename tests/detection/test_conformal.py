@@ -113,7 +113,7 @@ def test_between_clean_scores_the_distribution_is_linear(
     assert found == pytest.approx(np.interp(scores[inside], ordered, shares), abs=1e-12)
 
 
-def test_clean_scores_that_are_nearly_equal_are_told_apart() -> None:
+def test_nearly_equal_clean_scores_are_distinguished() -> None:
     tiny = np.nextafter(0.0, 1.0)
     clean = np.concatenate([np.linspace(-1, -0.1, 40), tiny * np.arange(5), np.linspace(1, 2, 40)])
     found = atypicality(tiny * np.arange(5), clean, "high")

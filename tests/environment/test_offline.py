@@ -65,7 +65,7 @@ def test_what_needs_no_network_asks_for_none() -> None:
     assert {code for _, code in said} <= {0, 1, 3}
 
 
-def test_where_it_is_forbidden_nothing_is_asked_for() -> None:
+def test_a_forbidden_network_is_not_used() -> None:
     """Each error is one line that says what to do; a user's own architecture gets no further."""
     Path("net.py").write_text(HUB)
     Path("w.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")

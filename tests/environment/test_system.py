@@ -33,7 +33,7 @@ def test_who_is_alive() -> None:
     assert system.is_alive(os.getpid())
 
 
-def test_on_windows_nobody_is_sent_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_windows_no_signal_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """`os.kill(pid, 0)` would end the process there."""
     asked: list[int] = []
     monkeypatch.setattr(system, "is_windows", lambda: True)

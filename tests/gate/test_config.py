@@ -75,7 +75,7 @@ BAD: dict[str, str] = {
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_a_wrong_config_is_told_by_file_line_and_key(tmp_path: Path, text: str) -> None:
+def test_a_wrong_config_is_named_by_file_line_and_key(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"x\.yaml" + BAD[text]) as raised:
         load_config(tmp_path / "x.yaml")
@@ -96,7 +96,7 @@ def arguments(text: dict[str, Any]) -> dict[str, Any]:
     return config_of(text).arguments()
 
 
-def test_only_what_is_written_is_said() -> None:
+def test_only_written_keys_are_arguments() -> None:
     assert arguments({"title": "x", "source": ["a"]}) == {}
     assert arguments({"eps": 0.5, "norm": "linf", "dataset": "cifar10"}) == {
         "eps": "0.5", "norm": "Linf", "dataset": "cifar10",

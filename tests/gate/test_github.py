@@ -29,7 +29,7 @@ def test_no_text_begins_a_command_of_its_own(
     assert (command, told) == (title, text)
 
 
-def test_outside_of_actions_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_of_actions_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     assert announce("a run", [Error("a", "b")]) == []
 

@@ -67,7 +67,7 @@ def test_the_upper_end_of_false_positives_decides(run: Run) -> None:
     assert f"{found.flagged} of {found.samples} clean images" in near.text
 
 
-def test_where_nothing_fell_nothing_passes(digits_files: Path, file: Path) -> None:
+def test_without_fooled_samples_nothing_passes(digits_files: Path, file: Path) -> None:
     tiny = detectors.evaluate(digits_files, "run", eps=1e-6, detector=file, n_examples=40)
     assert kinds(tiny).successful.samples == 0
     found = held(tiny, min_detected=0.0)

@@ -183,7 +183,7 @@ def test_gradients_are_taken_where_the_copy_stands() -> None:
         torch.testing.assert_close(gradient, truth.get_parameter(name).grad)
 
 
-def test_what_cannot_be_perturbed_is_said_in_one_line() -> None:
+def test_what_cannot_be_perturbed_is_one_line() -> None:
     with pytest.raises(ModelError, match="no weights outside"):
         Movable(nn.Sequential(nn.Flatten(), nn.LayerNorm(4)))
     broken = nn.Linear(2, 2)

@@ -136,7 +136,7 @@ def test_blocks_after_the_chosen_samples_have_no_layers(
     pd.testing.assert_frame_equal(run.layers, again.layers)
 
 
-def test_what_is_missing_is_said_before_the_attack(
+def test_a_missing_package_is_named_before_the_attack(
     model: nn.Module, tiny_data: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soft = nn.Sequential(model, nn.Softmax(1)).eval()

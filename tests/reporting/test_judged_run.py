@@ -20,7 +20,7 @@ def test_classes_are_shown_by_name_and_number(run: Run) -> None:
     assert judged_run.class_name(-1) == "class -1"
 
 
-def test_an_unjudged_run_is_told_to_be_judged(fresh: Run) -> None:
+def test_an_unjudged_run_is_refused_with_the_command_that_judges_it(fresh: Run) -> None:
     (fresh.path / "verdict.json").unlink()
     with pytest.raises(RunFolderError, match="has no verdict yet; flatguard audit"):
         write_report(load_run(fresh.path))

@@ -42,7 +42,7 @@ class Breaks(nn.Module):
         return logits
 
 
-def test_an_incomplete_run_says_so(tiny_data: tuple[Tensor, Tensor]) -> None:
+def test_an_incomplete_run_is_named(tiny_data: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(FlatguardError, match="out of memory"):
         evaluated(
             tiny_data, "torchattacks:PGD", Breaks(), eps="8/255", attack_args={"steps": 3},

@@ -224,7 +224,7 @@ class Requests:
         return found
 
 
-def test_a_store_is_asked_for_what_is_new_alone(
+def test_a_store_is_read_for_new_files_only(
     asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice the blocks are twice the requests, and a push with nothing new sends nothing."""

@@ -39,7 +39,7 @@ def test_links_are_not_followed(run: Run, place: str) -> None:
     refused(r"is a link; a run folder holds plain files")
 
 
-def test_a_pipe_keeps_nobody_waiting(block: Path) -> None:
+def test_a_pipe_is_refused_at_once(block: Path) -> None:
     for name in ("block.json", "samples.parquet"):
         whole = (block / name).read_bytes()
         (block / name).unlink()

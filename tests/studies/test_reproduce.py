@@ -52,7 +52,7 @@ def test_a_study_is_the_same_twice(plain_digits: Plain) -> None:
     assert first.figures == second.figures
 
 
-def test_a_model_without_a_head_is_told_so(plain_digits: Plain) -> None:
+def test_a_model_without_a_head_is_refused_by_name(plain_digits: Plain) -> None:
     headless = nn.Sequential(plain_digits[0], nn.Tanh())
     with pytest.raises(UsageError, match="needs the model's final linear layer"):
         reproduce("walter-fig2", [headless], data=plain_digits[1], n_examples=4)

@@ -21,7 +21,7 @@ class Bad(nn.Module):
         return self.output
 
 
-def test_training_mode_is_left_and_said() -> None:
+def test_training_mode_is_left_and_reported() -> None:
     model = tiny().train()
     target = make_target(model, "m", "here")
     assert not model.training
@@ -56,7 +56,7 @@ def test_images_of_the_wrong_shape() -> None:
         prepare(make_target(tiny(), "t", "here"), torch.rand(2, 1, 28, 28))
 
 
-def test_a_model_of_another_precision_is_told_from_a_wrong_shape() -> None:
+def test_a_model_of_another_precision_is_not_a_wrong_shape() -> None:
     with pytest.raises(ModelError, match=r"float32 images, got one of float64.*model\.float\(\)"):
         prepare(make_target(tiny().double().eval(), "t", "here"), IMAGES)
 

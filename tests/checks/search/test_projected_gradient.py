@@ -37,7 +37,7 @@ def test_the_optimum_of_a_linear_model(norm: Norm, sight: str) -> None:
     assert not bool(fell[reach > 1.001 * context.eps].any())
 
 
-def test_what_fell_leaves_the_search() -> None:
+def test_fooled_samples_leave_the_search() -> None:
     context, reach = linear("Linf")
     rows = next(context.rows(context.survivors))
     before = context.meter.forwards

@@ -59,7 +59,7 @@ def test_a_repair_decides_as_its_target_and_leads_as_the_bare_network(
     assert torch.cosine_similarity(repaired, bare, dim=0) > 0.3
 
 
-def test_an_honest_network_has_nothing_to_mend(net: nn.Module, images: Tensor) -> None:
+def test_an_honest_network_needs_no_repair(net: nn.Module, images: Tensor) -> None:
     assert repairs(net, images) == []
     normalised = Normalized(net, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)).eval()
     assert repairs(normalised, images) == []

@@ -78,7 +78,7 @@ def test_an_operation_keeps_its_values_and_gains_a_gradient(group: Group, name: 
     assert float((repaired != 0).double().mean()) > max(0.9, usual_alive)
 
 
-def test_what_is_not_asked_for_is_left_alone() -> None:
+def test_other_stages_are_left_alone() -> None:
     x = torch.rand(2, 3, requires_grad=True)
     with StraightThrough({"saturating"}) as mode:
         rounded = x.round()

@@ -8,7 +8,7 @@ from flatguard.reporting.sections.section import (
 from flatguard.runs.run import Run
 
 
-def test_nothing_measured_is_said_so(run: Run) -> None:
+def test_missing_measurements_are_reported(run: Run) -> None:
     absent = Section("absent", "Absent", lambda judged: NotMeasured("no probe", "flatguard do"))
     other = Section("other", "Other", lambda judged: SectionContent(intro="here"))
     sections = build_sections(JudgedRun.load(run), [absent, other])
