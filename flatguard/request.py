@@ -140,7 +140,7 @@ class EvaluationRequest(BaseModel):
         str,
         Field(
             description="demo; a RobustBench entry or a prefix of one; timm:NAME; "
-            "torchvision:NAME; or the path of a .safetensors, .pt, .pth or .pt2 file."
+            "torchvision:NAME; or the path of a .safetensors, .pt, .pth, .ckpt, .bin or .pt2 file."
         ),
         Option("Model", "location"),
     ]
@@ -208,6 +208,11 @@ class EvaluationRequest(BaseModel):
     ] = None
     head: Annotated[
         str | None, Field(description="The name of the final linear layer."), Option("Model")
+    ] = None
+    weights_key: Annotated[
+        str | None,
+        Field(description="Which weights of a file with several: state_dict_ema."),
+        Option("Model", "location"),
     ] = None
     logit_scale: Annotated[
         Positive,

@@ -37,6 +37,8 @@ def show(run: Run, verdict: Verdict) -> None:
     if run.request.layers is not None:
         for line in _layers(run):
             console.print(visible(line), markup=False)
+    for note in run.manifest.target.notes:
+        console.print(visible(f"note: {note}"), markup=False)
     for warning in summary["warnings"]:
         console.print(visible(f"warning: {warning}"), markup=False)
     _show_verdict(console, verdict, run)

@@ -222,6 +222,7 @@ def _load_target(request: EvaluationRequest) -> Target:
         threat_model=request.threat_model,
         model_dir=request.model_dir,
         arch=request.arch,
+        weights_key=request.weights_key,
         mean=request.mean,
         std=request.std,
         allow_code=request.allow_code,

@@ -28,6 +28,7 @@ def load_target(
     arch: str | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    weights_key: str | None = None,
     allow_code: bool = False,
 ) -> Target:
     """Load a target by name.
@@ -41,6 +42,7 @@ def load_target(
         arch: for a checkpoint of weights only: `module:factory` or `file.py:factory`.
         mean: for a checkpoint: normalisation inside the model, one number per channel.
         std: as `mean`.
+        weights_key: for a checkpoint with several sets of weights: which one.
         allow_code: load files that run code when they are loaded.
 
     Raises:
@@ -53,14 +55,19 @@ def load_target(
     keep_offline()
     kind, _, rest = name.partition(":")
     is_file = _is_checkpoint(name)
-    if not is_file and (arch or mean or std):
-        raise UsageError(f"--arch, --mean and --std belong to a checkpoint file, not to {name!r}")
+    if not is_file and (arch or mean or std or weights_key):
+        raise UsageError(
+            f"--arch, --weights-key, --mean and --std belong to a checkpoint file, not to {name!r}"
+        )
     if threat_model is not None and (is_file or name == "demo" or kind in _ZOOS):
         raise UsageError(f"--threat-model belongs to a RobustBench entry, not to {name!r}")
     if is_file:
         from flatguard.targets import checkpoint
 
-        return checkpoint.load(Path(name), arch=arch, mean=mean, std=std, allow_code=allow_code)
+        return checkpoint.load(
+            Path(name), arch=arch, mean=mean, std=std, weights_key=weights_key,
+            allow_code=allow_code,
+        )  # fmt: skip
     if name == "demo":
         from flatguard.targets import demo
 

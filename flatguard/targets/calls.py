@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from flatguard.environment.torch_state import TorchState
 from flatguard.errors import ModelError
@@ -74,7 +75,7 @@ def make_ordinary(model: nn.Module) -> None:
             continue
         held: dict[str, Any] = {**vars(module), **module._parameters, **module._buffers}
         for name, value in held.items():
-            if isinstance(value, Tensor) and value.is_inference():
+            if isinstance(value, Tensor) and not is_lazy(value) and value.is_inference():
                 if id(value) not in ordinary:
                     ordinary[id(value)] = _ordinary(value)
                 setattr(module, name, ordinary[id(value)])

@@ -6,21 +6,17 @@ own code and always runs.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import pickle
 import re
-import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flatguard.environment.offline import last_refusal
 from flatguard.environment.pickles import check_pickle, pickle_code
 from flatguard.environment.torch_state import kept_state
 from flatguard.errors import (
@@ -31,12 +27,26 @@ from flatguard.errors import (
     one_line,
     refused,
 )
+from flatguard.targets.architecture import build
 from flatguard.targets.calls import make_ordinary
 from flatguard.targets.target import Normalized, Target, make_target
+from flatguard.targets.weights import Loaded, find_weights, load_weights
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2")
-_NESTING = ("state_dict", "model", "model_state_dict", "net")
-_PREFIXES = ("module.", "_orig_mod.")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2", ".tar", ".ckpt", ".bin")
+"""A name that ends in one of these is a file, also where there is none. What a file is, its first
+bytes show."""
+
+_OTHER_FILES = {
+    b"version https://git-lfs": "a pointer of Git LFS; git lfs pull gets the file",
+    b"\x89HDF": "an HDF5 file of Keras or TensorFlow; convert its weights",
+    b"GGUF": "a GGUF file of a language model",
+    b"\x93NUMPY": "an array of NumPy",
+    b"<": "a page of the web, and no download",
+}
+"""What people take for a checkpoint, by its first bytes."""
+
+_EXPORTED = ("serialized_exported_program.json", "archive_format")
+"""Files in an archive of torch.export; newer ones have a folder `models`."""
 
 
 def load(
@@ -45,15 +55,18 @@ def load(
     arch: str | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    weights_key: str | None = None,
     allow_code: bool = False,
 ) -> Target:
     """A target from a file.
 
     Args:
-        path: `.safetensors`, a `.pt`/`.pth` state dict or TorchScript file, or a `.pt2`.
+        path: safetensors; a state dict of torch, alone or in a larger checkpoint; TorchScript; or
+            a program of torch.export. Its content decides which, not its name.
         arch: `module:factory` or `file.py:factory`; the factory takes no arguments.
         mean: per channel, subtracted from images in [0, 1] before the model.
         std: per channel, the divisor after that.
+        weights_key: which of several sets of weights in the file; None takes the usual one.
         allow_code: load files that run code when they are loaded.
 
     Raises:
@@ -67,23 +80,26 @@ def load(
         raise UsageError("--std: expected positive numbers")
     if not path.is_file():
         raise ModelError(f"no file {path}; a model is a name or the path of a checkpoint")
-    if path.suffix not in SUFFIXES:
-        raise ModelError(f"{path}: expected one of {', '.join(SUFFIXES)}, got {path.suffix!r}")
     check_readable(path, ModelError)
-    model, built = _module_from(path, arch, allow_code)
+    model, loaded = _module_from(path, arch, weights_key, allow_code)
     if mean is not None and std is not None:
         training = model.training
         model = Normalized(model, mean, std)
         model.train(training)
-    if arch is not None and not built:
-        raise UsageError(f"--arch is for a file of weights; {path.name} holds a whole model")
-    described = f"{path.name}{f' in {arch}' if arch else ''}"
-    return make_target(model, path.stem, described)
+    if (arch is not None or weights_key is not None) and loaded is None:
+        option = "--arch" if arch is not None else "--weights-key"
+        raise UsageError(f"{option} is for a file of weights; {path.name} holds a whole model")
+    key = f" ({loaded.key})" if loaded is not None and loaded.key else ""
+    described = f"{path.name}{key}{f' in {arch}' if arch else ''}"
+    target = make_target(model, path.stem, described)
+    return target if loaded is None else replace(target, notes=(*target.notes, *loaded.notes))
 
 
 @kept_state()
-def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Module, bool]:
-    """The module, and whether `arch` was used to build it."""
+def _module_from(
+    path: Path, arch: str | None, weights_key: str | None, allow_code: bool
+) -> tuple[nn.Module, Loaded | None]:
+    """The module, and which weights it has where `arch` built it."""
     program = _program_kind(path)
     if program is not None:
         if not allow_code:
@@ -91,47 +107,87 @@ def _module_from(path: Path, arch: str | None, allow_code: bool) -> tuple[nn.Mod
                 f"{path} is {program}: it holds code that would run; save a state dict as "
                 ".safetensors and name --arch, or type --allow-code if you trust the file"
             )
-        return _load_program(path, program), False
+        return _load_program(path, program), None
     state = _read_state(path, allow_code)
     if isinstance(state, nn.Module):
-        return state, False
+        return state, None
     if arch is None:
         raise UsageError(
             f"{path} holds weights only: name their network with --arch module:factory"
         )
+    found = find_weights(state)
+    if not found:
+        raise ModelError(
+            f"{path}: expected a state dict, alone or inside a dictionary; got "
+            f"{type(state).__name__} without one"
+        )
     model = build(arch)
     make_ordinary(model)
-    _load_state(model, _state_dict_in(state, path), path, arch)
+    loaded = load_weights(model, found, weights_key, path.name, arch)
     # A new network is in training mode, which needs no note to the user.
-    return model.eval(), True
+    return model.eval(), loaded
 
 
 def _program_kind(path: Path) -> str | None:
-    if path.suffix == ".pt2":
-        return "a torch.export program"
     try:
-        if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
+        _refuse_other_files(path)
+        if _is_safetensors(path) or not zipfile.is_zipfile(path):
             return None
         with zipfile.ZipFile(path) as archive:
             names = [name.split("/", 1)[-1] for name in archive.namelist()]
+    except ModelError:
+        raise
     except Exception as error:  # zipfile raises four kinds
         if refused(error):
             raise ModelError(f"{path} cannot be read: {one_line(error)}") from error
         raise ModelError(f"{path} is damaged or truncated: {one_line(error)}") from error
-    return "TorchScript" if any(n.startswith("code/") for n in names) else None
+    if any(name.startswith("code/") for name in names):
+        return "TorchScript"
+    exported = any(name in _EXPORTED or name.startswith("models/") for name in names)
+    return "a torch.export program" if exported else None
+
+
+def _refuse_other_files(path: Path) -> None:
+    with path.open("rb") as stream:
+        begins = stream.read(64).lstrip()
+    for first, what in _OTHER_FILES.items():
+        if begins.startswith(first):
+            raise ModelError(f"{path} is no checkpoint: it is {what}")
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the first bytes are the length of a header, and the header begins."""
+    with path.open("rb") as stream:
+        length, brace = stream.read(8), stream.read(1)
+    known = brace == b"{" and int.from_bytes(length, "little") < path.stat().st_size
+    return known or path.suffix == ".safetensors"
 
 
 class Program(nn.Module):
-    """Wraps a loaded program in an ordinary module, so that hooks observe its calls."""
+    """Wraps a loaded program in an ordinary module, so that hooks observe its calls.
 
-    def __init__(self, program: Any):
+    Args:
+        program: of TorchScript or torch.export.
+        batch: the only batch size that it takes; None takes any. Other batches are cut into such
+            parts, and the last one is filled up with its last image.
+    """
+
+    def __init__(self, program: Any, batch: int | None = None):
         super().__init__()
-        self.program = program
+        self.program, self.batch = program, batch
 
     def forward(self, images: Tensor) -> Tensor:
         """The output of the program."""
-        logits: Tensor = self.program(images)
-        return logits
+        if self.batch is None or len(images) == self.batch:
+            logits: Tensor = self.program(images)
+            return logits
+        return torch.cat([self._part(part) for part in images.split(self.batch)])
+
+    def _part(self, images: Tensor) -> Tensor:
+        assert self.batch is not None
+        more = images[-1:].expand(self.batch - len(images), *images.shape[1:])
+        logits: Tensor = self.program(torch.cat([images, more]))
+        return logits[: len(images)]
 
     def train(self, mode: bool = True) -> Program:
         """Switch the mode of a TorchScript program; that of an exported program is fixed."""
@@ -145,7 +201,8 @@ def _load_program(path: Path, kind: str) -> nn.Module:
     try:
         if kind == "TorchScript":
             return Program(torch.jit.load(str(path), map_location="cpu"))
-        module = Program(torch.export.load(str(path)).module())
+        exported = torch.export.load(str(path))
+        module = Program(exported.module(), _batch_of(exported))
         module.training = False
         for part in module.modules():
             part.training = False
@@ -154,8 +211,18 @@ def _load_program(path: Path, kind: str) -> nn.Module:
         raise ModelError(f"{path}: cannot load {kind}: {one_line(error)}") from error
 
 
+def _batch_of(exported: Any) -> int | None:
+    """The batch size that an exported program was fixed to; None if it takes several."""
+    inputs = exported.graph_signature.user_inputs
+    for node in exported.graph.nodes:
+        if node.op == "placeholder" and node.name in inputs:
+            size = node.meta["val"].shape[0]
+            return size if type(size) is int else None
+    return None
+
+
 def _read_state(path: Path, allow_code: bool) -> Any:
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -187,102 +254,3 @@ def _read_state(path: Path, allow_code: bool) -> Any:
 def _culprit(error: Exception) -> str:
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     return f"it asks for {named.group(1)}" if named else "it holds more than tensors"
-
-
-def _state_dict_in(state: Any, path: Path) -> dict[str, Tensor]:
-    for _ in _NESTING:
-        if not isinstance(state, Mapping):
-            break
-        inner = next((state[key] for key in _NESTING if isinstance(state.get(key), Mapping)), None)
-        if inner is None:
-            break
-        state = inner
-    if isinstance(state, nn.Module):
-        state = state.state_dict()
-    if not isinstance(state, Mapping) or not any(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(
-            f"{path}: expected a state dict, alone or under one of {', '.join(_NESTING)}; "
-            f"got {type(state).__name__}"
-        )
-    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
-    return tensors
-
-
-def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path, arch: str) -> None:
-    wanted = model.state_dict()
-    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
-    extra = [key for key in state if key not in wanted]
-    wrong = [
-        f"{key} {tuple(state[key].shape)} for {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    if missing or extra or wrong:
-        parts = [
-            f"{what}: {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
-            for what, keys in (("missing", missing), ("unexpected", extra), ("wrong shape", wrong))
-            if keys
-        ]
-        raise ModelError(f"{path.name} does not fit --arch {arch}; {'; '.join(parts)}")
-    model.load_state_dict(state, strict=False)
-
-
-@kept_state()
-def build(arch: str) -> nn.Module:
-    """The model from the factory that `module:factory` or `file.py:factory` names."""
-    place, colon, name = arch.rpartition(":")
-    if not colon or not place or not name.isidentifier():  # C:\\nets\\net.py contains a colon
-        raise UsageError(f"--arch: expected module:factory or file.py:factory, got {arch!r}")
-    module = _module_of_file(Path(place)) if place.endswith(".py") else _module_of_name(place)
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        callables = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise UsageError(
-            f"--arch: {place} has no factory {name}; it has {', '.join(callables[:8])}"
-        )
-    try:
-        model = factory()
-    except (Exception, SystemExit) as error:
-        hint = "; it must take no arguments" if isinstance(error, TypeError) else last_refusal()
-        what = f"{type(error).__name__}: {one_line(error)}"
-        raise UsageError(f"--arch {arch}: the factory fails: {what}{hint}") from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"--arch {arch}: expected an nn.Module, got {type(model).__name__}")
-    return model
-
-
-def _module_of_file(file: Path) -> Any:
-    if not file.is_file():
-        raise UsageError(f"--arch: no file {file}")
-    spec = importlib.util.spec_from_file_location(f"flatguard_arch_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--arch: {file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    loader = spec.loader
-
-    def run_it() -> Any:
-        loader.exec_module(module)
-        return module
-
-    return _importing(run_it, str(file))
-
-
-def _module_of_name(name: str) -> Any:
-    # A console script does not search the current folder, which holds the user's code.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    return _importing(lambda: importlib.import_module(name), name)
-
-
-def _importing(load_module: Any, name: str) -> Any:
-    try:
-        return load_module()
-    except (Exception, SystemExit) as error:  # the user's own module may raise anything
-        raise UsageError(
-            f"--arch: importing {name} fails: {type(error).__name__}: {one_line(error)}"
-        ) from error

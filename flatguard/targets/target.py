@@ -70,7 +70,11 @@ def make_target(
     """A target in eval mode with isolated calls; a note reports a mode that was changed.
 
     The model itself is modified: see `flatguard.targets.restored`.
+
+    Raises:
+        ModelError: a lazy layer has no weights yet.
     """
+    _refuse_lazy(model, name)
     notes: tuple[str, ...] = ()
     if any(module.training for module in model.modules()):
         notes = ("the model was in training mode; it is evaluated in eval mode",)
@@ -79,6 +83,16 @@ def make_target(
     return Target(
         model, name, source, weights_sha256(model), defaults=defaults or Defaults(), notes=notes
     )
+
+
+def _refuse_lazy(model: nn.Module, name: str) -> None:
+    values = (*model.named_parameters(), *model.named_buffers())
+    lazy = [key for key, value in values if nn.parameter.is_lazy(value)]
+    if lazy:
+        raise ModelError(
+            f"{name}: {lazy[0]} belongs to a lazy layer that has no weights yet; call the model on "
+            "an image, or load its weights"
+        )
 
 
 def prepare(

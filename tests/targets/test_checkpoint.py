@@ -13,8 +13,8 @@ from torch import nn
 import flatguard
 from flatguard.data import load_dataset
 from flatguard.errors import ModelError, UntrustedCodeError, UsageError
-from flatguard.targets import prepare
-from flatguard.targets.checkpoint import build, load
+from flatguard.targets import make_target, prepare
+from flatguard.targets.checkpoint import load
 
 ARCH = f"{Path(__file__).parents[1] / 'support' / 'architectures.py'}:tiny"
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -232,12 +232,64 @@ def test_the_environment_does_not_decide_what_a_pickle_may_run(
     assert [os.environ.get(name) for name in names] == ["1"] * len(names)
 
 
-@pytest.mark.parametrize("arch", [r"C:\models\net.py", "net.py", "net.py:", ":make", "net:a b"])
-def test_an_arch_without_a_factory_says_what_is_expected(arch: str) -> None:
-    with pytest.raises(UsageError, match=r"expected module:factory or file\.py:factory, got"):
-        build(arch)
+@pytest.mark.parametrize(
+    "name", ["best.pth.tar", "last.ckpt", "pytorch_model.bin", "weights", "model.safetensors.old"]
+)
+def test_the_content_decides_and_not_the_name(model: nn.Module, tmp_path: Path, name: str) -> None:
+    torch.save({"state_dict": model.state_dict(), "epoch": 3}, tmp_path / name)
+    target = load(tmp_path / name, arch=ARCH)
+    assert torch.equal(target.model(IMAGES), model(IMAGES))
+    assert target.source == f"{name} (state_dict) in {ARCH}"
+    save_file(model.state_dict(), tmp_path / name)
+    assert torch.equal(load(tmp_path / name, arch=ARCH).model(IMAGES), model(IMAGES))
 
 
-def test_a_drive_letter_belongs_to_the_file() -> None:
-    with pytest.raises(UsageError, match=r"no file C:\\models\\net\.py"):
-        build(r"C:\models\net.py:make")
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html>quota exceeded</html>", "a page of the web"),
+        (b"\x89HDF\r\n", "an HDF5 file"),
+        (b"GGUF\x03", "a GGUF file"),
+        (b"\x93NUMPY\x01", "an array of NumPy"),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "w.ckpt"])
+def test_what_is_no_checkpoint_is_named(
+    content: bytes, what: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=f"is no checkpoint: it is {what}") as caught:
+        load(tmp_path / name, arch=ARCH)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_an_exported_program_of_one_batch_size(
+    model: nn.Module, tmp_path: Path, batch: int
+) -> None:
+    file = tmp_path / "program.pt2"
+    torch.export.save(torch.export.export(model, (IMAGES[:batch],)), file)
+    target = load(file, allow_code=True)
+    for count in (1, 3, 4, 6):
+        images = torch.rand(count, 3, 8, 8).requires_grad_(True)
+        logits = target.model(images)
+        assert torch.allclose(logits, model(images), atol=1e-6)
+        (slope,) = torch.autograd.grad(logits.sum(), images)
+        (wanted,) = torch.autograd.grad(model(images).sum(), images)
+        assert torch.allclose(slope, wanted, atol=1e-6)
+
+
+def test_weights_key_is_for_weights(model: nn.Module, tmp_path: Path) -> None:
+    file = tmp_path / "model.pt"
+    torch.save(model, file)
+    with pytest.raises(UsageError, match="--weights-key is for a file of weights"):
+        load(file, weights_key="ema", allow_code=True)
+    torch.save({"a": model.state_dict(), "a_ema": model.state_dict()}, file)
+    target = load(file, arch=ARCH, weights_key="a_ema")
+    assert target.source == f"model.pt (a_ema) in {ARCH}"
+
+
+def test_a_lazy_layer_without_weights_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"1\.weight belongs to a lazy layer"):
+        make_target(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "net", "Python")

@@ -1,0 +1,335 @@
+"""The weights in a file as people save them: where they are in it, and how they fit a network.
+
+A file may nest them (`state_dict`, `model`, ...), hold several of them (averaged ones beside the
+others), and put wrappers' prefixes before the names (DataParallel, torch.compile, Lightning, SWA).
+torch's own `load_state_dict` decides what fits.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from flatguard.errors import ModelError, UsageError, one_line
+
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""What DataParallel, torch.compile, FSDP and activation checkpointing put into a name."""
+
+_COUNTS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
+"""Counters that change no answer: of BatchNorm, of averaging, and of a profiler."""
+
+_OTHERS = ("_extra_state", "_packed_params", "dtype")
+"""Values of a state dict that may be no tensors: a module's own, and those of quantised layers."""
+
+_AVERAGED = ("ema", "averaged", "average", "avg", "swa", "shadow", "teacher")
+_USUAL = ("state_dict", "model", "model_state_dict", "net", "network", "params", "weights")
+_DEEPEST = 5
+_MOST_PREFIXES = 4
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of weights in a file.
+
+    Attributes:
+        key: where it is, as `state_dict` or `ema.model`; empty for the whole file.
+        tensors: by the names in the file, with the other values that modules save.
+    """
+
+    key: str
+    tensors: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How weights fit a network.
+
+    Attributes:
+        key: which weights, with the prefix of their names: `state_dict`, `state_dict/model`.
+        names: the name in the network of each name in the file.
+        left_out: names in the file that are not the network's, beside its prefix.
+        problems: why they do not fit; empty where they do.
+    """
+
+    key: str
+    names: dict[str, str]
+    left_out: tuple[str, ...]
+    problems: dict[str, list[str]]
+
+    @property
+    def size(self) -> int:
+        """How many names are wrong."""
+        return sum(map(len, self.problems.values()))
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether the key names an average over training, such as `state_dict_ema`."""
+        words = self.key.lower().replace("/", "_").replace(".", "_").split("_")
+        return any(word in _AVERAGED for word in words)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded into a network.
+
+    Attributes:
+        key: which weights; empty for all that the file holds.
+        notes: messages to the user: what else would fit, and what was left out.
+    """
+
+    key: str
+    notes: tuple[str, ...]
+
+
+def find_weights(content: Any) -> list[Weights]:
+    """All sets of weights in the content of a file, the outermost first."""
+    return list(_walk(content, "", 0))
+
+
+def _walk(content: Any, key: str, depth: int) -> Iterator[Weights]:
+    if isinstance(content, nn.Module):
+        content = content.state_dict()
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
+        return
+    tensors = {name: value for name, value in content.items() if _is_saved(name, value)}
+    if any(isinstance(value, Tensor) for value in tensors.values()):
+        yield Weights(key, tensors)
+    for name, value in content.items():
+        if isinstance(name, str):
+            yield from _walk(value, f"{key}.{name}" if key else name, depth + 1)
+
+
+def _is_saved(name: object, value: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    return isinstance(value, Tensor) or name.rpartition(".")[2] in _OTHERS
+
+
+def load_weights(
+    model: nn.Module, found: list[Weights], wanted: str | None, file: str, arch: str
+) -> Loaded:
+    """Load the weights of a file that fit a network.
+
+    Where several fit, those that are no average and have a usual name are taken, and a note names
+    the others.
+
+    Args:
+        model: receives the weights.
+        found: in the file.
+        wanted: the key of one of them; None chooses.
+        file: its name, for messages.
+        arch: the network's, for messages.
+
+    Raises:
+        ModelError: none fits, with the names in the file; or none is the usual one.
+        UsageError: there is no such key.
+    """
+    chosen = found if wanted is None else _with_key(found, wanted, file)
+    fits = [fit for weights in chosen for fit in _fits(model, weights)]
+    if wanted is not None:
+        exact = [fit for fit in fits if fit.key == wanted]
+        fits = exact or fits
+    good = [fit for fit in fits if not fit.problems]
+    if not good:
+        raise ModelError(_refusal(min(fits, key=_distance), chosen, file, arch))
+    best = _best(good, file)
+    tensors = next(w.tensors for w in found if _is_of(best, w))
+    _load(model, {new: tensors[old] for old, new in best.names.items()})
+    return Loaded(best.key, _notes(best, good, file))
+
+
+def _is_of(fit: Fit, weights: Weights) -> bool:
+    return fit.key.partition("/")[0] == weights.key
+
+
+def _with_key(found: list[Weights], wanted: str, file: str) -> list[Weights]:
+    chosen = [weights for weights in found if weights.key == wanted.partition("/")[0]]
+    if not chosen:
+        known = ", ".join(w.key for w in found if w.key) or "none, it holds one set of weights"
+        raise UsageError(f"--weights-key: {file} has no weights {wanted!r}; its keys are: {known}")
+    return chosen
+
+
+def _best(good: list[Fit], file: str) -> Fit:
+    plain = [fit for fit in good if not fit.is_averaged] or good
+    ranks = [_rank(fit) for fit in plain]
+    first = [fit for fit, rank in zip(plain, ranks, strict=True) if rank == min(ranks)]
+    if len(first) > 1:
+        raise ModelError(
+            f"{file} holds several sets of weights that fit: "
+            f"{', '.join(fit.key for fit in first)}; choose one with --weights-key"
+        )
+    return first[0]
+
+
+def _rank(fit: Fit) -> tuple[int, int]:
+    """The usual names come first, in their order; then those that are nested less."""
+    key, _, prefix = fit.key.partition("/")
+    last = key.rpartition(".")[2]
+    usual = _USUAL.index(last) if last in _USUAL else len(_USUAL)
+    inside = 0 if not prefix else 1 + (_USUAL.index(prefix) if prefix in _USUAL else len(_USUAL))
+    return (inside, 0 if not key else 1 + usual)
+
+
+def _notes(best: Fit, good: list[Fit], file: str) -> tuple[str, ...]:
+    notes = []
+    others = [fit.key or "the outermost" for fit in good if fit is not best]
+    if others:
+        notes.append(
+            f"{file} holds several sets of weights: {best.key or 'the outermost'} is taken; "
+            f"--weights-key chooses {' or '.join(others)}"
+        )
+    if best.left_out:
+        notes.append(f"{file}: left out, because the network has no such part: {_few(best)}")
+    return tuple(notes)
+
+
+def _few(fit: Fit) -> str:
+    return _listed(list(fit.left_out))
+
+
+def _fits(model: nn.Module, weights: Weights) -> list[Fit]:
+    """One fit for each prefix that the names may have; the one without a prefix first."""
+    wanted = {_canonical(name): name for name in model.state_dict()}
+    given = {_canonical(name): name for name in weights.tensors}
+    if len(wanted) < len(model.state_dict()) or len(given) < len(weights.tensors):
+        wanted = {name: name for name in model.state_dict()}
+        given = {name: name for name in weights.tensors}
+    fits = [_fit(model, weights, given, wanted, "", "")]
+    if not fits[0].problems:
+        return fits
+    for extra, lacking in _prefixes(given, wanted):
+        fits.append(_fit(model, weights, given, wanted, extra, lacking))
+    return fits
+
+
+def _canonical(name: str) -> str:
+    """A name without what wrappers put into it."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _prefixes(given: Iterable[str], wanted: Iterable[str]) -> list[tuple[str, str]]:
+    """What stands before the same names in the file and in the network, the most frequent first."""
+    before: dict[str, list[str]] = {}
+    for name in wanted:
+        for prefix, rest in _cuts(name):
+            before.setdefault(rest, []).append(prefix)
+    votes: Counter[tuple[str, str]] = Counter()
+    for name in given:
+        for prefix, rest in _cuts(name):
+            votes.update((prefix, lacking) for lacking in before.get(rest, ()))
+    del votes["", ""]
+    return [pair for pair, _ in votes.most_common(_MOST_PREFIXES)]
+
+
+def _cuts(name: str) -> Iterator[tuple[str, str]]:
+    """A name as prefix and rest; a rest such as `weight` alone says nothing, and is left out."""
+    parts = name.split(".")
+    yield "", name
+    for cut in range(1, len(parts) - 1):
+        yield ".".join(parts[:cut]) + ".", ".".join(parts[cut:])
+    if len(parts) == 2:
+        yield parts[0] + ".", parts[1]
+
+
+def _fit(
+    model: nn.Module,
+    weights: Weights,
+    given: Mapping[str, str],
+    wanted: Mapping[str, str],
+    extra: str,
+    lacking: str,
+) -> Fit:
+    """Load the weights with these prefixes taken away from the file's names, or put before them."""
+    names, left_out = {}, []
+    for short, name in given.items():
+        if not short.startswith(extra):
+            left_out.append(name)
+            continue
+        short = lacking + short[len(extra) :]
+        if short.rpartition(".")[2] in _COUNTS and short not in wanted:
+            continue
+        names[name] = wanted.get(short, short)
+    key = f"{weights.key}/{extra.rstrip('.')}" if extra and left_out else weights.key
+    if not names:
+        return Fit(key, {}, tuple(left_out), {"missing": list(wanted.values())})
+    renamed = {new: weights.tensors[old] for old, new in names.items()}
+    missing, unexpected, wrong = _load(model, renamed)
+    back = {new: old for old, new in names.items()}
+    found = {
+        "missing": missing,
+        "unexpected": [back.get(name, name) for name in unexpected],
+        "wrong shape": wrong,
+    }
+    problems = {what: keys for what, keys in found.items() if keys}
+    return Fit(key, names, tuple(left_out), problems)
+
+
+def _load(model: nn.Module, state: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
+    """Load what fits: the names that are missing, unexpected, and of another shape."""
+    shapes = _shapes(model)
+    wrong = [
+        f"{name} {tuple(state[name].shape)} for {shape}"
+        for name, shape in shapes.items()
+        if shape is not None and tuple(getattr(state.get(name), "shape", shape)) != shape
+    ]
+    if wrong:
+        missing = [name for name in shapes if name not in state]
+        return _but_counts(missing), [name for name in state if name not in shapes], wrong
+    try:
+        result = model.load_state_dict(dict(state), strict=False)
+    except Exception as error:  # a network's own loading may raise anything
+        return [], [], [one_line(error)]
+    missing = [name for name in result.missing_keys if not _is_tied(model, name, state)]
+    return _but_counts(missing), list(result.unexpected_keys), []
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...] | None]:
+    """The shape of each tensor of a network; None where a lazy layer has none yet."""
+    shapes: dict[str, tuple[int, ...] | None] = {}
+    for name, value in model.state_dict().items():
+        lazy = nn.parameter.is_lazy(value)
+        shapes[name] = None if lazy or not isinstance(value, Tensor) else tuple(value.shape)
+    return shapes
+
+
+def _but_counts(names: list[str]) -> list[str]:
+    return [name for name in names if name.rpartition(".")[2] not in _COUNTS]
+
+
+def _is_tied(model: nn.Module, name: str, state: Mapping[str, Any]) -> bool:
+    """Whether a name's tensor is also another's that was loaded: a file may hold it once."""
+    own = dict(
+        itertools.chain(
+            model.named_parameters(remove_duplicate=False),
+            model.named_buffers(remove_duplicate=False),
+        )
+    )
+    tensor = own.get(name)
+    return tensor is not None and any(
+        other is tensor for key, other in own.items() if key != name and key in state
+    )
+
+
+def _distance(fit: Fit) -> int:
+    """How badly weights fit; a prefix of which little is explained names the wrong keys."""
+    return 2 * fit.size if fit.left_out else fit.size
+
+
+def _refusal(fit: Fit, chosen: list[Weights], file: str, arch: str) -> str:
+    parts = [f"{what}: {_listed(keys)}" for what, keys in fit.problems.items()]
+    tensors = next(weights.tensors for weights in chosen if _is_of(fit, weights))
+    where = f" ({fit.key})" if fit.key else ""
+    parts.append(f"the file holds {_listed(list(tensors))}")
+    return f"{file}{where} does not fit --arch {arch}; {'; '.join(parts)}"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
