@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gathering import gather_evidence
@@ -29,7 +29,7 @@ from flatguard.execution.compute_budget import ComputeBudget, load_spent
 from flatguard.execution.context import EvaluationContext, reopen
 from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.missing_blocks import attack_missing_blocks, attack_new_run
-from flatguard.execution.origin import caller_state_kept, origin_of, torch_threads
+from flatguard.execution.origin import caller_state_kept, data_name, origin_of, torch_threads
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.resources import Resources
 from flatguard.execution.shard import Shard
@@ -49,7 +49,7 @@ def evaluate(
     model: str | nn.Module | Target,
     attack: str,
     *,
-    data: tuple[Tensor, Tensor] | str | None = None,
+    data: Any = None,
     out: str | Path | None = None,
     surrogates: Sequence[str | Target] = (),
     detector: str | Path | SavedDetector | None = None,
@@ -65,8 +65,8 @@ def evaluate(
         model: a name or path as on the command line, a module that takes images in [0, 1],
             or a Target.
         attack: `apgd-ce`, `torchattacks:PGD`, `foolbox:LinfPGD`, ...
-        data: a pair of images in [0, 1] and labels, or a data set's name; None means the
-            model's own.
+        data: a pair of images in [0, 1] and labels; a torch `Dataset` or `DataLoader`; a list of
+            batches; a Hugging Face data set; or a name or path. None means the model's own.
         out: the run folder, or an address such as `s3://bucket/run`; None names a new one under
             `reports/`.
         surrogates: models whose adversarial examples are shown to this one, by name.
@@ -124,7 +124,7 @@ def resume(
     run: Run | str | Path,
     *,
     model: nn.Module | Target | None = None,
-    data: tuple[Tensor, Tensor] | None = None,
+    data: Any = None,
     surrogates: Sequence[str | Target] | None = None,
     max_failures: int | None = None,
     detector: str | Path | SavedDetector | None = None,
@@ -237,7 +237,7 @@ def audit(
     tolerance: float | None = None,
     detector: str | Path | SavedDetector | None = None,
     model: nn.Module | Target | None = None,
-    data: tuple[Tensor, Tensor] | None = None,
+    data: Any = None,
     allow_code: bool = False,
     progress: ProgressReporter | None = None,
 ) -> Verdict:
@@ -365,7 +365,7 @@ def resolve(
     model: str | nn.Module | Target,
     attack: str,
     *,
-    data: tuple[Tensor, Tensor] | str | None = None,
+    data: Any = None,
     **options: Any,
 ) -> EvaluationContext:
     """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked.
@@ -380,14 +380,14 @@ def resolve(
 def _request_of(
     model: str | nn.Module | Target,
     attack: str,
-    data: tuple[Tensor, Tensor] | str | None,
+    data: Any,
     options: Mapping[str, Any],
 ) -> EvaluationRequest:
     """The request for these arguments; an object from Python stands in it by its name."""
     return make_request(
         model=_name_of(model),
         attack=attack,
-        dataset=data if isinstance(data, str) else None,
+        dataset=data_name(data),
         **options,
     )
 
