@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -74,7 +75,7 @@ class Option:
 
 
 def _eps_as_text(eps: Any) -> Any:
-    return repr(float(eps)) if isinstance(eps, (int, float)) else eps
+    return repr(float(eps)) if isinstance(eps, Real) else eps
 
 
 def _norm_in_our_case(norm: Any) -> Any:
