@@ -114,7 +114,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     flatguard.evaluate(model, **PGD, data=tiny_data, batch_size=6, shard="1/2", out=full)
     done = in_a_child(FULL_DISK, full)
     assert done.returncode == 0, done.stderr
-    assert "RunFolderError cannot write block 00001" in done.stdout
+    assert "NoRoom cannot write block 00001" in done.stdout
+    assert f"flatguard resume {full}" in done.stdout
     assert list(committed(full)) == [0]
     assert not (full / STAGING).exists()
     again = flatguard.resume(full, model=model, data=tiny_data)
