@@ -90,6 +90,8 @@ def in_model_order(dataset: Dataset, names: tuple[str, ...], file: Path) -> Data
 class _InModelOrder(Dataset):
     """Another data set whose labels are replaced by the model's."""
 
+    _channels_first = True
+
     def __init__(self, whole: Dataset, names: tuple[str, ...], labels: list[int] | None):
         super().__init__(whole.name, len(whole))
         self.classes, self.listed, self._whole = names, len(names), whole

@@ -45,6 +45,7 @@ class Dataset(ABC):
     label_advice: str = ""
     listed: int | None = None
     _shape: tuple[int, ...] | None = None
+    _channels_first = False
 
     def __init__(self, name: str, length: int):
         if length == 0:
@@ -64,7 +65,8 @@ class Dataset(ABC):
         with kept_state():
             raw_images, raw_labels = self._raw(start, min(stop, len(self)))
         check_shape(tuple(raw_images.shape[1:]), self.name)
-        images = in_box(as_images(raw_images, self.name), self.name, start)
+        images = as_images(raw_images, self.name, self._channels_first)
+        images = in_box(images, self.name, start)
         labels = as_labels(raw_labels, self.name, start)
         if len(images) != len(labels):
             raise DataError(f"{self.name}: {len(images)} images but {len(labels)} labels")
@@ -143,6 +145,8 @@ def blocks(dataset: Dataset, count: int, size: int) -> Iterator[tuple[int, Batch
 
 class Subset(Dataset):
     """Selected samples of another data set, in any order."""
+
+    _channels_first = True
 
     def __init__(self, whole: Dataset, numbers: Sequence[int], name: str):
         super().__init__(name, len(numbers))

@@ -43,6 +43,8 @@ class ImageFiles(PictureDataset):
             are read as RobustBench reads them.
     """
 
+    _channels_first = True
+
     def __init__(
         self,
         files: Sequence[Path],

@@ -50,7 +50,7 @@ class Samples(PictureDataset):
         if is_picture(image):
             with reading_of(where):
                 seen = as_seen(image, where)
-            pixels = self._tensor_of(seen, where)
+            pixels, self._channels_first = self._tensor_of(seen, where), True
         elif np.ndim(image) < 2:
             raise DataError(f"{where}: expected an image and a label, got no image in the first")
         elif self._size is not None:

@@ -29,11 +29,16 @@ def check_shape(shape: tuple[int, ...], name: str) -> None:
         raise DataError(f"{name}: images of {shape} have no pixels")
 
 
-def as_images(raw: Tensor, name: str) -> Tensor:
+def as_images(raw: Tensor, name: str, channels_first: bool = False) -> Tensor:
     """Images of any accepted layout and type as float32 NCHW; their range is not checked yet.
 
     The channels are the side of 1, 3 or 4 values. Where both ends of the shape fit, or neither,
     the square sides are height and width; where that does not decide, the images are refused.
+
+    Args:
+        raw: the images.
+        name: of the data set.
+        channels_first: it is known that the channels come first.
 
     Raises:
         DataError: another type or number of dimensions, or a layout that is not clear.
@@ -54,7 +59,7 @@ def as_images(raw: Tensor, name: str) -> Tensor:
             f"{name}: expected images (n, channels, height, width) or "
             f"(n, height, width, channels), got {tuple(raw.shape)}"
         )
-    if _channels_are_last(tuple(images.shape[1:]), name):
+    if not channels_first and _channels_are_last(tuple(images.shape[1:]), name):
         images = images.permute(0, 3, 1, 2)
     # Attacks need NCHW-contiguous inputs: AutoAttack calls .view on the gradient.
     return images.contiguous()
