@@ -6,6 +6,7 @@ A source is known by what it can do, not by its package: Hugging Face's `dataset
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,18 @@ def _of_pair(images: Any, labels: Any, name: str) -> Dataset:
         raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
     if hasattr(images, "shape"):
         return ArrayDataset(images, _stacked(labels, name), name)
-    return Samples(lambda index: (images[index], labels[index]), len(images), name)
+    return Samples(_Columns(images, labels).__getitem__, len(images), name)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Images and labels as samples; a class, because workers receive it."""
+
+    images: Any
+    labels: Any
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.images[index], self.labels[index]
 
 
 def _stacked(labels: Sequence[Any], name: str) -> np.ndarray:

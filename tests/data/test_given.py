@@ -1,6 +1,7 @@
 """Data from Python: every form gives the same; what has no fixed order is refused by name."""
 
 import io
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -108,6 +109,12 @@ def test_every_form_gives_the_same(form: str) -> None:
     assert torch.equal(batch.images, IMAGES[1:9])
     assert batch.labels.tolist() == LABELS[1:9].tolist()
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("form", ["a pair", "pictures", "a DataLoader", "a list of batches"])
+def test_workers_can_be_given_the_data(form: str) -> None:
+    sent = pickle.loads(pickle.dumps(given(FORMS[form]())))  # noqa: S301
+    assert torch.equal(sent.block(0, 10).images, IMAGES)
 
 
 def test_class_names_come_along() -> None:
