@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import data as torch_data
@@ -79,9 +78,7 @@ class _Loaded(Dataset):
         with reading_of(where):
             held = self._collate([self._dataset[index] for index in self._order[start:stop]])
         images, labels = pair_of(held, where)
-        return as_tensor(images, where), as_tensor(
-            labels if isinstance(labels, Tensor) else np.asarray(labels), where
-        )
+        return as_tensor(images, where), as_tensor(labels, where)
 
 
 def _fixed_order(loader: Any) -> Sequence[Any]:

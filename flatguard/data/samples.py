@@ -113,7 +113,7 @@ class Batches(Dataset):
             first = self._ends[index] - len(self._pairs[index][1])
             part = slice(start - first, stop - first)
             images.append(as_tensor(self._pairs[index][0][part], self.name))
-            labels.append(as_tensor(np.asarray(self._pairs[index][1][part]), self.name))
+            labels.append(_label(self._pairs[index][1][part], self.name))
             start, index = self._ends[index], index + 1
         shapes = {tuple(image.shape[1:]) for image in images}
         if len(shapes) > 1 or len({image.dtype for image in images}) > 1:
@@ -171,6 +171,8 @@ def _by_key(item: Mapping[Any, Any], keys: tuple[str, ...], where: str) -> Any:
 
 
 def _label(label: Any, where: str) -> Tensor:
+    if isinstance(label, Tensor):
+        return as_tensor(label, where)
     array = np.asarray(label)
     if array.dtype.kind not in "biuf":
         got = "none" if label is None else repr(label)[:40]
