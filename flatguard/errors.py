@@ -103,6 +103,10 @@ class RunFolderError(FlatguardError):
     """A run folder cannot be written, is damaged, or has a newer format."""
 
 
+class NoRoom(RunFolderError):
+    """The disk is full, a quota is used up, or a file would be larger than is allowed."""
+
+
 class DetectorError(FlatguardError):
     """A saved detector is missing, damaged, newer, or belongs to another model."""
 
@@ -147,6 +151,36 @@ def memory_errors(what: str) -> Iterator[None]:
             f"{what}: the memory is too small ({one_line(error)}); give a smaller --batch-size, or "
             "fewer --workers"
         ) from error
+
+
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EFBIG: "the file would be larger than this machine allows (ulimit -f)",
+    **({errno.EDQUOT: "the disk quota is used up"} if hasattr(errno, "EDQUOT") else {}),
+}
+_NO_ROOM_TEXTS = (
+    (re.compile(r"no space left|code: 28\b|errno 28\b|disk full", re.IGNORECASE), errno.ENOSPC),
+    (re.compile(r"file too large|code: 27\b|errno 27\b", re.IGNORECASE), errno.EFBIG),
+    (re.compile(r"quota exceeded|code: 122\b|errno 122\b", re.IGNORECASE), 122),
+)
+"""The words of libraries that lose the system's number: safetensors, pyarrow, torch."""
+
+
+def no_room(error: BaseException | None) -> str | None:
+    """Why there is no room to write, if an error or a cause of it reports that; else None."""
+    met: list[BaseException] = []
+    while error is not None and error not in met:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return _NO_ROOM[error.errno]
+        if not isinstance(error, FlatguardError):
+            for words, number in _NO_ROOM_TEXTS:
+                if words.search(str(error)):
+                    return _NO_ROOM.get(number, "the disk quota is used up")
+            if "PytorchStreamWriter" in str(error):
+                return "the file cannot be written: is the disk full?"
+        met.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
 
 
 def reason_of(error: OSError) -> str:

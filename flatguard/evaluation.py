@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gathering import gather_evidence
@@ -23,13 +23,14 @@ from flatguard.detection.detector_file import SavedDetector
 from flatguard.detection.flagging import flag, load_detection, write_detection
 from flatguard.environment.system import quoted
 from flatguard.environment.torch_state import own_state
-from flatguard.errors import RunFolderError, UsageError, one_line
+from flatguard.errors import FlatguardError, NoRoom, RunFolderError, UsageError, no_room, one_line
 from flatguard.execution import context as contexts
 from flatguard.execution.compute_budget import ComputeBudget, load_spent
 from flatguard.execution.context import EvaluationContext, reopen
 from flatguard.execution.executors import Executor, InProcess
+from flatguard.execution.executors.main_guard import end_if_imported
 from flatguard.execution.missing_blocks import attack_missing_blocks, attack_new_run
-from flatguard.execution.origin import caller_state_kept, origin_of, torch_threads
+from flatguard.execution.origin import caller_state_kept, data_name, origin_of, torch_threads
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.resources import Resources
 from flatguard.execution.shard import Shard
@@ -39,6 +40,7 @@ from flatguard.reporting.summary import recorded_seconds, summarise, write_summa
 from flatguard.request import Checks, EvaluationRequest, make_request
 from flatguard.runs import writing
 from flatguard.runs.json_files import write_text
+from flatguard.runs.layout import EVIDENCE
 from flatguard.runs.naming import default_folder
 from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import RunStorage, open_storage
@@ -49,7 +51,7 @@ def evaluate(
     model: str | nn.Module | Target,
     attack: str,
     *,
-    data: tuple[Tensor, Tensor] | str | None = None,
+    data: Any = None,
     out: str | Path | None = None,
     surrogates: Sequence[str | Target] = (),
     detector: str | Path | SavedDetector | None = None,
@@ -65,8 +67,8 @@ def evaluate(
         model: a name or path as on the command line, a module that takes images in [0, 1],
             or a Target.
         attack: `apgd-ce`, `torchattacks:PGD`, `foolbox:LinfPGD`, ...
-        data: a pair of images in [0, 1] and labels, or a data set's name; None means the
-            model's own.
+        data: a pair of images in [0, 1] and labels; a torch `Dataset` or `DataLoader`; a list of
+            batches; a Hugging Face data set; or a name or path. None means the model's own.
         out: the run folder, or an address such as `s3://bucket/run`; None names a new one under
             `reports/`.
         surrogates: models whose adversarial examples are shown to this one, by name.
@@ -94,6 +96,7 @@ def evaluate(
         >>> run.summary["robust_accuracy"], run.summary["verdict"]  # doctest: +SKIP
         (0.25, 'overestimated')
     """
+    end_if_imported()
     progress, executor = progress or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
     opened = None if detector is None else SavedDetector.open(detector)
@@ -124,7 +127,7 @@ def resume(
     run: Run | str | Path,
     *,
     model: nn.Module | Target | None = None,
-    data: tuple[Tensor, Tensor] | None = None,
+    data: Any = None,
     surrogates: Sequence[str | Target] | None = None,
     max_failures: int | None = None,
     detector: str | Path | SavedDetector | None = None,
@@ -153,6 +156,7 @@ def resume(
         UsageError: weights, data, versions or device are not those that the run began with.
         RunFolderError: no such run, or it is damaged.
     """
+    end_if_imported()
     progress, executor = progress or Silent(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
     found = load_run(run.storage if isinstance(run, Run) else run)
@@ -208,13 +212,32 @@ def _carry_out(
 def _resume_advice(
     storage: RunStorage, request: EvaluationRequest, progress: ProgressReporter
 ) -> Iterator[None]:
-    """Log the command that resumes a run, where a person interrupts it after it has begun."""
+    """Tell the command that resumes a run, where it is interrupted or the disk is full."""
     try:
         yield
+    except NoRoom as error:
+        error.args = (f"{error}; {_when_there_is_room(storage, request)}",)
+        raise
+    except FlatguardError:
+        raise
+    except Exception as error:
+        why = no_room(error)
+        if why is None:
+            raise
+        raise NoRoom(
+            f"{why} ({one_line(error)}); {_when_there_is_room(storage, request)}"
+        ) from error
     except KeyboardInterrupt:
         if storage.path.is_dir():
             progress.log(f"flatguard resume {quoted(storage)}{request.consent} goes on")
         raise
+
+
+def _when_there_is_room(storage: RunStorage, request: EvaluationRequest) -> str:
+    if not (storage.path / EVIDENCE).is_dir():
+        return "make room, or name another folder with --out"
+    again = f"flatguard resume {quoted(storage)}{request.consent}"
+    return f"make room, then go on with {again}"
 
 
 @contextmanager
@@ -237,7 +260,7 @@ def audit(
     tolerance: float | None = None,
     detector: str | Path | SavedDetector | None = None,
     model: nn.Module | Target | None = None,
-    data: tuple[Tensor, Tensor] | None = None,
+    data: Any = None,
     allow_code: bool = False,
     progress: ProgressReporter | None = None,
 ) -> Verdict:
@@ -264,6 +287,7 @@ def audit(
         UsageError: the model or the data are not those of the run.
         UntrustedCodeError: checks need code that the run's request names.
     """
+    end_if_imported()
     progress = progress or Silent()
     run = run if isinstance(run, Run) else load_run(run)
     tolerance = tolerance_of(run) if tolerance is None else tolerance
@@ -337,6 +361,8 @@ def finish(
     write_summary(run, summarise(run, verdict, seconds, detection))
     try:
         write_report(run)
+    except NoRoom:
+        raise
     except Exception as error:  # the run and its verdict are worth more than the report
         progress.log(
             f"the report was not written: {one_line(error)}; the run is kept, write it with "
@@ -365,7 +391,7 @@ def resolve(
     model: str | nn.Module | Target,
     attack: str,
     *,
-    data: tuple[Tensor, Tensor] | str | None = None,
+    data: Any = None,
     **options: Any,
 ) -> EvaluationContext:
     """What `evaluate` would attack, loaded, with its defaults filled in; nothing is attacked.
@@ -380,14 +406,14 @@ def resolve(
 def _request_of(
     model: str | nn.Module | Target,
     attack: str,
-    data: tuple[Tensor, Tensor] | str | None,
+    data: Any,
     options: Mapping[str, Any],
 ) -> EvaluationRequest:
     """The request for these arguments; an object from Python stands in it by its name."""
     return make_request(
         model=_name_of(model),
         attack=attack,
-        dataset=data if isinstance(data, str) else None,
+        dataset=data_name(data),
         **options,
     )
 

@@ -11,8 +11,10 @@ Imports no torch: `flatguard --help` needs this module.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -73,7 +75,7 @@ class Option:
 
 
 def _eps_as_text(eps: Any) -> Any:
-    return repr(float(eps)) if isinstance(eps, (int, float)) else eps
+    return repr(float(eps)) if isinstance(eps, Real) else eps
 
 
 def _norm_in_our_case(norm: Any) -> Any:
@@ -100,6 +102,20 @@ def _channels(value: Any) -> Any:
         raise ValueError(f"expected numbers such as .485,.456,.406, got {value!r}") from None
 
 
+def _size_as_text(size: Any) -> Any:
+    if isinstance(size, (list, tuple)):
+        return "x".join(str(side) for side in size)
+    return str(size) if isinstance(size, int) and not isinstance(size, bool) else size
+
+
+def _is_size(text: str) -> str:
+    sides = text.lower().replace("×", "x").replace(" ", "").split("x")
+    if len(sides) > 2 or not all(re.fullmatch(r"[1-9][0-9]{0,4}", side) for side in sides):
+        raise ValueError(f"expected 224, or 224x256 as height x width, got {text!r}")
+    return f"{sides[0]}x{sides[-1]}"
+
+
+SizeText = Annotated[str, BeforeValidator(_size_as_text), AfterValidator(_is_size)]
 EpsText = Annotated[str, BeforeValidator(_eps_as_text), AfterValidator(_is_eps)]
 NormName = Annotated[Norm, BeforeValidator(_norm_in_our_case)]
 LossNames = Annotated[tuple[str, ...], AfterValidator(_are_losses)]
@@ -166,7 +182,7 @@ class EvaluationRequest(BaseModel):
         str | None,
         Field(
             description="demo, cifar10, cifar100, imagenet; a .npz or .pt; images.npy,labels.npy; "
-            "or a folder with a subfolder a class."
+            "a folder with a subfolder a class; or a .csv of paths and labels."
         ),
         Option("Data", "location"),
     ] = None
@@ -181,6 +197,19 @@ class EvaluationRequest(BaseModel):
     n_examples: Annotated[
         AtLeastOne | None,
         Field(description=f"The first so many; by default at most {MOST_EXAMPLES}."),
+        Option("Data"),
+    ] = None
+    classes: Annotated[
+        Path | None,
+        Field(
+            description="The model's class names in its order, one a line: labels follow from the "
+            "names of folders, of a .csv or of the data set."
+        ),
+        Option("Data", "location", metavar="FILE"),
+    ] = None
+    resize: Annotated[
+        SizeText | None,
+        Field(description="Resize pictures to 224, or to 224x256: height x width."),
         Option("Data"),
     ] = None
     threat_model: Annotated[
@@ -306,6 +335,14 @@ class EvaluationRequest(BaseModel):
         if self.norm is None:
             raise ValueError("the request is not resolved: it has no norm")
         return Budget(self.norm, None if self.eps is None else parse_eps(self.eps))
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """The height and width that pictures are resized to."""
+        if self.resize is None:
+            return None
+        height, width = self.resize.split("x")
+        return int(height), int(width)
 
     @property
     def limits(self) -> Limits:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from flatguard.errors import (
     LONGEST,
@@ -20,6 +21,7 @@ from flatguard.errors import (
     check_readable,
     did_you_mean,
     memory_errors,
+    no_room,
     ran_out_of_memory,
     reason_of,
     refused,
@@ -127,3 +129,33 @@ def test_the_reason_of_the_system() -> None:
         reason_of(FileNotFoundError(errno.ENOENT, "No such file", "x.pt")) == "x.pt: No such file"
     )
     assert reason_of(OSError("first\nsecond")) == "OSError: first"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError(errno.EFBIG, "File too large"), "larger than this machine allows"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota"),
+        (SafetensorError('I/O error: Os { code: 28, kind: StorageFull, message: "x" }'), "is full"),
+        (SafetensorError("I/O error: File too large (os error 27)"), "larger than"),
+        (RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/0"), "full?"),
+        (OSError("Error writing bytes to file. Detail: [errno 122] Disk quota exceeded"), "quota"),
+    ],
+)
+def test_a_full_disk_is_known_by_every_library(error: Exception, expected: str) -> None:
+    wrapped = ValueError("the writer stopped")
+    wrapped.__cause__ = error
+    for met in (error, wrapped):
+        why = no_room(met)
+        assert why is not None
+        assert expected in why
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, OSError(errno.EACCES, "Permission denied"), ValueError("code 28"), KeyError("x"),
+     DataError("no space left")],
+)  # fmt: skip
+def test_other_errors_are_no_full_disk(error: BaseException | None) -> None:
+    assert no_room(error) is None

@@ -6,7 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from flatguard.data import array_files, dataset
+from flatguard.data import array_files, values
 from flatguard.environment import pickles
 from flatguard.gate import positions
 from flatguard.runs import untrusted
@@ -23,7 +23,7 @@ def test_the_bounds_are_as_promised() -> None:
         f"{positions.LARGEST >> 10} KiB, {positions.DEEPEST} levels",
         f"tuples of {pickles.DEEPEST} levels",
         f"{array_files.FREE >> 30} GiB unpacked, and {array_files.RATIO} times the size",
-        f"{dataset.LARGEST_IMAGE // 1_000_000} million values",
+        f"{values.LARGEST_IMAGE // 1_000_000} million values",
     ):
         assert said in text
 

@@ -11,6 +11,7 @@ import ast
 import contextlib
 import inspect
 import logging
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -80,13 +81,19 @@ class _NeverEmpty(nn.Module):
         """The model's logits; for no images `(0, classes)`, connected to the input's graph."""
         if len(images):
             logits: Tensor = self.model(images)
-            return logits
+            # Square writes into its losses, which is forbidden in tensors of inference mode.
+            return logits.clone() if logits.is_inference() else logits
         return images.flatten(1)[:, :1].expand(0, self._num_classes)
 
 
 _CUT_GRAPH = ("does not require grad", "not have been used in the graph")
+_MANY_CLASSES = 10
+ONE_IMAGE = (
+    "; this is a single image: does the model take a batch of one? squeeze() and batch norm in "
+    "training mode do not"
+)
 NO_GRADIENT = (
-    "; the model gives no gradient in its input: audit it with --attack square; the checks "
+    "; the model gives no gradient in its input: attack it with --attack square; the checks "
     "will try to work around it"
 )
 
@@ -150,7 +157,7 @@ class Attack(ABC):
                 how = install_command(f"flatguard[{extra}]" if extra else str(error.name))
                 raise AttackError(f"{self.info.name} needs {error.name}: {how}") from error
             except Exception as error:  # a library and a user's model may raise anything
-                hint = NO_GRADIENT if any(sign in str(error) for sign in _CUT_GRAPH) else ""
+                hint = self._hint(error, len(images))
                 raise AttackError(
                     f"{self.info.name} failed: {type(error).__name__}: {one_line(error)}{hint}"
                 ) from error
@@ -160,6 +167,14 @@ class Attack(ABC):
                 f"{self.info.name}: expected images of shape {tuple(images.shape)} back, got {got}"
             )
         return Perturbed(result.detach().to(images.dtype).contiguous(), tuple(warnings))
+
+    def _hint(self, error: Exception, rows: int) -> str:
+        """What to do about an error of the library or of the model."""
+        if any(sign in str(error) for sign in _CUT_GRAPH):
+            return NO_GRADIENT
+        if isinstance(error, IndexError) and self.num_classes < _MANY_CLASSES:
+            return f"; the model has {self.num_classes} classes, and the attack may need more"
+        return ONE_IMAGE if rows == 1 else ""
 
     @abstractmethod
     def _run(
@@ -257,7 +272,30 @@ def check_args(info: AttackInfo, given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{info.name}: expected {type(parameter.default).__name__} for {name} "
                 f"(its default is {parameter.default!r}), got {given[name]!r}"
             )
-    return dict(given)
+    return {name: _whole(info, name, value) for name, value in given.items()}
+
+
+_COUNTS = re.compile(r"(n|num|max|init)_\w+|steps|\w+_steps|restarts|queries|\w+_iter|iterations")
+"""Names of arguments that count something."""
+
+
+def _whole(info: AttackInfo, name: str, value: Any) -> Any:
+    """A float as an int where the default is one: libraries use it as a count.
+
+    Raises:
+        AttackError: an argument that counts is not whole.
+    """
+    default = info.parameters[name].default
+    if not isinstance(value, float) or not isinstance(default, int) or isinstance(default, bool):
+        return value
+    if value.is_integer():
+        return int(value)
+    if _COUNTS.fullmatch(name):
+        raise AttackError(
+            f"{info.name}: expected a whole number for {name} (its default is {default!r}), got "
+            f"{value!r}"
+        )
+    return value
 
 
 def _fits(default: Any, value: Any) -> bool:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
+from flatguard.attacks.class_limits import check_dlr
 from flatguard.attacks.monitor import Monitor, Segment, watch
 from flatguard.environment.requirements import needed
-from flatguard.errors import AttackError
 from flatguard.geometry.budget import Budget, Norm
 
 _VERSIONS = ("standard", "plus", "rand")
@@ -36,7 +36,6 @@ _EPS_STAGES = (3.0, 2.0, 1.0)
 """The multiples of the radius that APGD uses in turn for L1."""
 
 _NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
-_CLASSES_FOR_DLR, _CLASSES_FOR_DLR_T = 3, 4
 
 
 @lru_cache
@@ -57,12 +56,8 @@ def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> 
     info = infos()[name]
     uses_dlr = name in ("apgd-dlr", "apgd-t", *_VERSIONS)
     is_targeted = name in ("apgd-t", "standard", "plus")
-    needed = _CLASSES_FOR_DLR_T if is_targeted else _CLASSES_FOR_DLR
-    if uses_dlr and num_classes < needed:
-        raise AttackError(
-            f"{name} uses a DLR loss that needs {needed} classes, the model has {num_classes}; "
-            "use apgd-ce, fab or square"
-        )
+    if uses_dlr:
+        check_dlr(name, num_classes, targeted=is_targeted)
     return _AutoAttackPart(info, budget, num_classes, check_args(info, args))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
+from flatguard.attacks.class_limits import check_count, check_dlr
 from flatguard.attacks.monitor import SINGLE_RUNS, Monitor, Order, Segment, watch, watch_individual
 from flatguard.environment.requirements import needed
 from flatguard.geometry.budget import Budget, Norm
@@ -32,6 +33,9 @@ _KEEPS_ORDER = frozenset({
 
 _CONSECUTIVE_COPIES = frozenset({"PGDRS", "PGDRSL2"})
 """Attacks that call the model on several noisy copies of each image in a row."""
+
+_TARGETS_OF_JSMA = 10
+"""JSMA aims at the class after the right one, of ten."""
 
 _SEQUENTIAL = frozenset({"SparseFool", "JSMA", "OnePixel", "Pixle"})
 """Attacks that process one image after the other."""
@@ -82,7 +86,19 @@ def _norms(cls: Any) -> tuple[Norm, ...]:
 def build(name: str, budget: Budget, num_classes: int, args: dict[str, Any]) -> Attack:
     """One attack; the budget, the classes and `args` override the library's defaults."""
     info = infos()[name]
-    return _TorchAttack(info, budget, num_classes, check_args(info, args))
+    args = check_args(info, args)
+    _check_classes(name, num_classes, args)
+    return _TorchAttack(info, budget, num_classes, args)
+
+
+def _check_classes(name: str, num_classes: int, args: dict[str, Any]) -> None:
+    """Refuse too few classes before the attack; torchattacks raises IndexError in its midst."""
+    attack = name.removeprefix(_PREFIX)
+    is_standard = attack == "AutoAttack" and args.get("version", "standard") != "rand"
+    if attack in ("APGDT", "AutoAttack") or args.get("loss") == "dlr":
+        check_dlr(name, num_classes, targeted=attack == "APGDT" or is_standard)
+    if attack == "JSMA":
+        check_count(name, num_classes, _TARGETS_OF_JSMA)
 
 
 def _let_watch(attack: Any, monitor: Monitor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
+from flatguard.checks.advised_attack import averaged
 from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
@@ -93,7 +94,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         interval=interval(int(table["flips"].sum()), len(table)),
         samples=len(table),
         source=_SOURCE,
-        next="attack with expectation over transformation: --attack torchattacks:EOTPGD or rand",
+        next=averaged(evidence),
         data={"survived_by_luck": len(wrong)},
     )
 

@@ -5,6 +5,7 @@ Its attempts are made with the twins of the check discrepancy.
 
 from __future__ import annotations
 
+from flatguard.checks.advised_attack import scale_free
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
 from flatguard.checks.check import Check
 from flatguard.checks.evidence import Evidence
@@ -28,7 +29,7 @@ _QUESTION = ChanceQuestion(
     level="fast",
     missing=lambda evidence: f"no margin loss was tried: {evidence.why_not('twins')}",
     summary=_summary,
-    advice=lambda evidence: "attack with a scale-free loss: --attack apgd-dlr",
+    advice=scale_free,
 )
 
 _WHY = (

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from flatguard.checks.advised_attack import stronger
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, consenting
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
@@ -224,7 +225,7 @@ def _next(
             "gradients are unreliable, for a reason that too few samples show: evaluate more"
         )
     elif word == "overestimated":
-        steps.append("the attack is too weak: evaluate again with --attack standard")
+        steps.append(f"the attack is too weak: {stronger(evidence)}")
     order = {"fail": 0, "warn": 1, "not-run": 2, "pass": 3}
     for finding in sorted(findings, key=lambda finding: order[finding.status]):
         if finding.next is not None and finding.next not in steps:

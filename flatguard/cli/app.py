@@ -35,7 +35,7 @@ from flatguard.cli import (
 from flatguard.cli.options import GroupedCommand
 from flatguard.environment.offline import keep_offline
 from flatguard.environment.requirements import explain, explain_import
-from flatguard.errors import FlatguardError, one_line, ran_out_of_memory, reason_of
+from flatguard.errors import FlatguardError, no_room, one_line, ran_out_of_memory, reason_of
 
 INTERRUPTED = 130
 INTERNAL = 70
@@ -126,7 +126,7 @@ def _unexpected(error: Exception) -> int:
     if ran_out_of_memory(error):
         why: str | None = f"the memory is too small: {one_line(error)}"
     else:
-        why = explain(error)
+        why = no_room(error) or explain(error)
     if why is not None:
         typer.echo(f"flatguard: {why}", err=True)
         return USAGE

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flatguard.data import array_files, cifar, demo, image_folder, imagenet
+from flatguard.data import array_files, cifar, demo, image_folder, image_list, imagenet
+from flatguard.data.class_names import in_model_order, read_classes
 from flatguard.data.dataset import Dataset
-from flatguard.data.image_files import check_preprocessing
+from flatguard.data.pictures import check_preprocessing
 from flatguard.environment.offline import keep_offline
 from flatguard.errors import DataError
 
@@ -28,7 +29,8 @@ def load_dataset(
 
     Args:
         name: `demo`, `cifar10`, `cifar100`, `imagenet`; or a path: `.npz`; two `.npy` as
-            `images.npy,labels.npy` (memory-mapped); `.pt`; a folder with one subfolder per class.
+            `images.npy,labels.npy` (memory-mapped); `.pt`; a folder with one subfolder per class;
+            `.csv` or `.tsv` of paths and labels.
         n_examples: how many samples will be used; the rest may not be read.
         data_dir: the folder of CIFAR's and ImageNet's files.
         preprocessing: one of RobustBench's names (`Res256Crop224`, ...), for image files.
@@ -49,15 +51,32 @@ def load_dataset(
     if not path.is_file():
         raise DataError(
             f"no data set {name!r}: expected demo, cifar10, cifar100, imagenet, or the path of a "
-            ".npz, .pt, images.npy,labels.npy or a folder of images"
+            ".npz, .pt, .csv, images.npy,labels.npy or a folder of images"
         )
     if path.suffix == ".npz":
         return array_files.load_npz(path)
     if path.suffix == ".pt":
         return array_files.load_pt(path)
-    raise DataError(f"{path}: expected .npz, .pt, images.npy,labels.npy or a folder")
+    if path.suffix.lower() in image_list.LISTS:
+        return image_list.load(path, preprocessing)
+    raise DataError(f"{path}: expected .npz, .pt, .csv, images.npy,labels.npy or a folder")
+
+
+def arranged(dataset: Dataset, size: tuple[int, int] | None, classes: Path | None) -> Dataset:
+    """The data set with its pictures resized, and its labels in the order of a `--classes` file.
+
+    Raises:
+        DataError: it has no pictures, or a class that the file does not have.
+    """
+    if size is not None:
+        dataset = dataset.resized(size)
+    if classes is not None:
+        dataset = in_model_order(dataset, read_classes(classes), classes)
+    return dataset
 
 
 def uses_preprocessing(name: str) -> bool:
     """Whether a data set consists of image files, which `--preprocessing` resizes and crops."""
-    return name == "imagenet" or Path(name).is_dir()
+    path = Path(name)
+    is_list = path.suffix.lower() in image_list.LISTS and path.is_file()
+    return name == "imagenet" or path.is_dir() or is_list

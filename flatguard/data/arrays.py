@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.data.dataset import LARGEST_IMAGE, Dataset
+from flatguard.data.dataset import Dataset
+from flatguard.data.values import check_shape
 from flatguard.errors import DataError
 
 
@@ -18,25 +18,34 @@ class ArrayDataset(Dataset):
 
     def __init__(self, images: Any, labels: Any, name: str):
         if np.ndim(images) < 3 or np.ndim(labels) < 1:
+            swapped = np.ndim(labels) >= 3 and np.ndim(images) in (1, 2)
             raise DataError(
                 f"{name}: expected images (n, ...) and labels (n,), got shapes "
                 f"{np.shape(images)} and {np.shape(labels)}"
+                f"{'; give the images first' if swapped else ''}"
             )
         if len(images) != len(labels):
             raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
-        if np.ndim(labels) != 1 and tuple(labels.shape[1:]) != (1,):
-            raise DataError(f"{name}: expected one label an image, got {tuple(labels.shape)}")
-        if math.prod(np.shape(images)[1:]) > LARGEST_IMAGE:
-            raise DataError(f"{name}: images of {tuple(np.shape(images)[1:])} are too large")
+        if np.ndim(labels) > 2:
+            raise DataError(
+                f"{name}: expected one label an image, got labels of {np.shape(labels)}"
+            )
+        if len(labels):
+            check_shape(tuple(np.shape(images)[1:]), name)
         super().__init__(name, len(labels))
         self._images, self._labels = images, labels
 
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         images, labels = self._images[start:stop], self._labels[start:stop]
-        return _tensor(images, self.name), _tensor(labels, self.name).reshape(-1)
+        return as_tensor(images, self.name), as_tensor(labels, self.name)
 
 
-def _tensor(part: Any, name: str) -> Tensor:
+def as_tensor(part: Any, name: str) -> Tensor:
+    """An array or a tensor as a plain tensor on the CPU, which may share its memory.
+
+    Raises:
+        DataError: it holds something else than numbers.
+    """
     if isinstance(part, Tensor):
         plain = part.detach().cpu()
         # Autograd refuses tensors that were made in inference mode.

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flatguard.data.values import as_images, as_labels, check_shape, in_box
 from flatguard.environment.torch_state import kept_state
 from flatguard.errors import DataError
-
-LARGEST_IMAGE = 1 << 26
-"""Values of one image: 4,700 x 4,700 pixels in colour."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,17 @@ class Dataset(ABC):
     Attributes:
         name: in messages and reports.
         classes: the names of the classes, in the order of the labels; None if unknown.
+        notes: what a person should see before the attack, such as the labels of folders.
+        label_advice: what to do about a label that the model does not have.
+        listed: the number of names in the file of `--classes`; None without that option.
     """
 
     classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    label_advice: str = ""
+    listed: int | None = None
+    _shape: tuple[int, ...] | None = None
+    _channels_first = False
 
     def __init__(self, name: str, length: int):
         if length == 0:
@@ -51,46 +57,84 @@ class Dataset(ABC):
         return self._length
 
     def block(self, start: int, stop: int) -> Batch:
-        """Samples `start` to `stop`, checked: four dimensions, finite, in [0, 1].
+        """Samples `start` to `stop`, checked: four dimensions, one size, finite, in [0, 1].
 
         Raises:
             DataError: with the first fault and the number of its sample.
         """
         with kept_state():
-            images, labels = self._raw(start, min(stop, len(self)))
-        batch = Batch(_as_images(images, self.name), _as_labels(labels, self.name))
-        if batch.images.ndim != 4 or batch.images.shape[1] > 4:
+            raw_images, raw_labels = self._raw(start, min(stop, len(self)))
+        check_shape(tuple(raw_images.shape[1:]), self.name)
+        images = as_images(raw_images, self.name, self._channels_first)
+        images = in_box(images, self.name, start)
+        labels = as_labels(raw_labels, self.name, start)
+        if len(images) != len(labels):
+            raise DataError(f"{self.name}: {len(images)} images but {len(labels)} labels")
+        self._check_size(tuple(images.shape[1:]), start)
+        return Batch(images, labels)
+
+    def resized(self, size: tuple[int, int]) -> Dataset:
+        """The same pictures, each resized to this height and width.
+
+        Raises:
+            DataError: the images are no pictures.
+        """
+        raise DataError(f"--resize is for pictures; {self.name} is used as it is stored")
+
+    def in_grey(self) -> Dataset | None:
+        """The same pictures with one channel; None if the images are no pictures."""
+        return None
+
+    def served_classes(self) -> tuple[str, ...]:
+        """The names of the classes that may occur."""
+        return self.classes or ()
+
+    def check_classes(self, num_classes: int) -> None:
+        """Refuse a list of `--classes` with another number of names than the model has classes."""
+        if self.listed not in (None, num_classes):
             raise DataError(
-                f"{self.name}: expected images (n, channels, height, width) or "
-                f"(n, height, width, channels), got {tuple(images.shape)}"
+                f"--classes has {self.listed} names, and the model has {num_classes} classes; "
+                "expected all of them, in the model's order"
             )
-        bad = ~((batch.images >= 0) & (batch.images <= 1)).flatten(1).all(dim=1)
-        if bad.any():
-            where = int(bad.nonzero()[0])
-            low, high = batch.images[where].min().item(), batch.images[where].max().item()
-            fix = "undo the normalisation in the data and give --mean and --std to the model"
-            if low >= 0 and high > 2:
-                fix = "divide by 255, or store uint8"
+
+    def check_label(self, label: int, num_classes: int, sample: int) -> None:
+        """Refuse a label outside 0 .. num_classes - 1."""
+        if 0 <= label < num_classes:
+            return
+        advice = self.label_advice
+        if not advice and label == num_classes:
+            advice = "subtract 1 if the labels count from 1"
+        if not advice and label == -1:
+            advice = "-1 often marks samples without a label; leave them out"
+        raise DataError(
+            f"{self.name}: expected labels from 0 to {num_classes - 1}, as the model has "
+            f"{num_classes} classes; got {label} for sample {sample}{advice and f'; {advice}'}"
+        )
+
+    def _check_size(self, shape: tuple[int, ...], start: int) -> None:
+        if self._shape is None:
+            self._shape = shape
+        if self._shape != shape:
             raise DataError(
-                f"{self.name}: expected images in [0, 1] (or uint8), got values from {low:.4g} to "
-                f"{high:.4g} in sample {start + where}; {fix}"
+                f"{self.name}: images of different sizes: sample {start} has {_sides(shape)}, an "
+                f"earlier one {_sides(self._shape)}; give all the same size, pictures with --resize"
             )
-        return batch
 
     @abstractmethod
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Images in any layout that `_as_images` accepts, and labels."""
+        """Images in any layout that `as_images` accepts, and labels."""
 
 
-def check_labels(batch: Batch, num_classes: int, name: str, start: int = 0) -> None:
+def _sides(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(side) for side in shape)
+
+
+def check_labels(batch: Batch, num_classes: int, dataset: Dataset, start: int = 0) -> None:
     """Refuse labels outside 0 .. num_classes - 1."""
     bad = (batch.labels < 0) | (batch.labels >= num_classes)
     if bad.any():
         where = int(bad.nonzero()[0])
-        raise DataError(
-            f"{name}: expected labels from 0 to {num_classes - 1}, as the model has {num_classes} "
-            f"classes; got {int(batch.labels[where])} for sample {start + where}"
-        )
+        dataset.check_label(int(batch.labels[where]), num_classes, start + where)
 
 
 def blocks(dataset: Dataset, count: int, size: int) -> Iterator[tuple[int, Batch]]:
@@ -99,31 +143,10 @@ def blocks(dataset: Dataset, count: int, size: int) -> Iterator[tuple[int, Batch
         yield start, dataset.block(start, min(start + size, count))
 
 
-def _as_images(raw: Tensor, name: str) -> Tensor:
-    if raw.dtype == torch.uint8:
-        images = raw.float() / 255.0
-    elif raw.is_floating_point():
-        images = raw.float()
-    else:
-        raise DataError(f"{name}: expected uint8 or floating-point images, got {raw.dtype}")
-    if images.ndim == 3:  # the channel dimension is missing
-        images = images.unsqueeze(1)
-    if images.ndim == 4 and images.shape[1] not in (1, 3, 4) and images.shape[-1] in (1, 3, 4):
-        images = images.permute(0, 3, 1, 2)
-    # Attacks need NCHW-contiguous inputs: AutoAttack calls .view on the gradient.
-    return images.contiguous()
-
-
-def _as_labels(raw: Tensor, name: str) -> Tensor:
-    if raw.dtype == torch.bool or raw.is_complex():
-        raise DataError(f"{name}: expected integer labels, got {raw.dtype}")
-    if raw.is_floating_point() and not bool((raw == raw.round()).all()):
-        raise DataError(f"{name}: expected integer labels, got {raw[raw != raw.round()][0].item()}")
-    return raw.long()
-
-
 class Subset(Dataset):
     """Selected samples of another data set, in any order."""
+
+    _channels_first = True
 
     def __init__(self, whole: Dataset, numbers: Sequence[int], name: str):
         super().__init__(name, len(numbers))

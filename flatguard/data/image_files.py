@@ -1,30 +1,37 @@
-"""Image files: which formats are read, how one is opened, and how it becomes a tensor.
-
-A new image format goes into `SUFFIXES` and `FORMATS`.
-"""
+"""Image files, which are opened one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.data.dataset import LARGEST_IMAGE, Dataset
-from flatguard.data.reading import reading
-from flatguard.environment.requirements import needed
+from flatguard.data.dataset import Dataset
+from flatguard.data.pictures import (
+    PictureDataset,
+    as_seen,
+    in_rgb,
+    open_picture,
+    transform_of,
+)
 from flatguard.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-"""The formats that Pillow may read, whatever the file's name says. For some other formats, such as
-PostScript, Pillow runs an external program."""
+IGNORED = frozenset({
+    "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin",
+    "system volume information", "lost+found", "@eadir", "icon\r",
+})  # fmt: skip
+"""Files and folders, in lower case, that operating systems and tools leave among images."""
 
 
-class ImageFiles(Dataset):
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder is hidden, or left by an operating system or a tool."""
+    return name.startswith((".", "~$")) or name.lower() in IGNORED
+
+
+class ImageFiles(PictureDataset):
     """Images that are opened one by one.
 
     Args:
@@ -32,51 +39,41 @@ class ImageFiles(Dataset):
         labels: one for each file.
         preprocessing: one of RobustBench's names, or None.
         name: of the data set.
+        seen: turns an opened picture into the one that is served; RobustBench's own data sets
+            are read as RobustBench reads them.
     """
 
+    _channels_first = True
+
     def __init__(
-        self, files: list[Path], labels: list[int], preprocessing: str | None, name: str
+        self,
+        files: Sequence[Path],
+        labels: Sequence[int],
+        preprocessing: str | None,
+        name: str,
+        seen: Callable[[Any, str], Any] = as_seen,
     ) -> None:
         super().__init__(name, len(files))
-        self._files, self._labels = files, labels
-        self._transform = _transform(preprocessing)
+        self._files, self._labels, self._seen = files, labels, seen
+        self._transform = None if preprocessing is None else transform_of(preprocessing)
+
+    def resized(self, size: tuple[int, int]) -> Dataset:
+        """The same pictures, each resized to this height and width."""
+        if self._transform is not None:
+            raise DataError("--resize and --preprocessing both resize the pictures; give one")
+        return super().resized(size)
+
+    def served_classes(self) -> tuple[str, ...]:
+        """The names of the classes that have images."""
+        names = self.classes or ()
+        return tuple(names[label] for label in sorted(set(self._labels)) if 0 <= label < len(names))
 
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        images = [self._transform(_opened(file)) for file in self._files[start:stop]]
-        shapes = {tuple(image.shape) for image in images}
-        if len(shapes) > 1:
-            raise DataError(
-                f"{self.name}: images of different sizes, such as {sorted(shapes)[:2]}; "
-                "name a --preprocessing that crops them"
-            )
-        return torch.stack(images), torch.tensor(self._labels[start:stop])
+        images = [self._opened(file) for file in self._files[start:stop]]
+        return self._stacked(images, start), torch.tensor(self._labels[start:stop])
 
-
-def _opened(file: Path) -> Any:
-    """An image in RGB; an image with too many pixels is refused before it is decoded."""
-    from PIL import Image
-
-    with reading(file), Image.open(file, formats=FORMATS) as image:
-        if 3 * image.width * image.height > LARGEST_IMAGE:
-            raise DataError(f"{file}: {image.width} x {image.height} pixels are too many")
-        return image.convert("RGB")
-
-
-def check_preprocessing(preprocessing: str | None) -> None:
-    """Refuse a name that RobustBench does not have."""
-    _transform(preprocessing)
-
-
-def _transform(preprocessing: str | None) -> Callable[[Any], Tensor]:
-    if preprocessing is None:
-        return lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255.0
-    with needed("robustbench", "robustbench", "--preprocessing"):
-        from robustbench.data import PREPROCESSINGS
-
-    if preprocessing not in PREPROCESSINGS:
-        raise DataError(
-            f"unknown preprocessing {preprocessing!r}; expected one of "
-            f"{', '.join(str(p) for p in PREPROCESSINGS if p)}"
-        )
-    transform: Callable[[Any], Tensor] = PREPROCESSINGS[preprocessing]
-    return transform
+    def _opened(self, file: Path) -> Tensor:
+        picture = self._seen(open_picture(file), str(file))
+        if self._transform is not None:
+            return self._transform(in_rgb(picture))
+        return self._tensor_of(picture, str(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flatguard.data.dataset import Dataset
 from flatguard.data.image_files import ImageFiles
@@ -30,4 +31,10 @@ def load(data_dir: Path, preprocessing: str | None) -> Dataset:
         [int(label) for _, label in samples],
         preprocessing or "Res256Crop224",
         "imagenet",
+        seen=_as_robustbench,
     )
+
+
+def _as_robustbench(picture: Any, where: str) -> Any:
+    """The picture as torchvision's loader reads it, which the published numbers rest on."""
+    return picture.convert("RGB")

@@ -17,8 +17,13 @@ from flatguard.errors import (
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Any error while a data file is read becomes a `DataError` of one line that names the file."""
+def reading(path: Path, otherwise: str = "holds no plain arrays") -> Iterator[None]:
+    """Any error while a data file is read becomes a `DataError` of one line that names the file.
+
+    Args:
+        path: of the file, or of a folder.
+        otherwise: what is wrong with the file if it is not damaged.
+    """
     if path.is_file():
         check_readable(path, DataError)
     try:
@@ -26,7 +31,7 @@ def reading(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except UntrustedCodeError as error:  # --allow-code is for models only
-        raise DataError(f"{path} is damaged, or holds no plain arrays: it asks for code") from error
+        raise DataError(f"{path} is damaged, or {otherwise}: it asks for code") from error
     except FlatguardError as error:
         raise DataError(str(error)) from error
     except FileNotFoundError as error:
@@ -35,5 +40,5 @@ def reading(path: Path) -> Iterator[None]:
         if refused(error):
             raise DataError(f"{path} cannot be read: {one_line(error)}") from error
         is_pickle = "allow_pickle" in str(error) or "weights_only" in str(error)
-        what = "" if is_pickle else f" {one_line(error)}"
-        raise DataError(f"{path} is damaged, or holds no plain arrays{what}") from error
+        what = "" if is_pickle else f": {one_line(error)}"
+        raise DataError(f"{path} is damaged, or {otherwise}{what}") from error

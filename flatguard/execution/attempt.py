@@ -201,7 +201,7 @@ def recorder_counts(recorder: Recorder) -> dict[str, Any]:
 def _measured(context: EvaluationContext, batch: Batch, images: Tensor, seed: int) -> pd.DataFrame:
     """One fresh forward pass over `images`, measured against the clean batch."""
     recorder = _recorder(context, batch, order=Order(keeps=True))
-    where = f"on {len(images)} images at once"
+    where = "on a single image" if len(images) == 1 else f"on {len(images)} images at once"
     with (
         recorder,
         torch.no_grad(),

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from pydantic import BaseModel, ConfigDict
 
-from flatguard.errors import BudgetSpent, RunFolderError
+from flatguard.errors import BudgetSpent, NoRoom, RunFolderError
 from flatguard.request import NO_LIMITS, Limits
 from flatguard.runs.check_evidence import load_probes
 from flatguard.runs.facts import Number
@@ -70,7 +70,7 @@ def record_spent(run: Run, compute_budget: ComputeBudget) -> None:
     """
     if compute_budget.limits != NO_LIMITS:
         spent = _Spent(forwards=compute_budget.forwards)
-        with suppress(OSError):
+        with suppress(OSError, NoRoom):
             write_text(run.path / _SPENT, spent.model_dump_json(indent=2))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
-from flatguard.data import load_dataset, uses_preprocessing
+from flatguard.data import arranged, load_dataset, uses_preprocessing
 from flatguard.data.dataset import Dataset, blocks
 from flatguard.data.hashing import DataHash
 from flatguard.environment.devices import choose_device
@@ -197,22 +197,27 @@ def load_model_and_data(
         data_dir=request.data_dir,
         preprocessing=preprocessing,
     )
+    dataset = arranged(dataset, request.size, request.classes)
     count = _count(request.n_examples, dataset)
-    first = dataset.block(0, min(count, FIRST_LOOK)).images
     with memory_errors(f"{target.name}, its weights alone"):
         target.model.to(device)
-    target = _prepared(target, first, request, device)
+    target, dataset = _prepared_for(target, dataset, min(count, FIRST_LOOK), request, device)
+    dataset.check_classes(_resolved(target.num_classes))
     resolved = request.model_copy(
         update={
             "dataset": data_name,
             "preprocessing": preprocessing,
             "n_examples": count,
-            "batch_size": request.batch_size or default_batch_size(first[0].numel()),
+            "batch_size": request.batch_size or default_batch_size(_values_of(dataset)),
             "device": str(device),
             "max_failures": _max_failures(request.max_failures, count),
         }
     )
     return ModelAndData(resolved, target, dataset, device)
+
+
+def _values_of(dataset: Dataset) -> int:
+    return dataset.block(0, 1).images[0].numel()
 
 
 def _load_target(request: EvaluationRequest) -> Target:
@@ -227,6 +232,20 @@ def _load_target(request: EvaluationRequest) -> Target:
         std=request.std,
         allow_code=request.allow_code,
     )
+
+
+def _prepared_for(
+    target: Target, dataset: Dataset, count: int, request: EvaluationRequest, device: torch.device
+) -> tuple[Target, Dataset]:
+    """The prepared target and its data: grey pictures where the model takes one channel."""
+    first = dataset.block(0, count).images
+    try:
+        return _prepared(target, first, request, device), dataset
+    except ModelError:
+        grey = None if first.shape[1] == 1 else dataset.in_grey()
+        if grey is None or not _is_taken(target, torch.zeros_like(first[:1, :1]).to(device)):
+            raise
+    return _prepared(target, grey.block(0, count).images, request, device), grey
 
 
 def _prepared(
@@ -288,7 +307,7 @@ def describe(context: EvaluationContext) -> list[str]:
         pieces.insert(2, f"preprocessing {request.preprocessing}")
     if request.logit_scale != 1.0:
         pieces.insert(1, f"logits × {request.logit_scale:g}")
-    lines = ["; ".join(pieces), *target.notes]
+    lines = ["; ".join(pieces), *target.notes, *context.dataset.notes]
     if target.head is None:
         lines.append(f"κ is not measured: {target.head_reason}")
     return lines

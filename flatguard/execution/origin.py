@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from flatguard.data.arrays import ArrayDataset
 from flatguard.data.dataset import Dataset
+from flatguard.data.given import given_dataset
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.targets.checkpoint import Program
@@ -34,15 +35,19 @@ BY_NAME = Origin()
 """Model and data are loaded by the names in the request."""
 
 
-def origin_of(
-    model: str | nn.Module | Target | None, data: tuple[Tensor, Tensor] | str | None
-) -> Origin:
+def origin_of(model: str | nn.Module | Target | None, data: Any) -> Origin:
     """The model and the data, where they are Python objects and not names.
 
     Raises:
-        UsageError: the model is neither a name, a module nor a Target, or the data are no pair.
+        UsageError: the model is neither a name, a module nor a Target, or the data are no images.
+        DataError: the data have no fixed order, or are malformed.
     """
     return Origin(_target(model), _dataset(data))
+
+
+def data_name(data: Any) -> str | None:
+    """The name of a data set, where the data are given by a name or a path."""
+    return os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
 
 
 def _target(model: str | nn.Module | Target | None) -> Target | None:
@@ -59,14 +64,11 @@ def _target(model: str | nn.Module | Target | None) -> Target | None:
     return None
 
 
-def _dataset(data: tuple[Tensor, Tensor] | str | None) -> Dataset | None:
-    if data is None or isinstance(data, str):
+@own_state()
+def _dataset(data: Any) -> Dataset | None:
+    if data is None or data_name(data) is not None:
         return None
-    if not isinstance(data, tuple) or len(data) != 2:
-        raise UsageError("data: expected a data set's name or a pair of images and labels")
-    images, labels = data
-    numbers = labels if hasattr(labels, "shape") else np.asarray(labels)
-    return ArrayDataset(images, numbers, DATA_FROM_PYTHON)
+    return given_dataset(data, DATA_FROM_PYTHON)
 
 
 @contextmanager

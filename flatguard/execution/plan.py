@@ -70,7 +70,7 @@ def _data(context: EvaluationContext, progress: ProgressReporter) -> DataFacts:
     progress.stage("read the data", context.count)
     whole, each = DataHash(), []
     for start, batch in blocks(context.dataset, context.count, context.block_size):
-        check_labels(batch, context.num_classes, context.dataset.name, start)
+        check_labels(batch, context.num_classes, context.dataset, start)
         alone = DataHash()
         alone.update(batch)
         each.append(alone.hexdigest())

@@ -16,7 +16,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from flatguard.environment.system import replace, sync
-from flatguard.errors import RunFolderError, one_line, refused
+from flatguard.errors import NoRoom, RunFolderError, no_room, one_line, refused
 from flatguard.runs.facts import digest
 from flatguard.runs.untrusted import read_text
 
@@ -24,7 +24,12 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def write_text(file: Path, text: str) -> None:
-    """Replace a file atomically: a reader sees the old text or the new one."""
+    """Replace a file atomically: a reader sees the old text or the new one.
+
+    Raises:
+        NoRoom: the disk is full.
+        OSError: with the file's name.
+    """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # left by a process that died, or a link to another file
     try:
@@ -36,7 +41,10 @@ def write_text(file: Path, text: str) -> None:
         sync(file.parent)
     except OSError as error:
         error.filename = str(file)  # the user does not know the temporary name
-        raise
+        why = no_room(error)
+        if why is None:
+            raise
+        raise NoRoom(f"cannot write {file}: {why}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

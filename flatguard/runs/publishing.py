@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from flatguard.environment.system import replace, sync
-from flatguard.errors import RunFolderError
+from flatguard.errors import FlatguardError, NoRoom, RunFolderError, no_room
 from flatguard.runs.checksums import checksums
 from flatguard.runs.facts import Timing
 from flatguard.runs.json_files import write_sealed
@@ -87,10 +87,22 @@ def publish(folder: Path, final: Path, *, replaces: bool = False) -> None:
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Turn an error of the system into one line that names what is written."""
+    """Turn an error of the system into one line that names what is written.
+
+    Raises:
+        NoRoom: the disk is full, also where a library reports it by an error of its own.
+        RunFolderError: the system refuses to write for another reason.
+    """
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        if isinstance(error, FlatguardError) and not isinstance(error, NoRoom):
+            raise
+        why = no_room(error)
+        if why is not None:
+            raise NoRoom(f"cannot write {what}: {why}") from error
+        if not isinstance(error, OSError):
+            raise
         raise RunFolderError(f"cannot write {what}: {error}") from error
 
 

@@ -71,12 +71,11 @@ def create(storage: RunStorage, manifest: Manifest) -> Run:
     sweep_dead(path.parent, f".{path.name}")
     begun = path.with_name(f".{path.name}{ending()}")
     try:
-        (begun / EVIDENCE / BLOCKS).mkdir(parents=True)
-        write_sealed(begun / EVIDENCE / MANIFEST, manifest)
-        replace(begun, path)
-        sync(path.parent)
-    except OSError as error:
-        raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+        with writing(str(path)):
+            (begun / EVIDENCE / BLOCKS).mkdir(parents=True)
+            write_sealed(begun / EVIDENCE / MANIFEST, manifest)
+            replace(begun, path)
+            sync(path.parent)
     finally:
         shutil.rmtree(begun, ignore_errors=True)
     storage.push()

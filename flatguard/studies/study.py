@@ -153,7 +153,7 @@ class Subject:
 
     def _on_device(self, batch: Batch, start: int) -> Batch:
         context = self.context
-        check_labels(batch, context.num_classes, context.dataset.name, start)
+        check_labels(batch, context.num_classes, context.dataset, start)
         images: Tensor = batch.images.to(context.device)
         return Batch(images, batch.labels.to(context.device))
 

@@ -153,9 +153,49 @@ def test_a_debuggers_or_coverages_trace_survives(model: nn.Module, tiny_data: Im
 
 
 def test_an_attack_that_raises_becomes_one_line(model: nn.Module, tiny_data: Images) -> None:
-    attack = build_attack("torchattacks:PGD", LINF, 4, {"steps": 2.5})
-    with pytest.raises(AttackError, match=r"torchattacks:PGD failed: TypeError"):
+    attack = build_attack("foolbox:LinfPGD", LINF, 4, {"abs_stepsize": "x"})
+    with pytest.raises(AttackError, match=r"foolbox:LinfPGD failed: AttributeError"):
         attack.perturb(model, *tiny_data, seed=0)
+
+
+def test_floats_where_whole_numbers_are_meant() -> None:
+    """The manifest and the library get an int; a part of a step is refused before the attack."""
+    for name, argument in (("torchattacks:PGD", "steps"), ("square", "n_queries"),
+                           ("apgd-ce", "n_iter"), ("foolbox:LinfPGD", "restarts")):  # fmt: skip
+        steps = build_attack(name, LINF, 4, {argument: 10.0}).args[argument]
+        assert (steps, type(steps)) == (10, int)
+        with pytest.raises(AttackError, match=f"expected a whole number for {argument}"):
+            build_attack(name, LINF, 4, {argument: 2.5})
+    assert build_attack("torchattacks:CW", Budget("L2", 1.0), 4, {"c": 0.5}).args["c"] == 0.5
+
+
+def test_an_error_on_a_single_image_names_the_batch(tiny_data: Images) -> None:
+    class Squeezes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = tiny()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x).squeeze()
+
+    images, labels = tiny_data
+    attack = build_attack("torchattacks:PGD", LINF, 4, {"steps": 1})
+    with pytest.raises(AttackError, match="a single image: does the model take a batch of one"):
+        attack.perturb(Squeezes().eval(), images[:1], labels[:1], seed=0)
+
+
+def test_a_model_in_inference_mode_runs_under_the_advised_attack(tiny_data: Images) -> None:
+    class Inference(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = tiny()
+
+        @torch.inference_mode()
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x)
+
+    attack = build_attack("square", LINF, 4, {"n_queries": 5})
+    attack.perturb(Inference().eval(), *tiny_data, seed=0)
 
 
 class Shrinking(Attack):
@@ -190,5 +230,5 @@ def test_a_model_without_gradient_gets_advice(tiny_data: Images) -> None:
             return self.net(x.detach()).detach()
 
     attack = build_attack("torchattacks:PGD", LINF, 4, {"steps": 1})
-    with pytest.raises(AttackError, match="audit it with --attack square"):
+    with pytest.raises(AttackError, match="attack it with --attack square"):
         attack.perturb(Rounding().eval(), *tiny_data, seed=0)

@@ -24,7 +24,7 @@ def test_labels_of_any_kind_of_number(kind: str) -> None:
     ("images", "labels", "expected"),
     [
         (PIXELS, LABELS[:9], "10 images but 9 labels"),
-        (PIXELS, np.eye(10), "expected one label an image"),
+        (PIXELS, np.eye(10) / 2, "expected one label an image"),
         (PIXELS.reshape(10, -1), LABELS, "expected images"),
         (PIXELS, LABELS + 0.5, "expected integer labels, got 0.5"),
         (PIXELS, LABELS.astype(str), "expected numbers"),

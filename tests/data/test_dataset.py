@@ -21,7 +21,7 @@ def test_images_outside_the_box(factor: float) -> None:
 
 def test_images_that_are_nan() -> None:
     images = np.full((2, 3, 5, 5), np.nan, dtype=np.float32)
-    with pytest.raises(DataError, match=r"expected images in \[0, 1\]"):
+    with pytest.raises(DataError, match=r"nan in sample 0"):
         ArrayDataset(images, LABELS[:2], "d").block(0, 2)
 
 
@@ -29,7 +29,7 @@ def test_images_that_are_nan() -> None:
 def test_labels_out_of_range(label: int) -> None:
     batch = Batch(torch.zeros(3, 1, 2, 2), torch.tensor([0, label, 2]))
     with pytest.raises(DataError, match=f"labels from 0 to 2.*got {label} for sample 41"):
-        check_labels(batch, 3, "d", start=40)
+        check_labels(batch, 3, ArrayDataset(batch.images, batch.labels, "d"), start=40)
 
 
 def test_a_subset_keeps_the_requested_order() -> None:

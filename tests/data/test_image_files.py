@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flatguard.data import load_dataset
-from flatguard.data.image_files import SUFFIXES
+from flatguard.data.pictures import SUFFIXES
 from flatguard.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 8, 6, 3), dtype=np.uint8)
@@ -50,7 +50,8 @@ def test_a_picture_of_more_pixels_than_memory() -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_format_is_read_in_colour(suffix: str) -> None:
     stream = io.BytesIO()
-    Image.new("L", (6, 4), 200).save(stream, suffix[1:].replace("jpg", "jpeg"))
+    kind = {".jpg": "jpeg", ".pgm": "ppm", ".pbm": "ppm"}.get(suffix, suffix[1:])
+    Image.new("L", (6, 4), 200).save(stream, kind)
     images = load_dataset(folder_of(stream.getvalue(), f"a{suffix}")).block(0, 1).images
     assert images.shape == (1, 3, 4, 6)
     assert (images * 255).round().unique().tolist() == [200]

@@ -14,7 +14,7 @@ CASES = {
     "an error of ours": (ModelError("nests tuples"), "^nests tuples$"),
     "a missing file": (FileNotFoundError(), "^no file d.npz$"),
     "a refusal of the system": (OSError(errno.EIO, "I/O error"), "cannot be read: .*I/O error"),
-    "a parser's error": (KeyError("x\ny"), "^d.npz is damaged, or holds no plain arrays .x"),
+    "a parser's error": (KeyError("x\ny"), "^d.npz is damaged, or holds no plain arrays: .x"),
 }
 
 

@@ -114,10 +114,25 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     flatguard.evaluate(model, **PGD, data=tiny_data, batch_size=6, shard="1/2", out=full)
     done = in_a_child(FULL_DISK, full)
     assert done.returncode == 0, done.stderr
-    assert "RunFolderError cannot write block 00001" in done.stdout
+    assert "NoRoom cannot write block 00001" in done.stdout
+    assert f"flatguard resume {full}" in done.stdout
     assert list(committed(full)) == [0]
     assert not (full / STAGING).exists()
     again = flatguard.resume(full, model=model, data=tiny_data)
+    assert evidence_files(again.path) == evidence_files(run.path)
+
+
+def test_a_report_that_the_disk_does_not_hold(run: Run, tiny_data: Images, tmp_path: Path) -> None:
+    """The evidence is complete by then; the report is drawn again once there is room."""
+    torch.manual_seed(0)
+    model, full = tiny().eval(), tmp_path / "full"
+    flatguard.evaluate(model, **PGD, data=tiny_data, batch_size=6, shard="1/2", out=full)
+    done = in_a_child(FULL_DISK.replace("6000", "60000"), full)
+    assert done.returncode == 0, done.stderr
+    assert f"NoRoom cannot write {full / 'report.html'}: " in done.stdout
+    assert f"flatguard resume {full}" in done.stdout
+    again = flatguard.resume(full, model=model, data=tiny_data)
+    assert (full / "report.html").is_file()
     assert evidence_files(again.path) == evidence_files(run.path)
 
 

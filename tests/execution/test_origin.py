@@ -21,7 +21,7 @@ Images = tuple[torch.Tensor, torch.Tensor]
         ((torch.rand(2, 3, 8, 8).requires_grad_(), torch.tensor([0, 1])), None),
         ((torch.rand(2, 3, 8, 8), ["a", "b"]), "expected numbers"),
         ("no such data", "no data set"),
-        ((torch.rand(2, 3, 8, 8),), "expected a data set's name or a pair"),
+        ((torch.rand(2, 3, 8, 8),), "expected a data set's name or path, a pair"),
     ],
 )
 def test_data_from_python(data: Any, expected: str | None) -> None:

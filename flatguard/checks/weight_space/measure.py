@@ -142,7 +142,7 @@ def _batches(context: CheckContext, part: Part) -> tuple[list[Batch], str]:
     """The batches on the model's device, and the hash of the data."""
     hashes, batches = DataHash(), []
     for start, batch in blocks(part.data, part.count, context.evaluation.block_size):
-        check_labels(batch, context.evaluation.num_classes, part.data.name, start)
+        check_labels(batch, context.evaluation.num_classes, part.data, start)
         hashes.update(batch)
         batches.append(Batch(batch.images.to(context.device), batch.labels.to(context.device)))
     return batches, hashes.hexdigest()

@@ -14,6 +14,7 @@ from multiprocessing.synchronize import Event
 from flatguard.environment.system import processors
 from flatguard.errors import EnvironmentProblem
 from flatguard.execution.executors.executor import MAX_DEATHS, Work
+from flatguard.execution.executors.main_guard import MainGuard, main_guard
 from flatguard.execution.executors.worker import WorkerInput, attack_in_worker, sendable
 from flatguard.execution.progress import Silent
 from flatguard.runs.facts import BlockPlan, SampleFailure
@@ -31,13 +32,23 @@ class Processes:
         return max(1, processors() // self.workers)
 
     def attack(self, work: Work) -> None:
-        """Attack the blocks; where a worker dies, new workers attack what it did not finish."""
-        left, deaths = {plan.index: plan for plan in work.plans}, 0
+        """Attack the blocks; where a worker dies, new workers attack what it did not finish.
+
+        Raises:
+            UsageError: the workers import a script that starts the evaluation again.
+            EnvironmentProblem: no worker finishes a block.
+        """
+        with main_guard() as guard:
+            self._attack_all(work, {plan.index: plan for plan in work.plans}, guard)
+
+    def _attack_all(self, work: Work, left: dict[int, BlockPlan], guard: MainGuard) -> None:
+        deaths = 0
         while left:
             before = len(left)
             try:
                 self._attack_in_pool(work, left)
             except BrokenProcessPool as error:
+                guard.check()
                 deaths = 1 if len(left) < before else deaths + 1
                 if deaths >= MAX_DEATHS:
                     raise EnvironmentProblem(
