@@ -47,9 +47,7 @@ def as_tensor(part: Any, name: str) -> Tensor:
         DataError: it holds something else than numbers.
     """
     if isinstance(part, Tensor):
-        plain = part.detach().cpu()
-        # Autograd refuses tensors that were made in inference mode.
-        return plain.clone() if plain.is_inference() else plain
+        return part.detach().to("cpu", copy=True)  # the caller's images are not shared
     array = np.asarray(part)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name}: expected numbers, got {array.dtype}")

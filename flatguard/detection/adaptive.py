@@ -25,9 +25,9 @@ from torch import Tensor
 
 from flatguard.detection.scores import ForwardPass, forward_pass
 from flatguard.detection.thresholds import ALL, Thresholds
+from flatguard.environment.caller import own_process
 from flatguard.environment.devices import device_of
 from flatguard.environment.randomness import seeded
-from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError, memory_errors
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.geometry.ball import SEARCHED, direction, project, random_step
@@ -106,7 +106,7 @@ class _Bounds:
         return (seen.log_kappa - median).abs() / width
 
 
-@own_state()
+@own_process()
 def adaptive_attack(
     target: Target,
     thresholds: Thresholds,

@@ -18,9 +18,9 @@ from flatguard.detection.conformal import FalsePositiveRate, Side
 from flatguard.detection.detector_file import SavedDetector
 from flatguard.detection.scores import LARGEST, forward_pass
 from flatguard.detection.thresholds import Thresholds, conformal, from_stump
+from flatguard.environment.caller import own_process
 from flatguard.environment.devices import device_of
 from flatguard.environment.requirements import needed
-from flatguard.environment.torch_state import own_state
 from flatguard.errors import DataError, UsageError
 from flatguard.targets.target import Target
 
@@ -212,7 +212,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _forward(target: Target, images: Tensor) -> tuple[Tensor, Scored]:
-    with own_state(), torch.no_grad():
+    with own_process(), torch.no_grad():
         seen = forward_pass(target, images.to(device_of(target.model)))
     kappa = seen.log_kappa.cpu().numpy().clip(-LARGEST, LARGEST)
     return seen.logits, Scored(kappa, seen.predicted.cpu().numpy())

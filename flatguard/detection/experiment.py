@@ -33,8 +33,8 @@ from flatguard.detection.results import (
 )
 from flatguard.detection.scores import LOG_KAPPA, head_of
 from flatguard.detection.thresholds import ALL, Thresholds
+from flatguard.environment.caller import own_process
 from flatguard.environment.randomness import seeded
-from flatguard.environment.torch_state import own_state
 from flatguard.errors import AttackError, DataError, UsageError
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.missing_blocks import attack_missing_blocks
@@ -99,7 +99,7 @@ class Parts:
     calibrated: Batch
 
 
-@own_state()
+@own_process()
 def run_experiment(
     context: EvaluationContext,
     attacks: Sequence[AttackAtRadius],

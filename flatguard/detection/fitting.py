@@ -15,7 +15,7 @@ from flatguard.detection.adaptive import AttackEffort, adaptive_attack
 from flatguard.detection.conformal import Side
 from flatguard.detection.detector import ADVERSARIAL, CLEAN, Calibration, SharpnessDetector
 from flatguard.detection.detector_file import AdaptiveFacts, CalibrationFacts
-from flatguard.environment.torch_state import own_state
+from flatguard.environment.caller import own_process
 from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext, ModelAndData
 from flatguard.execution.progress import ProgressReporter
@@ -47,7 +47,7 @@ class FittedDetector:
         self.detector.save(path, data=self.data, adaptive=self.adaptive)
 
 
-@own_state()
+@own_process()
 def fit_detector(
     context: ModelAndData,
     settings: CalibrationSettings,

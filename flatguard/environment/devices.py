@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from flatguard.environment.torch_state import own_state
 from flatguard.errors import EnvironmentProblem, memory_errors
 
 
@@ -38,5 +39,6 @@ def device_facts(device: torch.device) -> dict[str, Any]:
     facts: dict[str, Any] = {"type": device.type, "threads": torch.get_num_threads()}
     if device.type == "cuda":
         facts["name"] = torch.cuda.get_device_name(device)
-        facts["tf32"] = torch.backends.cuda.matmul.allow_tf32
+        with own_state():  # not the caller's: flatguard computes with its own settings
+            facts["tf32"] = torch.backends.cuda.matmul.allow_tf32
     return facts

@@ -31,3 +31,25 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         np.random.seed(seed)
         random.seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def own_generators() -> Iterator[None]:
+    """Start all generators, also those of every GPU, with one seed; restore them at the end.
+
+    For the entry points: what is drawn without a seed of its own does not depend on the caller.
+    """
+    initialised, seed = torch.cuda.is_initialized(), torch.initial_seed()
+    before_numpy, before_random = np.random.get_state(), random.getstate()
+    devices = list(range(torch.cuda.device_count())) if initialised else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(0)
+            np.random.seed(0)
+            random.seed(0)
+            yield
+    finally:
+        np.random.set_state(before_numpy)
+        random.setstate(before_random)
+        if not initialised:  # the caller's seed for CUDA waits until CUDA is used
+            torch.cuda.manual_seed_all(seed)

@@ -13,6 +13,7 @@ from torch import nn
 
 from flatguard.data.dataset import Dataset
 from flatguard.data.given import given_dataset
+from flatguard.environment.caller import own_process
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.targets.checkpoint import Program
@@ -73,13 +74,13 @@ def _dataset(data: Any) -> Dataset | None:
 
 @contextmanager
 def caller_state_kept(*given: object) -> Iterator[None]:
-    """Compute in flatguard's own torch state; then restore the caller's torch state and models.
+    """Compute as in a new process; then restore the caller's settings, generators and models.
 
     Args:
         *given: modules and Targets are restored; anything else is ignored.
     """
     modules = [each.model if isinstance(each, Target) else each for each in given]
-    with own_state(), restored(*modules):
+    with own_process(), restored(*modules):
         yield
 
 

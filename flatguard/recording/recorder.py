@@ -153,7 +153,9 @@ class Recorder:
             if self.head is not None:
                 with own_state():
                     self._log_weight_norm = self.head.log_weight_norm_squared()
-                stack.callback(self.head.module.register_forward_hook(self._after_head).remove)
+                stack.callback(
+                    self.head.module.register_forward_hook(self._after_head, prepend=True).remove
+                )
             # This hook runs first, before the model's input is copied.
             before = self.model.register_forward_pre_hook(
                 self._before_call, prepend=True, with_kwargs=True

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flatguard.environment.caller import own_process
 from flatguard.environment.offline import keep_offline
-from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
 from flatguard.targets.target import Defaults, Target, make_target, prepare
 
@@ -18,7 +18,7 @@ _ZOOS = ("timm", "torchvision")
 DEFAULT_MODEL_DIR = Path("models")
 
 
-@own_state()
+@own_process()
 def load_target(
     name: str,
     *,

@@ -51,9 +51,9 @@ def _before_call(
     return copies, {name: _copy(value) for name, value in keywords.items()}
 
 
-def _after_call(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+def _after_call(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
     if not _calls.begun or _calls.begun[-1][0] is not module:
-        return  # another hook raised before the call began
+        return None  # another hook raised before the call began
     _, state, inference = _calls.begun.pop()
     state.apply()
     if torch.is_inference_mode_enabled() != inference:
@@ -61,6 +61,9 @@ def _after_call(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None
             f"the forward pass of {type(module).__name__} enters or leaves torch.inference_mode() "
             "for good; use it as a decorator or in a with statement"
         )
+    if not inference and isinstance(output, Tensor) and output.is_inference():
+        return output.clone()  # attacks compute with it in place, which torch refuses
+    return None
 
 
 def _copy(value: Any) -> Any:

@@ -117,9 +117,9 @@ def inputs_of(head: Head, attached: bool = False) -> Iterator[list[Tensor]]:
         features = as_matrix(inputs[0]) if inputs else None
         if features is None:
             raise ModelError(f"the head {head.name} did not work on one vector a sample")
-        seen.append(features if attached else features.detach())
+        seen.append(features if attached else features.detach().clone())
 
-    handle = head.module.register_forward_hook(hook)
+    handle = head.module.register_forward_hook(hook, prepend=True)
     try:
         yield seen
     finally:
@@ -155,11 +155,13 @@ def _hooked(candidates: dict[str, LinearLike], outputs: dict[str, list[Tensor]])
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if inputs:  # hooks do not receive inputs by keyword
                 earlier = outputs.pop(name, [])
-                outputs[name] = [*earlier, output.detach()]  # the last to run is the last key
+                # A copy: the model may write into it afterwards. The last to run is the last key.
+                outputs[name] = [*earlier, output.detach().clone()]
 
         return hook
 
-    handles = [m.register_forward_hook(remember(n)) for n, m in candidates.items()]
+    # First, so that the layer's own output is seen, before any hook of the user changes it.
+    handles = [m.register_forward_hook(remember(n), prepend=True) for n, m in candidates.items()]
     try:
         yield
     finally:

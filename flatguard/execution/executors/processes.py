@@ -11,6 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 
+import torch
+
 from flatguard.environment.system import processors
 from flatguard.errors import EnvironmentProblem
 from flatguard.execution.executors.executor import MAX_DEATHS, Work
@@ -28,8 +30,8 @@ class Processes:
 
     @property
     def threads(self) -> int:
-        """An equal share of the cores for each worker."""
-        return max(1, processors() // self.workers)
+        """An equal share of the cores for each worker, and no more than torch has now."""
+        return max(1, min(torch.get_num_threads(), processors() // self.workers))
 
     def attack(self, work: Work) -> None:
         """Attack the blocks; where a worker dies, new workers attack what it did not finish.

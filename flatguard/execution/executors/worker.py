@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from flatguard.environment.torch_state import own_state
+from flatguard.environment.caller import own_process
 from flatguard.errors import UsageError, one_line
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext, reopen
@@ -49,7 +49,7 @@ class WorkerInput:
 _loaded: tuple[EvaluationContext, Run] | None = None
 
 
-@own_state()
+@own_process()
 def attack_in_worker(
     given: WorkerInput,
     plan: BlockPlan,

@@ -16,7 +16,7 @@ from flatguard.checks.weight_space.flatness import Neighbourhood
 from flatguard.checks.weight_space.measure import Part, add_weight_flatness, own_part
 from flatguard.checks.weight_space.robust_loss import Ascent
 from flatguard.data.dataset import Dataset
-from flatguard.environment.torch_state import own_state
+from flatguard.environment.caller import own_process
 from flatguard.errors import UsageError
 from flatguard.execution.context import EvaluationContext, data_sha256
 from flatguard.execution.missing_blocks import attack_without_checks
@@ -54,7 +54,7 @@ class Plan:
                 raise UsageError(f"{option}: expected a positive number, got {radius:g}")
 
 
-@own_state()
+@own_process()
 def measure_checkpoint(
     context: EvaluationContext,
     out: Path,
