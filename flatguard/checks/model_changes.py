@@ -17,7 +17,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         return not_measured(NAME, evidence, "clean")
     found = []
     if facts.mode_changes:
-        found.append(f"calls change the training mode of {', '.join(facts.mode_changes)}")
+        found.append(f"calls switch to training mode: {', '.join(facts.mode_changes)}")
     if facts.value_changes:
         found.append(f"calls change the values of {', '.join(facts.value_changes)}")
     if found:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.preflight.chance import AgainstChance, against_chance
-from flatguard.checks.preflight.facts import Published, facts_of
+from flatguard.checks.preflight.facts import Published, TriedInput, facts_of
 from flatguard.checks.preflight.labels import is_much_better, other_order
 
 _ONE_GREY_LEVEL = 1.5 / 255
+_ALIKE = 0.02
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,10 @@ def _cause(evidence: Evidence, chance: AgainstChance) -> str | None:
     """The best of what is known: another preprocessing, or another order of the classes."""
     found = []
     facts = facts_of(evidence)
-    for tried in facts.tried if facts is not None else ():
-        if is_much_better(tried.gained, tried.lost, tried.images):
-            share = tried.correct / tried.images
-            found.append((share, f"{tried.how} it is {share:.1%}"))
+    tried = _much_better(facts.tried if facts is not None else ())
+    if tried is not None:
+        share = tried.correct / tried.images
+        found.append((share, f"{tried.how} it is {share:.1%}"))
     labels, predictions = _decisions(evidence)
     order = other_order(labels, predictions, evidence.num_classes)
     if order is not None:
@@ -106,6 +108,16 @@ def _cause(evidence: Evidence, chance: AgainstChance) -> str | None:
         dark = f"the images reach only {clean.highest_pixel:.4f}: divided by 255 twice?"
         return dark if best is None else f"{best[1]}; {dark}"
     return None if best is None else best[1]
+
+
+def _much_better(tried: Sequence[TriedInput]) -> TriedInput | None:
+    """The most common preprocessing of those that are as good as the best, if that is much better.
+
+    The mean and std of two data sets may be so near that some images cannot tell them apart.
+    """
+    good = [each for each in tried if is_much_better(each.gained, each.lost, each.images)]
+    most = max((each.correct / each.images for each in good), default=0.0)
+    return next((each for each in good if each.correct / each.images >= most - _ALIKE), None)
 
 
 def _decisions(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:

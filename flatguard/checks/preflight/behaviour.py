@@ -93,15 +93,11 @@ def measure_state(caller: Caller, original: nn.Module, images: Tensor) -> dict[s
     return {"after_calls": difference(seen, new), "near_image": difference(seen_near, new_near)}
 
 
-def changed_modes(before: Mapping[str, bool], model: nn.Module) -> tuple[str, ...]:
-    """The modules whose training mode is another one than before."""
-    now = modes(model)
-    return tuple(name for name, mode in now.items() if before.get(name, mode) != mode)[:8]
-
-
-def modes(model: nn.Module) -> dict[str, bool]:
-    """The training mode of each module; the model itself is called `the model`."""
-    return {name or "the model": module.training for name, module in model.named_modules()}
+def in_training(model: nn.Module) -> tuple[str, ...]:
+    """The modules in training mode. There are none before the first call."""
+    return tuple(
+        name or "the model itself" for name, module in model.named_modules() if module.training
+    )[:8]
 
 
 def values(model: nn.Module) -> dict[str, Tensor]:

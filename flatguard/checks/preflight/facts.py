@@ -129,7 +129,7 @@ class PreflightFacts(_Facts):
         near_image: the same for images near to those that it answered.
         trained_parts: stages that compute as in training: dropout, batch normalisation.
         writes_input: whether a call writes into its input.
-        mode_changes: modules whose training mode is another one after calls.
+        mode_changes: modules that calls put into training mode.
         value_changes: parameters and buffers whose values are others after calls.
         gradient: of the input.
         output: what comes out.

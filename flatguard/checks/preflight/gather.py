@@ -126,7 +126,7 @@ class _Preflight:
 
     def measure(self) -> PreflightFacts:
         caller, original = self.caller, self.loaded.target.model
-        modes, values = behaviour.modes(caller.model), behaviour.values(original)
+        values = behaviour.values(original)
         if not self.on_a_copy:
             values = {name: value.detach().clone() for name, value in values.items()}
         clean = self._classified(evenly(np.arange(self.loaded.count), CLEAN))
@@ -139,7 +139,7 @@ class _Preflight:
             forwards=caller.forwards,
             backwards=self.found["gradient"].images if "gradient" in self.found else 0,
             on_a_copy=self.on_a_copy,
-            mode_changes=behaviour.changed_modes(modes, caller.model),
+            mode_changes=behaviour.in_training(caller.model),
             value_changes=behaviour.changed_values(values, caller.model),
             failed=self.failed,
             **self.found,

@@ -28,7 +28,8 @@ _SCREENED = 32
 """Images that each preprocessing is tried on; the best are then tried on all."""
 _BETTER = 3
 """So many more of them must be right."""
-_CONFIRMED = 2
+_CONFIRMED, _CLOSE = 3, 2
+"""So many are tried on all, the most common first, of those that are nearly as good as the best."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def try_inputs(
         gain = int(right.sum()) - int(own[few].sum())
         if gain >= _BETTER:
             found.append((gain, each))
-    best = sorted(found, key=lambda pair: -pair[0])[:_CONFIRMED]
+    most = max((gain for gain, _ in found), default=0)
+    best = [pair for pair in found if pair[0] >= most - _CLOSE][:_CONFIRMED]
     return tuple(
         _result(
             each,
