@@ -75,7 +75,7 @@ def single_image_refusal(loaded: ModelAndData, why: str) -> str:
 def measure(loaded: ModelAndData) -> PreflightFacts:
     """What the model does on the clean images. A part that fails is left out, with its reason."""
     model, on_a_copy = _copy_of(loaded.target.model)
-    caller = Caller(model, loaded.device, _seed(loaded), max(2, min(SHOWN, loaded.block_size)))
+    caller = Caller(model, loaded.device, _seed(loaded), max(2, loaded.block_size))
     return _Preflight(loaded, caller, on_a_copy).measure()
 
 
@@ -178,8 +178,9 @@ class _Preflight:
     def _behaviour(self, clean: _Classified) -> None:
         """What calls do: on some images that differ, beside others."""
         caller, images = self.caller, clean.images[clean.different]
-        shown = images[: caller.batch]
-        others = torch.cat([images[caller.batch :], 1 - shown])[: len(shown)]
+        most = min(SHOWN, caller.batch)
+        shown = images[:most]
+        others = torch.cat([images[most:], 1 - shown])[: len(shown)]
         self._add("behaviour", lambda: behaviour.measure_behaviour(caller, shown, others))
         classes = clean.logits.shape[1]
         if self.loaded.count > 1:
@@ -209,10 +210,12 @@ class _Preflight:
         chance = against_chance(clean_table(found), clean.logits.shape[1])
         by_chance = chance is not None and chance.answer != "beyond"
         if correct < _ROOM * len(clean) or (figure and figure.is_above(correct, len(clean))):
-            images, labels = clean.images, clean.labels
+            images, labels, own = clean.images, clean.labels, predictions == clean.labels
             self._add(
                 "tried",
-                lambda: {"tried": try_inputs(self.loaded, self.caller, images, labels, by_chance)},
+                lambda: {
+                    "tried": try_inputs(self.loaded, self.caller, images, labels, own, by_chance)
+                },
             )
 
     def _add(self, part: str, measured: Callable[[], dict[str, Any]]) -> None:

@@ -74,7 +74,12 @@ class _Model:
 
 
 def try_inputs(
-    loaded: ModelAndData, caller: Caller, images: Tensor, labels: Tensor, thorough: bool
+    loaded: ModelAndData,
+    caller: Caller,
+    images: Tensor,
+    labels: Tensor,
+    own: Tensor,
+    thorough: bool,
 ) -> tuple[TriedInput, ...]:
     """Try other kinds of preprocessing: each on some images, the best of them on all.
 
@@ -83,10 +88,10 @@ def try_inputs(
         caller: calls the model.
         images: clean images that are spread over the data.
         labels: of them.
+        own: which of them the model classifies right as it is.
         thorough: also try combinations, and undo a normalisation that the model may do twice.
     """
     model = _Model.of(loaded, caller.model)
-    own = _right(caller, caller.model, images, labels)
     few = torch.linspace(0, len(images) - 1, min(_SCREENED, len(images))).round().long()
     found = []
     for each in _candidates(images.shape[1], model.own, thorough):
