@@ -17,6 +17,7 @@ from torch import nn
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gathering import gather_evidence
+from flatguard.checks.preflight.gather import preflight_run
 from flatguard.checks.surrogate_transfer import surrogates_of
 from flatguard.checks.verdict import VERDICT, Verdict, judge, tolerance_of
 from flatguard.detection.detector_file import SavedDetector
@@ -106,7 +107,9 @@ def evaluate(
         options["surrogates"] = [_name_of(surrogate) for surrogate in surrogates]
         options["detector"] = None if isinstance(detector, SavedDetector) else detector
         request = _request_of(origin.target or model, attack, data, options)
-        resources = Resources(executor, progress, ComputeBudget(request.limits), part)
+        resources = Resources(
+            executor, progress, ComputeBudget(request.limits), part, first_step=preflight_run
+        )
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
         stack.enter_context(torch_threads(request.threads or executor.threads))
@@ -169,7 +172,7 @@ def resume(
     check_same_software(found)
     opened = _detector_of(found, detector)
     budget = ComputeBudget(request.limits, spent)
-    resources = Resources(executor, progress, budget, part, max_failures)
+    resources = Resources(executor, progress, budget, part, max_failures, preflight_run)
     with (
         caller_state_kept(model, *(surrogates or ())),
         torch_threads(_threads(found)),

@@ -10,6 +10,7 @@ from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
+from flatguard.checks.preflight.facts import facts_of
 from flatguard.checks.statistics import interval
 
 NAME = "determinism"
@@ -77,9 +78,12 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             next="fix the model: its logits are not finite",
         )  # fmt: skip
     if not probe.facts.get("randomised"):
+        on_its_batch = _depends_on_its_batch(evidence)
         return Finding(
-            check=NAME, status="pass", samples=len(table), source=_SOURCE,
-            summary=f"the same logits for {len(table)} images shown again",
+            check=NAME, status="warn" if on_its_batch else "pass", samples=len(table),
+            source=_SOURCE,
+            summary=f"the same logits for {len(table)} images shown again"
+            + (" in the same batch only: see batch-dependence" if on_its_batch else ""),
             value=float(table["difference"].max()),
         )  # fmt: skip
     wrong = evidence.mostly_wrong
@@ -97,6 +101,11 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         next=averaged(evidence),
         data={"survived_by_luck": len(wrong)},
     )
+
+
+def _depends_on_its_batch(evidence: Evidence) -> bool:
+    facts = facts_of(evidence)
+    return facts is not None and facts.depends_on_its_batch
 
 
 _WHY = (

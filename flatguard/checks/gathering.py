@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flatguard.checks.check import Probe
 from flatguard.checks.context import EOT_DRAWS, CheckContext
 from flatguard.checks.evidence import ProbeEvidence
+from flatguard.checks.preflight.gather import preflight_run
 from flatguard.checks.registry import load_checks
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import BudgetSpent, one_line, ran_out_of_memory
@@ -48,6 +49,7 @@ def gather_evidence(
     A probe that fails is stored as not run, with its reason, and the others continue. Where the
     compute budget is spent, this probe and all that are left are stored as not run.
     """
+    preflight_run(evaluation, run, progress)
     context = CheckContext(evaluation, run, progress, compute_budget, surrogates)
     known = {name for name, facts in load_probes(run).items() if facts.ran}
     steps = _plan(context, checks)

@@ -12,6 +12,7 @@ from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, consenting
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
 from flatguard.checks.mechanism import FIXES, Mechanism, mechanism_of
+from flatguard.checks.preflight.accuracy import CleanAccuracy, clean_accuracy
 from flatguard.checks.registry import load_checks
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.environment.system import quoted
@@ -113,12 +114,14 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     n, reported, fooled = evidence.n, len(evidence.reported), len(evidence.fooled)
     corrected = reported - fooled
     too_high = fooled / n > tolerance
-    mechanism = mechanism_of(evidence) if too_high else None
-    word = _word(evidence, findings, too_high, mechanism, decisive)
+    clean = clean_accuracy(evidence)
+    nothing = None if clean is None else clean.nothing_to_judge
+    mechanism = mechanism_of(evidence) if too_high and nothing is None else None
+    word = _word(evidence, findings, too_high, mechanism, decisive, clean)
     return Verdict(
         verdict=word,
         mechanism=mechanism,
-        sentence=_sentence(word, mechanism, evidence, findings, tolerance),
+        sentence=_sentence(word, mechanism, evidence, findings, tolerance, clean),
         robust_accuracy=reported / n,
         corrected_robust_accuracy=corrected / n,
         corrected_interval=interval(corrected, n),
@@ -142,10 +145,13 @@ def _word(
     too_high: bool,
     mechanism: Mechanism | None,
     decisive: list[str],
+    clean: CleanAccuracy | None,
 ) -> Word:
+    if clean is not None and clean.nothing_to_judge is not None:
+        return "inconclusive"
     if too_high:
         return "overestimated" if mechanism is None else "masked"
-    if evidence.stopped is not None:
+    if evidence.stopped is not None or (clean is not None and clean.undecided is not None):
         return "inconclusive"
     corrected = len(evidence.reported) - len(evidence.fooled)
     chance = 1.0 / evidence.num_classes
@@ -184,6 +190,7 @@ def _sentence(
     evidence: Evidence,
     findings: list[Finding],
     tolerance: float,
+    clean: CleanAccuracy | None,
 ) -> str:
     n, corrected = evidence.n, len(evidence.reported) - len(evidence.fooled)
     was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
@@ -197,6 +204,8 @@ def _sentence(
         return f"inconclusive: {evidence.stopped}, so {was} is neither supported nor refuted"
     if word == "inconclusive" and not evidence.complete:
         return f"inconclusive: blocks are missing, and {was} is of the others only"
+    if word == "inconclusive" and clean is not None and clean.undecided is not None:
+        return f"inconclusive: {clean.undecided}"
     if word == "inconclusive":
         return f"inconclusive: the checks that ran neither support nor refute {was}"
     if corrected / n <= 1.0 / evidence.num_classes:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from flatguard.checks.finding import TRUST, advice, needs_trust
+from flatguard.checks.finding import TRUST, Finding, advice, needs_trust
 from flatguard.checks.verdict import Verdict
 from flatguard.detection.flagging import Detection, load_detection
 from flatguard.geometry.budget import Budget
@@ -46,16 +47,22 @@ def show(run: Run, verdict: Verdict) -> None:
     console.print(visible(f"\n{page if page.is_file() else run.path}"), markup=False)
 
 
-def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
+def show_findings(findings: Sequence[Finding], console: Console | None = None) -> None:
+    """Print a line for each finding."""
+    console = console or Console(soft_wrap=True, highlight=False)
     console.print()
-    width = max(len(finding.check) for finding in verdict.findings) + 2
-    for finding in verdict.findings:
+    width = max(len(finding.check) for finding in findings) + 2
+    for finding in findings:
         status = Text(f"{finding.status:<9}", style=COLOURS[finding.status])
         # Continued under itself on a terminal; one line each where a program reads.
         room = console.width - width - 9 if console.is_terminal else 1000
         lines = textwrap.wrap(visible(finding.summary), max(room, 20))
         summary = f"\n{'':<{width + 9}}".join(lines)
         console.print(Text(f"{finding.check:<{width}}") + status + Text(summary))
+
+
+def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
+    show_findings(verdict.findings, console)
     low, high = verdict.corrected_interval
     word, _, rest = visible(verdict.sentence).partition(":")
     console.print()

@@ -28,6 +28,7 @@ from flatguard.cli import (
     geometry,
     merge,
     models,
+    preflight,
     report,
     reproduce,
     resume,
@@ -52,6 +53,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("evaluate", cls=GroupedCommand)(evaluate.command)
+app.command("preflight", cls=GroupedCommand)(preflight.command)
 app.command("resume", cls=GroupedCommand)(resume.command)
 app.command("merge")(merge.command)
 app.command("audit", cls=GroupedCommand)(audit.command)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flatguard.errors import BudgetSpent, NoRoom, RunFolderError
 from flatguard.request import NO_LIMITS, Limits
-from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.check_evidence import price_of_checks
 from flatguard.runs.facts import Number
 from flatguard.runs.json_files import read_json, write_text
 from flatguard.runs.run import Run
@@ -78,7 +78,7 @@ def load_spent(run: Run) -> int:
     """The forward passes that a run has made; at least those that its evidence counts."""
     found = sum(block.sample_forwards for block in run.blocks)
     found += sum(failure.sample_forwards for failure in run.failures)
-    found += sum(facts.sample_forwards for facts in load_probes(run).values())
+    found += price_of_checks(run)
     file = run.path / _SPENT
     try:
         kept: _Spent | None = read_json(_Spent, file) if is_plain_file(file) else None

@@ -14,6 +14,7 @@ from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find
 from flatguard.data import arranged, load_dataset, uses_preprocessing
 from flatguard.data.dataset import Dataset, blocks
 from flatguard.data.hashing import DataHash
+from flatguard.data.values import LARGEST_IMAGE
 from flatguard.environment.devices import choose_device
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
@@ -138,8 +139,10 @@ def resolve(
     device = choose_device(request.device)
     target = target or _load_target(request)
     budget_fields = _budget_fields(request, info, target)
+    request.model_copy(update=budget_fields).budget().check_radius(LARGEST_IMAGE)
     loaded = load_model_and_data(request, device, target, dataset)
     resolved = loaded.request.model_copy(update={"attack": info.name, **budget_fields})
+    resolved.budget().check_radius(loaded.dataset.block(0, 1).images[0].numel())
     attack = build_attack(
         info.name, resolved.budget(), _resolved(loaded.target.num_classes), request.attack_args
     )

@@ -92,6 +92,8 @@ def attack_missing_blocks(context: EvaluationContext, run: Run, resources: Resou
     tally = _Tally(context, limit, progress, sum(plan.stop - plan.start for plan in missing))
     try:
         tally.count([failure for block in kept.blocks for failure in block.failures])
+        if resources.first_step is not None:
+            resources.first_step(context, run, progress)
         tally.begin()
         if missing:
             resources.executor.attack(

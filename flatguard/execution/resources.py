@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from flatguard.errors import UsageError
 from flatguard.execution.compute_budget import ComputeBudget
@@ -10,6 +12,10 @@ from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.shard import Shard
 from flatguard.request import NO_LIMITS
+
+if TYPE_CHECKING:
+    from flatguard.execution.context import EvaluationContext
+    from flatguard.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Resources:
         compute_budget: what the run may spend.
         shard: the blocks to attack; None is all.
         max_failures: the number of samples on which the model may raise; None is the request's.
+        first_step: is done before the first block is attacked; None does nothing.
 
     Raises:
         UsageError: the compute budget is limited, and the executor cannot count what is spent.
@@ -32,6 +39,7 @@ class Resources:
     compute_budget: ComputeBudget = field(default_factory=lambda: ComputeBudget(NO_LIMITS))
     shard: Shard | None = None
     max_failures: int | None = None
+    first_step: Callable[[EvaluationContext, Run, ProgressReporter], None] | None = None
 
     def __post_init__(self) -> None:
         if self.compute_budget.limits != NO_LIMITS and not isinstance(self.executor, InProcess):

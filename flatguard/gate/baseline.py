@@ -20,7 +20,7 @@ from flatguard.checks.evidence import Evidence
 from flatguard.checks.statistics import interval, mcnemar
 from flatguard.checks.verdict import judge, tolerance_of
 from flatguard.errors import RunFolderError, UsageError, did_you_mean
-from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.check_evidence import PREFLIGHT, load_probes
 from flatguard.runs.json_files import read_json, write_text
 from flatguard.runs.run import Run, load_run
 
@@ -144,7 +144,7 @@ def baseline_of(run: Run) -> Baseline:
         weights_sha256=run.manifest.target.weights_sha256,
         data_sha256=run.manifest.data.sha256,
         protocol={**request, "eps": run.request.budget().eps, "attack_args": args},
-        checks=tuple(sorted(load_probes(run))),
+        checks=tuple(sorted(name for name in load_probes(run) if name != PREFLIGHT)),
         verdict=judge(evidence, tolerance_of(run)).verdict,
         survived="".join("1" if int(i) in survived else "0" for i in run.samples["sample"]),
     )

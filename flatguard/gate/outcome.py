@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from flatguard.checks.clean_accuracy import NAME as CLEAN_ACCURACY
 from flatguard.checks.finding import Finding, advice
 from flatguard.checks.registry import check_names
 from flatguard.checks.statistics import interval
@@ -142,6 +143,14 @@ def _finding(facts: _Facts, finding: Finding) -> Outcome:
             facts, "finding", check, check,
             f"the check {check} did not run, so it has not passed: {finding.summary}",
             "nothing", f"it must run, unless `allow` names it: allow: [{check}]", finding.next,
+        )  # fmt: skip
+    if finding.status == "fail" and check == CLEAN_ACCURACY:
+        return _open(
+            facts, "finding", check, check,
+            f"the set-up is in doubt, so there is nothing to decide: {finding.summary}",
+            f"{finding.value:.1%} over {finding.samples} images" if finding.value is not None else
+            "nothing",
+            f"it must pass, unless `allow` names it: allow: [{check}]", finding.next,
         )  # fmt: skip
     if finding.status != "fail":
         return Outcome("finding", check, "passed", f"{check}: {finding.summary}")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, get_args
 
+from flatguard.errors import UsageError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -38,6 +40,28 @@ class Budget:
             return distance.isfinite()
         inside: Tensor = distance <= with_rounding(self.eps)
         return inside
+
+    def check_radius(self, values: int) -> None:
+        """Refuse a radius within which every image of [0, 1] lies: it is in another unit.
+
+        Args:
+            values: of one image: channels times height times width.
+
+        Raises:
+            UsageError: with the radius that was meant.
+        """
+        if self.eps is None:
+            return
+        largest = {"Linf": 1.0, "L2": math.sqrt(values)}.get(self.norm, float(values))
+        if self.eps < largest or (self.eps == largest and self.norm != "Linf"):
+            return
+        meant = f"{self.eps:g}/255, " if self.eps < 255 * largest and self.norm != "L0" else ""
+        usual = {"Linf": "8/255", "L2": "0.5", "L1": "12"}.get(self.norm, "5")
+        raise UsageError(
+            f"--eps {self.eps:g}: images lie in [0, 1], where no two are farther apart than "
+            f"{largest:g} in {self.norm}, so this radius holds every image; expected a radius for "
+            f"images in [0, 1], such as {usual}{f'; was {meant[:-2]} meant?' if meant else ''}"
+        )
 
     def __str__(self) -> str:
         return "no norm" if self.eps is None else f"{self.norm} {pretty_eps(self.eps)}"

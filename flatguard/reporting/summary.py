@@ -10,7 +10,7 @@ from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.checks.verdict import Verdict
 from flatguard.detection.flagging import Detection
 from flatguard.errors import RunFolderError
-from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.check_evidence import price_of_checks
 from flatguard.runs.json_files import write_text
 from flatguard.runs.layout import SUMMARY
 from flatguard.runs.run import Run
@@ -66,7 +66,7 @@ def summarise(
         "failed": failed,
         "sample_forwards": sum(block.sample_forwards for block in run.blocks),
         "sample_backwards": sum(block.sample_backwards for block in run.blocks),
-        "check_forwards": sum(facts.sample_forwards for facts in load_probes(run).values()),
+        "check_forwards": price_of_checks(run),
         "rows_unassigned": sum(block.rows_unassigned for block in run.blocks),
         "warnings": _warnings(run),
         "adversarial_sha256": run.adversarial_sha256(),

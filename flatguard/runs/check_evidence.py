@@ -51,6 +51,9 @@ COLUMNS = {
 """What a table must have; others need only `sample`."""
 
 
+PREFLIGHT = "preflight"
+"""The probe that is gathered before the first block; see `flatguard.checks.preflight`."""
+
 OWN: Literal["test"] = "test"
 """The part of the data that a run's own samples are."""
 
@@ -129,6 +132,12 @@ def load_probes(run: Run) -> dict[str, ProbeFacts]:
             raise RunFolderError(f"{file} belongs to another run")
         found[facts.name] = facts
     return found
+
+
+def price_of_checks(run: Run) -> int:
+    """The sample-forwards of all probes. Preflight is no part of it, as the clean pass is not."""
+    probes = load_probes(run)
+    return sum(facts.sample_forwards for name, facts in probes.items() if name != PREFLIGHT)
 
 
 def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:

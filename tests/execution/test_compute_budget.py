@@ -13,7 +13,7 @@ from flatguard.errors import BudgetSpent, UsageError
 from flatguard.evaluation import audit
 from flatguard.execution.compute_budget import ComputeBudget, load_spent
 from flatguard.request import Limits
-from flatguard.runs.check_evidence import load_probes
+from flatguard.runs.check_evidence import load_probes, price_of_checks
 
 PGD = {"attack_args": {"steps": 20, "alpha": 0.02}, "eps": digits.EPS}
 ATTACK = 200 * 20
@@ -44,7 +44,7 @@ def test_an_attack_that_ends_midway_keeps_its_finished_blocks(digits_files: Path
     verdict = verdict_of(run)
     assert (verdict.verdict, verdict.exit_code) == ("inconclusive", 3)
     assert "2,500 forwards (--max-forwards) was spent after 100 of 200 samples" in verdict.sentence
-    assert not load_probes(run)
+    assert set(load_probes(run)) == {"preflight"}
     whole = evaluated(digits_files, "whole", checks="none", batch_size=50)
     assert run.samples["robust"].equals(whole.samples["robust"].iloc[:100])
 
@@ -68,7 +68,7 @@ def test_checks_that_were_not_paid_for_are_not_run_and_can_be_run_later(
 def test_a_budget_that_ends_in_a_check_of_no_weight_is_no_pass_either(digits_files: Path) -> None:
     """All checks that a verdict needs have run, and a part of what was requested has not."""
     free = evaluated(digits_files, "free")
-    price = sum(facts.sample_forwards for facts in load_probes(free).values())
+    price = price_of_checks(free)
     run = evaluated(digits_files, max_forwards=ATTACK + price - 1)
     assert not load_probes(run)["noise"].ran
     assert verdict_of(run).verdict == "inconclusive"
@@ -76,7 +76,7 @@ def test_a_budget_that_ends_in_a_check_of_no_weight_is_no_pass_either(digits_fil
 
 def test_a_mask_that_was_seen_before_the_budget_ended_is_a_mask(digits_files: Path) -> None:
     free = evaluated(digits_files, "free", logit_scale=100.0)
-    price = sum(facts.sample_forwards for facts in load_probes(free).values())
+    price = price_of_checks(free)
     run = evaluated(digits_files, max_forwards=ATTACK + price - 1, logit_scale=100.0)
     assert verdict_of(run).verdict == "masked"
 

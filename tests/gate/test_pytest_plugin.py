@@ -106,7 +106,7 @@ def test_masked(inner: Inner) -> None:
     inner.config(logit_scale=100.0)
     result = inner.gated()
     assert result.ret == FAILED
-    result.assert_outcomes(passed=6, failed=5)
+    result.assert_outcomes(passed=len(check_names()) - 2, failed=5)
     result.stdout.fnmatch_lines([
         "release.yaml: the check discrepancy fails: *",
         "release.yaml: gradients are masked by saturation: the evidence refutes the reported 89.5%",
@@ -121,7 +121,7 @@ def test_overestimated(inner: Inner) -> None:
     inner.config(attack_args={"steps": 1, "alpha": 0.001, "random_start": False})
     result = inner.gated()
     assert result.ret == FAILED
-    result.assert_outcomes(passed=10, failed=1)
+    result.assert_outcomes(passed=len(check_names()) + 2, failed=1)
     result.stdout.fnmatch_lines([
         "release.yaml: the reported robust accuracy is too high by 24.0% of all samples; at most "
         "5.0% is accepted",
@@ -177,7 +177,7 @@ def test_not_run_unless_allowed_by_name(inner: Inner) -> None:
     inner.config({"allow": ["more-budget", "surrogate-transfer", "inconclusive"]})
     result = inner.gated()
     assert result.ret == FAILED
-    result.assert_outcomes(passed=10, failed=1)
+    result.assert_outcomes(passed=len(check_names()) + 2, failed=1)
     result.stdout.fnmatch_lines([
         "release.yaml: the check black-box did not run, so it has not passed: Square was not "
         "run: its probe was not run",
@@ -248,7 +248,7 @@ def test_one_attack_for_all_workers(
         "-rA",
     )  # fmt: skip
     assert result.ret == FAILED
-    result.assert_outcomes(passed=6, failed=5)
+    result.assert_outcomes(passed=len(check_names()) - 2, failed=5)
     assert {line[:5] for line in result.outlines if line.startswith("[gw")} == {"[gw0]", "[gw1]"}
     assert len(entries(tmp_path / "cache")) == 1
     now = {line for line in result.outlines if line.startswith("attacked now: ")}

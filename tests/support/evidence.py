@@ -82,7 +82,8 @@ def evidence(
     samples = pd.DataFrame(
         {
             "sample": range(n), "label": np.arange(n) % num_classes, "clean_correct": True,
-            "robust": robust, "clean_log_kappa": np.linspace(-9, 1, n), "clean_loss": 0.1,
+            "robust": robust, "failed": False, "clean_log_kappa": np.linspace(-9, 1, n),
+            "clean_loss": 0.1,
             "clean_feature_norm": 1.0, "adv_feature_norm": 1.1, "clean_confidence": 0.9,
             "adv_confidence": 0.8, "clean_prediction": np.arange(n) % num_classes,
             "adv_prediction": np.arange(n) % num_classes, "distance": 0.03,

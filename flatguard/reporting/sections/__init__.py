@@ -8,6 +8,7 @@ from flatguard.reporting.sections.detection import DETECTION
 from flatguard.reporting.sections.discrepancy import DISCREPANCY
 from flatguard.reporting.sections.geometry import GEOMETRY
 from flatguard.reporting.sections.logit_scales import LOGIT_SCALES
+from flatguard.reporting.sections.preflight import PREFLIGHT
 from flatguard.reporting.sections.radius import RADIUS
 from flatguard.reporting.sections.reproduction import REPRODUCTION
 from flatguard.reporting.sections.samples import SAMPLES
@@ -15,6 +16,7 @@ from flatguard.reporting.sections.section import Section
 from flatguard.reporting.sections.twins import TWINS
 
 SECTIONS: tuple[Section, ...] = (
+    PREFLIGHT,
     ALONG_ATTACK,
     AFTER_ATTACK,
     GEOMETRY,

@@ -1,0 +1,73 @@
+"""Batch dependence: do the other images of the batch, or its size, change an answer?"""
+
+from __future__ import annotations
+
+from flatguard.checks.check import Check
+from flatguard.checks.evidence import Evidence
+from flatguard.checks.finding import Finding
+from flatguard.checks.preflight.facts import (
+    BATCH_DIFFERS,
+    SOURCE,
+    Difference,
+    facts_of,
+    not_measured,
+)
+
+NAME = "batch-dependence"
+
+
+def _judge(evidence: Evidence, tolerance: float) -> Finding:
+    """Warns where an image's logits depend on the batch that it is in."""
+    facts = facts_of(evidence)
+    if facts is None or "behaviour" in facts.failed:
+        return not_measured(NAME, evidence, "behaviour")
+    found = []
+    if _differs(facts.other_neighbours):
+        found.append(_described(facts.other_neighbours, "beside other images"))
+    if _differs(facts.smaller_batch):
+        found.append(_described(facts.smaller_batch, "in a smaller batch"))
+    if facts.single_image is not None:
+        found.append(f"a batch of a single image fails: the model {facts.single_image}")
+    shown = [part for part in (facts.other_neighbours, facts.smaller_batch) if part is not None]
+    images = max((part.images for part in shown), default=0)
+    if found:
+        trained = "batch normalisation" in facts.trained_parts
+        cause = "; batch normalisation computes as in training" if trained else ""
+        return Finding(
+            check=NAME, status="warn", samples=images, source=SOURCE,
+            summary=f"{'; '.join(found)}{cause}", next=_NEXT,
+        )  # fmt: skip
+    if not shown:
+        why = "its answers are random" if facts.repeated else "too few images"
+        return Finding(
+            check=NAME, status="pass", source=SOURCE, summary=f"not compared between batches: {why}"
+        )
+    return Finding(
+        check=NAME, status="pass", samples=images, source=SOURCE,
+        summary=f"the same logits for {images} images beside others and in a smaller batch",
+    )  # fmt: skip
+
+
+def _differs(part: Difference | None) -> bool:
+    return part is not None and (part.largest is None or part.largest > BATCH_DIFFERS)
+
+
+def _described(part: Difference | None, where: str) -> str:
+    assert part is not None, "checked by the caller"
+    size = "not finite" if part.largest is None else f"up to {part.largest:.2g} of their size"
+    return (
+        f"logits of the same images {where} differ by {size}, decisions on "
+        f"{part.flips} of {part.images}"
+    )
+
+
+_NEXT = (
+    "make each answer depend on its own image only: model.eval(), BatchNorm with running "
+    "statistics, and no squeeze() of the batch dimension"
+)
+_WHY = (
+    "An attack changes all images of a batch together. If the others change an image's answer, a "
+    "number depends on which images happen to be in one batch."
+)
+
+CHECK = Check(NAME, SOURCE, _WHY, _judge)

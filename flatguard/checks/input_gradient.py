@@ -1,0 +1,44 @@
+"""Input gradient: is there a gradient in the input at all?"""
+
+from __future__ import annotations
+
+from flatguard.checks.check import Check
+from flatguard.checks.evidence import Evidence
+from flatguard.checks.finding import Finding
+from flatguard.checks.preflight.facts import SOURCE, facts_of, not_measured
+
+NAME = "input-gradient"
+
+
+def _judge(evidence: Evidence, tolerance: float) -> Finding:
+    """Warns where the margin's gradient in the input is absent, zero or not finite."""
+    facts = facts_of(evidence)
+    gradient = None if facts is None else facts.gradient
+    if gradient is None:
+        return not_measured(NAME, evidence, "gradient")
+    count, wrong = gradient.images, None
+    if gradient.error is not None:
+        wrong = f"no gradient in the input: {gradient.error}"
+    elif gradient.absent:
+        wrong = "no gradient in the input: the forward pass leaves torch's graph"
+    elif gradient.not_finite:
+        wrong = f"the input's gradient is not finite on {gradient.not_finite} of {count} images"
+    elif gradient.zero:
+        wrong = f"the input's gradient is zero everywhere on {gradient.zero} of {count} images"
+    return Finding(
+        check=NAME,
+        status="pass" if wrong is None else "warn",
+        summary=wrong or f"the input has a gradient on all of {count} images",
+        samples=count,
+        source=SOURCE,
+        next=None if wrong is None else _NEXT,
+    )
+
+
+_NEXT = (
+    "remove detach(), no_grad, argmax and rounding from the forward pass, or attack without "
+    "gradients: --attack square"
+)
+_WHY = "Gradient attacks need a gradient in the input. Without one they find nothing."
+
+CHECK = Check(NAME, SOURCE, _WHY, _judge)

@@ -1,0 +1,146 @@
+"""How the model behaves when it is called: repeatable, alone, stateless, without side effects."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatguard.checks.preflight.calls import Caller, TrainedParts, difference, watched_input
+from flatguard.checks.preflight.facts import InputGradient, differs
+from flatguard.errors import one_line
+
+_NEAR = 2 / 255
+"""How far the near images are from those that were answered."""
+_DRIFT = 0.5
+"""Draws of a generator differ alike; a state that drifts differs the more, the more calls."""
+
+
+def measure_behaviour(caller: Caller, images: Tensor, others: Tensor) -> dict[str, Any]:
+    """Fields of `PreflightFacts` about calls.
+
+    Args:
+        caller: calls the model.
+        images: the images that are shown again and again.
+        others: as many other images.
+    """
+    parts = TrainedParts()
+    with watched_input(caller.model) as written, parts:
+        first = caller.logits(images)
+    again = caller.logits(images)
+    repeated = difference(first, again)
+    found: dict[str, Any] = {
+        "trained_parts": tuple(sorted(parts.names)),
+        "writes_input": any(written),
+        "repeated": repeated,
+        "other_seed": difference(first, caller.logits(images, draw=1)),
+    }
+    if differs(repeated):
+        more = [first, again, *(caller.logits(images) for _ in range(3))]
+        found["own_generator"] = _are_draws(more)
+        return found  # every other comparison would show the same again
+    half = len(images) // 2
+    if half:
+        beside = torch.cat([images[:half], others[half : len(images)]])
+        if len(beside) == len(images) and not torch.equal(beside, images):
+            shown = caller.logits(beside)[:half]
+            found["other_neighbours"] = difference(first[:half], shown)
+        if not differs(found["other_seed"]):
+            found["smaller_batch"] = difference(first[:half], caller.logits(images[:half]))
+    return found
+
+
+def _are_draws(logits: list[Tensor]) -> bool:
+    """Whether repeated passes differ as independent draws do: all alike, none the same."""
+    pairs = [
+        float((one.double() - other.double()).norm())
+        for index, one in enumerate(logits)
+        for other in logits[:index]
+    ]
+    return min(pairs) > _DRIFT * max(pairs)
+
+
+def single_image_error(caller: Caller, image: Tensor, classes: int) -> str | None:
+    """Why a batch of one image does not work; None if it does."""
+    caller.forwards += 1
+    with torch.no_grad():
+        try:
+            logits = caller.model(image.to(caller.device))
+        except Exception as error:  # a model may raise anything
+            return f"raises {type(error).__name__}: {one_line(error)}"
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    return None if shape == (1, classes) else f"gives {shape} for (1, {classes})"
+
+
+def measure_state(caller: Caller, original: nn.Module, images: Tensor) -> dict[str, Any]:
+    """Ask the model that answered before, and new copies of it, the same.
+
+    Args:
+        caller: its model has answered before.
+        original: has not answered anything.
+        images: that were answered before.
+    """
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+    near = (images + _NEAR * (2 * noise - 1)).clamp(0, 1)
+    seen, seen_near = caller.logits(images), caller.logits(near)
+    fresh = copy.deepcopy(original)
+    new_near = caller.logits(near, model=fresh)
+    fresh = copy.deepcopy(original)
+    new = caller.logits(images, model=fresh)
+    return {"after_calls": difference(seen, new), "near_image": difference(seen_near, new_near)}
+
+
+def in_training(model: nn.Module) -> tuple[str, ...]:
+    """The modules in training mode. There are none before the first call."""
+    return tuple(
+        name or "the model itself" for name, module in model.named_modules() if module.training
+    )[:8]
+
+
+def values(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters and buffers, by name; the tensors themselves."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def changed_values(before: Mapping[str, Tensor], model: nn.Module) -> tuple[str, ...]:
+    """The parameters and buffers that have other values than before."""
+    found = []
+    for name, now in values(model).items():
+        then = before.get(name)
+        if then is None or then.shape != now.shape or not _same(then, now):
+            found.append(name)
+    return tuple(found)[:8]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    try:
+        one, other = one.detach(), other.detach()
+        return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
+    except (RuntimeError, NotImplementedError, TypeError):
+        return True  # lazy, meta and packed tensors cannot be compared
+
+
+def measure_gradient(caller: Caller, images: Tensor) -> InputGradient:
+    """The gradient of the margin between the two highest logits; the scale does not kill it."""
+    caller.forwards += len(images)
+    count = len(images)
+    try:
+        leaf = images.to(caller.device).clone().requires_grad_(True)
+        with torch.enable_grad():
+            logits = caller.model(leaf)
+            if not logits.requires_grad:
+                return InputGradient(images=count, absent=True, zero=0, not_finite=0)
+            best = logits.double().topk(2, dim=1).values
+            (slope,) = torch.autograd.grad((best[:, 0] - best[:, 1]).sum(), leaf, allow_unused=True)
+    except Exception as error:  # a model may raise anything
+        why = f"{type(error).__name__}: {one_line(error)}"
+        return InputGradient(images=count, absent=True, zero=0, not_finite=0, error=why)
+    if slope is None:
+        return InputGradient(images=count, absent=True, zero=0, not_finite=0)
+    rows = slope.flatten(1)
+    finite = rows.isfinite().all(dim=1)
+    zero = int(((rows == 0).all(dim=1) & finite).sum())
+    return InputGradient(images=count, absent=False, zero=zero, not_finite=int((~finite).sum()))
