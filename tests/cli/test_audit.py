@@ -36,7 +36,7 @@ def test_the_missing_probes_are_run(cli, files: Path) -> None:
     fast = cli("audit", "run", "--checks", "fast", "--allow-code", "--json")
     assert "checks fast: about" in fast.err
     assert json.loads(fast.out)["check_forwards"] > 0
-    assert json.loads(fast.out)["verdict"] != "inconclusive"
+    assert "clean accuracy" in json.loads(fast.out)["sentence"]  # the labels are random
     assert fast.code == EXIT_CODES[json.loads(fast.out)["verdict"]]
 
 

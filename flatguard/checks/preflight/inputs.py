@@ -150,12 +150,12 @@ def _candidates(channels: int, own: InputMap | None, thorough: bool) -> Iterator
 
 
 def _common(channels: int) -> Iterator[InputMap]:
-    yield InputMap("images in [0, 255]", (0.0,) * channels, (1 / 255,) * channels)
-    yield InputMap("images in [-1, 1]", (0.5,) * channels, (0.5,) * channels)
     known: Sequence[tuple[str, tuple[float, ...], tuple[float, ...]]]
     known = {3: _COLOUR, 1: _GREY}.get(channels, ())
     for name, mean, std in known:
         yield InputMap(name, mean, std)
+    yield InputMap("images in [-1, 1]", (0.5,) * channels, (0.5,) * channels)
+    yield InputMap("images in [0, 255]", (0.0,) * channels, (1 / 255,) * channels)
 
 
 def _undone(each: InputMap) -> InputMap:
