@@ -33,9 +33,11 @@ from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
 from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target, prepare
+from flatguard.targets.restored import restored
 from flatguard.targets.target import first_look, model_errors
 
 FIRST_LOOK = 8
+_ANSWERED = 4
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,20 @@ def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> E
         raise UsageError(f"{target.name} has other weights now than when {run.storage} was made")
     if check_data and data_sha256(context) != data.sha256:
         raise UsageError(f"{data.name} has other images now than for {run.storage}")
+    if _has_same_images(context, run) and not target.answers_like(first_answers(context)):
+        raise UsageError(
+            f"{target.name} answers otherwise now than when {run.storage} was made: its weights "
+            "are the same, but something else that it computes with has changed"
+        )
     context.check_layers()
     return context
+
+
+def _has_same_images(context: EvaluationContext, run: Run) -> bool:
+    """Whether the first block's images are those of the run; without them, answers say nothing."""
+    plan, hashes = run.manifest.blocks[0], DataHash()
+    hashes.update(context.dataset.block(plan.start, plan.stop))
+    return hashes.hexdigest() == run.manifest.data.blocks[0]
 
 
 @own_state()
@@ -285,6 +299,35 @@ def _is_taken(target: Target, image: Tensor) -> bool:
     except ModelError:
         return False
     return True
+
+
+@own_state()
+def first_answers(context: EvaluationContext) -> tuple[tuple[float, ...], ...] | None:
+    """The logits for the first images, in six digits; None if two calls do not agree.
+
+    They tell models apart that differ in what no hash of weights covers: an attribute, a closure,
+    a global variable.
+    """
+    images = context.dataset.block(0, min(_ANSWERED, context.count)).images.to(context.device)
+    try:
+        with restored(context.target.model):  # a model may remember its calls
+            once, again = (_logits(context, images) for _ in range(2))
+    except ModelError:  # the model may fail on a sample
+        return None
+    if not torch.equal(once, again) or not bool(once.isfinite().all()):
+        return None
+    return tuple(tuple(float(f"{value:.6g}") for value in row) for row in once.tolist())
+
+
+def _logits(context: EvaluationContext, images: Tensor) -> Tensor:
+    seed = derive_seed(context.request.seed, 0, "first answers")
+    with (
+        seeded(seed, context.device),
+        model_errors(context.target.name, f"on {len(images)} images"),
+        torch.no_grad(),
+    ):
+        logits: Tensor = context.target.model(images)
+    return logits.double()
 
 
 def data_sha256(context: EvaluationContext) -> str:

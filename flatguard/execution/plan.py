@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from flatguard.data.dataset import blocks, check_labels
 from flatguard.data.hashing import DataHash
 from flatguard.environment.devices import device_facts
-from flatguard.execution.context import EvaluationContext
+from flatguard.execution.context import EvaluationContext, first_answers
 from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.software import versions
 from flatguard.request import derive_seed
@@ -57,6 +57,8 @@ def _manifest(
             head_reason=context.target.head_reason,
             log_weight_norm_squared=head.log_weight_norm_squared() if head else None,
             notes=context.target.notes,
+            not_hashed=context.target.not_hashed,
+            first_answers=first_answers(context),
         ),
         data=_data(context, progress),
         blocks=tuple(_blocks(context)),

@@ -15,6 +15,8 @@ FORMAT_VERSION = 4
 """Of the run folder; other formats are refused."""
 
 _MOST_THREADS = 4096
+_ROUNDING = 2e-3
+"""Logits of one model on two devices differ by less than this share of their size."""
 
 Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 """Counted: no larger than a float holds."""
@@ -35,7 +37,12 @@ class BlockPlan(BaseModel):
 
 
 class TargetFacts(BaseModel):
-    """What was attacked."""
+    """What was attacked.
+
+    Attributes:
+        not_hashed: where the model holds tensors that `weights_sha256` does not cover.
+        first_answers: its logits for the first images, `(n, k)`; None if they are not repeatable.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,6 +55,23 @@ class TargetFacts(BaseModel):
     head_reason: str | None
     log_weight_norm_squared: float | None
     notes: tuple[str, ...]
+    not_hashed: tuple[str, ...] = ()
+    first_answers: tuple[tuple[float, ...], ...] | None = None
+
+    def answers_like(self, other: tuple[tuple[float, ...], ...] | None) -> bool:
+        """Whether these first answers are the same, up to rounding on another device."""
+        ours = self.first_answers
+        if ours is None or other is None:
+            return ours is other
+        return len(ours) == len(other) and all(map(_is_like, ours, other))
+
+
+def _is_like(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
+    if len(one) != len(two):
+        return False
+    middle = sum(one) / len(one)
+    size = max(abs(value - middle) for value in one) or 1.0
+    return all(abs(a - b) <= _ROUNDING * size for a, b in zip(one, two, strict=True))
 
 
 class DataFacts(BaseModel):
@@ -126,6 +150,8 @@ class Manifest(BaseModel):
     def decisive(self) -> dict[str, Any]:
         """What the bytes of the blocks depend on, as JSON holds it."""
         content = self.model_dump(mode="json", exclude={"created", "command", "identity"})
+        # Logits differ from device to device in their last digits; shards compare them in `merge`.
+        del content["target"]["first_answers"]
         return {**content, "request": self.request.that_decide("evidence", "location")}
 
 

@@ -49,7 +49,12 @@ def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
 
 def _same_run(first: Run, other: Run) -> None:
     if first.manifest.identity == other.manifest.identity:
-        return
+        if first.manifest.target.answers_like(other.manifest.target.first_answers):
+            return
+        raise UsageError(
+            f"{first.storage} and {other.storage} are not shards of one run: their models answer "
+            "differently on the first images"
+        )
     one, two = (run.manifest.decisive() for run in (first, other))
     ours = ("request", "target", "data", "attack_args", "versions", "device", "blocks")
     parts = [name for name in ours if one[name] != two[name]]

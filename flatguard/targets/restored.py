@@ -1,31 +1,40 @@
-"""Restores the caller's model: mode, weights, gradients, flags, hooks and device."""
+"""Restores the caller's model: mode, weights, gradients, flags, hooks, device and attributes."""
 
 from __future__ import annotations
 
+import copy
+import random
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from flatguard.targets.parts import GENERATORS, REGISTERED, parts_of, plain_attributes
 
 _HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
     "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
     "_backward_pre_hooks",
 )  # fmt: skip
-_REGISTERED = ("_parameters", "_buffers")
+_KEPT = (list, dict, set, deque, np.ndarray, *GENERATORS)
+_MISSING = object()
 
 
 @contextmanager
 def restored(*models: object) -> Iterator[None]:
     """Restore the models at the end, also after an error.
 
-    Restored are, for every module, its mode, its hooks and its tensors; for every tensor, its
-    values, device, `requires_grad` and `.grad` (the same object with the same values). Inside, no
-    tensor has a `.grad`. Modules and tensors in plain attributes, lists and dicts are included.
+    Restored are, for every module, its mode, hooks, submodules, tensors and plain attributes; for
+    every tensor, its values, device, `requires_grad` and `.grad` (the same object with the same
+    values); the content of lists, dicts, sets and arrays; the state of random generators. Inside,
+    no tensor has a `.grad`. Included is all that `parts_of` finds; other objects, such as instances
+    of a class of the user's own, are not searched.
 
     Args:
         *models: modules; other values, such as names, are ignored.
@@ -48,8 +57,12 @@ def restored_but_values(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _restored(model: nn.Module, values: bool) -> Iterator[None]:
-    modules, tensors = _parts(model)
-    of_modules = [_ModuleBefore.of(module) for module in modules]
+    held = [part.value for part in parts_of(model)]
+    # The shape of a lazy module is set by its first call, permanently.
+    modules = [each for each in held if isinstance(each, nn.Module) and not _is_lazy(each)]
+    tensors = [each for each in held if isinstance(each, Tensor) and not is_lazy(each)]
+    others = [_OtherBefore.of(each) for each in held if isinstance(each, _KEPT)] if values else []
+    of_modules = [_ModuleBefore.of(module, values) for module in modules]
     of_tensors = [_TensorBefore.of(tensor, values) for tensor in tensors]
     try:
         for tensor in tensors:
@@ -57,41 +70,16 @@ def _restored(model: nn.Module, values: bool) -> Iterator[None]:
                 tensor.grad = None
         yield
     finally:
+        for other in others:
+            other.restore()
         for module in of_modules:
             module.restore()
         for before in of_tensors:
             before.restore()
 
 
-def _parts(model: nn.Module) -> tuple[list[nn.Module], list[Tensor]]:
-    """All modules and tensors of a model, also those that torch does not register."""
-    modules: list[nn.Module] = []
-    tensors: list[Tensor] = []
-    waiting: list[object] = [model]
-    seen: dict[int, object] = {}
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        if isinstance(value, Tensor):
-            if is_lazy(value):
-                continue  # its shape is set by the first call, permanently
-            tensors.append(value)
-        elif isinstance(value, nn.Module):
-            modules.append(value)
-            is_script = isinstance(value, torch.jit.ScriptModule)
-            waiting.extend(vars(value).values())
-            if is_script:
-                inside = (value.children(), value.parameters(False), value.buffers(False))
-                waiting.extend(member for part in inside for member in part)
-        elif isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, (list, tuple, set)):
-            waiting.extend(value)
-        else:
-            continue
-        seen[id(value)] = value  # held, so that no new object gets its id
-    return modules, tensors
+def _is_lazy(module: nn.Module) -> bool:
+    return any(is_lazy(each) for each in module._parameters.values() if each is not None)
 
 
 @dataclass(frozen=True)
@@ -99,18 +87,24 @@ class _ModuleBefore:
     module: nn.Module
     training: bool
     hooks: dict[str, dict[Any, Any]]
-    registered: dict[str, dict[str, Tensor | None]]
-    plain: dict[str, Tensor]
+    registered: dict[str, dict[str, Any]]
+    plain: dict[str, object]
+    all_plain: bool
 
     @classmethod
-    def of(cls, module: nn.Module) -> _ModuleBefore:
+    def of(cls, module: nn.Module, values: bool) -> _ModuleBefore:
         held = {} if isinstance(module, torch.jit.ScriptModule) else vars(module)
         return cls(
             module,
             module.training,
             {name: dict(held[name]) for name in _HOOKS if name in held},
-            {name: dict(held[name]) for name in _REGISTERED if name in held},
-            {name: value for name, value in held.items() if isinstance(value, Tensor)},
+            {name: dict(held[name]) for name in REGISTERED if name in held},
+            {
+                name: value
+                for name, value in plain_attributes(module).items()
+                if values or isinstance(value, Tensor)
+            },
+            values,
         )
 
     def restore(self) -> None:
@@ -121,15 +115,58 @@ class _ModuleBefore:
             if list(held[name].items()) != list(before.items()):
                 held[name].clear()  # the same dict: the handles of the caller's hooks refer to it
                 held[name].update(before)
-        for name, tensors in self.registered.items():
-            for key in [key for key in held[name] if key not in tensors]:
-                del held[name][key]
-            for key, tensor in tensors.items():
-                if held[name].get(key) is not tensor:
-                    setattr(self.module, key, tensor)
-        for key, tensor in self.plain.items():
-            if held.get(key) is not tensor:
-                setattr(self.module, key, tensor)
+        for name, parts in self.registered.items():
+            if [(key, id(part)) for key, part in held[name].items()] != [
+                (key, id(part)) for key, part in parts.items()
+            ]:
+                held[name].clear()
+                held[name].update(parts)
+        if self.all_plain:
+            for key in plain_attributes(self.module):
+                if key not in self.plain:
+                    del held[key]
+        for key, value in self.plain.items():
+            if held.get(key, _MISSING) is not value:
+                held[key] = value
+
+
+@dataclass(frozen=True)
+class _OtherBefore:
+    """A container, an array or a random generator in a plain attribute, and its content."""
+
+    value: Any
+    content: Any
+
+    @classmethod
+    def of(cls, value: Any) -> _OtherBefore:
+        if isinstance(value, torch.Generator):
+            return cls(value, value.get_state())
+        if isinstance(value, np.random.Generator):
+            return cls(value, value.bit_generator.state)
+        if isinstance(value, np.random.RandomState):
+            return cls(value, value.get_state())
+        if isinstance(value, random.Random):
+            return cls(value, value.getstate())
+        return cls(value, copy.copy(value))
+
+    def restore(self) -> None:
+        value, content = self.value, self.content
+        if isinstance(value, (torch.Generator, np.random.RandomState)):
+            value.set_state(content)
+        elif isinstance(value, np.random.Generator):
+            value.bit_generator.state = content
+        elif isinstance(value, random.Random):
+            value.setstate(content)
+        elif isinstance(value, np.ndarray):
+            if value.flags.writeable:
+                value[...] = content
+        elif isinstance(value, dict):
+            if [(k, id(v)) for k, v in value.items()] != [(k, id(v)) for k, v in content.items()]:
+                value.clear()
+                value.update(content)
+        elif [id(each) for each in value] != [id(each) for each in content]:
+            value.clear()
+            value.update(content) if isinstance(value, set) else value.extend(content)
 
 
 @dataclass(frozen=True)

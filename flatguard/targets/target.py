@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from flatguard.errors import FlatguardError, ModelError, UsageError, memory_errors, one_line
 from flatguard.geometry.budget import Norm
-from flatguard.targets.calls import isolate_calls
+from flatguard.targets.calls import call_watched, gradients_are_off, isolate_calls
 from flatguard.targets.head import (
     RELATIVE_TOLERANCE,
     Head,
@@ -21,10 +20,16 @@ from flatguard.targets.head import (
     find_head,
     relative_mismatch,
 )
+from flatguard.targets.weights_hash import not_covered, weights_sha256
 
 _PROBABILITIES = (
     "the output looks like probabilities, not logits: loss, confidence and every attack treat it "
     "as logits"
+)
+
+_INFERENCE_PART = (
+    "a part of the model runs in inference mode, so it is called without gradients: only attacks "
+    "without gradients can be audited"
 )
 
 
@@ -46,7 +51,8 @@ class Target:
         model: maps `(n, channels, height, width)` float32 images to `(n, num_classes)` logits.
         name: the resolved name: `demo`, `Carmon2019Unlabeled`, a file name.
         source: a description of where the weights come from.
-        weights_sha256: over names, types, shapes and bytes of all parameters and buffers.
+        weights_sha256: over all that `weights_hash` covers.
+        not_hashed: where the model holds tensors that the hash does not cover.
         num_classes: None before `prepare`.
         head: the proven final linear layer; None if there is none, with `head_reason`.
         defaults: the settings of the entry's own benchmark.
@@ -62,6 +68,7 @@ class Target:
     head_reason: str | None = None
     defaults: Defaults = field(default_factory=Defaults)
     notes: tuple[str, ...] = ()
+    not_hashed: tuple[str, ...] = ()
 
 
 def make_target(
@@ -81,7 +88,13 @@ def make_target(
     model.eval()
     isolate_calls(model)
     return Target(
-        model, name, source, weights_sha256(model), defaults=defaults or Defaults(), notes=notes
+        model,
+        name,
+        source,
+        weights_sha256(model),
+        defaults=defaults or Defaults(),
+        notes=notes,
+        not_hashed=not_covered(model),
     )
 
 
@@ -128,7 +141,9 @@ def prepare(
         _scale_logits(search, logit_scale)
         _check_scaled(model, images, logits, logit_scale)
     probabilities = (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-4).all()
-    notes = (_PROBABILITIES,) if bool(probabilities) else ()
+    notes: tuple[str, ...] = (_PROBABILITIES,) if bool(probabilities) else ()
+    if gradients_are_off(model):
+        notes += (_INFERENCE_PART,)
     return replace(
         target,
         model=model,
@@ -148,8 +163,8 @@ def first_look(target: Target, images: Tensor) -> Tensor:
     shape = tuple(images.shape[1:])
     isolate_calls(target.model)
     try:
-        with model_errors(target.name, f"on images of shape {shape}"), torch.no_grad():
-            logits = target.model(images)
+        with model_errors(target.name, f"on images of shape {shape}"):
+            logits = call_watched(target.model, images)
     except ModelError as error:
         dtypes = {
             weight.dtype for weight in target.model.parameters() if weight.is_floating_point()
@@ -214,18 +229,6 @@ def _scale_logits(search: HeadSearch, scale: float) -> None:
         layer.weight.mul_(scale)
         if layer.bias is not None:
             layer.bias.mul_(scale)
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """The hash of all parameters and buffers, sorted by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if not isinstance(value, Tensor):
-            continue
-        plain = value.detach().cpu().contiguous()
-        digest.update(f"{name}\0{plain.dtype}\0{tuple(plain.shape)}\0".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 class Normalized(nn.Module):

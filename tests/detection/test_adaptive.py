@@ -12,7 +12,7 @@ from flatguard.errors import UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.distance import distance
 from flatguard.targets import Target
-from flatguard.targets.target import weights_sha256
+from flatguard.targets.weights_hash import weights_sha256
 
 EPS = 0.3
 

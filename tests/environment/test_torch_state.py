@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -86,7 +88,50 @@ STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "float64": lambda: switched(torch.set_default_dtype, torch.float64, torch.float32),
     "default device": lambda: switched(torch.set_default_device, "meta", None),
     "device context": lambda: torch.device("meta"),
+    "deterministic": lambda: switched(torch.use_deterministic_algorithms, True, False),
+    "precision": lambda: medium_precision(),
+    "anomalies": lambda: torch.autograd.detect_anomaly(check_nan=True),
+    "seeded": lambda: seeded_generators(7),
+    "seeded otherwise": lambda: seeded_generators(8),
+    "NumPy's errors": lambda: np.errstate(all="raise"),
 }
+
+
+@contextlib.contextmanager
+def medium_precision() -> Iterator[None]:
+    before = TorchState.now()  # torch sets several values at once, and not all of them back
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        before.apply()
+
+
+@contextlib.contextmanager
+def seeded_generators(seed: int) -> Iterator[None]:
+    """Each global generator at a place of its own, which must be found again."""
+    kept = generators()
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(kept[0])
+        random.setstate(kept[1])
+        np.random.set_state(kept[2])
+
+
+def generators() -> tuple[Any, ...]:
+    return torch.get_rng_state(), random.getstate(), np.random.get_state()
+
+
+def same_generators(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
+    return (
+        torch.equal(one[0], two[0])
+        and one[1] == two[1]
+        and all(np.array_equal(a, b) for a, b in zip(one[2], two[2], strict=True))
+    )
 
 
 @pytest.mark.parametrize("state", list(STATES))
@@ -95,8 +140,10 @@ def test_evaluate_gives_the_same_evidence(
 ) -> None:
     with STATES[state]():
         before = (TorchState.now(), torch.is_inference_mode_enabled())
+        places = generators()
         run = flatguard.evaluate(model, **ASK, data=data, out=tmp_path / "run")
         assert (TorchState.now(), torch.is_inference_mode_enabled()) == before
+        assert same_generators(generators(), places)
     assert evidence_files(run.path) == evidence_files(honest.path)
     assert run.summary["verdict"] == "overestimated"
 
@@ -290,3 +337,30 @@ def test_everything_is_put_back() -> None:
         torch.inference_mode().__enter__()
     assert TorchState.now() == OWN
     assert not torch.is_inference_mode_enabled()
+
+
+class Drawn(nn.Module):
+    """Draws from every global generator."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        noise = random.random() + np.random.random() + torch.rand(()).item()
+        logits: Tensor = self.net(images)
+        return logits * (1 + 0.01 * noise)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_model_that_draws_from_the_global_generators(
+    seed: int, model: nn.Module, data: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    """The evidence depends on the run's seed alone, and the caller's draws go on as before."""
+    ask = ASK | {"checks": "none"}
+    first = flatguard.evaluate(Drawn(model).eval(), **ask, data=data, out=tmp_path / "first")
+    with seeded_generators(seed):
+        places = generators()
+        run = flatguard.evaluate(Drawn(model).eval(), **ask, data=data, out=tmp_path / "run")
+        assert same_generators(generators(), places)
+    assert evidence_files(run.path) == evidence_files(first.path)

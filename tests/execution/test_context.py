@@ -44,13 +44,18 @@ def test_one_norm_needs_no_naming() -> None:
 @pytest.mark.parametrize(
     ("attack", "fields", "error", "expected"),
     [
-        ("torchattacks:PGD", {"norm": "L2", "eps": "1"}, AttackError, "--norm L2 does not agree"),
+        (
+            "torchattacks:PGD",
+            {"norm": "L2", "eps": "8/255"},
+            AttackError,
+            "--norm L2 does not agree",
+        ),
         ("torchattacks:PGD", {}, UsageError, "--eps is needed: tiny has no radius"),
         ("apgd-ce", {"eps": "8/255"}, UsageError, "--norm is needed: apgd-ce measures Linf, L2"),
         ("torchattacks:GN", {"eps": "8/255"}, UsageError, "--eps has no meaning"),
-        ("torchattacks:PGD", {"eps": "1", "n_examples": 13}, DataError, "has only 12 images"),
-        ("torchattacks:PGD", {"eps": "1", "device": "cuda:77"}, FlatguardError, "use cpu"),
-        ("torchattacks:PGD", {"eps": "1", "device": "abacus"}, FlatguardError, "use cpu"),
+        ("torchattacks:PGD", {"eps": "8/255", "n_examples": 13}, DataError, "has only 12 images"),
+        ("torchattacks:PGD", {"eps": "8/255", "device": "cuda:77"}, FlatguardError, "use cpu"),
+        ("torchattacks:PGD", {"eps": "8/255", "device": "abacus"}, FlatguardError, "use cpu"),
     ],
 )
 def test_what_does_not_fit(
@@ -135,3 +140,44 @@ def test_a_model_from_python_has_to_be_given_again(
     with pytest.raises(UsageError, match="its data came from Python"):
         flatguard.resume(run, model=model)
     assert flatguard.resume(run, model=model, data=tiny_data).complete
+
+
+class Scaled(nn.Module):
+    """Two models of the same weights; what they differ in is no tensor that torch registers."""
+
+    def __init__(self, factor: float, place: str):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = tiny()
+        if place == "attribute":
+            self.factor = factor
+        self.scale = (lambda: self.factor) if place == "attribute" else (lambda: factor)
+        if place == "tensor":
+            self.table = torch.tensor(factor)
+            self.scale = lambda: self.table
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.net(x) + self.scale() * torch.arange(4)
+        return logits
+
+
+@pytest.mark.parametrize("place", ["attribute", "closure", "tensor"])
+def test_another_model_of_the_same_weights_is_refused(
+    place: str, tiny_data: Images, tmp_path: Path
+) -> None:
+    ask: dict[str, Any] = {"data": tiny_data, "eps": "1/255", "checks": "none", "batch_size": 6}
+    run = flatguard.evaluate(
+        Scaled(1.0, place).eval(), "torchattacks:FGSM", **ask, out=tmp_path / "run", shard="1/2"
+    )
+    assert run.manifest.target.not_hashed == (("table",) if place == "tensor" else ())
+    with pytest.raises(UsageError, match="answers otherwise now than when"):
+        flatguard.resume(run, model=Scaled(1.1, place).eval(), data=tiny_data)
+    other = flatguard.evaluate(
+        Scaled(1.1, place).eval(), "torchattacks:FGSM", **ask, out=tmp_path / "other", shard="2/2"
+    )
+    with pytest.raises(UsageError, match="their models answer differently on the first images"):
+        flatguard.merge([run, other], tmp_path / "merged")
+    run = flatguard.resume(run, model=Scaled(1.0, place).eval(), data=tiny_data)
+    assert run.complete
+    with pytest.raises(UsageError, match="answers otherwise now than when"):
+        flatguard.audit(run, checks="fast", model=Scaled(1.1, place).eval(), data=tiny_data)

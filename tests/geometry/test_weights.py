@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from flatguard.errors import ModelError
 from flatguard.geometry import weights as geometry
 from flatguard.geometry.weights import Movable, Weights
-from flatguard.targets.target import weights_sha256
+from flatguard.targets.weights_hash import weights_sha256
 
 
 class LayerNorm2d(nn.Module):

@@ -28,7 +28,7 @@ from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.geometry.weights import Movable, Weights, in_ball, on_sphere, project, steepest
 from flatguard.request import derive_seed
-from flatguard.targets.target import weights_sha256
+from flatguard.targets.weights_hash import weights_sha256
 
 _Case = Literal["reference", "average", "worst-clean", "worst-robust"]
 

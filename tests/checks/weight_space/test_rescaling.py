@@ -13,7 +13,7 @@ from flatguard.checks.weight_space.flatness import Neighbourhood, weight_flatnes
 from flatguard.checks.weight_space.landscape import landscape
 from flatguard.checks.weight_space.rescaling import rescaled
 from flatguard.geometry.weights import Movable, layers_of, on_sphere
-from flatguard.targets.target import weights_sha256
+from flatguard.targets.weights_hash import weights_sha256
 
 FEW = Neighbourhood(directions=3, worst_restarts=1, worst_steps=3)
 LOSSES = ["clean_loss", "robust_loss"]
