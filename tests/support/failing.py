@@ -73,15 +73,15 @@ class Raises(nn.Module):
 
 
 class Dies(nn.Module):
-    """Ends its process at the first gradient, once: a file remembers."""
+    """Ends a worker at the first gradient, once: a file remembers."""
 
     def __init__(self, mark: Path):
         super().__init__()
         torch.manual_seed(0)
-        self.net, self.mark = tiny(), mark
+        self.net, self.mark, self.home = tiny(), mark, os.getpid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.requires_grad and self.mark.exists():
+        if os.getpid() != self.home and x.requires_grad and self.mark.exists():
             self.mark.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         return self.net(x)
