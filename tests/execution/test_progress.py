@@ -33,7 +33,8 @@ def test_stages_end_with_all_samples_done(tiny_data: tuple[torch.Tensor, torch.T
     )
     assert counter.stages == [
         ["read the data", 12, None, 12],
-        ["attack torchattacks:PGD", 12, counter.stages[1][2], 12],
+        ["preflight", 1, None, 1],
+        ["attack torchattacks:PGD", 12, counter.stages[2][2], 12],
     ]
     assert counter.rows == sum(block.sample_forwards for block in run.blocks)
 
