@@ -51,6 +51,9 @@ def test_the_commands_do_what_they_say(
     if command == NEEDS_NETWORK:
         assert caught.value.code == 2
         assert "put the checkpoint at models/cifar10/Linf/Carmon2019Unlabeled.pt" in captured.err
+    elif "weights.safetensors" in command:
+        assert caught.value.code == 3, captured.err  # these weights are random
+        assert "so there is no robustness to judge" in captured.out
     else:
         assert caught.value.code == 0, captured.err
 

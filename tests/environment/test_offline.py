@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from benchmarks.synthetic import Size, make_run
 from flatguard.environment.offline import NetworkForbidden, keep_offline, last_refusal
@@ -68,7 +70,7 @@ def test_what_needs_no_network_asks_for_none() -> None:
 def test_a_forbidden_network_is_not_used() -> None:
     """Each error is one line that says what to do; a user's own architecture gets no further."""
     Path("net.py").write_text(HUB)
-    Path("w.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
+    save_file({"w": torch.zeros(1)}, "w.safetensors")
     attack = ["--attack", "torchattacks:FGSM", "--eps", "8/255", *SMALL]
     commands = [
         ["evaluate", "--model", "Carmon2019", *attack],
