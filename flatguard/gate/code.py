@@ -28,15 +28,20 @@ def source_files(model: nn.Module, arch: str | None = None) -> list[Path]:
         arch: `module:factory` or `file.py:factory`, where the model was built by one.
     """
     waiting = [file for module in model.modules() for file in _class_files(type(module))]
+    roots: list[Path] = []
     if arch is not None:
         place = arch.rpartition(":")[0]
-        waiting += [Path(place)] if place.endswith(".py") else _find(place, _search_path())
+        if place.endswith(".py"):
+            waiting.append(Path(place))
+            roots += _package_roots(Path(place).resolve())
+        else:
+            waiting += _find(place, _search_path())
     found: set[Path] = set()
     while waiting:
         file = waiting.pop().resolve()
         if file not in found and _is_project(file):
             found.add(file)
-            waiting += _imported(file)
+            waiting += _imported(file, roots)
     return sorted(found)
 
 
@@ -64,13 +69,13 @@ def _search_path() -> list[Path]:
     return [folder for folder in folders if _is_project(folder)]
 
 
-def _imported(file: Path) -> Iterator[Path]:
-    """The project's files that a source file imports, anywhere in it."""
+def _imported(file: Path, roots: list[Path]) -> Iterator[Path]:
+    """The project's files that a source file imports; `roots` are searched first."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):  # such as a compiled module
         return
-    search_path = [*_search_path(), *_package_roots(file)]
+    search_path = [*roots, *_search_path(), *_package_roots(file)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:

@@ -163,30 +163,34 @@ def _is_safetensors(path: Path) -> bool:
     return known or path.suffix == ".safetensors"
 
 
+_MOST_IMAGES = 1 << 20
+"""A larger bound of a batch is none."""
+
+
 class Program(nn.Module):
     """Wraps a loaded program in an ordinary module, so that hooks observe its calls.
 
     Args:
         program: of TorchScript or torch.export.
-        batch: the only batch size that it takes; None takes any. Other batches are cut into such
-            parts, and the last one is filled up with its last image.
+        batches: the smallest and the largest batch that it takes; None takes any. A larger batch is
+            cut into parts, and a smaller one is filled up with its last image.
     """
 
-    def __init__(self, program: Any, batch: int | None = None):
+    def __init__(self, program: Any, batches: tuple[int, int] | None = None):
         super().__init__()
-        self.program, self.batch = program, batch
+        self.program, self.batches = program, batches
 
     def forward(self, images: Tensor) -> Tensor:
         """The output of the program."""
-        if self.batch is None or len(images) == self.batch:
+        least, most = self.batches or (0, max(1, len(images)))
+        return torch.cat([self._part(part, least) for part in images.split(most)])
+
+    def _part(self, images: Tensor, least: int) -> Tensor:
+        if len(images) >= least:
             logits: Tensor = self.program(images)
             return logits
-        return torch.cat([self._part(part) for part in images.split(self.batch)])
-
-    def _part(self, images: Tensor) -> Tensor:
-        assert self.batch is not None
-        more = images[-1:].expand(self.batch - len(images), *images.shape[1:])
-        logits: Tensor = self.program(torch.cat([images, more]))
+        more = images[-1:].expand(least - len(images), *images.shape[1:])
+        logits = self.program(torch.cat([images, more]))
         return logits[: len(images)]
 
     def train(self, mode: bool = True) -> Program:
@@ -202,7 +206,7 @@ def _load_program(path: Path, kind: str) -> nn.Module:
         if kind == "TorchScript":
             return Program(torch.jit.load(str(path), map_location="cpu"))
         exported = torch.export.load(str(path))
-        module = Program(exported.module(), _batch_of(exported))
+        module = Program(exported.module(), _batches_of(exported))
         module.training = False
         for part in module.modules():
             part.training = False
@@ -211,13 +215,19 @@ def _load_program(path: Path, kind: str) -> nn.Module:
         raise ModelError(f"{path}: cannot load {kind}: {one_line(error)}") from error
 
 
-def _batch_of(exported: Any) -> int | None:
-    """The batch size that an exported program was fixed to; None if it takes several."""
+def _batches_of(exported: Any) -> tuple[int, int] | None:
+    """The smallest and largest batch that an exported program takes; None if it takes any."""
     inputs = exported.graph_signature.user_inputs
     for node in exported.graph.nodes:
         if node.op == "placeholder" and node.name in inputs:
             size = node.meta["val"].shape[0]
-            return size if type(size) is int else None
+            if type(size) is int:
+                return size, size
+            limits = exported.range_constraints.get(size.node.expr)
+            if limits is None:
+                return None
+            most = int(limits.upper) if limits.upper < _MOST_IMAGES else _MOST_IMAGES
+            return max(1, int(limits.lower)), most
     return None
 
 

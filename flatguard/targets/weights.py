@@ -7,13 +7,15 @@ torch's own `load_state_dict` decides what fits.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from flatguard.errors import ModelError, UsageError, one_line
 
@@ -28,6 +30,9 @@ _OTHERS = ("_extra_state", "_packed_params", "dtype")
 
 _AVERAGED = ("ema", "averaged", "average", "avg", "swa", "shadow", "teacher")
 _USUAL = ("state_dict", "model", "model_state_dict", "net", "network", "params", "weights")
+_SPARE = ("loss", "criterion", "metric", "acc", "auroc", "auc", "f1", "confusion")
+"""Modules of a training program whose weights no classifier needs: losses and metrics."""
+
 _DEEPEST = 5
 _MOST_PREFIXES = 4
 _SHOWN = 3
@@ -130,28 +135,50 @@ def load_weights(
         ModelError: none fits, with the names in the file; or none is the usual one.
         UsageError: there is no such key.
     """
-    chosen = found if wanted is None else _with_key(found, wanted, file)
-    fits = [fit for weights in chosen for fit in _fits(model, weights)]
-    if wanted is not None:
-        exact = [fit for fit in fits if fit.key == wanted]
-        fits = exact or fits
+    fits = [fit for weights in found for fit in _fits(model, weights)]
+    fitting = [fit for fit in fits if not fit.problems]
+    if wanted is None:
+        fits = [_with_unknown(fit, fitting) for fit in fits]
+    else:
+        fits = _named(fits, wanted, file)
     good = [fit for fit in fits if not fit.problems]
     if not good:
-        raise ModelError(_refusal(min(fits, key=_distance), chosen, file, arch))
+        raise ModelError(_refusal(min(fits, key=_distance), found, file, arch))
     best = _best(good, file)
     tensors = next(w.tensors for w in found if _is_of(best, w))
     _load(model, {new: tensors[old] for old, new in best.names.items()})
-    return Loaded(best.key, _notes(best, good, file))
+    return Loaded(best.key, _notes(best, fitting, file))
+
+
+def _with_unknown(fit: Fit, fitting: list[Fit]) -> Fit:
+    """Names that are left out are a problem, unless they are a loss, a metric or other weights."""
+    known = {name for other in fitting if _base(other) == _base(fit) for name in other.names}
+    unknown = [name for name in fit.left_out if name not in known and not _is_spare(name)]
+    if not unknown or fit.problems:
+        return fit
+    return replace(fit, problems={"unexpected": unknown})
+
+
+def _is_spare(name: str) -> bool:
+    return any(word in name.rpartition(".")[0].lower() for word in _SPARE)
+
+
+def _base(fit: Fit) -> str:
+    """The key of a fit's weights, without the prefix of their names."""
+    return fit.key.partition("/")[0]
 
 
 def _is_of(fit: Fit, weights: Weights) -> bool:
-    return fit.key.partition("/")[0] == weights.key
+    return _base(fit) == weights.key
 
 
-def _with_key(found: list[Weights], wanted: str, file: str) -> list[Weights]:
-    chosen = [weights for weights in found if weights.key == wanted.partition("/")[0]]
+def _named(fits: list[Fit], wanted: str, file: str) -> list[Fit]:
+    """The fits that a key names: as it is reported, or by its last part."""
+    exact = [fit for fit in fits if wanted in (fit.key, fit.key.lstrip("/"))]
+    chosen = exact or [fit for fit in fits if wanted in (_base(fit), _base(fit).rpartition(".")[2])]
     if not chosen:
-        known = ", ".join(w.key for w in found if w.key) or "none, it holds one set of weights"
+        keys = dict.fromkeys(fit.key.lstrip("/") for fit in fits if fit.key)
+        known = ", ".join(keys) or "none, it holds one set of weights"
         raise UsageError(f"--weights-key: {file} has no weights {wanted!r}; its keys are: {known}")
     return chosen
 
@@ -177,21 +204,20 @@ def _rank(fit: Fit) -> tuple[int, int]:
     return (inside, 0 if not key else 1 + usual)
 
 
-def _notes(best: Fit, good: list[Fit], file: str) -> tuple[str, ...]:
+def _notes(best: Fit, fitting: list[Fit], file: str) -> tuple[str, ...]:
     notes = []
-    others = [fit.key or "the outermost" for fit in good if fit is not best]
+    others = [fit for fit in fitting if fit.key != best.key]
     if others:
+        keys = dict.fromkeys(fit.key.lstrip("/") or "the outermost" for fit in others)
         notes.append(
-            f"{file} holds several sets of weights: {best.key or 'the outermost'} is taken; "
-            f"--weights-key chooses {' or '.join(others)}"
+            f"{file} holds several sets of weights: {best.key.lstrip('/') or 'the outermost'} is "
+            f"taken; --weights-key chooses {' or '.join(keys)}"
         )
-    if best.left_out:
-        notes.append(f"{file}: left out, because the network has no such part: {_few(best)}")
+    known = {name for fit in others if _base(fit) == _base(best) for name in fit.names}
+    left = [name for name in best.left_out if name not in known]
+    if left:
+        notes.append(f"{file}: left out, because the network has no such part: {_listed(left)}")
     return tuple(notes)
-
-
-def _few(fit: Fit) -> str:
-    return _listed(list(fit.left_out))
 
 
 def _fits(model: nn.Module, weights: Weights) -> list[Fit]:
@@ -260,7 +286,9 @@ def _fit(
     if not names:
         return Fit(key, {}, tuple(left_out), {"missing": list(wanted.values())})
     renamed = {new: weights.tensors[old] for old, new in names.items()}
-    missing, unexpected, wrong = _load(model, renamed)
+    # A lazy layer takes its shape from the first weights that are loaded.
+    trial = copy.deepcopy(model) if any(map(is_lazy, model.parameters())) else model
+    missing, unexpected, wrong = _load(trial, renamed)
     back = {new: old for old, new in names.items()}
     found = {
         "missing": missing,
@@ -294,8 +322,9 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...] | None]:
     """The shape of each tensor of a network; None where a lazy layer has none yet."""
     shapes: dict[str, tuple[int, ...] | None] = {}
     for name, value in model.state_dict().items():
-        lazy = nn.parameter.is_lazy(value)
-        shapes[name] = None if lazy or not isinstance(value, Tensor) else tuple(value.shape)
+        shapes[name] = (
+            None if is_lazy(value) or not isinstance(value, Tensor) else tuple(value.shape)
+        )
     return shapes
 
 

@@ -264,12 +264,17 @@ def test_what_is_no_checkpoint_is_named(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-def test_an_exported_program_of_one_batch_size(
-    model: nn.Module, tmp_path: Path, batch: int
+@pytest.mark.parametrize("batch", [1, 4, (3, 4), (2, 1024)])
+def test_an_exported_program_of_few_batch_sizes(
+    model: nn.Module, tmp_path: Path, batch: int | tuple[int, int]
 ) -> None:
     file = tmp_path / "program.pt2"
-    torch.export.save(torch.export.export(model, (IMAGES[:batch],)), file)
+    if isinstance(batch, int):
+        program = torch.export.export(model, (IMAGES[:batch],))
+    else:
+        size = torch.export.Dim("batch", min=batch[0], max=batch[1])
+        program = torch.export.export(model, (IMAGES,), dynamic_shapes=({0: size},))
+    torch.export.save(program, file)
     target = load(file, allow_code=True)
     for count in (1, 3, 4, 6):
         images = torch.rand(count, 3, 8, 8).requires_grad_(True)

@@ -58,6 +58,7 @@ def answers(model: nn.Module) -> torch.Tensor:
         ({"ema": {"model": AVERAGE}, "model": OLD}, "model"),
         (under("model.") | under("ema_model.", AVERAGE), "/model"),
         ({"teacher": AVERAGE, "student": OLD}, "student"),
+        (under("teacher.", AVERAGE) | under("student."), "/student"),
         ({"optimizer": {}, "model_ema": OLD}, "model_ema"),
     ],
 )
@@ -98,8 +99,12 @@ def test_several_sets_are_named_and_can_be_chosen() -> None:
     assert loaded(model, content, "state_dict_ema").key == "state_dict_ema"
     assert torch.equal(answers(model), answers(net(2)))
     model = net()
-    assert loaded(model, under("model.") | under("ema_model.", AVERAGE), "/ema_model").key
+    flat = under("model.") | under("ema_model.", AVERAGE)
+    assert loaded(model, flat, "ema_model").key == "/ema_model"
     assert torch.equal(answers(model), answers(net(2)))
+    assert loaded(net(), flat).notes == (
+        "w.pt holds several sets of weights: model is taken; --weights-key chooses ema_model",
+    )
     with pytest.raises(UsageError, match=r"has no weights 'ema'; its keys are: state_dict, state"):
         loaded(net(), content, "ema")
     with pytest.raises(ModelError, match="several sets of weights that fit: best, last; choose"):
@@ -134,10 +139,18 @@ def test_a_refusal_names_the_keys_of_the_file(
     assert "\n" not in message
 
 
-def test_lazy_layers_take_the_shapes_of_the_file() -> None:
+@pytest.mark.parametrize("name", ["normalize.mean", "head.weight", "backbone2.0.weight"])
+def test_what_may_decide_answers_is_not_left_out(name: str) -> None:
+    with pytest.raises(ModelError, match=f"unexpected: {name}; the file holds"):
+        loaded(net(), under("model.") | {name: torch.ones(3)})
+
+
+@pytest.mark.parametrize("beside", [None, "teacher", "old"])
+def test_lazy_layers_take_the_shapes_of_the_file(beside: str | None) -> None:
     model = net()
     model[3] = nn.LazyLinear(5)  # type: ignore[index]
-    loaded(model, OLD)
+    other = {**AVERAGE, "3.weight": torch.ones(5, 7)}
+    loaded(model, OLD if beside is None else {beside: other, "model": OLD})
     assert torch.equal(answers(model), answers(net(1)))
 
 
