@@ -12,7 +12,7 @@ from flatguard.attacks.attack import Attack, parse_value
 from flatguard.attacks.monitor import Monitor
 from flatguard.errors import AttackError
 from flatguard.geometry.budget import Budget
-from flatguard.geometry.distance import distance
+from flatguard.geometry.distance import distance, within
 
 LINF = Budget("Linf", 8 / 255)
 
@@ -195,7 +195,8 @@ def test_a_model_in_inference_mode_runs_under_the_advised_attack(tiny_data: Imag
             return self.net(x)
 
     attack = build_attack("square", LINF, 4, {"n_queries": 5})
-    attack.perturb(Inference().eval(), *tiny_data, seed=0)
+    found = attack.perturb(Inference().eval(), *tiny_data, seed=0).images
+    assert bool(within(found, tiny_data[0], LINF).all())
 
 
 class Shrinking(Attack):

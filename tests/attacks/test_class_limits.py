@@ -33,4 +33,4 @@ def test_jsma_aims_at_one_of_ten_classes() -> None:
 
 @pytest.mark.parametrize("name", ["torchattacks:APGD", "torchattacks:FAB", "fab-t", "square"])
 def test_other_losses_take_two_classes(name: str) -> None:
-    build_attack(name, LINF, 2, {})
+    assert build_attack(name, LINF, 2, {}).info.name == name

@@ -23,12 +23,16 @@ def test_what_is_advised_runs(norm: Norm, classes: int) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, classes)).eval()
     images = torch.rand(2, 3, 2, 2)
     labels = (model(images).argmax(1) + 1) % classes  # fooled already: no attack takes long
-    for advise in (stronger, scale_free, averaged):
-        for name, arguments in re.findall(
-            r"--attack (\S+)((?: --attack-arg \S+)*)", advise(evidence)
-        ):
-            args = parse_args(arguments.split(" --attack-arg ")[1:])
-            build_attack(name, Budget(norm, 0.1), classes, args).perturb(model, images, labels, 0)
+    advised = [
+        attack
+        for advise in (stronger, scale_free, averaged)
+        for attack in re.findall(r"--attack (\S+)((?: --attack-arg \S+)*)", advise(evidence))
+    ]
+    for name, arguments in advised:
+        args = parse_args(arguments.split(" --attack-arg ")[1:])
+        attack = build_attack(name, Budget(norm, 0.1), classes, args)
+        assert attack.perturb(model, images, labels, 0).images.shape == images.shape
+    assert bool(advised) or norm == "L0"
 
 
 def test_no_attack_is_advised_against_itself() -> None:

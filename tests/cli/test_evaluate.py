@@ -122,6 +122,20 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a threat model for a file": ([*CHECKPOINT, *PGD, "--threat-model", "Linf"], "belongs to"),
     "eps that vanishes": (swap("--eps", "1e-400"), "expected a positive number"),
     "eps that would never end": (swap("--eps", "1e99999999"), "expected a number"),
+    "an attack that fails at once": (
+        [
+            *CHECKPOINT,
+            "--attack",
+            "torchattacks:Square",
+            "--eps",
+            "1/255",
+            "--norm",
+            "Linf",
+            "--attack-arg",
+            "loss=x",
+        ],
+        "torchattacks:Square failed: AssertionError",
+    ),
     "half a step": (
         [*CHECKPOINT, *PGD[:2], "--eps", "1/255", "--attack-arg", "steps=2.5"],
         "expected a whole number for steps (its default is 10), got 2.5",
