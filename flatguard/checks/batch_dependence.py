@@ -8,7 +8,6 @@ from flatguard.checks.finding import Finding
 from flatguard.checks.preflight.facts import (
     BATCH_DIFFERS,
     SOURCE,
-    Difference,
     facts_of,
     not_measured,
 )
@@ -21,11 +20,15 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     facts = facts_of(evidence)
     if facts is None or "behaviour" in facts.failed:
         return not_measured(NAME, evidence, "behaviour")
-    found = []
-    if _differs(facts.other_neighbours):
-        found.append(_described(facts.other_neighbours, "beside other images"))
-    if _differs(facts.smaller_batch):
-        found.append(_described(facts.smaller_batch, "in a smaller batch"))
+    compared = (
+        (facts.other_neighbours, "beside other images"),
+        (facts.smaller_batch, "in a smaller batch"),
+    )
+    found = [
+        f"logits of the same images {part.described(where)}"
+        for part, where in compared
+        if part is not None and (part.largest is None or part.largest > BATCH_DIFFERS)
+    ]
     if facts.single_image is not None:
         found.append(f"a batch of a single image fails: the model {facts.single_image}")
     shown = [part for part in (facts.other_neighbours, facts.smaller_batch) if part is not None]
@@ -46,19 +49,6 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         check=NAME, status="pass", samples=images, source=SOURCE,
         summary=f"the same logits for {images} images beside others and in a smaller batch",
     )  # fmt: skip
-
-
-def _differs(part: Difference | None) -> bool:
-    return part is not None and (part.largest is None or part.largest > BATCH_DIFFERS)
-
-
-def _described(part: Difference | None, where: str) -> str:
-    assert part is not None, "checked by the caller"
-    size = "not finite" if part.largest is None else f"up to {part.largest:.2g} of their size"
-    return (
-        f"logits of the same images {where} differ by {size}, decisions on "
-        f"{part.flips} of {part.images}"
-    )
 
 
 _NEXT = (

@@ -1,4 +1,4 @@
-"""Earlier calls: does what the model was asked before change its answers?"""
+"""Earlier calls: does what the model was shown before change its answers?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding
 from flatguard.checks.preflight.facts import (
     SOURCE,
-    Difference,
     PreflightFacts,
     differs,
     facts_of,
@@ -34,34 +33,27 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     elif facts.after_calls is None:
         summary = f"the same logits for {images} images again; no copy of the model to compare with"
     else:
-        summary = f"a model that was asked before and a new copy answer {images} images alike"
+        summary = f"a model that was called before and a new copy answer {images} images alike"
     return Finding(check=NAME, status="pass", samples=images, source=SOURCE, summary=summary)
 
 
 def _dependence(facts: PreflightFacts) -> str | None:
-    if differs(facts.repeated) and not facts.own_generator:
-        return _told(facts.repeated, "when the same images are shown again")
-    if differs(facts.after_calls):
-        return _told(facts.after_calls, "between a model that was asked before and a new copy")
-    if differs(facts.near_image):
-        return _told(
-            facts.near_image,
-            "on images near to those that were asked before, between that model and a new copy",
-        )
+    """The first comparison that shows a dependence, in words; None if none does."""
+    repeated = None if facts.own_generator else facts.repeated
+    compared = (
+        (repeated, "when the same images are shown again"),
+        (facts.after_calls, "between a model that was called before and a new copy"),
+        (facts.near_image, "on near images, between a model that was called before and a new copy"),
+    )
+    for part, where in compared:
+        if part is not None and differs(part):
+            text = part.described(where)
+            return f"answers depend on earlier calls: logits {text}, with the same random numbers"
     return None
 
 
-def _told(part: Difference | None, where: str) -> str:
-    assert part is not None, "checked by the caller"
-    size = "not finite" if part.largest is None else f"up to {part.largest:.2g} of their size"
-    return (
-        f"answers depend on earlier calls: logits differ by {size} {where}, decisions on "
-        f"{part.flips} of {part.images}, with the same random numbers"
-    )
-
-
 _WHY = (
-    "An attack asks the model many times. If earlier questions change the answers, by a count, a "
+    "An attack calls the model many times. If earlier calls change the answers, by a count, a "
     "cache or a stored answer to a similar image, the search does not see the model that is used "
     "afterwards."
 )

@@ -46,6 +46,11 @@ class Difference(_Facts):
     flips: Number
     images: Number
 
+    def described(self, where: str) -> str:
+        """The size of the difference and the changed decisions, in words."""
+        size = "not finite" if self.largest is None else f"up to {self.largest:.2g} of their size"
+        return f"differ by {size} {where}, decisions on {self.flips} of {self.images}"
+
 
 class CleanPass(_Facts):
     """The model's decisions on some clean images."""
