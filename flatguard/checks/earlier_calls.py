@@ -43,7 +43,7 @@ def _dependence(facts: PreflightFacts) -> str | None:
     compared = (
         (repeated, "when the same images are shown again"),
         (facts.after_calls, "between a model that was called before and a new copy"),
-        (facts.near_image, "on near images, between a model that was called before and a new copy"),
+        (facts.near_image, "on images near to those before, between that model and a new copy"),
     )
     for part, where in compared:
         if part is not None and differs(part):
