@@ -20,6 +20,7 @@ from flatguard.geometry.distance import within
 from flatguard.request import NO_LIMITS, derive_seed
 from flatguard.runs.check_evidence import load_probes, load_tables
 from flatguard.runs.run import Run
+from flatguard.targets.initial import FreshEachCall
 
 if TYPE_CHECKING:
     from flatguard.execution.context import EvaluationContext
@@ -105,6 +106,8 @@ class CheckContext:
 
     Attributes:
         randomised: whether the target gives other logits for the same image.
+        remembers: whether the target's answers depend on earlier calls.
+        is_fresh: whether each call is answered by a new copy of the initial state.
         batch_limit: the most samples that go forward together; smaller where memory ran out.
     """
 
@@ -124,7 +127,7 @@ class CheckContext:
         self.budget: Budget = evaluation.attack.budget
         self.samples = run.samples.set_index("sample", drop=False)
         self.meter = Meter(compute_budget=compute_budget or ComputeBudget(NO_LIMITS))
-        self.randomised = False
+        self.randomised = self.remembers = self.is_fresh = False
         self.batch_limit = max(plan.stop - plan.start for plan in run.manifest.blocks)
         correct = self.samples["clean_correct"]
         margins = self.samples.loc[correct, "clean_margin"].astype("float64")
@@ -136,6 +139,12 @@ class CheckContext:
         if self.budget.eps is None:
             raise ValueError("this run has no budget")
         return self.budget.eps
+
+    def forget_between_calls(self) -> None:
+        """From now on, call new copies of the model's initial state, where it can be copied."""
+        self.remembers = True
+        if self.evaluation.initial is not None and not self.is_fresh:
+            self.model, self.is_fresh = FreshEachCall(self.evaluation.initial), True
 
     @property
     def draws(self) -> int:
@@ -194,13 +203,18 @@ class CheckContext:
             for begin in range(0, len(rows), self.batch_limit):
                 yield rows[begin : begin + self.batch_limit].to(self.device)
 
-    def logits(self, images: Tensor) -> Tensor:
-        """One counted forward pass of the target, without gradient; no pass for no images."""
+    def logits(self, images: Tensor, model: nn.Module | None = None) -> Tensor:
+        """One counted forward pass, without gradient; no pass for no images.
+
+        Args:
+            images: `(n, ...)`.
+            model: in place of the target.
+        """
         if not len(images):
             return torch.zeros(0, self.evaluation.num_classes, device=images.device)
         self.meter.add(len(images))
         with torch.no_grad():
-            logits: Tensor = self.model(images)
+            logits: Tensor = (model or self.model)(images)
         return logits
 
     def confirmed(self, images: Tensor, rows: Rows, fooled: Tensor) -> Tensor:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from flatguard.checks.check import Check
-from flatguard.checks.evidence import Evidence
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatguard.checks.check import Check, Probe, every_level
+from flatguard.checks.context import CheckContext, evenly
+from flatguard.checks.evidence import INITIAL, STREAM, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding
-from flatguard.checks.preflight.facts import (
-    SOURCE,
-    PreflightFacts,
-    differs,
-    facts_of,
-    not_measured,
+from flatguard.checks.preflight.facts import SOURCE, facts_of, not_measured
+from flatguard.checks.recorded_mistakes import show_again
+from flatguard.checks.state_evidence import (
+    after_a_stream,
+    dependence,
+    depends_on_earlier_calls,
+    was_attacked_anew,
 )
+from flatguard.runs.check_evidence import load_fooled, load_probes
+from flatguard.targets.initial import initial_copy
 
 NAME = "earlier-calls"
 
@@ -21,11 +31,14 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     facts = facts_of(evidence)
     if facts is None or facts.repeated is None:
         return not_measured(NAME, evidence, "behaviour")
-    why = _dependence(facts)
+    why = dependence(facts)
+    if why is None and depends_on_earlier_calls(evidence):
+        why = "answers depend on earlier calls: examples of the audited path are taken back"
     images = facts.repeated.images
     if why is not None:
         return Finding(
-            check=NAME, status="warn", samples=images, source=SOURCE, summary=why,
+            check=NAME, status="warn", samples=images, source=SOURCE,
+            summary="; ".join([why, *_without_memory(evidence)]),
             next="give the attack a model without memory: no counts, caches or stored answers",
         )  # fmt: skip
     if facts.own_generator:
@@ -37,19 +50,53 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     return Finding(check=NAME, status="pass", samples=images, source=SOURCE, summary=summary)
 
 
-def _dependence(facts: PreflightFacts) -> str | None:
-    """The first comparison that shows a dependence, in words; None if none does."""
-    repeated = None if facts.own_generator else facts.repeated
-    compared = (
-        (repeated, "when the same images are shown again"),
-        (facts.after_calls, "between a model that was called before and a new copy"),
-        (facts.near_image, "on images near to those before, between that model and a new copy"),
-    )
-    for part, where in compared:
-        if part is not None and differs(part):
-            text = part.described(where)
-            return f"answers depend on earlier calls: logits {text}, with the same random numbers"
-    return None
+def _without_memory(evidence: Evidence) -> list[str]:
+    """What became of the model without its memory, and of the same examples after a stream."""
+    if not was_attacked_anew(evidence):
+        return [f"it was not attacked without its memory: {evidence.why_not(INITIAL)}"]
+    found = ["new copies of its initial state were attacked, and decide"]
+    after = after_a_stream(evidence)
+    if after is not None:
+        found.append(
+            f"of {after.shown} examples that fool them, {after.wrong} fool a model that answered "
+            f"{after.before} clean images before"
+        )
+    return found
+
+
+def _gather_initial(context: CheckContext, _: int) -> ProbeEvidence:
+    """Show the examples of the audited path to the model in its initial state.
+
+    Cost: two forward passes for each recorded example.
+    """
+    if not context.is_fresh:
+        return ProbeEvidence.missing("the model cannot be copied before its first call")
+    return show_again(context, "recorded, initial state")
+
+
+def _gather_stream(context: CheckContext, images: int) -> ProbeEvidence:
+    """Show every example that fools the initial state to a model that answered others before.
+
+    Cost: `images` forward passes, and one for each example.
+    """
+    used = None if context.evaluation.initial is None else initial_copy(context.evaluation.initial)
+    if used is None:
+        return ProbeEvidence.missing("the model cannot be copied before its first call")
+    for rows in context.rows(evenly(context.samples["sample"].to_numpy(), images)):
+        context.logits(rows.images, used)
+    examples: dict[int, Tensor] = {}
+    for name in load_probes(context.run):
+        examples = load_fooled(context.run, name) | examples
+    wrong = 0
+    for rows in context.rows(np.array(sorted(examples), np.int64)):
+        shown = torch.stack([examples[int(number)] for number in rows.sample]).to(context.device)
+        wrong += int((context.logits(shown, used).argmax(dim=1) != rows.labels).sum())
+    return ProbeEvidence({"before": min(images, len(context.samples)), "shown": len(examples), "wrong": wrong})
+
+
+def _where_remembered(name: str) -> Callable[[CheckContext, int], str | None]:
+    """The name of a probe that runs only where answers depend on earlier calls."""
+    return lambda context, _: name if context.remembers else None
 
 
 _WHY = (
@@ -58,4 +105,31 @@ _WHY = (
     "afterwards."
 )
 
-CHECK = Check(NAME, SOURCE, _WHY, _judge)
+CHECK = Check(
+    NAME,
+    SOURCE,
+    _WHY,
+    _judge,
+    (
+        Probe(
+            INITIAL,
+            _gather_initial,
+            every_level(1),
+            lambda context, _: 0.0,
+            order=5,
+            stored_as=_where_remembered(INITIAL),
+            searches=False,
+            per_survivor=False,
+        ),
+        Probe(
+            STREAM,
+            _gather_stream,
+            every_level(200),
+            lambda context, images: images,
+            order=900,
+            stored_as=_where_remembered(STREAM),
+            searches=False,
+            per_survivor=False,
+        ),
+    ),
+)

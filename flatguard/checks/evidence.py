@@ -19,8 +19,13 @@ from flatguard.runs.run import Run
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHANCE = ("repeat", "control")
-"""The audited attack from another seed, and a plain search on the target itself."""
+RECORDED, INITIAL, STREAM = "recorded", "initial-state", "stream"
+"""The probes that show the examples of the audited path again: to the model and, where answers
+depend on earlier calls, to new copies of it; and those that show all examples after other calls."""
+
+CHANCE = ("repeat", "control", RECORDED)
+"""The audited attack from another seed, a plain search on the target itself, and what the audited
+attack passed through."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class Evidence:
 
     @property
     def chance(self) -> set[int]:
-        """Survivors that another seed or a plain search fools, without any twin."""
+        """Survivors that the attack passed by, another seed or a plain search fools: no twin."""
         return self.fooled_by(*CHANCE) | self.mostly_wrong
 
     @property

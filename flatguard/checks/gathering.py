@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from flatguard.checks.check import Probe
 from flatguard.checks.context import EOT_DRAWS, CheckContext
-from flatguard.checks.evidence import ProbeEvidence
+from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.preflight.gather import preflight_run
 from flatguard.checks.registry import load_checks
+from flatguard.checks.state_evidence import depends_on_earlier_calls
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import BudgetSpent, one_line, ran_out_of_memory
 from flatguard.execution.compute_budget import ComputeBudget, record_spent
@@ -52,13 +53,15 @@ def gather_evidence(
     preflight_run(evaluation, run, progress)
     context = CheckContext(evaluation, run, progress, compute_budget, surrogates)
     known = {name for name, facts in load_probes(run).items() if facts.ran}
-    steps = _plan(context, checks)
-    first = [step for step in steps if step.probe.order == 0]
+    _forget_if_it_remembers(context)
+    first = [step for step in _plan(context, checks) if step.probe.order == 0]
     for step in first:
         if step.name not in known:
             _run(context, step, checks)
+    _forget_if_it_remembers(context)
+    steps = _plan(context, checks)
     context.randomised = bool(context.stored("determinism").facts.get("randomised"))
-    left = [step for step in steps if step not in first and step.name not in known]
+    left = [step for step in steps if step.probe.order > 0 and step.name not in known]
     cost = _estimate(context, left)
     if len(context.survivors):
         progress.log(
@@ -69,6 +72,17 @@ def gather_evidence(
         progress.log(f"checks {checks}: no sample survived, so there is nothing to attack again")
     for step in left:
         _run(context, step, checks)
+
+
+def _forget_if_it_remembers(context: CheckContext) -> None:
+    """Attack new copies of the model where what was measured so far says that it remembers."""
+    if not context.remembers and depends_on_earlier_calls(Evidence.of_samples(context.run)):
+        context.forget_between_calls()
+        context.progress.log(
+            "answers depend on earlier calls: each call is answered by a new copy of the model"
+            if context.is_fresh
+            else "answers depend on earlier calls, and the model cannot be copied"
+        )
 
 
 @dataclass(frozen=True)

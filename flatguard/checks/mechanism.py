@@ -7,12 +7,14 @@ from typing import Literal
 from flatguard.checks.chance import beyond_chance
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gradient_evidence import MOST, USEFUL, GradientEvidence, gradient_evidence
+from flatguard.checks.state_evidence import after_a_stream, was_attacked_anew
 
 Mechanism = Literal[
-    "saturation", "unavailable-gradient", "shattered-gradient", "stochastic", "rugged-loss"
+    "state", "saturation", "unavailable-gradient", "shattered-gradient", "stochastic", "rugged-loss"
 ]
 
 FIXES: dict[Mechanism, str] = {
+    "state": "attack a new copy of the model for each query batch; release a model without memory",
     "saturation": "divide the logits by a temperature (a gap of about 2), or attack the margin",
     "unavailable-gradient": "attack through the stage with a straight-through gradient (BPDA)",
     "shattered-gradient": "average gradients over noise, or attack with Square",
@@ -38,6 +40,7 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
 
     The order is:
 
+    0. `state`: answers depend on earlier calls, and that hid most of what new copies get wrong.
     1. `stochastic`: the target is randomised, so single gradients and single passes mislead.
     2. `saturation`: the gradient vanishes; temperature, float64 or unsaturated twins are fooled.
     3. `unavailable-gradient`: it is absent or contradicted; a repaired twin is fooled.
@@ -47,6 +50,8 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
 
     An attack that fails on straight, true gradients is merely weak.
     """
+    if _is_explained_by_state(evidence):
+        return "state"
     gradients = gradient_evidence(evidence)
     missed = evidence.fooled - evidence.chance
     if _is_randomised(evidence) and (gradients is None or gradients.dead <= MOST):
@@ -73,6 +78,21 @@ def mechanism_of(evidence: Evidence) -> Mechanism | None:
     if is_bumpy and is_spent and _depends_on_the_start(evidence):
         return "rugged-loss"
     return None
+
+
+def _is_explained_by_state(evidence: Evidence) -> bool:
+    """Whether the model was attacked without its memory, and that memory hid what is found.
+
+    Plain attacks then find most of it, or most of it does not fool the model after other calls.
+    """
+    if not was_attacked_anew(evidence):
+        return False
+    after = after_a_stream(evidence)
+    if after is not None and after.wrong <= _EXPLAINS * after.shown:
+        return True
+    same = ("repeat",) if evidence.tried("repeat") else ("control",)
+    found = evidence.fooled_by("recorded", *same)
+    return bool(found) and len(found) >= _EXPLAINS * len(evidence.fooled)
 
 
 def _is_randomised(evidence: Evidence) -> bool:

@@ -20,7 +20,6 @@ from flatguard.checks.search.attempts import Attempt, AttemptTable
 from flatguard.checks.search.candidates import best_source, by_search
 from flatguard.checks.search.gradients import Gradient, cross_entropy, margin_loss, plain
 from flatguard.checks.search.projected_gradient import Search, search
-from flatguard.geometry.budget import with_rounding
 
 NAME = "more-budget"
 
@@ -102,16 +101,13 @@ def _signs(evidence: Evidence) -> Signs | None:
     """Signs of a hindered search, each of which warns.
 
     Accuracy does not fall to chance in the largest ball, or is not monotone in the radius; the loss
-    was still rising; a success along the path was lost at its end.
+    was still rising.
     """
-    lost = _lost_successes(evidence)
     rising = still_rising(evidence.trajectory, every=max(1, -(-evidence.n // _FOLLOWED)))
     curve = _accuracy_against_radius(evidence)
-    if not evidence.tried("budget") and not lost and not curve:
+    if not evidence.tried("budget") and not curve:
         return None
     warnings = []
-    if lost:
-        warnings.append(f"{len(lost)} survivors were wrong somewhere along the audited path")
     if rising is not None and rising > _RISING:
         warnings.append(f"the loss still rose by {rising:.0%} over the last quarter of the path")
     for sight in sorted({name for name, _ in curve}):
@@ -124,7 +120,7 @@ def _signs(evidence: Evidence) -> Signs | None:
         {"sight": sight, "eps": eps, "accuracy": accuracy}
         for (sight, eps), accuracy in curve.items()
     ]
-    return Signs(warnings, {"lost_successes": len(lost), "rising": rising, "curve": points})
+    return Signs(warnings, {"rising": rising, "curve": points})
 
 
 def _accuracy_against_radius(evidence: Evidence) -> dict[tuple[str, float], float]:
@@ -136,19 +132,6 @@ def _accuracy_against_radius(evidence: Evidence) -> dict[tuple[str, float], floa
     accuracy = (~table["fooled"].astype(bool)).groupby([table["sight"], table["eps"]]).mean()
     found = zip(accuracy.index.tolist(), accuracy.tolist(), strict=True)
     return {(str(sight), float(eps)): float(value) for (sight, eps), value in sorted(found)}
-
-
-def _lost_successes(evidence: Evidence) -> set[int]:
-    """Survivors that a recorded call within the budget classified wrong."""
-    column = {"Linf": "linf", "L2": "l2"}.get(evidence.norm or "")
-    if evidence.eps is None or column is None:
-        return set()
-    reach, lost = with_rounding(evidence.eps), set[int]()
-    for table in evidence.trajectory:
-        rows = table[table["sample"].notna() & np.isfinite(table["margin"].to_numpy())]
-        rows = rows[(rows["margin"] < 0) & (rows[column] <= reach)]
-        lost |= set(rows["sample"].astype(int))
-    return lost & evidence.reported
 
 
 def still_rising(trajectory: Iterable[pd.DataFrame], every: int = 1) -> float | None:

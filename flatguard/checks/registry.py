@@ -29,8 +29,8 @@ _NAME = re.compile(r'^NAME = "([a-z0-9-]+)"$', re.MULTILINE)
 
 _ORDER = (
     "discrepancy", "gradient-truth", "scale-free-loss", "determinism", "black-box", "more-budget",
-    "surrogate-transfer", "basin", "clean-accuracy", "batch-dependence", "earlier-calls",
-    "input-writes", "model-changes", "output", "input-gradient",
+    "surrogate-transfer", "recorded-mistakes", "basin", "clean-accuracy", "batch-dependence",
+    "earlier-calls", "input-writes", "model-changes", "output", "input-gradient",
 )  # fmt: skip
 """The order in which findings are shown. Checks that are not named here follow by name."""
 

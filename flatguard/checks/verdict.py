@@ -14,6 +14,11 @@ from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
 from flatguard.checks.mechanism import FIXES, Mechanism, mechanism_of
 from flatguard.checks.preflight.accuracy import CleanAccuracy, clean_accuracy
 from flatguard.checks.registry import load_checks
+from flatguard.checks.state_evidence import (
+    depends_on_earlier_calls,
+    taken_back,
+    was_attacked_anew,
+)
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
@@ -160,7 +165,16 @@ def _word(
     status = {finding.check: finding.status for finding in findings}
     if not evidence.complete or any(status[name] == "not-run" for name in decisive):
         return "inconclusive"
-    return "inconclusive" if _disagree(evidence, status) else "consistent"
+    if _disagree(evidence, status) or _remembers(evidence):
+        return "inconclusive"
+    return "consistent"
+
+
+def _remembers(evidence: Evidence) -> bool:
+    """The model's answers depend on earlier calls, and it was not attacked without its memory."""
+    if taken_back(evidence):
+        return True
+    return depends_on_earlier_calls(evidence) and not was_attacked_anew(evidence)
 
 
 def _disagree(evidence: Evidence, status: Mapping[str, str]) -> bool:

@@ -26,6 +26,7 @@ from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.distance import distance, within
 from flatguard.recording.layers import LayerTable, measure_points, points_of
 from flatguard.recording.measure import COLUMNS, loss_columns
+from flatguard.recording.mistakes import KeptMistakes
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.trajectory import NARROW
 from flatguard.recording.waypoints import Waypoints
@@ -44,6 +45,7 @@ class AttemptResult:
     facts: BlockFacts
     seconds: dict[str, float]
     layers: pd.DataFrame | None
+    mistakes: KeptMistakes | None
 
 
 @dataclass
@@ -85,8 +87,8 @@ class AttackAttempt:
         numbers = self.rows + plan.start
         began = time.perf_counter()
         clean = self._clean_measurements(part)
-        kept = int((numbers < context.request.layer_samples).sum()) if context.layers else 0
-        way = Waypoints(kept)
+        watched = int((numbers < context.request.layer_samples).sum()) if context.layers else 0
+        way = Waypoints(watched)
         self.recorder = recorder = self._attack_recorder(
             part, way, lambda rows: sink(_numbered(rows, numbers))
         )
@@ -112,7 +114,8 @@ class AttackAttempt:
             table = self._layer_table(Batch(images, labels), perturbed.images, way, numbers)
             seconds["layers"] = time.perf_counter() - checked
         facts = BlockFacts(plan=plan, warnings=perturbed.warnings, **recorder_counts(recorder))
-        return AttemptResult(samples, adversarial, facts, seconds, table)
+        kept = self._kept_mistakes(recorder, samples)
+        return AttemptResult(samples, adversarial, facts, seconds, table, kept)
 
     def empty(self) -> AttemptResult:
         """The result without any row, where every row failed before."""
@@ -124,7 +127,16 @@ class AttackAttempt:
             first_nonfinite=None, segments=(), warnings=(),
         )  # fmt: skip
         seconds = {"clean": 0.0, "attack": 0.0, "check": 0.0}
-        return AttemptResult(samples, part.images, facts, seconds, None)
+        return AttemptResult(samples, part.images, facts, seconds, None, None)
+
+    def _kept_mistakes(self, recorder: Recorder, samples: pd.DataFrame) -> KeptMistakes | None:
+        """What the attack passed through on samples that survived it."""
+        robust = torch.tensor(samples["robust"].to_numpy(bool))
+        found = recorder.mistakes.of(robust) if recorder.mistakes is not None else None
+        if found is None:
+            return None
+        numbers = torch.from_numpy(self.rows + self.plan.start)
+        return replace(found, sample=numbers[found.sample])
 
     def _clean_measurements(self, part: Batch) -> pd.DataFrame:
         context = self.context

@@ -117,6 +117,7 @@ def _attack_and_commit(
             progress.log(f"sample {failure.sample} failed: {failure.error}")
         facts = result.facts.model_copy(update={"failures": failures, "run": run.manifest.identity})
         samples, adversarial = _with_failed(result, batch, plan, rows)
+        writer.keep_mistakes(result.mistakes)
         writer.commit(samples, batch.images, adversarial, facts, result.seconds, result.layers)
     return failures
 

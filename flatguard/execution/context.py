@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
 from flatguard.data import arranged, load_dataset, uses_preprocessing
@@ -33,6 +33,7 @@ from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
 from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target, prepare
+from flatguard.targets.initial import initial_copy, with_scaled_head
 from flatguard.targets.restored import restored
 from flatguard.targets.target import first_look, model_errors
 
@@ -49,12 +50,14 @@ class ModelAndData:
         target: the model, prepared and on its device.
         dataset: the images and labels.
         device: where everything is computed.
+        initial: a copy of the model before its first call; None if it cannot be copied.
     """
 
     request: EvaluationRequest
     target: Target
     dataset: Dataset
     device: torch.device
+    initial: nn.Module | None = field(default=None, kw_only=True)
 
     @property
     def count(self) -> int:
@@ -148,7 +151,9 @@ def resolve(
     attack = build_attack(
         info.name, resolved.budget(), _resolved(loaded.target.num_classes), request.attack_args
     )
-    return EvaluationContext(resolved, loaded.target, loaded.dataset, device, attack, origin)
+    return EvaluationContext(
+        resolved, loaded.target, loaded.dataset, device, attack, origin, initial=loaded.initial
+    )
 
 
 def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> EvaluationContext:
@@ -218,6 +223,7 @@ def load_model_and_data(
     count = _count(request.n_examples, dataset)
     with memory_errors(f"{target.name}, its weights alone"):
         target.model.to(device)
+    initial = initial_copy(target.model)
     target, dataset = _prepared_for(target, dataset, min(count, FIRST_LOOK), request, device)
     dataset.check_classes(_resolved(target.num_classes))
     resolved = request.model_copy(
@@ -230,7 +236,9 @@ def load_model_and_data(
             "max_failures": _max_failures(request.max_failures, count),
         }
     )
-    return ModelAndData(resolved, target, dataset, device)
+    if initial is not None and request.logit_scale != 1.0 and target.head is not None:
+        initial = with_scaled_head(initial, target.head)
+    return ModelAndData(resolved, target, dataset, device, initial=initial)
 
 
 def _values_of(dataset: Dataset) -> int:

@@ -34,6 +34,7 @@ from flatguard.geometry.budget import Budget
 from flatguard.geometry.named_losses import NamedLoss, parse_losses
 from flatguard.recording.attribution import UNASSIGNED, Attribution
 from flatguard.recording.measure import HeadCall, Seen, measure
+from flatguard.recording.mistakes import Mistakes
 from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, to_frame, with_names
 from flatguard.recording.waypoints import Waypoints
 from flatguard.targets.calls import isolate_calls
@@ -84,6 +85,8 @@ class Recorder:
         backwards: the number of rows in backward passes so far.
         rows_unassigned: the number of rows whose sample is not certain.
         first_nonfinite: the number of the first call with a NaN or infinite logit, or None.
+        mistakes: the most wrong example within the budget that was seen of each image; None without
+            a budget.
 
     Raises:
         UsageError: `head` names a layer that is not the head, or a loss is unknown.
@@ -111,6 +114,9 @@ class Recorder:
         device = next((p.device for p in model.parameters()), images.device)
         self._images, self._labels = images.detach().to(device), labels.to(device).long()
         self._attribution = Attribution(self._images, budget, order)
+        self.mistakes: Mistakes | None = None
+        if budget is not None:
+            self.mistakes = Mistakes(self._images, self._labels, budget)
         self._first_sample, self._on_call, self._sink = first_sample, on_call, sink
         self._gradients, self._waypoints = gradients, waypoints
         self._losses = _known_losses(losses)
@@ -278,6 +284,8 @@ class Recorder:
         assigned = self._attribution.assign(rows)
         if self._waypoints is not None and self._segment != BOOKKEEPING:
             self._waypoints.add(self.calls, assigned.sample, rows)
+        if self.mistakes is not None:
+            self.mistakes.add(assigned, rows, logits)
         seen = Seen.of(assigned, logits, self._head_call)
         if self._pending and self._pending[0].seen.logits.shape[1] != logits.shape[1]:
             self._measure_pending()

@@ -1,4 +1,4 @@
-"""The files of images: one tensor a file."""
+"""The files of images: one tensor a file; recorded examples with their numbers and margins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flatguard.errors import RunFolderError
+from flatguard.recording.mistakes import KeptMistakes
 from flatguard.runs.untrusted import read_tensors
 
 
@@ -39,3 +40,33 @@ def load_images(file: Path) -> Tensor:
     if images is None or images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
         raise RunFolderError(f"{file} is damaged: expected images in uint8 or float32")
     return images
+
+
+def save_mistakes(file: Path, kept: KeptMistakes) -> None:
+    """Write examples that an attack passed through."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        "sample": kept.sample, "images": kept.images.float().contiguous(), "margin": kept.margin,
+    }  # fmt: skip
+    save_file(tensors, file)
+
+
+def load_mistakes(file: Path) -> KeptMistakes:
+    """Read a file of `save_mistakes`.
+
+    Raises:
+        RunFolderError: the file holds something else.
+    """
+    found = read_tensors(file)
+    if set(found) != {"sample", "images", "margin"}:
+        raise RunFolderError(f"{file} is damaged: expected sample, images and margin")
+    kept = KeptMistakes(found["sample"], found["images"], found["margin"])
+    types = (kept.sample.dtype, kept.images.dtype, kept.margin.dtype)
+    count = len(kept.sample)
+    fits = kept.sample.ndim == kept.margin.ndim == 1 and kept.images.ndim == 4
+    if types != (torch.int64, torch.float32, torch.float64) or not fits:
+        raise RunFolderError(f"{file} is damaged: expected numbers, images and margins")
+    if not len(kept.images) == len(kept.margin) == count:
+        raise RunFolderError(f"{file} is damaged: {count} numbers for {len(kept.images)} images")
+    return kept

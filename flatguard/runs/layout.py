@@ -11,6 +11,8 @@
           layers.parquet           a row per sample, layer and point; only with --layers
           adversarial.safetensors  `adversarial`: (n, channels, height, width) float32
           clean.safetensors        `clean`: the same images before, in uint8 where that is exact
+          mistakes.safetensors     `sample`, `images`, `margin`: the most wrong example that the
+                                   attack passed through, of survivors; only where there is one
         probes/twins/              the evidence that a check gathered; see `check_evidence`
         failed/00000/              a block whose attack raised after its first model call
           failure.json             counts and the error
@@ -40,6 +42,7 @@ BLOCKS, FAILED, PROBES, STAGING = "blocks", "failed", "probes", ".staging"
 BLOCK, FAILURE, PROBE, TIMING = "block.json", "failure.json", "probe.json", "timing.json"
 SAMPLES, TRAJECTORY, LAYERS = "samples.parquet", "trajectory.parquet", "layers.parquet"
 ADVERSARIAL, CLEAN = "adversarial.safetensors", "clean.safetensors"
+MISTAKES = "mistakes.safetensors"
 BLOCK_NAME = r"[0-9]{5,9}-[0-9a-f]{12}"
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
+from flatguard.recording.mistakes import KeptMistakes
 from flatguard.recording.trajectory import BOOKKEEPING, to_frame, with_names
 from flatguard.request import EvaluationRequest
 from flatguard.runs.checksums import compare
@@ -25,7 +26,7 @@ from flatguard.runs.facts import (
     Manifest,
     Timing,
 )
-from flatguard.runs.images import as_floats, load_images
+from flatguard.runs.images import as_floats, load_images, load_mistakes
 from flatguard.runs.json_files import read_sealed, reading
 from flatguard.runs.layout import (
     ADVERSARIAL,
@@ -36,6 +37,7 @@ from flatguard.runs.layout import (
     FAILURE,
     LAYERS,
     MANIFEST,
+    MISTAKES,
     SAMPLES,
     SUMMARY,
     TIMING,
@@ -220,6 +222,18 @@ class Run:
     def clean(self, block: int) -> Tensor:
         """The same images before the attack."""
         return self._images(block, CLEAN)
+
+    def mistakes(self, block: int) -> KeptMistakes | None:
+        """What one block's attack passed through on samples that survived it; None if nothing."""
+        file, plan = self._folders[block] / MISTAKES, self.manifest.blocks[block]
+        if not is_plain_file(file):
+            return None
+        with reading(file):
+            kept = load_mistakes(file)
+        inside = (kept.sample >= plan.start) & (kept.sample < plan.stop)
+        if kept.images.shape[1:] != self.manifest.data.image_shape or not bool(inside.all()):
+            raise RunFolderError(f"{file} is damaged: it is not about samples of this block")
+        return kept
 
     def _images(self, block: int, name: str) -> Tensor:
         file, plan = self._folders[block] / name, self.manifest.blocks[block]

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from flatguard.environment.system import replace, sync
 from flatguard.errors import RunFolderError
+from flatguard.recording.mistakes import KeptMistakes
 from flatguard.runs.facts import BlockFacts, BlockFailure, Manifest
-from flatguard.runs.images import as_bytes, save_images
+from flatguard.runs.images import as_bytes, save_images, save_mistakes
 from flatguard.runs.json_files import write_sealed
 from flatguard.runs.layout import (
     ADVERSARIAL,
@@ -30,6 +31,7 @@ from flatguard.runs.layout import (
     FAILURE,
     LAYERS,
     MANIFEST,
+    MISTAKES,
     SAMPLES,
     STAGING,
     TRAJECTORY,
@@ -141,6 +143,12 @@ class BlockWriter:
         with self._writing():
             self._close()
             (self._folder / TRAJECTORY).unlink(missing_ok=True)
+
+    def keep_mistakes(self, kept: KeptMistakes | None) -> None:
+        """Write the examples that the attack passed through; `commit` publishes them."""
+        if kept is not None:
+            with self._writing():
+                save_mistakes(self._folder / MISTAKES, kept)
 
     def commit(
         self,

@@ -14,7 +14,7 @@ from flatguard.checks.evidence import ProbeEvidence
 
 Family = Literal[
     "repeat", "control", "loss", "temperature", "float64", "saturating", "repair", "smoothed",
-    "estimated", "eot", "surrogate", "black-box", "noise", "budget",
+    "estimated", "eot", "surrogate", "black-box", "noise", "budget", "recorded",
 ]  # fmt: skip
 
 _KEPT_IMAGES = 100
