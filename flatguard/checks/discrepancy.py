@@ -16,6 +16,7 @@ from flatguard.checks.chance import BeyondChance, ChanceQuestion
 from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.gradient_evidence import is_partly_missing, median_agreement
 from flatguard.checks.mechanism import FIXES
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
 from flatguard.checks.search.candidates import Candidate, by_search, candidates, worth_trying
@@ -57,13 +58,17 @@ def _gather_twins(context: CheckContext, steps: int) -> ProbeEvidence:
     four and, where gradients are bad, up to six more; eight times that for randomised targets.
     """
     table = AttemptTable()
-    chosen = worth_trying(context.stored("gradient-truth").tables.get("drops"))
+    known = context.stored("gradient-truth").tables
+    chosen, partly = (
+        worth_trying(known),
+        is_partly_missing(median_agreement(known.get("responses"))),
+    )
     for rows in context.rows(context.survivors):
         for attempt in _plain_attempts(context, rows, steps):
             table.add(context, attempt, rows)
         for candidate in candidates(context, rows) if chosen else []:
             if candidate.name in chosen:
-                for attempt in _repaired_attempts(context, candidate, steps):
+                for attempt in _repaired_attempts(context, candidate, steps, partly):
                     table.add(context, attempt, rows)
         context.progress.advanced(len(rows))
     return table.evidence({"steps": steps, "repairs": list(chosen)})
@@ -90,13 +95,21 @@ def _plain_attempts(context: CheckContext, rows: Rows, steps: int) -> list[Attem
     return found
 
 
-def _repaired_attempts(context: CheckContext, candidate: Candidate, steps: int) -> list[Attempt]:
-    """One along each loss: what a stage was repaired with may be useful for one of them only."""
+def _repaired_attempts(
+    context: CheckContext, candidate: Candidate, steps: int, partly: bool
+) -> list[Attempt]:
+    """One along each loss: what a stage was repaired with may be useful for one of them only.
+
+    Where the gradient is partly missing, roundings are left that a little noise averages out.
+    """
     kind, once = _FAMILIES.get(candidate.name, "repair"), Search(steps)
     found = [Attempt(candidate.name, kind, by_search(context, candidate.source, once))]
     if candidate.margin is not None:
         run = by_search(context, candidate.margin, once)
         found.append(Attempt(f"{candidate.name}, margin", kind, run))
+    if candidate.smoothed is not None and partly:
+        run = by_search(context, candidate.smoothed, once)
+        found.append(Attempt(f"{candidate.name}, smoothed", kind, run))
     return found
 
 

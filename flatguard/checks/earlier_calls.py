@@ -91,7 +91,9 @@ def _gather_stream(context: CheckContext, images: int) -> ProbeEvidence:
     for rows in context.rows(np.array(sorted(examples), np.int64)):
         shown = torch.stack([examples[int(number)] for number in rows.sample]).to(context.device)
         wrong += int((context.logits(shown, used).argmax(dim=1) != rows.labels).sum())
-    return ProbeEvidence({"before": min(images, len(context.samples)), "shown": len(examples), "wrong": wrong})
+    return ProbeEvidence(
+        {"before": min(images, len(context.samples)), "shown": len(examples), "wrong": wrong}
+    )
 
 
 def _where_remembered(name: str) -> Callable[[CheckContext, int], str | None]:

@@ -10,7 +10,9 @@ samples that survived:
   stored as if a whole radius continued like that, in units of the sample's temperature;
 - *at the budget's scale*, how far one step of half a radius along each candidate direction (the
   raw gradient, repaired, smoothed and estimated ones) lowers the target's margin, in the same
-  units: at the clean image a drop of 2 is the boundary.
+  units: at the clean image a drop of 2 is the boundary;
+- beside the clean image, whether small random steps do to the margin what the gradient predicts,
+  and what repaired gradients predict (`search/response.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from flatguard.checks.gradient_evidence import (
     USEFUL,
     GradientEvidence,
     gradient_evidence,
+    is_partly_missing,
     mean_drops,
+    median_agreement,
 )
 from flatguard.checks.search.candidates import (
     GOOD_ENOUGH,
@@ -40,9 +44,11 @@ from flatguard.checks.search.candidates import (
     find_repairs,
     plain_candidates,
     repaired_candidates,
+    repaired_only,
 )
 from flatguard.checks.search.gradients import Twin, cross_entropy, margin_loss, margin_of, plain
 from flatguard.checks.search.repairs import double
+from flatguard.checks.search.response import responses
 from flatguard.geometry.ball import direction, project, random_step
 
 NAME = "gradient-truth"
@@ -65,7 +71,7 @@ def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
     where plain gradients do not lead far, about 60 more for repaired, smoothed and estimated ones.
     """
     chosen = evenly(context.survivors, samples)
-    gradients, drops, met = [], [], {}
+    gradients, drops, answers, met = [], [], [], {}
     is_double = False
     for rows in context.rows(chosen):
         wide = double(context.model, rows.images[:1])
@@ -75,7 +81,10 @@ def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
         for point, images in _points(context, rows).items():
             gradients.append(_gradients(context, rows, images, wide).assign(point=point))
             drops.append(_drops(context, rows, images, found).assign(point=point))
-    if drops and not _is_good_enough(pd.concat(drops)):
+        beside, repaired = _beside(context, rows.images), repaired_only(context, rows)
+        answers.append(responses(context, rows, beside, wide, [found[0], *repaired]))
+    partly = bool(answers) and is_partly_missing(median_agreement(pd.concat(answers)))
+    if drops and (partly or not _is_good_enough(pd.concat(drops))):
         for rows in context.rows(chosen):
             for point, images in _points(context, rows).items():
                 found = repaired_candidates(context, rows)
@@ -85,8 +94,10 @@ def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
         "met": met,
         "looked_at": len(chosen),
     }
-    tables = {"gradients": pd.concat(gradients), "drops": pd.concat(drops)} if gradients else {}
-    return ProbeEvidence(facts, tables)
+    if not gradients:
+        return ProbeEvidence(facts)
+    tables = {"gradients": gradients, "drops": drops, "responses": answers}
+    return ProbeEvidence(facts, {name: pd.concat(parts) for name, parts in tables.items()})
 
 
 def _is_good_enough(drops: pd.DataFrame) -> bool:
@@ -241,7 +252,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             )  # fmt: skip
         return not_run(NAME, _SOURCE, f"no gradient was measured: {evidence.why_not(NAME)}")
     value = max(found.unavailable, found.dead, found.no_loss)
-    useless = found.usual_drop < USEFUL or found.leaves_torch
+    useless = found.usual_drop < USEFUL or found.leaves_torch or found.is_partly_missing
     doubtful = value > _SOME or found.vanished > _SOME or useless
     status: Status = "fail" if value > MOST else "warn" if doubtful else "pass"
     return Finding(
@@ -256,7 +267,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         data={
             "unavailable": found.unavailable, "dead": found.dead, "vanished": found.vanished,
             "contradicted": found.contradicted, "linear": found.linear, "states": found.states,
-            "drops": found.drops,
+            "drops": found.drops, "agreement": found.agreement,
         },
     )  # fmt: skip
 
@@ -280,15 +291,26 @@ def _observations(found: GradientEvidence) -> list[str]:
         lines.append(f"cross-entropy's gradient vanishes at {found.vanished:.0%}{exactly}")
     if found.leaves_torch:
         lines.append("the computation leaves torch where no stage can be repaired")
+    if found.is_partly_missing:
+        lines.append(
+            "the margin answers to small random steps otherwise than its gradient predicts: "
+            f"correlation {found.agreement['raw']:.2f}{_explained_by(found)}"
+        )
     if found.usual_drop < USEFUL:
         lines.append("a step along it does not lower the margin")
     return lines or [f"the target does what its gradient predicts at all {found.points} points"]
 
 
+def _explained_by(found: GradientEvidence) -> str:
+    name = max(found.agreement, key=lambda name: found.agreement[name])
+    return "" if name == "raw" else f", {found.agreement[name]:.2f} with {name} stages repaired"
+
+
 def _repaired_stages(evidence: Evidence, found: GradientEvidence) -> list[str]:
     """Which stages cut the gradient; or that none is known, and what the verdict then rests on."""
     probe = evidence.probe(NAME)
-    if probe is None or max(found.unavailable, found.dead) <= MOST:
+    is_cut = max(found.unavailable, found.dead) > MOST or found.is_partly_missing
+    if probe is None or not is_cut:
         return []
     met = probe.facts.get("met", {})
     stages = sorted({stage for name, stages in met.items() if name != "all" for stage in stages})

@@ -105,7 +105,7 @@ def _is_randomised(evidence: Evidence) -> bool:
 
 
 def _is_cut(gradients: GradientEvidence) -> bool:
-    return gradients.unavailable > MOST or gradients.dead > MOST
+    return gradients.unavailable > MOST or gradients.dead > MOST or gradients.is_partly_missing
 
 
 def _vanished(gradients: GradientEvidence) -> bool:

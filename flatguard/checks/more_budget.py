@@ -44,10 +44,10 @@ def _gather_longer(context: CheckContext, steps: int) -> ProbeEvidence:
 
     Cost: for each survivor up to 2 · `_RESTARTS` · `steps` passes.
     """
-    table, drops = AttemptTable(), context.stored("gradient-truth").tables.get("drops")
+    table, known = AttemptTable(), context.stored("gradient-truth").tables
     settings = Search(steps, _RESTARTS, random_start=True)
     for rows in context.rows(context.survivors):
-        best = best_source(context, rows, drops)
+        best = best_source(context, rows, known)
         attempt = Attempt("longer", "budget", by_search(context, best, settings))
         table.add(context, attempt, rows)
         margin = Gradient(plain(context.model), margin_loss, context.meter, draws=context.draws)
@@ -62,10 +62,10 @@ def _gather_sweep(context: CheckContext, steps: int) -> ProbeEvidence:
 
     Cost: at most `_SWEPT` · 2 · 5 · `steps` passes.
     """
-    frames, drops = [], context.stored("gradient-truth").tables.get("drops")
+    frames, known = [], context.stored("gradient-truth").tables
     for rows in context.rows(evenly(context.clean_correct, _SWEPT)):
         raw = Gradient(plain(context.model), cross_entropy, context.meter, draws=context.draws)
-        for name, source in (("raw", raw), ("best", best_source(context, rows, drops))):
+        for name, source in (("raw", raw), ("best", best_source(context, rows, known))):
             for eps in _radii(context, rows):
                 settings = Search(steps, random_start=True, eps=eps)
                 with context.seeded(f"sweep {name} {eps}"):

@@ -178,13 +178,15 @@ def _remembers(evidence: Evidence) -> bool:
 
 
 def _disagree(evidence: Evidence, status: Mapping[str, str]) -> bool:
-    """Gradients are useless, or leave torch, and no repaired gradient could be tried.
+    """Gradients are useless, partly missing, or leave torch, and no repaired one could be tried.
 
     A few hundred queries without gradients do not replace them; `_ENOUGH_QUERIES` do.
     """
     gradients = gradient_evidence(evidence)
     if gradients is None or _queries(evidence) >= _ENOUGH_QUERIES:
         return False
+    if gradients.is_partly_missing and not gradients.is_explained:
+        return True
     are_useless = all(drop < USEFUL for drop in gradients.drops.values())
     return gradients.leaves_torch or (status["gradient-truth"] == "fail" and are_useless)
 

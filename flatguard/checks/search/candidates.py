@@ -6,13 +6,14 @@ with twins and with more budget follow the best of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 from torch import Tensor
 
 from flatguard.checks.context import CheckContext, Rows
-from flatguard.checks.gradient_evidence import mean_drops
+from flatguard.checks.gradient_evidence import is_partly_missing, mean_drops, median_agreement
 from flatguard.checks.search.attempts import Method
 from flatguard.checks.search.gradients import (
     Estimated,
@@ -34,6 +35,7 @@ _WORTH_TRYING = 0.05
 
 _REPAIRS_TRIED = 3
 _SMOOTH_DRAWS, _SMOOTH_SHARE = 8, 0.5
+_LITTLE_DRAWS, _LITTLE_SHARE = 4, 0.25
 _SPSA_PAIRS, _SPSA_SHARE = 16, 0.5
 
 
@@ -45,11 +47,13 @@ class Candidate:
         name: as it is shown.
         source: along cross-entropy over a temperature.
         margin: along the margin of the same repaired twin; None where nothing was repaired.
+        smoothed: the same, averaged over a little noise.
     """
 
     name: str
     source: GradientSource
     margin: GradientSource | None = None
+    smoothed: GradientSource | None = None
 
 
 def candidates(context: CheckContext, rows: Rows) -> list[Candidate]:
@@ -69,14 +73,7 @@ def plain_candidates(context: CheckContext) -> list[Candidate]:
 def repaired_candidates(context: CheckContext, rows: Rows) -> list[Candidate]:
     """Repaired stages, smoothed and estimated gradients."""
     meter, draws = context.meter, context.draws
-    found = [
-        Candidate(
-            repair.name,
-            Gradient(repair.twin, tempered, meter, draws=draws),
-            Gradient(repair.twin, margin_loss, meter, draws=draws),
-        )
-        for repair in find_repairs(context, rows)
-    ]
+    found = repaired_only(context, rows)
     spread = context.eps * _unit(context, rows)
     noise = _SMOOTH_SHARE * spread
     smoothed = Gradient(
@@ -86,6 +83,21 @@ def repaired_candidates(context: CheckContext, rows: Rows) -> list[Candidate]:
     return [*found, Candidate("smoothed", smoothed), Candidate("estimated", estimated)]
 
 
+def repaired_only(context: CheckContext, rows: Rows) -> list[Candidate]:
+    """Repaired stages."""
+    meter, draws = context.meter, context.draws
+    noise = _LITTLE_SHARE * context.eps * _unit(context, rows)
+    return [
+        Candidate(
+            repair.name,
+            Gradient(repair.twin, tempered, meter, draws=draws),
+            Gradient(repair.twin, margin_loss, meter, draws=draws),
+            Gradient(repair.twin, margin_loss, meter, draws=max(_LITTLE_DRAWS, draws), noise=noise),
+        )
+        for repair in find_repairs(context, rows)
+    ]
+
+
 def find_repairs(context: CheckContext, rows: Rows) -> list[Repair]:
     """The repairs that apply to this model, found on a few of these images."""
     context.meter.add(PASSES * min(FITTED_ON, len(rows)))
@@ -93,12 +105,27 @@ def find_repairs(context: CheckContext, rows: Rows) -> list[Repair]:
         return repairs(context.model, rows.images)
 
 
-def worth_trying(drops: pd.DataFrame | None) -> list[str]:
+def worth_trying(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """The repaired directions that lead further than the raw and tempered ones, best first.
 
+    Where the target's own gradient is partly missing, also the others: it may get stuck anywhere.
+
     Args:
-        drops: the gradient-truth probe's table; None where it did not run.
+        tables: the gradient-truth probe's; empty where it did not run.
     """
+    further = _further(tables.get("drops"))
+    whole = [name for name in _more_whole(tables.get("responses")) if name not in further]
+    return (further + whole)[:_REPAIRS_TRIED]
+
+
+def _more_whole(responses: pd.DataFrame | None) -> list[str]:
+    agreement = median_agreement(responses)
+    if not is_partly_missing(agreement):
+        return []
+    return sorted(agreement.keys() - {"raw"}, key=lambda name: (-agreement[name], name))
+
+
+def _further(drops: pd.DataFrame | None) -> list[str]:
     if drops is None:
         return []
     mean = pd.Series(mean_drops(drops))
@@ -107,12 +134,14 @@ def worth_trying(drops: pd.DataFrame | None) -> list[str]:
         return []
     least = max(usual + _WORTH_TRYING, 0.5 * float(mean.max()))
     better = mean[mean > least].sort_values(ascending=False)
-    return [name for name in better.index if name not in ("raw", "tempered")][:_REPAIRS_TRIED]
+    return [name for name in better.index if name not in ("raw", "tempered")]
 
 
-def best_source(context: CheckContext, rows: Rows, drops: pd.DataFrame | None) -> GradientSource:
+def best_source(
+    context: CheckContext, rows: Rows, tables: Mapping[str, pd.DataFrame]
+) -> GradientSource:
     """The direction that led furthest, for attempts with more budget; not an estimated one."""
-    better = [name for name in worth_trying(drops) if name != "estimated"]
+    better = [name for name in worth_trying(tables) if name != "estimated"]
     wanted = better[0] if better else "tempered"
     named = {candidate.name: candidate.source for candidate in candidates(context, rows)}
     return named.get(wanted, named["tempered"])

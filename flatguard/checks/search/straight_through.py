@@ -4,10 +4,10 @@ A `TorchFunctionMode` sees every operation of the model's forward pass. The valu
 what they are; only the gradient's path is repaired:
 
 - *cutting* operations (`round`, `floor`, `sign`, comparisons, `argmax`, casts to integers,
-  `detach`, `.data`, `torch.no_grad`) pass the gradient as if they were the identity (Bengio et
-  al. 2013; Athalye et al. 2018). Their results may be booleans or integers, which hold no
-  gradient: these get a *shadow*, a differentiable tensor that goes through the same operations
-  until the values are floats again;
+  `bucketize`, lookups in a table, `detach`, `.data`, `torch.no_grad`, hooks on tensors) pass the
+  gradient as if they were the identity (Bengio et al. 2013; Athalye et al. 2018). Their results
+  may be booleans or integers, which hold no gradient: these get a *shadow*, a differentiable
+  tensor that goes through the same operations until the values are floats again;
 - *saturating* operations (`tanh`, `sigmoid`, `softmax`, `clamp` and its kin) get the slope of a
   function that rises alike but never becomes flat.
 
@@ -70,6 +70,9 @@ class StraightThrough(TorchFunctionMode):
             self.seen["numpy"] += own.requires_grad and own.ndim > 0 and self._cutting
             return func(own.detach(), *args[1:], **kwargs)
         if self._cutting:
+            if name == "register_hook" and own is not None:
+                self.seen["hook"] += 1
+                return func(own.detach().requires_grad_(True), *args[1:], **kwargs)
             if name in ("_set_grad_enabled", "set_grad_enabled"):
                 self.seen["no_grad"] += not args[0]
                 return None if not args[0] else func(*args, **kwargs)
@@ -87,6 +90,8 @@ class StraightThrough(TorchFunctionMode):
     ) -> Any:
         if self._has_shadow(args) or self._has_shadow(tuple(kwargs.values())):
             return self._follow(name, func, args, kwargs)
+        if name in ("bucketize", "searchsorted"):
+            return self._looked_up(name, func, args, kwargs)
         if own is None or not own.requires_grad:
             return None
         if name in ("detach", "data", "detach_"):
@@ -131,6 +136,15 @@ class StraightThrough(TorchFunctionMode):
         self._shadows[id(result)] = _Shadowed(result, (sign * own / scale).softmax(dim), True)
         return result
 
+    def _looked_up(self, name: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """A bucket's number rises with the value: it follows the value, by the slope that fits."""
+        values = kwargs.get("input", args[0 if name == "bucketize" else 1])
+        if not isinstance(values, Tensor) or not values.requires_grad:
+            return None
+        self.seen[name] += 1
+        result = func(*args, **kwargs)
+        return self._shadowed(result, _fitted(values, result))
+
     def _saturated(
         self, name: str, func: Any, own: Tensor, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
@@ -164,6 +178,8 @@ class StraightThrough(TorchFunctionMode):
         if chosen is not None and chosen.is_choice:
             return chosen.shadow if name == "one_hot" else None
         soft = [self._soft(arg) for arg in args]
+        if name in _TAKING:
+            return self._entry(name, args, func(*args, **kwargs))
         if name in _LOGICAL:
             logical: Tensor = _LOGICAL[name](*soft)
             return logical
@@ -183,6 +199,19 @@ class StraightThrough(TorchFunctionMode):
             func, tuple(soft), {key: self._soft(value) for key, value in kwargs.items()}
         )
         return result if isinstance(result, Tensor) else None
+
+    def _entry(self, name: str, args: tuple[Any, ...], result: Tensor) -> Tensor | None:
+        """A table's entry at an index that has a shadow: it follows the index by a fitted slope."""
+        index = args[1] if name in ("__getitem__", "take", "index_select") else args[-1]
+        index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+        shadow = self._soft(index)
+        if name == "embedding":
+            shadow = self._soft(args[0] if id(args[0]) in self._shadows else args[1])
+        if not isinstance(shadow, Tensor):
+            return None
+        while shadow.ndim < result.ndim:
+            shadow = shadow.unsqueeze(-1)
+        return _fitted(shadow.expand(result.shape), result)
 
     def _soft(self, value: Any) -> Any:
         if isinstance(value, Tensor) and id(value) in self._shadows:
@@ -209,6 +238,8 @@ class _Shadowed:
     def __init__(self, tensor: Tensor, shadow: Tensor, is_choice: bool):
         self.tensor, self.shadow, self.is_choice = tensor, shadow, is_choice
 
+
+_TAKING = {"__getitem__", "take", "index_select", "embedding"}
 
 _LOGICAL: dict[str, Callable[..., Any]] = {
     "__and__": lambda a, b: a * b, "logical_and": lambda a, b: a * b,
@@ -238,6 +269,14 @@ class _Straight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         return None, gradient
+
+
+def _fitted(path: Tensor, values: Tensor) -> Tensor:
+    """The path times the slope with which the values follow it."""
+    x, y = path.detach().double(), values.detach().double()
+    x, y = x - x.mean(), y - y.mean()
+    slope = (x * y).sum() / x.square().sum().clamp_min(1e-30)
+    return path * slope.to(path.dtype)
 
 
 def _soft_step(x: Tensor) -> Tensor:
