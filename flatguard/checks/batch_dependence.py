@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from flatguard.checks.check import Check
-from flatguard.checks.evidence import Evidence
+import pandas as pd
+
+from flatguard.checks.check import Check, Probe, every_level
+from flatguard.checks.context import CheckContext
+from flatguard.checks.evidence import ALONE, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding
 from flatguard.checks.preflight.facts import (
     BATCH_DIFFERS,
@@ -38,7 +41,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         cause = "; batch normalisation computes as in training" if trained else ""
         return Finding(
             check=NAME, status="warn", samples=images, source=SOURCE,
-            summary=f"{'; '.join(found)}{cause}", next=_NEXT,
+            summary=f"{'; '.join(found)}{cause}{_alone(evidence)}", next=_NEXT,
         )  # fmt: skip
     if not shown:
         why = "its answers are random" if facts.repeated else "too few images"
@@ -51,6 +54,32 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     )  # fmt: skip
 
 
+def _alone(evidence: Evidence) -> str:
+    """What holds alone in the clean batch, in words; empty where that was not measured."""
+    probe = evidence.probes.get(ALONE)
+    if probe is None or not probe.ran:
+        return ""
+    return (
+        f"; the corrected number counts what is wrong alone among clean images: of the attack's "
+        f"own examples {len(evidence.given_back)} are right again there, and "
+        f"{len(evidence.mostly_wrong)} of survivors are wrong"
+    )
+
+
+def _gather_alone(context: CheckContext, _: int) -> ProbeEvidence:
+    """Show each audited example alone in the clean batch of its block.
+
+    Cost: for each sample that is right before the attack a forward pass of its block.
+    """
+    frames = [pd.DataFrame({"sample": [], "wrong": []})]
+    with context.seeded(ALONE):
+        for rows in context.rows(context.clean_correct):
+            wrong = context.wrong_alone(rows.adversarial, rows).double()
+            columns = {"sample": rows.sample.cpu().numpy(), "wrong": wrong.cpu().numpy()}
+            frames.append(pd.DataFrame(columns))
+    return ProbeEvidence({}, {"survival": pd.concat(frames, ignore_index=True)})
+
+
 _NEXT = (
     "make each answer depend on its own image only: model.eval(), BatchNorm with running "
     "statistics, and no squeeze() of the batch dimension"
@@ -60,4 +89,21 @@ _WHY = (
     "number depends on which images happen to be in one batch."
 )
 
-CHECK = Check(NAME, SOURCE, _WHY, _judge)
+CHECK = Check(
+    NAME,
+    SOURCE,
+    _WHY,
+    _judge,
+    (
+        Probe(
+            ALONE,
+            _gather_alone,
+            every_level(1),
+            lambda context, _: 0.0,
+            order=0,
+            stored_as=lambda context, _: ALONE if context.decides_alone else None,
+            searches=False,
+            per_survivor=False,
+        ),
+    ),
+)

@@ -106,6 +106,8 @@ class CheckContext:
 
     Attributes:
         randomised: whether the target gives other logits for the same image.
+        decides_alone: whether an example counts where it is alone in the clean batch of its block.
+        given_back: samples that the audited attack fooled by luck; see `Evidence.given_back`.
         remembers: whether the target's answers depend on earlier calls.
         is_fresh: whether each call is answered by a new copy of the initial state.
         batch_limit: the most samples that go forward together; smaller where memory ran out.
@@ -127,7 +129,8 @@ class CheckContext:
         self.budget: Budget = evaluation.attack.budget
         self.samples = run.samples.set_index("sample", drop=False)
         self.meter = Meter(compute_budget=compute_budget or ComputeBudget(NO_LIMITS))
-        self.randomised = self.remembers = self.is_fresh = False
+        self.randomised = self.remembers = self.is_fresh = self.decides_alone = False
+        self.given_back: set[int] = set()
         self.batch_limit = max(plan.stop - plan.start for plan in run.manifest.blocks)
         correct = self.samples["clean_correct"]
         margins = self.samples.loc[correct, "clean_margin"].astype("float64")
@@ -153,8 +156,10 @@ class CheckContext:
 
     @property
     def survivors(self) -> np.ndarray:
-        """The numbers of the samples that survived the audited attack."""
-        return self._numbers("robust")
+        """The numbers of the samples that survived the attack, or that it fooled by luck."""
+        chosen = self.samples["robust"] | self.samples["sample"].isin(self.given_back)
+        numbers: np.ndarray = self.samples.loc[chosen, "sample"].to_numpy()
+        return numbers
 
     @property
     def clean_correct(self) -> np.ndarray:
@@ -218,12 +223,38 @@ class CheckContext:
         return logits
 
     def confirmed(self, images: Tensor, rows: Rows, fooled: Tensor) -> Tensor:
-        """Which of `fooled` hold in fresh passes; all of them where the target is not random."""
-        if not self.randomised or not bool(fooled.any()):
-            return fooled
-        sure = fooled.clone()
-        sure[fooled] = self.share_wrong(images[fooled], rows[fooled].labels, CONFIRM_DRAWS) > 0.5
-        return sure
+        """The share of wrong decisions about those that are `fooled`, and 0 of the others, `(n,)`.
+
+        1 where the target is neither random nor depends on the batch.
+        """
+        share = fooled.double()
+        if not bool(fooled.any()):
+            return share
+        if self.randomised:
+            share[fooled] = self.share_wrong(images[fooled], rows[fooled].labels, CONFIRM_DRAWS)
+        elif self.decides_alone:
+            share[fooled] = self.wrong_alone(images[fooled], rows[fooled]).double()
+        return share
+
+    def wrong_alone(self, images: Tensor, rows: Rows) -> Tensor:
+        """Which images are wrong alone in the clean batch of their block, `(n,)`.
+
+        Cost: a forward pass of the whole block for each image.
+        """
+        found = []
+        for image, number, label in zip(images, rows.sample.tolist(), rows.labels, strict=True):
+            batch, place = self.clean_batch(number)
+            shown = batch.clone()
+            shown[place] = image
+            logits = self.logits(shown)[place]
+            found.append((logits.argmax() != label) & logits.isfinite().all())
+        return torch.stack(found) if found else torch.zeros(0, dtype=torch.bool)
+
+    def clean_batch(self, number: int) -> tuple[Tensor, int]:
+        """The clean images of a sample's block, on the device, and its place among them."""
+        plan = next(p for p in self.run.manifest.blocks if p.start <= number < p.stop)
+        batch = self.evaluation.dataset.block(plan.start, plan.stop)
+        return batch.images.to(self.device), number - plan.start
 
     def share_wrong(self, images: Tensor, labels: Tensor, draws: int = VERIFY_DRAWS) -> Tensor:
         """The share of fresh forward passes that classify each image wrong, `(n,)`.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import torch
 
 from flatguard.checks.advised_attack import averaged
 from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, evenly
-from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.evidence import CONFIRMED, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.preflight.facts import facts_of
+from flatguard.checks.search.attempts import best_examples
 from flatguard.checks.statistics import interval
 
 NAME = "determinism"
@@ -25,10 +27,10 @@ def _gather(context: CheckContext, calls: int) -> ProbeEvidence:
     """Call the target again on the same images; if it is randomised, measure survival again.
 
     A randomised target classifies each audited example `CONFIRM_DRAWS` times. A sample survives
-    if most draws classify it correctly.
+    if most draws classify it correctly, also where the attack fooled a single one.
 
-    Cost: `calls` forward passes over at most `_SAMPLES` images; `CONFIRM_DRAWS` over all survivors
-    where the target is randomised.
+    Cost: `calls` forward passes over at most `_SAMPLES` images; `CONFIRM_DRAWS` over all samples
+    that are right before the attack, where the target is randomised.
     """
     numbers = context.samples.loc[~context.samples["failed"], "sample"].to_numpy()
     frames = []
@@ -55,7 +57,7 @@ def _gather(context: CheckContext, calls: int) -> ProbeEvidence:
 def _survival(context: CheckContext) -> pd.DataFrame:
     frames = [pd.DataFrame({"sample": [], "wrong": []})]
     with context.seeded("survival"):
-        for rows in context.rows(context.survivors):
+        for rows in context.rows(context.clean_correct):
             wrong = context.share_wrong(rows.adversarial, rows.labels, CONFIRM_DRAWS)
             frames.append(
                 pd.DataFrame({"sample": rows.sample.cpu().numpy(), "wrong": wrong.cpu().numpy()})
@@ -86,21 +88,50 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             + (" in the same batch only: see batch-dependence" if on_its_batch else ""),
             value=float(table["difference"].max()),
         )  # fmt: skip
-    wrong = evidence.mostly_wrong
+    wrong, back = evidence.mostly_wrong, evidence.given_back
     return Finding(
         check=NAME,
-        status="fail" if len(wrong) / evidence.n > tolerance else "warn",
+        status="fail" if (len(wrong) - len(back)) / evidence.n > tolerance else "warn",
         summary=(
             f"the target is randomised: decisions flip on {table['flips'].mean():.0%} of the "
-            f"images; {len(wrong)} survivors are wrong in most draws; gradients were averaged (EOT)"
+            f"images; {len(wrong)} survivors are wrong in most draws, and {len(back)} that the "
+            "attack fooled are right in most; gradients were averaged (EOT)"
         ),
         value=float(table["flips"].mean()),
         interval=interval(int(table["flips"].sum()), len(table)),
         samples=len(table),
         source=_SOURCE,
         next=averaged(evidence),
-        data={"survived_by_luck": len(wrong)},
+        data={
+            "survived_by_luck": len(wrong),
+            "fooled_by_luck": len(back),
+            "single_query": _single_query(probe.tables["survival"], evidence.n),
+        },
     )
+
+
+def _gather_confirmed(context: CheckContext, draws: int) -> ProbeEvidence:
+    """Show the best example of each sample in fresh draws, after all attempts.
+
+    Which example is best was chosen by other draws, so this estimate has no selection in it.
+
+    Cost: `draws` forward passes for each sample with an example.
+    """
+    best = best_examples(context)
+    frames = [pd.DataFrame({"sample": [], "wrong": []})]
+    with context.seeded(CONFIRMED):
+        for rows in context.rows(np.array(sorted(best), np.int64)):
+            images = torch.stack([best[int(number)] for number in rows.sample])
+            wrong = context.share_wrong(images.to(context.device), rows.labels, draws)
+            columns = {"sample": rows.sample.cpu().numpy(), "wrong": wrong.cpu().numpy()}
+            frames.append(pd.DataFrame(columns))
+    table = pd.concat(frames, ignore_index=True)
+    return ProbeEvidence({"draws": draws}, {CONFIRMED: table})
+
+
+def _single_query(table: pd.DataFrame, n: int) -> float:
+    """The expected accuracy of one query each on the audited examples."""
+    return float((1.0 - table["wrong"]).sum()) / n
 
 
 def _depends_on_its_batch(evidence: Evidence) -> bool:
@@ -125,6 +156,18 @@ CHECK = Check(
             every_level(4),
             lambda context, calls: _SAMPLES * calls,
             order=0,
+            searches=False,
+            per_survivor=False,
+        ),
+        Probe(
+            CONFIRMED,
+            _gather_confirmed,
+            {"fast": 101, "standard": 151, "full": 201},
+            lambda context, draws: len(context.survivors) * draws if context.randomised else 0,
+            order=950,
+            stored_as=lambda context, draws: (
+                f"{CONFIRMED}-{draws}" if context.randomised else None
+            ),
             searches=False,
             per_survivor=False,
         ),

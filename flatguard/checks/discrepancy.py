@@ -120,7 +120,7 @@ def _cost_of_twins(context: CheckContext, steps: int) -> float:
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
     fooled = evidence.fooled_by(*_TWINS)
     return (
-        f"attacks on twins that decide alike fool {len(fooled)} of {len(evidence.reported)} "
+        f"attacks on twins that decide alike fool {len(fooled)} of {len(evidence.standing)} "
         f"survivors, and {len(found.only)} that chance does not fool (p = {found.p:.2g}); "
         f"a plain search or another seed fools {len(evidence.chance)}"
     )

@@ -23,6 +23,9 @@ RECORDED, INITIAL, STREAM = "recorded", "initial-state", "stream"
 """The probes that show the examples of the audited path again: to the model and, where answers
 depend on earlier calls, to new copies of it; and those that show all examples after other calls."""
 
+ALONE, CONFIRMED = "alone", "confirmed"
+"""The probes that show examples alone in the clean batch, and the best ones in fresh draws."""
+
 CHANCE = ("repeat", "control", RECORDED)
 """The audited attack from another seed, a plain search on the target itself, and what the audited
 attack passed through."""
@@ -136,6 +139,41 @@ class Evidence:
         return set(self.samples.loc[self.samples["robust"], "sample"].astype(int))
 
     @cached_property
+    def given_back(self) -> set[int]:
+        """Samples that the audited attack fooled by luck: most draws are right, or the clean batch.
+
+        A randomised target decides by the majority of fresh draws. A target whose answers depend on
+        the other images of the batch decides with the example alone among clean images.
+        """
+        table = self._shown_again
+        right = set(table.loc[table["wrong"] <= 0.5, "sample"].astype(int))
+        return right - self.reported
+
+    @cached_property
+    def standing(self) -> set[int]:
+        """The samples that the checks attack: survivors, and what is given back."""
+        return self.reported | self.given_back
+
+    @property
+    def _shown_again(self) -> pd.DataFrame:
+        """The audited examples shown again: `sample`, and the share of wrong decisions, `wrong`."""
+        parts = [
+            self.probes[name].tables["survival"]
+            for name in ("determinism", ALONE)
+            if name in self.probes and "survival" in self.probes[name].tables
+        ]
+        return parts[-1] if parts else pd.DataFrame({"sample": [], "wrong": []})
+
+    @cached_property
+    def confirmed(self) -> set[int] | None:
+        """Samples whose best example holds in fresh draws; None where single passes decide."""
+        probe = self.probe(CONFIRMED)
+        if probe is None or CONFIRMED not in probe.tables:
+            return None
+        table = probe.tables[CONFIRMED]
+        return set(table.loc[table["wrong"] > 0.5, "sample"].astype(int))
+
+    @cached_property
     def attempts(self) -> pd.DataFrame:
         """All attempts on survivors: `sample`, `attempt`, `family`, `fooled`, `forwards`."""
         tables = [
@@ -150,7 +188,8 @@ class Evidence:
         chosen = table["fooled"].astype(bool)
         if families:
             chosen &= table["family"].isin(families)
-        return set(table.loc[chosen, "sample"].astype(int)) & self.reported
+        found = set(table.loc[chosen, "sample"].astype(int)) & self.standing
+        return found if self.confirmed is None else found & self.confirmed
 
     def tried(self, *families: str) -> bool:
         """Whether any attempt of these families was made."""
@@ -158,12 +197,10 @@ class Evidence:
 
     @cached_property
     def mostly_wrong(self) -> set[int]:
-        """Survivors of a randomised target that most fresh draws classify wrong."""
-        probe = self.probes.get("determinism")
-        if probe is None or "survival" not in probe.tables:
-            return set()
-        table = probe.tables["survival"]
-        return set(table.loc[table["wrong"] > 0.5, "sample"].astype(int)) & self.reported
+        """Survivors that most fresh draws classify wrong, or that are wrong in the clean batch."""
+        table = self._shown_again
+        found = set(table.loc[table["wrong"] > 0.5, "sample"].astype(int)) & self.reported
+        return found if self.confirmed is None else found & self.confirmed
 
     @property
     def chance(self) -> set[int]:
@@ -172,8 +209,18 @@ class Evidence:
 
     @property
     def fooled(self) -> set[int]:
-        """Every survivor that an attempt fools, or that most fresh draws classify wrong."""
+        """Every standing sample that an attempt fools, or that most fresh draws classify wrong."""
         return self.fooled_by() | self.mostly_wrong
+
+    @property
+    def overestimate(self) -> int:
+        """By how many samples the reported number exceeds the corrected one."""
+        return max(0, len(self.reported) - self.corrected)
+
+    @property
+    def corrected(self) -> int:
+        """How many samples withstand everything that was tried."""
+        return len(self.standing) - len(self.fooled)
 
     def probe(self, prefix: str) -> ProbeEvidence | None:
         """The probe of this name, or the one that spent most: `square-2000`."""

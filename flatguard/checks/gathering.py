@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flatguard.checks.check import Probe
 from flatguard.checks.context import EOT_DRAWS, CheckContext
 from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.preflight.facts import facts_of
 from flatguard.checks.preflight.gather import preflight_run
 from flatguard.checks.registry import load_checks
 from flatguard.checks.state_evidence import depends_on_earlier_calls
@@ -53,14 +54,17 @@ def gather_evidence(
     preflight_run(evaluation, run, progress)
     context = CheckContext(evaluation, run, progress, compute_budget, surrogates)
     known = {name for name, facts in load_probes(run).items() if facts.ran}
+    facts = facts_of(Evidence.of_samples(run))
+    context.decides_alone = facts is not None and facts.depends_on_its_batch
     _forget_if_it_remembers(context)
     first = [step for step in _plan(context, checks) if step.probe.order == 0]
     for step in first:
         if step.name not in known:
             _run(context, step, checks)
     _forget_if_it_remembers(context)
-    steps = _plan(context, checks)
     context.randomised = bool(context.stored("determinism").facts.get("randomised"))
+    context.given_back = Evidence.of_samples(run).given_back
+    steps = _plan(context, checks)
     left = [step for step in steps if step.probe.order > 0 and step.name not in known]
     cost = _estimate(context, left)
     if len(context.survivors):

@@ -116,9 +116,9 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     found = [check.judge(evidence, tolerance) for check in checks]
     findings = [_consented(finding, evidence.names_code) for finding in found]
     decisive = [check.name for check in checks if check.decisive]
-    n, reported, fooled = evidence.n, len(evidence.reported), len(evidence.fooled)
-    corrected = reported - fooled
-    too_high = fooled / n > tolerance
+    n, reported, corrected = evidence.n, len(evidence.reported), evidence.corrected
+    excess = evidence.overestimate
+    too_high = excess / n > tolerance
     clean = clean_accuracy(evidence)
     nothing = None if clean is None else clean.nothing_to_judge
     mechanism = mechanism_of(evidence) if too_high and nothing is None else None
@@ -130,8 +130,8 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         robust_accuracy=reported / n,
         corrected_robust_accuracy=corrected / n,
         corrected_interval=interval(corrected, n),
-        overestimate=fooled / n,
-        overestimate_interval=interval(fooled, n),
+        overestimate=excess / n,
+        overestimate_interval=interval(excess, n),
         tolerance=tolerance,
         findings=tuple(findings),
         next=_next(word, mechanism, findings, evidence),
@@ -158,7 +158,7 @@ def _word(
         return "overestimated" if mechanism is None else "masked"
     if evidence.stopped is not None or (clean is not None and clean.undecided is not None):
         return "inconclusive"
-    corrected = len(evidence.reported) - len(evidence.fooled)
+    corrected = evidence.corrected
     chance = 1.0 / evidence.num_classes
     if evidence.complete and interval(corrected, evidence.n)[1] <= chance:
         return "vulnerable"
@@ -208,7 +208,7 @@ def _sentence(
     tolerance: float,
     clean: CleanAccuracy | None,
 ) -> str:
-    n, corrected = evidence.n, len(evidence.reported) - len(evidence.fooled)
+    n, corrected = evidence.n, evidence.corrected
     was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
     if word == "masked":
         return f"masked by {mechanism}: {was} was reported, at most {now} is true"
@@ -227,7 +227,7 @@ def _sentence(
     if corrected / n <= 1.0 / evidence.num_classes:
         return f"consistent: {now} is no better than chance, on too few samples to prove it"
     against = [finding.check for finding in findings if finding.status == "fail"]
-    if not against and len(evidence.fooled) / n <= TOLERANCE:
+    if not against and evidence.overestimate / n <= TOLERANCE:
         return (
             f"consistent: no evidence against {was}; the worst case over everything tried is {now}"
         )

@@ -134,7 +134,7 @@ def baseline_of(run: Run) -> Baseline:
     if not run.complete:
         raise RunFolderError(f"{run.path} is incomplete; a baseline needs every sample")
     evidence = Evidence.of(run)
-    survived = evidence.reported - evidence.fooled
+    survived = evidence.standing - evidence.fooled
     args = {name: repr(value) for name, value in sorted(run.manifest.attack_args.items())}
     request = run.request.model_dump(mode="json", include=set(_PROTOCOL))
     return Baseline(

@@ -34,6 +34,7 @@ from flatguard.runs.untrusted import is_plain_file, is_plain_folder, read_tensor
 _FOOLED = "fooled.safetensors"
 COLUMNS = {
     "attempts": {"sample", "attempt", "family", "fooled"},
+    "confirmed": {"sample", "wrong"},
     "recorded": {"sample", "moved", "held"},
     "repeated": {"sample", "difference", "flips"},
     "survival": {"sample", "wrong"},

@@ -52,7 +52,7 @@ def _swept(context: CheckContext, attempts: AttemptTable, rows: Rows, steps: int
             )
             found = search(context, source, rows, Search(steps, random_start=True))
             examples.append(found.images)
-            fooled.append(context.confirmed(found.images, rows, found.fooled))
+            fooled.append(context.confirmed(found.images, rows, found.fooled) > 0.5)
     best = max(range(len(FACTORS)), key=lambda index: int(fooled[index].sum()))
     _add_survivors(context, attempts, rows, examples[best], fooled[best])
     clean, shown = context.logits(rows.images), context.logits(examples[best])

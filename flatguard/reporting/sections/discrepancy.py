@@ -21,7 +21,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     missing = why_no_attempts(judged)
     if missing is not None:
         return missing
-    survivors = np.array(sorted(evidence.reported), dtype=np.int64)
+    survivors = np.array(sorted(evidence.standing), dtype=np.int64)
     rows = [
         AttemptRow(attempt_name(str(name)), _results(attempt, survivors))
         for name, attempt in evidence.attempts.groupby("attempt", sort=False)

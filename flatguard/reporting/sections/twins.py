@@ -72,7 +72,7 @@ def _scale_sentence(judged: JudgedRun) -> str:
 
 def _rows(judged: JudgedRun) -> list[IntervalRow]:
     evidence = judged.evidence
-    n, survivors = evidence.n, len(evidence.reported)
+    n, survivors = evidence.n, len(evidence.standing)
 
     def row(name: str, tone: Tone, fooled: int, note: str) -> IntervalRow:
         left = survivors - fooled
@@ -81,7 +81,7 @@ def _rows(judged: JudgedRun) -> list[IntervalRow]:
     everyone = f"{counted(survivors, 'survivor')} of {n:,} samples"
     attempts = []
     for name, table in evidence.attempts.groupby("attempt", sort=False):
-        tried = set(table["sample"].astype(int)) & evidence.reported
+        tried = set(table["sample"].astype(int)) & evidence.standing
         fooled = set(table.loc[table["fooled"].astype(bool), "sample"].astype(int)) & tried
         tone: Tone = "other" if table["family"].iloc[0] in CHANCE else "fooled"
         note = f"{counted(len(fooled), 'survivor')} of {len(tried):,} tried fooled"
