@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from flatguard.checks.check import Check, Probe, every_level
-from flatguard.checks.context import CheckContext
+from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import ALONE, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding
 from flatguard.checks.preflight.facts import (
@@ -14,8 +20,12 @@ from flatguard.checks.preflight.facts import (
     facts_of,
     not_measured,
 )
+from flatguard.checks.search.attempts import Attempt, AttemptTable
+from flatguard.checks.search.gradients import Gradient, Outputs, margin_loss
+from flatguard.checks.search.projected_gradient import Search, search
 
 NAME = "batch-dependence"
+_SEARCHED_ALONE = "searched-alone"
 
 
 def _judge(evidence: Evidence, tolerance: float) -> Finding:
@@ -80,6 +90,47 @@ def _gather_alone(context: CheckContext, _: int) -> ProbeEvidence:
     return ProbeEvidence({}, {"survival": pd.concat(frames, ignore_index=True)})
 
 
+def _where_it_decides(name: str) -> Callable[[CheckContext, int], str | None]:
+    """The name of a probe that runs only where answers depend on the batch."""
+    return lambda context, _: name if context.decides_alone else None
+
+
+def _cost_of_search(context: CheckContext, steps: int) -> float:
+    return len(context.survivors) * steps * context.batch_limit if context.decides_alone else 0.0
+
+
+def _search_alone(context: CheckContext, steps: int) -> ProbeEvidence:
+    """Attack each sample that still stands alone in the clean batch of its block.
+
+    Cost: for each of them at most `steps` forward and backward passes of its block.
+    """
+    table = AttemptTable()
+    fooled = Evidence.of_samples(context.run).fooled
+    left = np.array([n for n in context.survivors if int(n) not in fooled], np.int64)
+    for rows in context.rows(left):
+        table.add(context, Attempt(ALONE, ALONE, partial(_one_by_one, context, steps)), rows)
+        context.progress.advanced(len(rows))
+    return table.evidence({"steps": steps})
+
+
+def _one_by_one(context: CheckContext, steps: int, rows: Rows) -> tuple[Tensor, Tensor]:
+    found = []
+    for index in range(len(rows)):
+        row = rows[index : index + 1]
+        batch, place = context.clean_batch(int(row.sample[0]))
+
+        def twin(images: Tensor, batch: Tensor = batch, place: int = place) -> Outputs:
+            shown = torch.cat([batch[:place], images, batch[place + 1 :]])
+            logits = context.model(shown)[place : place + 1]
+            return Outputs(logits, logits)
+
+        source = Gradient(twin, margin_loss, context.meter)
+        context.meter.add((len(batch) - 1) * steps)
+        found.append(search(context, source, row, Search(steps)).images)
+    images = torch.cat(found)
+    return images, context.wrong_alone(images, rows)
+
+
 _NEXT = (
     "make each answer depend on its own image only: model.eval(), BatchNorm with running "
     "statistics, and no squeeze() of the batch dimension"
@@ -101,9 +152,17 @@ CHECK = Check(
             every_level(1),
             lambda context, _: 0.0,
             order=0,
-            stored_as=lambda context, _: ALONE if context.decides_alone else None,
+            stored_as=_where_it_decides(ALONE),
             searches=False,
             per_survivor=False,
+        ),
+        Probe(
+            _SEARCHED_ALONE,
+            _search_alone,
+            every_level(20),
+            _cost_of_search,
+            order=40,
+            stored_as=_where_it_decides(_SEARCHED_ALONE),
         ),
     ),
 )

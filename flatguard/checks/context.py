@@ -107,7 +107,7 @@ class CheckContext:
     Attributes:
         randomised: whether the target gives other logits for the same image.
         decides_alone: whether an example counts where it is alone in the clean batch of its block.
-        given_back: samples that the audited attack fooled by luck; see `Evidence.given_back`.
+        worth_attacking: samples beside the survivors that may have been wrong by luck.
         remembers: whether the target's answers depend on earlier calls.
         is_fresh: whether each call is answered by a new copy of the initial state.
         batch_limit: the most samples that go forward together; smaller where memory ran out.
@@ -130,7 +130,7 @@ class CheckContext:
         self.samples = run.samples.set_index("sample", drop=False)
         self.meter = Meter(compute_budget=compute_budget or ComputeBudget(NO_LIMITS))
         self.randomised = self.remembers = self.is_fresh = self.decides_alone = False
-        self.given_back: set[int] = set()
+        self.worth_attacking: set[int] = set()
         self.batch_limit = max(plan.stop - plan.start for plan in run.manifest.blocks)
         correct = self.samples["clean_correct"]
         margins = self.samples.loc[correct, "clean_margin"].astype("float64")
@@ -157,7 +157,7 @@ class CheckContext:
     @property
     def survivors(self) -> np.ndarray:
         """The numbers of the samples that survived the attack, or that it fooled by luck."""
-        chosen = self.samples["robust"] | self.samples["sample"].isin(self.given_back)
+        chosen = self.samples["robust"] | self.samples["sample"].isin(self.worth_attacking)
         numbers: np.ndarray = self.samples.loc[chosen, "sample"].to_numpy()
         return numbers
 

@@ -26,11 +26,11 @@ _RELATIVE_TOLERANCE = 1e-4
 def _gather(context: CheckContext, calls: int) -> ProbeEvidence:
     """Call the target again on the same images; if it is randomised, measure survival again.
 
-    A randomised target classifies each audited example `CONFIRM_DRAWS` times. A sample survives
-    if most draws classify it correctly, also where the attack fooled a single one.
+    A randomised target classifies each clean image and each audited example `CONFIRM_DRAWS` times.
+    A sample survives if most draws classify both correctly, whatever a single one did.
 
-    Cost: `calls` forward passes over at most `_SAMPLES` images; `CONFIRM_DRAWS` over all samples
-    that are right before the attack, where the target is randomised.
+    Cost: `calls` forward passes over at most `_SAMPLES` images; 2 · `CONFIRM_DRAWS` over all
+    samples where the target is randomised.
     """
     numbers = context.samples.loc[~context.samples["failed"], "sample"].to_numpy()
     frames = []
@@ -55,14 +55,23 @@ def _gather(context: CheckContext, calls: int) -> ProbeEvidence:
 
 
 def _survival(context: CheckContext) -> pd.DataFrame:
-    frames = [pd.DataFrame({"sample": [], "wrong": []})]
+    """How often fresh draws are wrong about each clean image and its audited example.
+
+    `wrong` is the larger of both shares: the clean image, too, is within the budget.
+    """
+    frames = [pd.DataFrame({"sample": [], "wrong": [], "clean": []})]
+    numbers = context.samples.loc[~context.samples["failed"], "sample"].to_numpy()
     with context.seeded("survival"):
-        for rows in context.rows(context.clean_correct):
-            wrong = context.share_wrong(rows.adversarial, rows.labels, CONFIRM_DRAWS)
-            frames.append(
-                pd.DataFrame({"sample": rows.sample.cpu().numpy(), "wrong": wrong.cpu().numpy()})
-            )
-    table: pd.DataFrame = pd.concat(frames, ignore_index=True)
+        for rows in context.rows(numbers):
+            clean = context.share_wrong(rows.images, rows.labels, CONFIRM_DRAWS)
+            after = context.share_wrong(rows.adversarial, rows.labels, CONFIRM_DRAWS)
+            columns = {
+                "sample": rows.sample.cpu().numpy(),
+                "wrong": clean.maximum(after).cpu().numpy(),
+                "clean": (clean > after).cpu().numpy(),
+            }
+            frames.append(pd.DataFrame(columns))
+    table: pd.DataFrame = pd.concat(frames[1:] or frames, ignore_index=True)
     return table
 
 
@@ -94,8 +103,8 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         status="fail" if (len(wrong) - len(back)) / evidence.n > tolerance else "warn",
         summary=(
             f"the target is randomised: decisions flip on {table['flips'].mean():.0%} of the "
-            f"images; {len(wrong)} survivors are wrong in most draws, and {len(back)} that the "
-            "attack fooled are right in most; gradients were averaged (EOT)"
+            f"images; {len(wrong)} survivors are wrong in most draws, and {len(back)} others are "
+            "right in most; gradients were averaged (EOT)"
         ),
         value=float(table["flips"].mean()),
         interval=interval(int(table["flips"].sum()), len(table)),
@@ -165,9 +174,7 @@ CHECK = Check(
             {"fast": 101, "standard": 151, "full": 201},
             lambda context, draws: len(context.survivors) * draws if context.randomised else 0,
             order=950,
-            stored_as=lambda context, draws: (
-                f"{CONFIRMED}-{draws}" if context.randomised else None
-            ),
+            stored_as=lambda context, draws: f"{CONFIRMED}-{draws}" if context.randomised else None,
             searches=False,
             per_survivor=False,
         ),

@@ -23,6 +23,9 @@ RECORDED, INITIAL, STREAM = "recorded", "initial-state", "stream"
 """The probes that show the examples of the audited path again: to the model and, where answers
 depend on earlier calls, to new copies of it; and those that show all examples after other calls."""
 
+_BY_LUCK = 0.7
+"""Of 21 draws that are right with probability 1/2, more than this share is wrong in 4 of 100."""
+
 ALONE, CONFIRMED = "alone", "confirmed"
 """The probes that show examples alone in the clean batch, and the best ones in fresh draws."""
 
@@ -140,14 +143,19 @@ class Evidence:
 
     @cached_property
     def given_back(self) -> set[int]:
-        """Samples that the audited attack fooled by luck: most draws are right, or the clean batch.
+        """Samples that were wrong by luck: most draws are right, or the clean batch is.
 
         A randomised target decides by the majority of fresh draws. A target whose answers depend on
         the other images of the batch decides with the example alone among clean images.
         """
+        right = self._shown_again if self._confirmed is None else self._confirmed
+        return set(right.loc[right["wrong"] <= 0.5, "sample"].astype(int)) - self.reported
+
+    @property
+    def worth_attacking(self) -> set[int]:
+        """Other samples than the survivors that may have been wrong by luck."""
         table = self._shown_again
-        right = set(table.loc[table["wrong"] <= 0.5, "sample"].astype(int))
-        return right - self.reported
+        return set(table.loc[table["wrong"] <= _BY_LUCK, "sample"].astype(int)) - self.reported
 
     @cached_property
     def standing(self) -> set[int]:
@@ -167,11 +175,15 @@ class Evidence:
     @cached_property
     def confirmed(self) -> set[int] | None:
         """Samples whose best example holds in fresh draws; None where single passes decide."""
-        probe = self.probe(CONFIRMED)
-        if probe is None or CONFIRMED not in probe.tables:
+        table = self._confirmed
+        if table is None:
             return None
-        table = probe.tables[CONFIRMED]
         return set(table.loc[table["wrong"] > 0.5, "sample"].astype(int))
+
+    @property
+    def _confirmed(self) -> pd.DataFrame | None:
+        probe = self.probe(CONFIRMED)
+        return None if probe is None else probe.tables.get(CONFIRMED)
 
     @cached_property
     def attempts(self) -> pd.DataFrame:
@@ -210,6 +222,8 @@ class Evidence:
     @property
     def fooled(self) -> set[int]:
         """Every standing sample that an attempt fools, or that most fresh draws classify wrong."""
+        if self.confirmed is not None:
+            return self.confirmed & self.standing
         return self.fooled_by() | self.mostly_wrong
 
     @property

@@ -63,7 +63,7 @@ def gather_evidence(
             _run(context, step, checks)
     _forget_if_it_remembers(context)
     context.randomised = bool(context.stored("determinism").facts.get("randomised"))
-    context.given_back = Evidence.of_samples(run).given_back
+    context.worth_attacking = Evidence.of_samples(run).worth_attacking
     steps = _plan(context, checks)
     left = [step for step in steps if step.probe.order > 0 and step.name not in known]
     cost = _estimate(context, left)

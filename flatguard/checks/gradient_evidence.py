@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from flatguard.checks.evidence import Evidence
+from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.preflight.facts import facts_of
 
 _DISAGREE = 0.5
 """A change that differs from its prediction by this share contradicts the gradient."""
@@ -117,7 +118,7 @@ def gradient_evidence(evidence: Evidence) -> GradientEvidence | None:
         states={str(name): int(count) for name, count in counted.items()},
         drops=mean_drops(drops),
         linear=_linearity(table, drops),
-        agreement=median_agreement(probe.tables.get("responses")),
+        agreement=_agreement(evidence, probe),
         leaves_torch=_leaves_torch(probe.facts.get("met", {})),
     )
 
@@ -128,6 +129,16 @@ def median_agreement(table: pd.DataFrame | None) -> dict[str, float]:
         return {}
     medians = table.dropna(subset=["agreement"]).groupby("candidate")["agreement"].median()
     return {str(name): float(value) for name, value in medians.items()}
+
+
+def _agreement(evidence: Evidence, probe: ProbeEvidence) -> dict[str, float]:
+    """Empty where draws or the other images of the batch make the margin answer otherwise, too."""
+    random, facts = evidence.probe("determinism"), facts_of(evidence)
+    if random is not None and random.facts.get("randomised"):
+        return {}
+    if facts is not None and facts.depends_on_its_batch:
+        return {}
+    return median_agreement(probe.tables.get("responses"))
 
 
 def is_partly_missing(agreement: Mapping[str, float]) -> bool:

@@ -111,7 +111,9 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     shown = set(probe.tables[RECORDED]["sample"].astype(int)) & evidence.reported
     held, lost = evidence.fooled_by("recorded"), taken_back(evidence)
     share = len(held) / evidence.n
-    status: Status = "fail" if lost or share > tolerance else "warn" if held else "pass"
+    # What a randomised target gets wrong by luck is weighed by `determinism`.
+    is_much = share > tolerance and evidence.confirmed is None
+    status: Status = "fail" if lost or is_much else "warn" if held else "pass"
     return Finding(
         check=NAME,
         status=status,

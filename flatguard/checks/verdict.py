@@ -228,8 +228,10 @@ def _sentence(
         return f"consistent: {now} is no better than chance, on too few samples to prove it"
     against = [finding.check for finding in findings if finding.status == "fail"]
     if not against and evidence.overestimate / n <= TOLERANCE:
+        how = "by the majority of draws, " if evidence.confirmed is not None else ""
         return (
-            f"consistent: no evidence against {was}; the worst case over everything tried is {now}"
+            f"consistent: no evidence against {was}; {how}the worst case over everything tried is "
+            f"{now}"
         )
     within = f"consistent within {tolerance:.1%}: {was} was reported, at most {now} is true"
     return f"{within}; {', '.join(against)} failed" if against else within

@@ -101,9 +101,11 @@ def best_examples(context: CheckContext) -> dict[int, Tensor]:
     survival = context.stored("determinism").tables.get("survival")
     if survival is not None:
         shares = dict(zip(survival["sample"].astype(int), survival["wrong"], strict=True))
+        clean = set(survival.loc[survival["clean"].astype(bool), "sample"].astype(int))
         for rows in context.rows(np.array(sorted(shares), np.int64)):
-            for number, image in zip(rows.sample.tolist(), rows.adversarial, strict=True):
-                best[number] = (shares[number], image.cpu())
+            for index, number in enumerate(rows.sample.tolist()):
+                images = rows.images if number in clean else rows.adversarial
+                best[number] = (shares[number], images[index].cpu())
     for name in load_probes(context.run):
         table = context.stored(name).tables.get("attempts")
         if table is None or "wrong" not in table:
