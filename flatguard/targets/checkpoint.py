@@ -29,6 +29,7 @@ from flatguard.errors import (
 )
 from flatguard.targets.architecture import build
 from flatguard.targets.calls import make_ordinary
+from flatguard.targets.neighbours import imports_of
 from flatguard.targets.target import Normalized, Target, make_target
 from flatguard.targets.weights import Loaded, find_weights, load_weights
 
@@ -123,9 +124,10 @@ def _module_from(
         )
     model = build(arch)
     make_ordinary(model)
-    loaded = load_weights(model, found, weights_key, path.name, arch)
-    # A new network is in training mode, which needs no note to the user.
-    return model.eval(), loaded
+    with imports_of(model):
+        loaded = load_weights(model, found, weights_key, path.name, arch)
+        # A new network is in training mode, which needs no note to the user.
+        return model.eval(), loaded
 
 
 def _program_kind(path: Path) -> str | None:
