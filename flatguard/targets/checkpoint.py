@@ -202,9 +202,9 @@ def _read_state(path: Path, allow_code: bool) -> Any:
         names = [*([named.group(1)] if named else []), *names_in_pickle(path)]
         if not names and re.search(r"[Uu]nsupported operand|protocol", str(error)):
             raise UntrustedCodeError(
-                f"{path} holds tensors in a pickle of a protocol that can run code when it is "
-                "loaded; save a state dict again with torch.save, without pickle_protocol, or type "
-                "--allow-code if you trust the file"
+                f"{path} is a pickle of a protocol that can run code when it is loaded; save a "
+                "state dict again with torch.save, without pickle_protocol, or type --allow-code "
+                "if you trust the file"
             ) from error
         raise runs_code(path, names) from error
     except Exception as error:  # with allow_code, whatever the file's own code raises

@@ -62,7 +62,7 @@ def refuse_other_files(path: Path) -> None:
     """
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
-    if not head.strip():
+    if not head.strip() or head in _BOMS:
         raise ModelError(f"{path} is damaged or truncated: it is empty; {AGAIN}")
     if not head.strip(b"\x00"):
         raise ModelError(f"{path} is damaged or truncated: it begins with zeros only; {AGAIN}")

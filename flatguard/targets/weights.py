@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +18,12 @@ from torch.nn.parameter import is_lazy
 
 from flatguard.errors import ModelError, UsageError, one_line, shortened
 from flatguard.targets.shards import listed
-
-_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""What DataParallel, torch.compile, FSDP and activation checkpointing put into a name."""
-
-_COUNTS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
-"""Counters that change no answer: of BatchNorm, of averaging, and of a profiler."""
+from flatguard.targets.weight_names import (
+    canonical,
+    counts,
+    prefixes,
+    without_own_prefixes,
+)
 
 _OTHERS = ("_extra_state", "_packed_params", "dtype")
 """Values of a state dict that may be no tensors: a module's own, and those of quantised layers."""
@@ -35,12 +33,7 @@ _USUAL = ("state_dict", "model", "model_state_dict", "net", "network", "params",
 _SPARE = ("loss", "criterion", "metric", "acc", "auroc", "auc", "f1", "confusion")
 """Modules of a training program whose weights no classifier needs: losses and metrics."""
 
-_NORMED_NAME = re.compile(r"(^|\.)parametrizations\.(\w+)\.(original[01]?|0\._u|0\._v)$")
-_NORMED_END = {"original0": "g", "original1": "v", "original": "orig", "0._u": "u", "0._v": "v"}
-"""weight_norm and spectral_norm: how names end as a parametrization, and with torch's old hooks."""
-
 _DEEPEST = 5
-_MOST_PREFIXES = 4
 _MOST_LISTED = 64
 
 
@@ -173,7 +166,7 @@ def load_weights(
 def _with_unknown(fit: Fit, fitting: list[Fit]) -> Fit:
     """Names that are left out are a problem, unless they are a loss, a metric or other weights."""
     known = {name for other in fitting if _base(other) == _base(fit) for name in other.names}
-    unknown = [n for n in fit.left_out if n not in known and not _is_spare(n) and not _counts(n)]
+    unknown = [n for n in fit.left_out if n not in known and not _is_spare(n) and not counts(n)]
     if not unknown or fit.problems:
         return fit
     return replace(fit, problems={"unexpected": unknown})
@@ -181,10 +174,6 @@ def _with_unknown(fit: Fit, fitting: list[Fit]) -> Fit:
 
 def _is_spare(name: str) -> bool:
     return any(word in name.rpartition(".")[0].lower() for word in _SPARE)
-
-
-def _counts(name: str) -> bool:
-    return name.rpartition(".")[2] in _COUNTS
 
 
 def _base(fit: Fit) -> str:
@@ -240,7 +229,7 @@ def _notes(best: Fit, fitting: list[Fit], file: str) -> tuple[str, ...]:
     if best.cut:
         notes.append(f"{file}: names are read without the prefixes {listed(list(best.cut))}")
     known = {name for fit in others if _base(fit) == _base(best) for name in fit.names}
-    left = [name for name in best.left_out if name not in known and not _counts(name)]
+    left = [name for name in best.left_out if name not in known and not counts(name)]
     if left:
         notes.append(f"{file}: left out, because the network has no such part: {listed(left)}")
     return tuple(notes)
@@ -248,66 +237,23 @@ def _notes(best: Fit, fitting: list[Fit], file: str) -> tuple[str, ...]:
 
 def _fits(model: nn.Module, weights: Weights) -> list[Fit]:
     """One fit for each prefix that the names may have; the one without a prefix first."""
-    wanted = {_canonical(name): name for name in model.state_dict()}
-    given = {_canonical(name): name for name in weights.tensors}
+    wanted = {canonical(name): name for name in model.state_dict()}
+    given = {canonical(name): name for name in weights.tensors}
     if len(wanted) < len(model.state_dict()) or len(given) < len(weights.tensors):
         wanted = {name: name for name in model.state_dict()}
         given = {name: name for name in weights.tensors}
     fits = [_fit(model, weights, given, wanted, "", "")]
     if not fits[0].problems:
         return fits
-    for extra, lacking in _prefixes(given, wanted):
+    for extra, lacking in prefixes(given, wanted):
         fits.append(_fit(model, weights, given, wanted, extra, lacking))
     if all(fit.problems for fit in fits):
-        shorter = _without_own_prefixes(given, wanted)
+        shorter = without_own_prefixes(given, wanted)
         if shorter:
             fit = _fit(model, weights, shorter, wanted, "", "")
             cut = {long.removesuffix(short) for short, long in shorter.items()} - {""}
             fits.append(replace(fit, cut=tuple(sorted(cut))))
     return fits
-
-
-def _without_own_prefixes(given: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """The names of the file without a prefix for each part; empty if two become one, or none."""
-    shorter: dict[str, str] = {}
-    for short, name in given.items():
-        parts = short.split(".")
-        ends = (".".join(parts[cut:]) for cut in range(len(parts) - 1))
-        found = next((end for end in ends if end in wanted), short)
-        if found in shorter:
-            return {}
-        shorter[found] = name
-    return shorter if all(name in shorter or _counts(name) for name in wanted) else {}
-
-
-def _canonical(name: str) -> str:
-    """A name without what wrappers put into it, and as torch's older hooks call it."""
-    bare = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-    return _NORMED_NAME.sub(lambda m: f"{m[1]}{m[2]}_{_NORMED_END[m[3]]}", bare)
-
-
-def _prefixes(given: Iterable[str], wanted: Iterable[str]) -> list[tuple[str, str]]:
-    """What stands before the same names in the file and in the network, the most frequent first."""
-    before: dict[str, list[str]] = {}
-    for name in wanted:
-        for prefix, rest in _cuts(name):
-            before.setdefault(rest, []).append(prefix)
-    votes: Counter[tuple[str, str]] = Counter()
-    for name in given:
-        for prefix, rest in _cuts(name):
-            votes.update((prefix, lacking) for lacking in before.get(rest, ()))
-    del votes["", ""]
-    return [pair for pair, _ in votes.most_common(_MOST_PREFIXES)]
-
-
-def _cuts(name: str) -> Iterator[tuple[str, str]]:
-    """A name as prefix and rest; a rest such as `weight` alone says nothing, and is left out."""
-    parts = name.split(".")
-    yield "", name
-    for cut in range(1, len(parts) - 1):
-        yield ".".join(parts[:cut]) + ".", ".".join(parts[cut:])
-    if len(parts) == 2:
-        yield parts[0] + ".", parts[1]
 
 
 def _fit(
@@ -325,7 +271,7 @@ def _fit(
             left_out.append(name)
             continue
         short = lacking + short[len(extra) :]
-        if _counts(short) and short not in wanted:
+        if counts(short) and short not in wanted:
             continue
         names[name] = wanted.get(short, short)
     key = f"{weights.key}/{extra.rstrip('.')}" if extra and left_out else weights.key
@@ -377,7 +323,7 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...] | None]:
 
 
 def _but_counts(names: list[str]) -> list[str]:
-    return [name for name in names if not _counts(name)]
+    return [name for name in names if not counts(name)]
 
 
 def _is_tied(model: nn.Module, name: str, state: Mapping[str, Any]) -> bool:

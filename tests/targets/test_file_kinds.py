@@ -48,6 +48,7 @@ def zipped(*names: str) -> bytes:
 KINDS = {
     "empty": (b"", "damaged or truncated: it is empty; download or save it again"),
     "spaces": (b" \n", "it is empty"),
+    "a mark of Unicode": (b"\xef\xbb\xbf", "it is empty"),
     "zeros": (bytes(4000), "it begins with zeros only"),
     "page": (b"\n<!DOCTYPE html><html>", "a page of the web"),
     "page with a mark": ("\ufeff<html>".encode(), "a page of the web"),
