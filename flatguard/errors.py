@@ -212,9 +212,16 @@ def check_readable(file: Path, kind: type[FlatguardError]) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first non-empty line of an exception's message, or the name of its type."""
+    """The first line of an exception's message that says something, or the name of its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    if lines[0].startswith(_OF_A_SCRIPT):  # a traceback follows, and the error is its last line
+        return lines[-1].removeprefix("RuntimeError: ")
+    return f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+
+
+_OF_A_SCRIPT = "The following operation failed in the TorchScript interpreter"
 
 
 def nearest(name: str, known: Iterable[str], count: int = 5) -> list[str]:

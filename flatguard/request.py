@@ -199,6 +199,11 @@ class EvaluationRequest(BaseModel):
         Field(description=f"The first so many; by default at most {MOST_EXAMPLES}."),
         Option("Data"),
     ] = None
+    shuffle: Annotated[
+        bool,
+        Field(description="Take samples in an order that --seed draws, not the first ones."),
+        Option("Data"),
+    ] = False
     classes: Annotated[
         Path | None,
         Field(

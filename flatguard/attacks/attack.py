@@ -92,10 +92,15 @@ ONE_IMAGE = (
     "; this is a single image: does the model take a batch of one? squeeze() and batch norm in "
     "training mode do not"
 )
-NO_GRADIENT = (
-    "; the model gives no gradient in its input: attack it with --attack square; the checks "
-    "will try to work around it"
-)
+_WITHOUT_GRADIENTS: dict[Norm, str] = {
+    "L0": "--attack torchattacks:OnePixel",
+    "none": "--attack square, a --norm and an --eps",
+}
+
+
+def without_gradients(norm: Norm) -> str:
+    """The options of an attack that runs on any model and needs no gradients, as advice."""
+    return _WITHOUT_GRADIENTS.get(norm, "--attack square")
 
 
 @dataclass
@@ -171,7 +176,10 @@ class Attack(ABC):
     def _hint(self, error: Exception, rows: int) -> str:
         """What to do about an error of the library or of the model."""
         if any(sign in str(error) for sign in _CUT_GRAPH):
-            return NO_GRADIENT
+            return (
+                "; the model gives no gradient in its input: attack it with "
+                f"{without_gradients(self.budget.norm)}; the checks will try to work around it"
+            )
         if isinstance(error, IndexError) and self.num_classes < _MANY_CLASSES:
             return f"; the model has {self.num_classes} classes, and the attack may need more"
         return ONE_IMAGE if rows == 1 else ""

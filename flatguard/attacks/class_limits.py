@@ -30,5 +30,6 @@ def check_count(name: str, num_classes: int, needed: int) -> None:
     """
     if num_classes < needed:
         raise AttackError(
-            f"{name} needs {needed} classes, the model has {num_classes}; use another attack"
+            f"{name} needs {needed} classes, the model has {num_classes}; use "
+            "torchattacks:OnePixel or torchattacks:Pixle"
         )

@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatguard.attacks.attack import Attack, AttackInfo, check_args, parameters_of
+from flatguard.attacks.attack import (
+    Attack,
+    AttackInfo,
+    check_args,
+    parameters_of,
+    without_gradients,
+)
 from flatguard.attacks.monitor import Monitor, Order, Segment, watch
 from flatguard.environment.requirements import needed
 from flatguard.geometry.budget import Budget, Norm
@@ -119,6 +125,24 @@ class _FoolboxAttack(Attack):
             return {}
         start = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50)
         return {"starting_points": start.run(wrapped, images, labels)}
+
+    def _hint(self, error: Exception, rows: int) -> str:
+        """The causes that Foolbox's attacks have of their own."""
+        other = without_gradients(self.budget.norm)
+        if "threshold does not match" in str(error):
+            return (
+                "; it refines examples for models that turn each pixel black or white at "
+                f"--attack-arg threshold=..., and this model does not; use {other}"
+            )
+        has_no_start = "init_attack failed" in str(error) or (
+            isinstance(error, AssertionError) and "BrendelBethge" in self.info.name
+        )
+        if has_no_start:
+            return (
+                "; it starts from noise that the model takes for another class, and found none "
+                f"for some of the images; use {other}"
+            )
+        return super()._hint(error, rows)
 
     def _make(self) -> Any:
         import foolbox

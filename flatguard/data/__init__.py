@@ -12,6 +12,7 @@ from flatguard.data import array_files, cifar, demo, image_folder, image_list, i
 from flatguard.data.class_names import in_model_order, read_classes
 from flatguard.data.dataset import Dataset
 from flatguard.data.pictures import check_preprocessing
+from flatguard.data.sampling import Shuffled
 from flatguard.environment.offline import keep_offline
 from flatguard.errors import DataError
 
@@ -62,8 +63,14 @@ def load_dataset(
     raise DataError(f"{path}: expected .npz, .pt, .csv, images.npy,labels.npy or a folder")
 
 
-def arranged(dataset: Dataset, size: tuple[int, int] | None, classes: Path | None) -> Dataset:
-    """The data set with its pictures resized, and its labels in the order of a `--classes` file.
+def arranged(
+    dataset: Dataset,
+    size: tuple[int, int] | None,
+    classes: Path | None,
+    shuffled_by: int | None = None,
+) -> Dataset:
+    """The data set with its pictures resized, its labels in the order of a `--classes` file, and
+    its samples in the order that a seed draws.
 
     Raises:
         DataError: it has no pictures, or a class that the file does not have.
@@ -72,7 +79,7 @@ def arranged(dataset: Dataset, size: tuple[int, int] | None, classes: Path | Non
         dataset = dataset.resized(size)
     if classes is not None:
         dataset = in_model_order(dataset, read_classes(classes), classes)
-    return dataset
+    return dataset if shuffled_by is None else Shuffled(dataset, shuffled_by)
 
 
 def uses_preprocessing(name: str) -> bool:

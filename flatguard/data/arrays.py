@@ -35,6 +35,15 @@ class ArrayDataset(Dataset):
         super().__init__(name, len(labels))
         self._images, self._labels = images, labels
 
+    def labels(self) -> Tensor | None:
+        """The labels of all images, where each is one number."""
+        if np.ndim(self._labels) != 1:
+            return None
+        labels = as_tensor(self._labels[:], self.name)
+        return (
+            None if labels.is_complex() or bool((labels != labels.long()).any()) else labels.long()
+        )
+
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         images, labels = self._images[start:stop], self._labels[start:stop]
         return as_tensor(images, self.name), as_tensor(labels, self.name)

@@ -105,6 +105,14 @@ class _InModelOrder(Dataset):
         grey = self._whole.in_grey()
         return None if grey is None else self._around(grey)
 
+    def labels(self) -> Tensor | None:
+        """The labels in the model's order; None where one is not known."""
+        labels = self._whole.labels()
+        if self._map is None or labels is None:
+            return labels
+        known = bool(((labels >= 0) & (labels < len(self._map))).all())
+        return self._map[labels] if known else None
+
     def _around(self, whole: Dataset) -> Dataset:
         labels = None if self._map is None else self._map.tolist()
         return _InModelOrder(whole, self.classes or (), labels)

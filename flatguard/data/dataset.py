@@ -85,6 +85,10 @@ class Dataset(ABC):
         """The same pictures with one channel; None if the images are no pictures."""
         return None
 
+    def labels(self) -> Tensor | None:
+        """The labels of all samples, where they are known without reading images; else None."""
+        return None
+
     def served_classes(self) -> tuple[str, ...]:
         """The names of the classes that may occur."""
         return self.classes or ()

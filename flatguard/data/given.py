@@ -5,6 +5,7 @@ A source is known by what it can do, not by its package: Hugging Face's `dataset
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,11 +135,11 @@ def _of_mapping(data: Mapping[Any, Any], name: str) -> Dataset:
     return _of_pair(images, labels, name)
 
 
-def _of_indexed(data: Any, name: str) -> Dataset:
+def _of_indexed(data: Any, name: str) -> Samples:
     with reading_of(f"{name}: the number of samples"):
         length = len(data)
     served = Samples(data.__getitem__, length, name)
-    served.classes = _classes_of(data)
+    served.classes, served.all_labels = _classes_of(data), _labels_of(data)
     read_again(served)
     return served
 
@@ -146,13 +147,33 @@ def _of_indexed(data: Any, name: str) -> Dataset:
 def _of_hugging_face(data: Any, name: str) -> Dataset:
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
         raise _not_indexed(type(data).__name__)
-    served = _of_indexed(data, name)
     features = data.features or {}
-    named = [getattr(feature, "names", None) for feature in features.values()]
-    lists = [names for names in named if names]
-    if len(lists) == 1:
-        served.classes = tuple(str(each) for each in lists[0])
+    images = [key for key, feature in features.items() if type(feature).__name__ == "Image"]
+    labels = [key for key, feature in features.items() if getattr(feature, "names", None)]
+    if len(labels) != 1:
+        return _of_indexed(data, name)
+    served = _of_indexed(_Rows(data, images[0], labels[0]) if len(images) == 1 else data, name)
+    served.classes = tuple(str(each) for each in features[labels[0]].names)
+    with contextlib.suppress(Exception):  # the column alone, without its pictures
+        served.all_labels = list(data.with_format(None)[labels[0]])
     return served
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of Hugging Face, whose types say which columns are the image and the label."""
+
+    data: Any
+    image: str
+    label: str
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        row = self.data[index]
+        known = isinstance(row, Mapping) and self.image in row and self.label in row
+        return (row[self.image], row[self.label]) if known else row  # a transform renamed them
 
 
 def _classes_of(data: Any) -> tuple[str, ...] | None:
@@ -163,6 +184,14 @@ def _classes_of(data: Any) -> tuple[str, ...] | None:
     if isinstance(names, (list, tuple)) and names and all(isinstance(n, str) for n in names):
         return tuple(names)
     return None
+
+
+def _labels_of(data: Any) -> Any:
+    """The labels that torchvision's data sets have apart from their images."""
+    if isinstance(data, torch_data.Subset):
+        labels = _labels_of(data.dataset)
+        return None if labels is None else [labels[index] for index in data.indices]
+    return getattr(data, "targets", None)
 
 
 def _is_frame(data: Any) -> bool:

@@ -68,6 +68,10 @@ class ImageFiles(PictureDataset):
         names = self.classes or ()
         return tuple(names[label] for label in sorted(set(self._labels)) if 0 <= label < len(names))
 
+    def labels(self) -> Tensor | None:
+        """The labels of all files."""
+        return torch.tensor(self._labels)
+
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         images = [self._opened(file) for file in self._files[start:stop]]
         return self._stacked(images, start), torch.tensor(self._labels[start:stop])

@@ -82,7 +82,8 @@ class _Loaded(Dataset):
 
 
 def _fixed_order(loader: Any) -> Sequence[Any]:
-    plain = type(loader.batch_sampler) is torch_data.BatchSampler
+    # A loader that was given its batch_sampler has no batch size, and its own sampler is not used.
+    plain = type(loader.batch_sampler) is torch_data.BatchSampler and loader.batch_size is not None
     if plain and type(loader.sampler) is torch_data.SequentialSampler:
         count = len(loader.dataset)
         return range(count - count % loader.batch_size if loader.drop_last else count)

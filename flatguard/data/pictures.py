@@ -20,8 +20,9 @@ from flatguard.data.values import LARGEST_IMAGE
 from flatguard.environment.requirements import needed
 from flatguard.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".pbm")
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff",
+            ".gif")  # fmt: skip
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """The formats that Pillow may read, whatever the file's name says. For some other formats, such as
 PostScript, Pillow runs an external program."""
 
@@ -86,8 +87,12 @@ def decoded(stream: BinaryIO, where: str) -> Any:
         picture = Image.open(stream, formats=FORMATS)
         if 3 * picture.width * picture.height > LARGEST_IMAGE:
             raise DataError(f"{where}: {picture.width} x {picture.height} pixels are too many")
-        if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # of phones
-            raise DataError(f"{where}: expected one picture, got an animation")
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and picture.format != "MPO":  # of phones
+            raise DataError(
+                f"{where}: expected one picture, got an animation or a file of {frames} pages; "
+                "store the picture that the model shall see"
+            )
         picture.load()
         return picture
     finally:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from flatguard.data.arrays import as_tensor
 from flatguard.data.dataset import Dataset
-from flatguard.data.pictures import PictureDataset, as_seen, decoded
+from flatguard.data.pictures import PictureDataset, as_seen, decoded, open_picture
 from flatguard.environment.randomness import seeded
 from flatguard.errors import DataError, FlatguardError, one_line
 
@@ -35,6 +36,8 @@ class Samples(PictureDataset):
         name: of the data set.
     """
 
+    all_labels: Any = None
+
     def __init__(self, read: Callable[[int], Any], length: int, name: str):
         super().__init__(name, length)
         self._read = read
@@ -44,9 +47,8 @@ class Samples(PictureDataset):
         where = f"{self.name}: sample {number}"
         with reading_of(where):
             image, label = pair_of(self._read(number), where)
-        if isinstance(image, Mapping) and isinstance(image.get("bytes"), bytes):
-            with reading_of(where):  # Hugging Face's pictures that are not decoded
-                image = decoded(io.BytesIO(image["bytes"]), where)
+        if isinstance(image, Mapping):
+            image = _undecoded(image, where)
         if is_picture(image):
             with reading_of(where):
                 seen = as_seen(image, where)
@@ -58,6 +60,14 @@ class Samples(PictureDataset):
         else:
             pixels = as_tensor(image, where)
         return pixels, _label(label, where)
+
+    def labels(self) -> Tensor | None:
+        """The labels of all samples, where the caller's data set has them apart from its images."""
+        given = self.all_labels
+        if not isinstance(given, (list, tuple, np.ndarray, Tensor)) or len(given) != len(self):
+            return None
+        numbers = [int(label) for label in given if isinstance(label, (int, np.integer, Tensor))]
+        return torch.tensor(numbers) if len(numbers) == len(self) else None
 
     def in_grey(self) -> Dataset | None:
         """The same pictures with one channel; None if the images are arrays."""
@@ -124,6 +134,17 @@ class Batches(Dataset):
         return torch.cat(images), torch.cat(labels)
 
 
+def _undecoded(image: Mapping[Any, Any], where: str) -> Any:
+    """A picture of Hugging Face that is not decoded: its bytes, or the path of its file."""
+    held, path = image.get("bytes"), image.get("path")
+    if isinstance(held, bytes):
+        with reading_of(where):
+            return decoded(io.BytesIO(held), where)
+    if isinstance(path, str):
+        return open_picture(Path(path))
+    raise DataError(f"{where}: expected an image, got a dict of {', '.join(map(str, image))[:80]}")
+
+
 def is_picture(image: Any) -> bool:
     """Whether an object is a picture of Pillow."""
     return hasattr(image, "getexif") and hasattr(image, "convert")
@@ -163,7 +184,8 @@ def _by_key(item: Mapping[Any, Any], keys: tuple[str, ...], where: str) -> Any:
     found = [key for key in keys if key in item]
     if len(found) == 1:
         return item[found[0]]
-    got = ", ".join(found or [str(key) for key in item])
+    names = found or [str(key) for key in item]
+    got = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     raise DataError(
         f"{where}: expected one of the keys {', '.join(keys[:4])}, ..., got {got}; rename or "
         "remove columns"
@@ -176,7 +198,10 @@ def _label(label: Any, where: str) -> Tensor:
     array = np.asarray(label)
     if array.dtype.kind not in "biuf":
         got = "none" if label is None else repr(label)[:40]
-        raise DataError(f"{where}: expected the number of a class as label, got {got}")
+        raise DataError(
+            f"{where}: expected the number of a class as label, got {got}; number the names in "
+            "the model's order (in a Hugging Face data set, cast_column to a ClassLabel)"
+        )
     return as_tensor(array, where)
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import pickletools
+import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from flatguard.errors import ModelError, UntrustedCodeError, one_line
+from flatguard.errors import ModelError, UntrustedCodeError, one_line, shortened
 
 _LARGEST_PICKLE = 256 << 20
 """Most bytes of the pickle that describes the tensors; their values are stored separately."""
@@ -101,7 +102,8 @@ def check_pickle(path: Path) -> None:
     # pickletools and zipfile raise many types on a truncated file.
     except Exception as error:
         raise ModelError(
-            f"{path} is damaged or truncated, or no checkpoint: {one_line(error)}"
+            f"{path} is damaged or truncated, or no checkpoint: {one_line(error)}; download or "
+            "save it again"
         ) from error
 
 
@@ -125,7 +127,8 @@ def _check_instructions(path: Path, stream: IO[bytes]) -> None:
     stack: list[_Item | None] = []  # None is a mark
     memo: dict[object, _Item] = {}
     forbidden = []
-    for operation, argument in _instructions(stream):
+    operations = _instructions(stream)
+    for operation, argument in operations:
         if operation == "GLOBAL":
             module, _, name = str(argument).partition(" ")
             if module.partition(".")[0] != "torch" and name not in _NEEDED:
@@ -148,13 +151,82 @@ def _check_instructions(path: Path, stream: IO[bytes]) -> None:
         elif operation in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif operation not in ("BINPERSID", "PROTO", "STOP"):
-            break  # torch's reader refuses this instruction
+            # torch's reader refuses this instruction: what else it asks for is only named
+            forbidden += [n for n in _names(operations) if not _is_torchs(n)]
+            break
     if forbidden:
-        first = min(forbidden, key=lambda name: name in ("__builtin__.bytearray", "_codecs.encode"))
-        raise UntrustedCodeError(
-            f"{path} is a pickle that runs code when it is loaded (it asks for {first}); save a "
-            "state dict as .safetensors, or type --allow-code if you trust the file"
-        )
+        raise runs_code(path, forbidden)
+
+
+def runs_code(path: Path, names: Iterable[str]) -> UntrustedCodeError:
+    """The refusal of a pickle that asks for names which are not a state dict's."""
+    last = ("__builtin__.bytearray", "_codecs.encode")
+    found = sorted(dict.fromkeys(names), key=lambda name: name in last)
+    shown = ", ".join(shortened(name, 80) for name in found[:_SHOWN])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    asks = f"asks for {shown}{more}" if found else "holds more than tensors"
+    return UntrustedCodeError(
+        f"{path} is a pickle that runs code when it is loaded (it {asks}); save a "
+        "state dict as .safetensors, or type --allow-code if you trust the file"
+    )
+
+
+def names_in_pickle(path: Path) -> list[str]:
+    """The names that a file's pickles ask for, but for those of torch that a state dict uses."""
+    found: list[str] = []
+    try:
+        if zipfile.is_zipfile(path):
+            with (
+                zipfile.ZipFile(path) as archive,
+                archive.open(_description(path, archive)) as stream,
+            ):
+                found += _names(_instructions(stream))
+        else:
+            with path.open("rb") as stream:
+                while stream.peek(1):
+                    found += _names(_instructions(stream))
+    except Exception:  # what follows the pickles of an old file is no pickle
+        pass
+    return list(dict.fromkeys(name for name in found if not _is_torchs(name)))
+
+
+_SHOWN, _MOST_NAMES = 4, 1000
+_OF_STATE = re.compile(
+    r"torch\.(\w+|_utils\._\w+|_tensor\._\w+|storage\.\w+|nn\.parameter\.\w+|"
+    r"serialization\._get_layout|jit\._pickle\.\w+)"
+)
+_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
+_PUTS, _GETS = {"PUT", "BINPUT", "LONG_BINPUT"}, {"GET", "BINGET", "LONG_BINGET"}
+
+
+def _is_torchs(name: str) -> bool:
+    """Whether a state dict may ask for this name."""
+    return _OF_STATE.fullmatch(name) is not None or name.rpartition(".")[2] in _NEEDED
+
+
+def _names(operations: Iterator[tuple[str, object]]) -> list[str]:
+    """All names that instructions ask for; newer protocols put them together from two strings."""
+    names: dict[str, None] = {}
+    memo: dict[object, str | None] = {}
+    strings: list[str] = ["", ""]
+    top: str | None = None
+    for operation, argument in operations:
+        if operation in ("GLOBAL", "INST"):
+            names[str(argument).replace(" ", ".", 1)] = None
+        elif operation == "STACK_GLOBAL":
+            names[".".join(strings[-2:])] = None
+        if operation == "MEMOIZE":
+            memo[len(memo)] = top
+        elif operation in _PUTS:
+            memo[argument] = top
+        elif operation not in ("FRAME", "PROTO"):
+            top = str(argument) if operation in _STRINGS else None
+            top = memo.get(argument) if operation in _GETS else top
+            if top is not None:
+                strings = [strings[-1], top]
+        if len(names) > _MOST_NAMES:
+            break
+    return list(names)
 
 
 def _instructions(stream: IO[bytes]) -> Iterator[tuple[str, object]]:

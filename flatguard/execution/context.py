@@ -14,6 +14,7 @@ from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find
 from flatguard.data import arranged, load_dataset, uses_preprocessing
 from flatguard.data.dataset import Dataset, blocks
 from flatguard.data.hashing import DataHash
+from flatguard.data.sampling import class_note
 from flatguard.data.values import LARGEST_IMAGE
 from flatguard.environment.devices import choose_device
 from flatguard.environment.randomness import seeded
@@ -215,11 +216,12 @@ def load_model_and_data(
     preprocessing = _preprocessing(request, target, data_name, dataset)
     dataset = dataset or load_dataset(
         data_name,
-        n_examples=request.n_examples or MOST_EXAMPLES,
+        n_examples=None if request.shuffle else request.n_examples or MOST_EXAMPLES,
         data_dir=request.data_dir,
         preprocessing=preprocessing,
     )
-    dataset = arranged(dataset, request.size, request.classes)
+    order = derive_seed(request.seed, 0, "shuffle") if request.shuffle else None
+    dataset = arranged(dataset, request.size, request.classes, order)
     count = _count(request.n_examples, dataset)
     with memory_errors(f"{target.name}, its weights alone"):
         target.model.to(device)
@@ -351,7 +353,8 @@ def describe(context: EvaluationContext) -> list[str]:
     request, target = context.request, context.target
     pieces = [
         f"{target.name} ({target.source})",
-        f"{context.count} of {len(context.dataset)} images from {context.dataset.name}",
+        f"{context.count} of {len(context.dataset)} images from {context.dataset.name}"
+        f"{' in a shuffled order' if request.shuffle else ''}",
         f"{context.attack.info.name} within {context.attack.budget}",
         f"{target.num_classes} classes",
         f"batches of {request.batch_size} on {context.device}",
@@ -362,6 +365,8 @@ def describe(context: EvaluationContext) -> list[str]:
     if request.logit_scale != 1.0:
         pieces.insert(1, f"logits × {request.logit_scale:g}")
     lines = ["; ".join(pieces), *target.notes, *context.dataset.notes]
+    few = class_note(context.dataset, context.count)
+    lines += [] if few is None else [few]
     if target.head is None:
         lines.append(f"κ is not measured: {target.head_reason}")
     return lines

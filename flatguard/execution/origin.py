@@ -16,7 +16,7 @@ from flatguard.data.given import given_dataset
 from flatguard.environment.caller import own_process
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
-from flatguard.targets.checkpoint import Program
+from flatguard.targets.programs import Program
 from flatguard.targets.restored import restored
 from flatguard.targets.target import Target, make_target
 

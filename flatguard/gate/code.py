@@ -15,6 +15,8 @@ from pathlib import Path
 
 from torch import nn
 
+from flatguard.targets.neighbours import imports_of
+
 _FLATGUARD = Path(__file__).resolve().parent.parent
 _STDLIB = Path(ast.__file__).resolve().parent
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -27,7 +29,8 @@ def source_files(model: nn.Module, arch: str | None = None) -> list[Path]:
         model: its modules' classes name the first files.
         arch: `module:factory` or `file.py:factory`, where the model was built by one.
     """
-    waiting = [file for module in model.modules() for file in _class_files(type(module))]
+    with imports_of(model):
+        waiting = [file for module in model.modules() for file in _class_files(type(module))]
     roots: list[Path] = []
     if arch is not None:
         place = arch.rpartition(":")[0]

@@ -22,7 +22,7 @@ from typing import Any
 
 from flatguard.environment.requirements import install_command
 from flatguard.environment.system import replace
-from flatguard.errors import RunFolderError, one_line
+from flatguard.errors import NoRoom, RunFolderError, no_room, one_line
 from flatguard.runs.layout import BLOCK, BLOCK_NAME, FAILURE, PROBE, STAGING
 from flatguard.runs.owners import ending, sweep_dead
 from flatguard.runs.untrusted import copy_bounded
@@ -218,6 +218,9 @@ class Address:
         except RunFolderError:
             raise
         except Exception as error:  # every store raises its own
+            why = no_room(error)
+            if why is not None:
+                raise NoRoom(f"{self.path}, the copy of {self._address}: {why}") from error
             raise RunFolderError(
                 f"{self._address} cannot be reached: {type(error).__name__}: {one_line(error)}"
             ) from error

@@ -87,6 +87,11 @@ def load_target(
 
 def _is_checkpoint(name: str) -> bool:
     from flatguard.targets.checkpoint import SUFFIXES
+    from flatguard.targets.shards import INDEX
 
     path = Path(name)
-    return path.suffix in SUFFIXES or "/" in name or "\\" in name or path.is_file()
+    if path.suffix in SUFFIXES or name.endswith(INDEX) or "/" in name or "\\" in name:
+        return True
+    if name == "demo" or not path.is_dir():
+        return path.is_file()
+    return any(each.name.endswith((*SUFFIXES, INDEX)) for each in path.iterdir())

@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,13 +18,7 @@ from torch import nn
 from flatguard.environment.offline import last_refusal
 from flatguard.environment.torch_state import kept_state
 from flatguard.errors import UsageError, one_line
-
-_INSTALLED = {"site-packages", "dist-packages"}
-_STDLIB = Path(importlib.__file__ or "").resolve().parents[1]
-_FLATGUARD = Path(__file__).resolve().parents[1]
-
-_loaded: dict[str, ModuleType] = {}
-"""The modules that earlier files imported from their folders."""
+from flatguard.targets.neighbours import Neighbours
 
 
 @kept_state()
@@ -38,14 +31,28 @@ def build(arch: str) -> nn.Module:
     place, colon, name = arch.rpartition(":")
     if not colon or not place or not name.isidentifier():  # C:\\nets\\net.py contains a colon
         raise UsageError(f"--arch: expected module:factory or file.py:factory, got {arch!r}")
+    importlib.invalidate_caches()
     if not place.endswith(".py"):
-        return _built(_module_of_name(place), place, name, arch)
-    file = Path(place)
-    if not file.is_file():
-        raise UsageError(f"--arch: no file {file}")
-    file = file.resolve()
-    with _neighbours(file):
-        return _built(_module_of_file(file, place), place, name, arch)
+        neighbours = Neighbours([], _unsearched())
+        with neighbours.entered():
+            module = _importing(lambda: importlib.import_module(place), place)
+            model = _built(module, place, name, arch)
+    else:
+        file = Path(place)
+        if not file.is_file():
+            raise UsageError(f"--arch: no file {file}")
+        file = file.resolve()
+        neighbours = Neighbours([*dict.fromkeys((file.parent, _package_of(file)[1]))])
+        with neighbours.entered():
+            model = _built(_module_of_file(file, place), place, name, arch)
+    neighbours.follow(model)
+    return model
+
+
+def _unsearched() -> list[Path]:
+    """The current folder, which holds the user's code; a console script does not search it."""
+    here = Path.cwd()
+    return [] if any(Path(entry).resolve() == here for entry in sys.path) else [here]
 
 
 def _built(module: ModuleType, place: str, name: str, arch: str) -> nn.Module:
@@ -92,14 +99,6 @@ def _run(file: Path) -> ModuleType:
     return module
 
 
-def _module_of_name(name: str) -> ModuleType:
-    # A console script does not search the current folder, which holds the user's code.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    return _importing(lambda: importlib.import_module(name), name)
-
-
 def _importing(load_module: Callable[[], ModuleType], name: str) -> ModuleType:
     try:
         return load_module()
@@ -118,57 +117,3 @@ def _package_of(file: Path) -> tuple[str, Path]:
         names.append(folder.name)
         folder = folder.parent
     return ".".join(reversed(names)), folder
-
-
-@contextmanager
-def _neighbours(file: Path) -> Iterator[None]:
-    """Search the file's folder, and the one above its package, before all others.
-
-    Modules of these names that the process has from elsewhere are put aside meanwhile. The folders
-    stay at the end of the search path, because a network may import when it is called.
-    """
-    folders = [str(folder) for folder in dict.fromkeys((file.parent, _package_of(file)[1]))]
-    for name, module in _loaded.items():
-        if sys.modules.get(name) is module:
-            del sys.modules[name]
-    _loaded.clear()
-    aside = {name: sys.modules.pop(name) for name in _others_of_these_names(file, folders)}
-    before, path = set(sys.modules), list(sys.path)
-    sys.path[:0] = folders
-    try:
-        yield
-    finally:
-        sys.path[:] = [*path, *(folder for folder in folders if folder not in path)]
-        new = {name: module for name, module in sys.modules.items() if name not in before}
-        _loaded.update({name: m for name, m in new.items() if _is_in(m, folders)})
-        sys.modules.update(aside)
-
-
-def _others_of_these_names(file: Path, folders: list[str]) -> list[str]:
-    """The loaded modules that would hide a neighbour, but for those of Python and of packages."""
-    names = {entry.stem for entry in file.parent.iterdir() if entry.suffix in ("", ".py")}
-    names.add(_package_of(file)[0].partition(".")[0] or file.parent.name)
-    return [
-        name
-        for name, module in sys.modules.items()
-        if name.partition(".")[0] in names and _is_users(module) and not _is_in(module, folders)
-    ]
-
-
-def _is_users(module: ModuleType) -> bool:
-    place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), None)
-    if not place:
-        return False
-    path = Path(place).resolve()
-    return not (
-        _INSTALLED & set(path.parts)
-        or path.is_relative_to(_STDLIB)
-        or path.is_relative_to(_FLATGUARD)
-    )
-
-
-def _is_in(module: ModuleType, folders: list[str]) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and any(
-        Path(file).resolve().is_relative_to(folder) for folder in folders
-    )

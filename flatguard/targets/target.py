@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from flatguard.targets.head import (
     find_head,
     relative_mismatch,
 )
+from flatguard.targets.programs import batch_notes
 from flatguard.targets.weights_hash import not_covered, weights_sha256
 
 _PROBABILITIES = (
@@ -144,6 +146,7 @@ def prepare(
     notes: tuple[str, ...] = (_PROBABILITIES,) if bool(probabilities) else ()
     if gradients_are_off(model):
         notes += (_INFERENCE_PART,)
+    notes += batch_notes(model)
     return replace(
         target,
         model=model,
@@ -176,11 +179,11 @@ def first_look(target: Target, images: Tensor) -> Tensor:
             f"{target.name}: expected a model that takes float32 images, got one of {names} that "
             "does not; let its factory return model.float(), or its forward convert the images"
         ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+    if not _are_logits(logits, len(images)):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(
-            f"{target.name}: expected logits of shape (n, classes) for images of shape {shape}, "
-            f"got {got}"
+            f"{target.name}: expected logits of shape (n, classes) for {len(images)} images of "
+            f"shape {shape}, got {got}"
         )
     if not torch.isfinite(logits).all():
         bad = int((~torch.isfinite(logits)).any(dim=1).sum())
@@ -189,6 +192,12 @@ def first_look(target: Target, images: Tensor) -> Tensor:
             "images; check the weights and the normalisation (--mean, --std)"
         )
     return logits
+
+
+def _are_logits(output: object, count: int) -> TypeGuard[Tensor]:
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        return False
+    return output.shape[1] > 1 and len(output) == count
 
 
 @contextmanager

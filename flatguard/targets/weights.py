@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from flatguard.errors import ModelError, UsageError, one_line
-
-_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""What DataParallel, torch.compile, FSDP and activation checkpointing put into a name."""
-
-_COUNTS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
-"""Counters that change no answer: of BatchNorm, of averaging, and of a profiler."""
+from flatguard.errors import ModelError, UsageError, one_line, shortened
+from flatguard.targets.shards import listed
+from flatguard.targets.weight_names import (
+    canonical,
+    counts,
+    prefixes,
+    without_own_prefixes,
+)
 
 _OTHERS = ("_extra_state", "_packed_params", "dtype")
 """Values of a state dict that may be no tensors: a module's own, and those of quantised layers."""
@@ -34,8 +34,7 @@ _SPARE = ("loss", "criterion", "metric", "acc", "auroc", "auc", "f1", "confusion
 """Modules of a training program whose weights no classifier needs: losses and metrics."""
 
 _DEEPEST = 5
-_MOST_PREFIXES = 4
-_SHOWN = 3
+_MOST_LISTED = 64
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,14 @@ class Fit:
         names: the name in the network of each name in the file.
         left_out: names in the file that are not the network's, beside its prefix.
         problems: why they do not fit; empty where they do.
+        cut: the prefixes of parts of the network that are taken away.
     """
 
     key: str
     names: dict[str, str]
     left_out: tuple[str, ...]
     problems: dict[str, list[str]]
+    cut: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -100,6 +101,9 @@ def find_weights(content: Any) -> list[Weights]:
 def _walk(content: Any, key: str, depth: int) -> Iterator[Weights]:
     if isinstance(content, nn.Module):
         content = content.state_dict()
+    if isinstance(content, (list, tuple)) and len(content) <= _MOST_LISTED:
+        content = {str(number): each for number, each in enumerate(content)}
+        content = {name: each for name, each in content.items() if not isinstance(each, Tensor)}
     if not isinstance(content, Mapping) or depth > _DEEPEST:
         return
     tensors = {name: value for name, value in content.items() if _is_saved(name, value)}
@@ -114,6 +118,15 @@ def _is_saved(name: object, value: object) -> bool:
     if not isinstance(name, str):
         return False
     return isinstance(value, Tensor) or name.rpartition(".")[2] in _OTHERS
+
+
+def without_weights(content: Any) -> str:
+    """What a file holds that has no weights, for a message."""
+    if isinstance(content, Mapping):
+        if {"state", "param_groups"} <= set(content):
+            return "the state of an optimizer; give the checkpoint that its model was saved in"
+        return f"a dict without one ({listed([str(key) for key in content]) or 'it is empty'})"
+    return f"{type(content).__name__} without one"
 
 
 def load_weights(
@@ -153,7 +166,7 @@ def load_weights(
 def _with_unknown(fit: Fit, fitting: list[Fit]) -> Fit:
     """Names that are left out are a problem, unless they are a loss, a metric or other weights."""
     known = {name for other in fitting if _base(other) == _base(fit) for name in other.names}
-    unknown = [name for name in fit.left_out if name not in known and not _is_spare(name)]
+    unknown = [n for n in fit.left_out if n not in known and not _is_spare(n) and not counts(n)]
     if not unknown or fit.problems:
         return fit
     return replace(fit, problems={"unexpected": unknown})
@@ -178,7 +191,7 @@ def _named(fits: list[Fit], wanted: str, file: str) -> list[Fit]:
     chosen = exact or [fit for fit in fits if wanted in (_base(fit), _base(fit).rpartition(".")[2])]
     if not chosen:
         keys = dict.fromkeys(fit.key.lstrip("/") for fit in fits if fit.key)
-        known = ", ".join(keys) or "none, it holds one set of weights"
+        known = listed(list(keys), 8) or "none, it holds one set of weights"
         raise UsageError(f"--weights-key: {file} has no weights {wanted!r}; its keys are: {known}")
     return chosen
 
@@ -190,7 +203,7 @@ def _best(good: list[Fit], file: str) -> Fit:
     if len(first) > 1:
         raise ModelError(
             f"{file} holds several sets of weights that fit: "
-            f"{', '.join(fit.key for fit in first)}; choose one with --weights-key"
+            f"{listed([fit.key for fit in first], 8)}; choose one with --weights-key"
         )
     return first[0]
 
@@ -211,57 +224,36 @@ def _notes(best: Fit, fitting: list[Fit], file: str) -> tuple[str, ...]:
         keys = dict.fromkeys(fit.key.lstrip("/") or "the outermost" for fit in others)
         notes.append(
             f"{file} holds several sets of weights: {best.key.lstrip('/') or 'the outermost'} is "
-            f"taken; --weights-key chooses {' or '.join(keys)}"
+            f"taken; --weights-key chooses {_either(list(keys))}"
         )
+    if best.cut:
+        notes.append(f"{file}: names are read without the prefixes {listed(list(best.cut))}")
     known = {name for fit in others if _base(fit) == _base(best) for name in fit.names}
-    left = [name for name in best.left_out if name not in known]
+    left = [name for name in best.left_out if name not in known and not counts(name)]
     if left:
-        notes.append(f"{file}: left out, because the network has no such part: {_listed(left)}")
+        notes.append(f"{file}: left out, because the network has no such part: {listed(left)}")
     return tuple(notes)
 
 
 def _fits(model: nn.Module, weights: Weights) -> list[Fit]:
     """One fit for each prefix that the names may have; the one without a prefix first."""
-    wanted = {_canonical(name): name for name in model.state_dict()}
-    given = {_canonical(name): name for name in weights.tensors}
+    wanted = {canonical(name): name for name in model.state_dict()}
+    given = {canonical(name): name for name in weights.tensors}
     if len(wanted) < len(model.state_dict()) or len(given) < len(weights.tensors):
         wanted = {name: name for name in model.state_dict()}
         given = {name: name for name in weights.tensors}
     fits = [_fit(model, weights, given, wanted, "", "")]
     if not fits[0].problems:
         return fits
-    for extra, lacking in _prefixes(given, wanted):
+    for extra, lacking in prefixes(given, wanted):
         fits.append(_fit(model, weights, given, wanted, extra, lacking))
+    if all(fit.problems for fit in fits):
+        shorter = without_own_prefixes(given, wanted)
+        if shorter:
+            fit = _fit(model, weights, shorter, wanted, "", "")
+            cut = {long.removesuffix(short) for short, long in shorter.items()} - {""}
+            fits.append(replace(fit, cut=tuple(sorted(cut))))
     return fits
-
-
-def _canonical(name: str) -> str:
-    """A name without what wrappers put into it."""
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-
-
-def _prefixes(given: Iterable[str], wanted: Iterable[str]) -> list[tuple[str, str]]:
-    """What stands before the same names in the file and in the network, the most frequent first."""
-    before: dict[str, list[str]] = {}
-    for name in wanted:
-        for prefix, rest in _cuts(name):
-            before.setdefault(rest, []).append(prefix)
-    votes: Counter[tuple[str, str]] = Counter()
-    for name in given:
-        for prefix, rest in _cuts(name):
-            votes.update((prefix, lacking) for lacking in before.get(rest, ()))
-    del votes["", ""]
-    return [pair for pair, _ in votes.most_common(_MOST_PREFIXES)]
-
-
-def _cuts(name: str) -> Iterator[tuple[str, str]]:
-    """A name as prefix and rest; a rest such as `weight` alone says nothing, and is left out."""
-    parts = name.split(".")
-    yield "", name
-    for cut in range(1, len(parts) - 1):
-        yield ".".join(parts[:cut]) + ".", ".".join(parts[cut:])
-    if len(parts) == 2:
-        yield parts[0] + ".", parts[1]
 
 
 def _fit(
@@ -279,7 +271,7 @@ def _fit(
             left_out.append(name)
             continue
         short = lacking + short[len(extra) :]
-        if short.rpartition(".")[2] in _COUNTS and short not in wanted:
+        if counts(short) and short not in wanted:
             continue
         names[name] = wanted.get(short, short)
     key = f"{weights.key}/{extra.rstrip('.')}" if extra and left_out else weights.key
@@ -294,6 +286,8 @@ def _fit(
         "missing": missing,
         "unexpected": [back.get(name, name) for name in unexpected],
         "wrong shape": wrong,
+        "wrong type": _wrong_types(model, renamed),
+        "one tensor in the network, and two in the file": _untied(model, renamed),
     }
     problems = {what: keys for what, keys in found.items() if keys}
     return Fit(key, names, tuple(left_out), problems)
@@ -329,20 +323,56 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...] | None]:
 
 
 def _but_counts(names: list[str]) -> list[str]:
-    return [name for name in names if name.rpartition(".")[2] not in _COUNTS]
+    return [name for name in names if not counts(name)]
 
 
 def _is_tied(model: nn.Module, name: str, state: Mapping[str, Any]) -> bool:
     """Whether a name's tensor is also another's that was loaded: a file may hold it once."""
-    own = dict(
-        itertools.chain(
-            model.named_parameters(remove_duplicate=False),
-            model.named_buffers(remove_duplicate=False),
-        )
-    )
+    own = dict(_named_tensors(model))
     tensor = own.get(name)
     return tensor is not None and any(
         other is tensor for key, other in own.items() if key != name and key in state
+    )
+
+
+def _wrong_types(model: nn.Module, state: Mapping[str, Any]) -> list[str]:
+    """Parameters whose values in the file are whole numbers, as those of a quantised one."""
+    return [
+        f"{name} {_type(state[name])} for {_type(own)}"
+        for name, own in model.named_parameters(remove_duplicate=False)
+        if own.is_floating_point()
+        and isinstance(state.get(name), Tensor)
+        and not state[name].is_floating_point()
+    ]
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _untied(model: nn.Module, state: Mapping[str, Any]) -> list[str]:
+    """Names of one tensor of the network that have two values in the file."""
+    names: dict[tuple[Any, ...], list[str]] = {}
+    for name, own in _named_tensors(model):
+        if not is_lazy(own) and own.numel() and isinstance(state.get(name), Tensor):
+            place = (own.data_ptr() or id(own), own.shape, own.stride(), own.dtype)
+            names.setdefault(place, []).append(name)
+    return [
+        f"{first} and {other}"
+        for first, *others in names.values()
+        for other in others
+        if not _are_same(state[first], state[other])
+    ]
+
+
+def _are_same(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.shape == other.shape and bool((one == other).all()))
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, each under all of its names."""
+    return itertools.chain(
+        model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
     )
 
 
@@ -351,14 +381,15 @@ def _distance(fit: Fit) -> int:
     return 2 * fit.size if fit.left_out else fit.size
 
 
+def _either(keys: list[str]) -> str:
+    return " or ".join(shortened(key, 80) for key in keys) if len(keys) < 4 else listed(keys)
+
+
 def _refusal(fit: Fit, chosen: list[Weights], file: str, arch: str) -> str:
-    parts = [f"{what}: {_listed(keys)}" for what, keys in fit.problems.items()]
+    parts = [f"{what}: {listed(keys)}" for what, keys in fit.problems.items()]
     tensors = next(weights.tensors for weights in chosen if _is_of(fit, weights))
-    where = f" ({fit.key})" if fit.key else ""
-    parts.append(f"the file holds {_listed(list(tensors))}")
+    where = f" ({shortened(fit.key, 80)})" if fit.key else ""
+    parts.append(f"the file holds {listed(list(tensors))}")
+    if set(fit.problems) == {"wrong shape"} and "Error" not in fit.problems["wrong shape"][0]:
+        parts.append("let the factory build the network with the sizes of the file")
     return f"{file}{where} does not fit --arch {arch}; {'; '.join(parts)}"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"

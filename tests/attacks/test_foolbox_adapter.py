@@ -60,3 +60,21 @@ def test_a_targeted_attack_aims_at_the_runner_up(model: nn.Module, tiny_data: Im
     labels = model(images).argmax(1)
     expected = model(images).topk(2, dim=1).indices[:, 1]
     assert torch.equal(_runner_up(model, images, labels), expected)
+
+
+@pytest.mark.parametrize("name", ["BinarizationRefinementAttack", "BoundaryAttack"])
+def test_what_an_attack_of_foolbox_needs_is_named(name: str) -> None:
+    """The one needs a model that binarises; the other a start, which a constant model never has."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()
+    if name == "BoundaryAttack":
+        model[1].weight.data.zero_()
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    attack = build_attack(f"foolbox:{name}", Budget("L2", 1.0), 3, {})
+    expected = {
+        "BinarizationRefinementAttack": "turn each pixel black or white.*; use --attack",
+        "BoundaryAttack": "it starts from noise that the model.*; use --attack",
+    }[name]
+    with pytest.raises(AttackError, match=expected):
+        attack.perturb(model, images, labels, 0)

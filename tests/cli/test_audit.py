@@ -1,6 +1,8 @@
 """`flatguard audit`, and the commands that it advises."""
 
 import json
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +133,30 @@ def test_no_command_changes_the_tolerance_of_a_run(cli, files: Path) -> None:
         assert judged() == (0.5, 0.5), again
     Path("run/verdict.json").unlink()
     assert flatguard.audit("run").tolerance == 0.25
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of files")
+@pytest.mark.parametrize("command", ["audit", "report"])
+@pytest.mark.parametrize("largest", [0, 500, 3000, 20_000])
+def test_no_room_for_verdict_and_report(cli, files: Path, command: str, largest: int) -> None:
+    """One line and exit code 2; with room, the same bytes."""
+    import resource
+
+    cli(*CHECKPOINT, *PGD, "--checks", "none", "--out", "run", "--json")
+    before = {file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+        failed = cli(command, "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert failed.code == 2
+    assert failed.err.strip().splitlines()[-1].startswith("flatguard: cannot write run/")
+    assert "larger than this machine allows" in failed.err
+    assert "Traceback" not in failed.err
+    cli("audit", "run")
+    after = {file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()}
+    assert after.keys() == before.keys()
+    assert after["verdict.json"] == before["verdict.json"]

@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,50 @@ def test_class_names_come_along() -> None:
                  torch_data.DataLoader(Indexed(sample), batch_size=2)):  # fmt: skip
         assert given(data).classes == ("ant", "bee", "cat")
     assert given(rows(picture)).classes == ("a", "b", "c")
+
+
+HF_IMAGE, HF_VALUE = type("Image", (), {})(), type("Value", (), {})()
+"""Hugging Face's features are known by the names of their classes."""
+
+
+def typed(rows: list[dict[str, Any]], **features: object) -> HuggingFace:
+    data = HuggingFace(rows)
+    names = data.features["label"]
+    data.features = {key: names if each == "names" else each for key, each in features.items()}
+    return data
+
+
+def test_columns_of_hugging_face_are_known_by_their_types() -> None:
+    found = [{"jpg": picture(i), "cls": int(LABELS[i]), "label": "text"} for i in range(10)]
+    served = given(typed(found, jpg=HF_IMAGE, cls="names", label=HF_VALUE))
+    assert torch.equal(served.block(0, 10).labels, LABELS)
+    assert served.classes == ("a", "b", "c")
+    renamed = [{"pixel_values": sample(i)[0], "labels": int(LABELS[i])} for i in range(10)]
+    served = given(typed(renamed, jpg=HF_IMAGE, cls="names"))  # a transform renames columns
+    assert torch.equal(served.block(0, 10).images, IMAGES)
+
+
+def test_pictures_of_hugging_face_that_are_files(tmp_path: Path) -> None:
+    for i in range(10):
+        picture(i).save(tmp_path / f"{i}.png")
+    found = rows(lambda i: {"bytes": None, "path": str(tmp_path / f"{i}.png")})
+    assert torch.equal(given(found).block(0, 10).images, given(rows(picture)).block(0, 10).images)
+    with pytest.raises(DataError, match="sample 0: expected an image, got a dict of bytes, path"):
+        given(rows(lambda i: {"bytes": None, "path": None}))
+
+
+def test_labels_of_hugging_face_that_are_names() -> None:
+    with pytest.raises(DataError, match=r"got 'cat'; number the names .* cast_column"):
+        given(HuggingFace([{"image": picture(i), "label": "cat"} for i in range(3)]))
+
+
+def test_formats_of_hugging_face() -> None:
+    """`set_format` gives tensors with the channels first, or arrays with the channels last."""
+    first = [torch.tensor(pixels).permute(2, 0, 1) for pixels in PIXELS]
+    for column in (first, PIXELS):
+        found = [{"image": column[i], "label": np.int64(LABELS[i])} for i in range(10)]
+        served = given(HuggingFace(found))
+        assert torch.equal(served.block(0, 10).images, given((PIXELS, LABELS)).block(0, 10).images)
 
 
 class Shuffled(torch_data.Sampler[int]):

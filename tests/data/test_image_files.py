@@ -50,7 +50,7 @@ def test_a_picture_of_more_pixels_than_memory() -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_format_is_read_in_colour(suffix: str) -> None:
     stream = io.BytesIO()
-    kind = {".jpg": "jpeg", ".pgm": "ppm", ".pbm": "ppm"}.get(suffix, suffix[1:])
+    kind = {".jpg": "jpeg", ".pgm": "ppm", ".pbm": "ppm", ".tif": "tiff"}.get(suffix, suffix[1:])
     Image.new("L", (6, 4), 200).save(stream, kind)
     images = load_dataset(folder_of(stream.getvalue(), f"a{suffix}")).block(0, 1).images
     assert images.shape == (1, 3, 4, 6)

@@ -104,11 +104,11 @@ def test_the_labels_of_folders_are_noted(tmp_path: Path) -> None:
 def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
     put(tmp_path, "cat/0.png", "stray.png")
     (tmp_path / "ant").mkdir()
-    (tmp_path / "cat" / "1.tif").write_bytes(b"x")
+    (tmp_path / "cat" / "1.heic").write_bytes(b"x")
     notes = " ".join(load_dataset(str(tmp_path)).notes)
     assert "no images in ant" in notes
     assert "1 images beside the subfolders are left out" in notes
-    assert "1 files are no images that are read (.tif)" in notes
+    assert "1 files are no images that are read (.heic)" in notes
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,28 @@ def test_cmyk(tmp_path: Path) -> None:
     assert torch.allclose(red, torch.tensor([1.0, 0.0, 0.0]), atol=0.02)
 
 
+TIFFS: dict[str, tuple[Callable[[Path], object], torch.Tensor]] = {
+    "colour": (lambda f: Image.fromarray(PIXELS).save(f, "TIFF"), IN_COLOUR),
+    "packed": (
+        lambda f: Image.fromarray(PIXELS).save(f, "TIFF", compression="tiff_lzw"), IN_COLOUR,
+    ),
+    "16 bits": (
+        lambda f: Image.fromarray(GREY.astype(np.uint16) * 257).save(f, "TIFF"), IN_GREY,
+    ),
+    "one frame of a GIF": (lambda f: Image.fromarray(GREY).save(f, "GIF"), IN_GREY),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.TIFF", "a.gif"])
+@pytest.mark.parametrize("kind", TIFFS)
+def test_tiff_and_gif(kind: str, name: str, tmp_path: Path) -> None:
+    """The content decides how a file is read, and not its name."""
+    write, expected = TIFFS[kind]
+    write(only(tmp_path, name))
+    images = load_dataset(str(tmp_path)).block(0, 1).images[0]
+    assert torch.allclose(images, expected, atol=1e-4)
+
+
 def transparent(file: Path) -> None:
     Image.fromarray(np.dstack([PIXELS, GREY])).save(file)
 
@@ -89,6 +111,20 @@ def animated(file: Path) -> None:
     frames[0].save(file, save_all=True, append_images=frames[1:])
 
 
+def pages(file: Path) -> None:
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue", "green")]
+    frames[0].save(file, "TIFF", save_all=True, append_images=frames[1:])
+
+
+def moving(file: Path) -> None:
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+
+
+def of_physics(file: Path) -> None:
+    Image.fromarray(np.linspace(0, 9, 24, dtype=np.float32).reshape(4, 6)).save(file, "TIFF")
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "transparent": (transparent, "transparent pixels; draw it on the background"),
     "a transparent palette": (palette_with_a_hole, "transparent pixels"),
@@ -96,6 +132,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda file: file.write_bytes(b""), "is empty"),
     "text": (lambda file: file.write_text("no picture"), "is damaged, or is no picture"),
     "an animation": (animated, "an animation"),
+    "a TIFF of several pages": (pages, "one picture, got an animation or a file of 3 pages"),
+    "an animated GIF": (moving, "got an animation or a file of 2 pages"),
+    "a TIFF of floats": (of_physics, "the range of a picture in mode F is unknown"),
 }
 
 

@@ -1,10 +1,14 @@
 """What a `.pt` file may ask for, and that a file which asks for more is refused at once."""
 
+import argparse
 import io
 import pickle
 import time
 import zipfile
+from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +124,30 @@ def test_an_archive_that_is_damaged() -> None:
         Path("w.pt").write_bytes(cut)
         with pytest.raises(ModelError, match="damaged"):
             load(Path("w.pt"), arch=ARCH)
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("modern", [True, False])
+def test_a_refusal_lists_all_that_a_pickle_asks_for(protocol: int, modern: bool) -> None:
+    held = {
+        "state_dict": nn.Linear(2, 2).state_dict(), "args": argparse.Namespace(a=1),
+        "path": Path("x"), "queue": deque([1]), "step": Fraction(1, 2), "cost": Decimal(1),
+    }  # fmt: skip
+    torch.save(held, "w.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=modern)
+    with pytest.raises(UntrustedCodeError) as caught:
+        load(Path("w.pt"), arch=ARCH)
+    assert "it asks for argparse.Namespace, pathlib." in str(caught.value)
+    assert "collections.deque, fractions.Fraction and 1 more" in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_the_layers_of_a_whole_model_are_listed(protocol: int) -> None:
+    torch.save(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), "w.pt", pickle_protocol=protocol)
+    with pytest.raises(UntrustedCodeError, match=r"Sequential, torch.*Linear, .*ReLU\)"):
+        load(Path("w.pt"), arch=ARCH)
+
+
+def test_weights_in_a_newer_protocol_say_how_to_save_them() -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), "w.pt", pickle_protocol=4)
+    with pytest.raises(UntrustedCodeError, match=r"save a state dict again .* without pickle_prot"):
+        load(Path("w.pt"), arch=ARCH)

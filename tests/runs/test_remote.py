@@ -4,8 +4,10 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,54 @@ def test_a_bucket_that_does_not_exist_is_one_line(bucket: str, asked: dict[str, 
     with pytest.raises(RunFolderError, match="s3://nowhere/run cannot be reached") as caught:
         flatguard.evaluate(**asked, out="s3://nowhere/run")
     assert "\n" not in str(caught.value)
+
+
+class _Refuses(BaseHTTPRequestHandler):
+    """A store that lets nobody write; where `reads` is false, nobody reads either."""
+
+    protocol_version = "HTTP/1.1"
+    reads = True
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        missing = self.reads and self.command in ("GET", "HEAD")
+        code = b"NoSuchKey" if missing else b"AccessDenied"
+        body = b"<Error><Code>" + code + b"</Code><Message>" + code + b"</Message></Error>"
+        self.send_response(404 if missing else 403)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("content-type", "application/xml")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_bucket_that_refuses_is_one_line(
+    reads: bool, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3fs = pytest.importorskip("s3fs", reason="no s3fs: pip install 'flatguard[s3]'")
+    monkeypatch.setattr(_Refuses, "reads", reads)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refuses)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(RunFolderError, match="s3://theirs/run cannot be reached") as caught:
+            flatguard.evaluate(**asked, out="s3://theirs/run")
+    finally:
+        server.shutdown()
+        s3fs.S3FileSystem.clear_instance_cache()
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
 def test_memory_keeps_blocks_failures_and_nothing_half_written(

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, weight_norm
+from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from flatguard.errors import ModelError, UsageError
-from flatguard.targets.weights import Loaded, find_weights, load_weights
+from flatguard.targets.weights import Loaded, find_weights, load_weights, without_weights
 
 
 def net(seed: int = 0) -> nn.Module:
@@ -60,6 +60,14 @@ def answers(model: nn.Module) -> torch.Tensor:
         ({"teacher": AVERAGE, "student": OLD}, "student"),
         (under("teacher.", AVERAGE) | under("student."), "/student"),
         ({"optimizer": {}, "model_ema": OLD}, "model_ema"),
+        ({"n_averaged": torch.tensor(3), **under("swa_model.module.")}, "/swa_model"),
+        (
+            {"swa_model.n_averaged": torch.tensor(3)}
+            | under("swa_model.module.", AVERAGE)
+            | under("model."),
+            "/model",
+        ),
+        ((OLD, {"epoch": 3}), "0"),
     ],
 )
 def test_the_usual_weights_are_taken(content: Any, key: str) -> None:
@@ -164,6 +172,72 @@ def test_weight_norm_of_both_kinds(old: bool) -> None:
     parametrizations.weight_norm(model[3])  # type: ignore[index]
     loaded(model, under("module.", saved.state_dict()))
     assert torch.allclose(answers(model), answers(net(1)), atol=1e-6)
+
+
+NORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "weight": weight_norm,
+    "spectral": spectral_norm,
+    "weight, parametrized": parametrizations.weight_norm,
+    "spectral, parametrized": parametrizations.spectral_norm,
+}
+
+
+@pytest.mark.parametrize("saved", NORMS)
+@pytest.mark.parametrize("built", NORMS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_norms_of_weights_fit_both_ways(saved: str, built: str) -> None:
+    """Parametrizations and torch's older hooks have other names for the same values."""
+    given, model = net(1), net()
+    NORMS[saved](given[3])  # type: ignore[index]
+    given(IMAGES)
+    NORMS[built](model[3])  # type: ignore[index]
+    if saved.partition(",")[0] != built.partition(",")[0]:
+        with pytest.raises(ModelError, match="does not fit"):
+            loaded(model, given.state_dict())
+        return
+    loaded(model, under("module.", given.state_dict()))
+    assert torch.allclose(answers(model), answers(given), atol=1e-6)
+
+
+def test_one_tensor_with_two_values_is_refused() -> None:
+    state = Tied().state_dict()
+    state["last.weight"] = torch.zeros(192, 192)
+    with pytest.raises(ModelError, match=r"two in the file: first\.weight and last\.weight"):
+        loaded(Tied(), state)
+
+
+def test_codes_of_a_quantised_network_are_no_weights() -> None:
+    state = {**OLD, "3.weight": torch.zeros(5, 144, dtype=torch.int8)}
+    with pytest.raises(ModelError, match=r"wrong type: 3\.weight int8 for float32"):
+        loaded(net(), state)
+
+
+def test_a_prefix_for_each_part() -> None:
+    parts = {("head." if key[0] == "3" else "backbone.") + key: v for key, v in OLD.items()}
+    model = net()
+    found = loaded(model, {"state_dict": parts})
+    assert found.notes == ("w.pt: names are read without the prefixes backbone., head.",)
+    assert torch.equal(answers(model), answers(net(1)))
+    with pytest.raises(ModelError, match="does not fit"):
+        loaded(net(), parts | {"other.3.weight": OLD["3.weight"]})
+
+
+def test_long_names_and_many_sets_are_a_short_line() -> None:
+    for content, wanted in (
+        ({"x" * 3000 + str(i): torch.ones(1) for i in range(500)}, None),
+        ({"a" * 500 + str(i): OLD for i in range(50)}, None),
+        ({"a" * 500 + str(i): OLD for i in range(50)}, "zzz"),
+    ):
+        with pytest.raises((ModelError, UsageError), match=r"and 4.* more") as caught:
+            loaded(net(), content, wanted)
+        assert len(str(caught.value)) < 1000
+
+
+def test_what_holds_no_weights_is_named() -> None:
+    adam = torch.optim.Adam(net().parameters()).state_dict()
+    assert "the state of an optimizer" in without_weights(adam)
+    assert without_weights({"optimizer": adam}) == "a dict without one (optimizer)"
+    assert without_weights([1, 2]) == "list without one"
 
 
 class Tied(nn.Module):
