@@ -29,8 +29,11 @@ USEFUL = 0.05
 """A direction is useful if half a radius along it lowers the margin by this much, of 2."""
 
 WHOLE = 0.92
-"""Smooth networks have a correlation of 0.95 to 1.00, also those without any defence at 16/255;
-where a quarter of the features is cut, it is below 0.89."""
+"""Networks without a cut have a correlation of 0.95 to 1.00, also those without any defence at
+16/255; where a quarter of the features is cut, it is below 0.89."""
+
+_CURVED = 0.75
+"""Over the longer steps, curvature alone leaves this much; roundings leave 0.05 to 0.7."""
 
 MOST = 0.5
 """From this share of the points on, gradients are unavailable."""
@@ -124,11 +127,17 @@ def gradient_evidence(evidence: Evidence) -> GradientEvidence | None:
 
 
 def median_agreement(table: pd.DataFrame | None) -> dict[str, float]:
-    """The median over the samples for each candidate; those where nothing responds are left out."""
+    """The median over the samples for each candidate; those where nothing responds are left out.
+
+    A curved network agrees more over shorter steps; that of roundings is left over longer ones.
+    """
     if table is None:
         return {}
-    medians = table.dropna(subset=["agreement"]).groupby("candidate")["agreement"].median()
-    return {str(name): float(value) for name, value in medians.items()}
+    medians = table.groupby("candidate")[["agreement", "closer"]].median().dropna()
+    return {
+        str(name): float(longer if longer < _CURVED else max(longer, shorter))
+        for name, longer, shorter in medians.itertuples()
+    }
 
 
 def _agreement(evidence: Evidence, probe: ProbeEvidence) -> dict[str, float]:

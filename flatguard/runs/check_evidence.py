@@ -40,7 +40,7 @@ COLUMNS = {
     "survival": {"sample", "wrong"},
     "sweep": {"sample", "sight", "eps", "fooled"},
     "scales": {"sample", "factor", "log_kappa", "fooled", "fooled_by_best"},
-    "responses": {"sample", "candidate", "agreement"},
+    "responses": {"sample", "candidate", "agreement", "closer"},
     "drops": {"sample", "point", "candidate", "drop"},
     "weight_losses": {
         "sample", "case", "index", "clean_loss", "clean_wrong", "robust_loss", "robust_wrong",

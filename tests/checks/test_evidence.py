@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 from support.evidence import attempts, determinism, evidence, judged_by
 
 from flatguard.checks.evidence import ProbeEvidence
@@ -26,7 +27,30 @@ def test_who_is_fooled_by_what() -> None:
     assert found.fooled == {1, 2, 3, 7}
     assert found.tried("loss")
     assert not found.tried("budget")
-    assert replace(found, samples=found.samples.assign(robust=False)).fooled == set()
+    none_left = judged_by({"control": [1, 2], "loss": [2, 3]}, survivors=[])
+    assert none_left.fooled == set()
+
+
+def test_what_fell_by_luck_is_given_back() -> None:
+    random = determinism(100, randomised=True, survivors=range(70))
+    found = judged_by({"control": [1, 65]}, repeated=random)
+    assert found.given_back == set(range(60, 70))
+    assert found.standing == set(range(70))
+    assert found.worth_attacking == set(range(60, 70))
+    assert found.fooled == {1}
+    assert (found.corrected, found.overestimate) == (69, 0)
+
+
+def test_fresh_draws_after_all_attempts_decide() -> None:
+    random = determinism(100, randomised=True)
+    shares = [0.6 if i in (1, 2) else 0.4 if i < 61 else 0.9 for i in range(100)]
+    table = pd.DataFrame({"sample": range(100), "wrong": shares})
+    fresh = ProbeEvidence({"ran": True, "draws": 101}, {"confirmed": table})
+    base = judged_by({"control": [1, 2, 3]}, repeated=random)
+    found = replace(base, probes={**base.probes, "confirmed-101": fresh})
+    assert found.fooled_by("control") == {1, 2}  # 3 was one draw's luck
+    assert found.given_back == {60}
+    assert found.corrected == 59
 
 
 def test_why_there_is_no_evidence() -> None:

@@ -51,7 +51,9 @@ def probed(model: nn.Module, data: Images, checks: Any = "fast", **fields: Any) 
 def test_evidence_is_kept_and_nothing_runs_twice(net: nn.Module, data: Images) -> None:
     context = probed(net, data)
     kept = load_probes(context.run)
-    assert set(kept) == {"preflight", "determinism", "gradient-truth", "twins", "repeat", "noise"}
+    assert set(kept) == {
+        "preflight", "determinism", "recorded", "gradient-truth", "twins", "repeat", "noise",
+    }  # fmt: skip
     stamps = {f: f.stat().st_mtime_ns for f in (context.run.path / "evidence").rglob("*.json")}
     gather_evidence(context.evaluation, context.run, "standard", [], Silent())
     assert set(load_probes(context.run)) - set(kept) == {

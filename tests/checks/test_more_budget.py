@@ -44,14 +44,6 @@ def test_accuracy_against_radius(curve: list[float], sign: str | None) -> None:
     assert sign is None or sign in finding.summary
 
 
-def test_a_success_that_was_lost() -> None:
-    found = judged_by({"budget": ()})
-    (table,) = found.trajectory
-    table.loc[(table["sample"] == 3) & (table["call"] == 1), "margin"] = -1.0
-    finding = CHECK.judge(found, TOLERANCE)
-    assert (finding.status, finding.data["lost_successes"]) == ("warn", 1)
-
-
 def test_a_loss_that_still_rises() -> None:
     rows = pd.DataFrame({"sample": 0, "call": range(20), "bookkeeping": False})
     assert still_rising([rows.assign(loss=range(20))]) == pytest.approx(5 / 19)

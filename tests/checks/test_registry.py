@@ -12,7 +12,7 @@ from flatguard.checks.registry import check_names, load_checks
 
 CHECKS = load_checks()
 TOLERANCE = 0.05
-NEED_NO_PROBE = ("basin", "clean-accuracy")
+NEED_NO_PROBE = ("basin", "clean-accuracy", "recorded-mistakes")
 """They read what the attack recorded."""
 
 
@@ -49,15 +49,15 @@ def test_every_finding_names_its_source_and_is_in_order() -> None:
     findings = [check.judge(judged_by(), TOLERANCE) for check in CHECKS]
     assert all(finding.source for finding in findings)
     assert tuple(finding.check for finding in findings) == check_names()
-    assert len(check_names()) == 15
+    assert len(check_names()) == 16
 
 
 def test_each_check_says_why_it_matters_and_probes_have_names_of_their_own() -> None:
     assert all(check.why and check.source for check in CHECKS)
     names = [probe.name for check in CHECKS for probe in check.probes]
-    assert len(set(names)) == len(names) == 10
+    assert len(set(names)) == len(names) == 16
     assert [check.name for check in CHECKS if check.decisive] == [
-        "discrepancy", "gradient-truth", "scale-free-loss", "determinism",
+        "discrepancy", "gradient-truth", "scale-free-loss", "determinism", "recorded-mistakes",
     ]  # fmt: skip
 
 

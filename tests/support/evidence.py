@@ -53,8 +53,16 @@ def gradients(
     return ProbeEvidence({"ran": True}, {"gradients": table, "drops": moved})
 
 
-def determinism(n: int, randomised: bool = False, wrong: Iterable[int] = ()) -> ProbeEvidence:
-    """A determinism probe; `wrong` are survivors that most draws classify wrong."""
+def determinism(
+    n: int,
+    randomised: bool = False,
+    wrong: Iterable[int] = (),
+    survivors: Iterable[int] = range(60),
+) -> ProbeEvidence:
+    """A determinism probe; `wrong` are survivors that most draws classify wrong.
+
+    The audited examples of all other samples are wrong in every draw.
+    """
     difference = 0.5 if randomised else 0.0
     tables = {
         "repeated": pd.DataFrame(
@@ -62,9 +70,13 @@ def determinism(n: int, randomised: bool = False, wrong: Iterable[int] = ()) -> 
         )
     }
     if randomised:
-        unlucky = set(wrong)
+        unlucky = set(wrong) | set(range(n)) - set(survivors)
         tables["survival"] = pd.DataFrame(
-            {"sample": range(n), "wrong": [1.0 if i in unlucky else 0.0 for i in range(n)]}
+            {
+                "sample": range(n),
+                "wrong": [1.0 if i in unlucky else 0.0 for i in range(n)],
+                "clean": False,
+            }
         )
     return ProbeEvidence({"ran": True, "randomised": randomised}, tables)
 

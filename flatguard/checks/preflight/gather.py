@@ -187,7 +187,7 @@ class _Preflight:
             self.found["single_image"] = behaviour.single_image_error(caller, shown[:1], classes)
         self.found["gradient"] = behaviour.measure_gradient(caller, shown)
         if self.on_a_copy and not differs(self.found.get("repeated")):
-            original = self.loaded.target.model
+            original = self.loaded.initial or self.loaded.target.model
             self._add("state", lambda: behaviour.measure_state(caller, original, shown))
 
     def _answers(self, clean: _Classified) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -18,10 +19,11 @@ from flatguard.checks.search.candidates import Candidate
 from flatguard.checks.search.gradients import Gradient, Twin, margin_loss, margin_of, plain
 from flatguard.geometry.ball import direction
 
-SHARE = 1 / 16
-"""Of the radius: smooth networks are straight over such a step, and roundings still act."""
+SHARES = {"agreement": 1 / 16, "closer": 1 / 256}
+"""Of the radius. Roundings act over the longer steps; every smooth network is straight over the
+shorter ones."""
 
-_PAIRS = 12
+_PAIRS = 10
 _SEEN = 1e-6
 """A response that is smaller than this share of the margin is rounding of float32."""
 
@@ -32,7 +34,7 @@ def responses(
     r"""The correlation over random directions $s$ of response and prediction, for each candidate.
 
     The response is $[m(x + hs) - m(x - hs)] / 2$, the prediction $h \langle \nabla m, s \rangle$;
-    $m$ is the margin and $h$ the share `SHARE` of the radius. NaN where nothing responds.
+    $m$ is the margin and $h$ one of the `SHARES` of the radius. NaN where nothing responds.
 
     Args:
         context: of the check.
@@ -41,34 +43,45 @@ def responses(
         wide: the target in float64; None where it has no such twin.
         found: directions whose margin is differentiated; `raw` is the target's own.
 
-    Cost: 2 · `_PAIRS` forward passes, and one forward and backward pass a candidate.
+    Cost: 4 · `_PAIRS` forward passes, and one forward and backward pass a candidate.
     """
-    twin, h = wide or plain(context.model), context.eps * SHARE
-    steps, response = [], []
-    for number in range(_PAIRS):
-        with context.seeded(f"response {number}"):
-            step = h * direction(torch.randn_like(images), context.budget.norm)
-        there, back = (_margin(context, twin, images + sign * step, rows) for sign in (1.0, -1.0))
-        steps.append(step)
-        response.append((there - back) / 2.0)
-    measured = torch.stack(response)
-    least = _SEEN * _margin(context, twin, images, rows).abs().clamp_min(1e-3)
-    silent = measured.abs().amax(dim=0) <= least
+    twin = wide or plain(context.model)
+    steps = [_direction(context, images, number) for number in range(_PAIRS)]
+    measured = {
+        name: _responses(context, twin, images, rows, [share * context.eps * s for s in steps])
+        for name, share in SHARES.items()
+    }
     frames = []
     for candidate in found:
-        gradient = _gradient(context, candidate, images, rows)
-        predicted = torch.stack([(gradient * step.double()).flatten(1).sum(1) for step in steps])
-        size = measured.norm(dim=0) * predicted.norm(dim=0)
-        agreement = (measured * predicted).sum(dim=0) / size.clamp_min(1e-300)
-        agreement[silent] = torch.nan
-        columns = {
-            "sample": rows.sample.cpu().numpy(),
-            "candidate": candidate.name,
-            "agreement": agreement.cpu().numpy(),
-        }
-        frames.append(pd.DataFrame(columns))
+        slope = _gradient(context, candidate, images, rows)
+        predicted = torch.stack([(slope * step.double()).flatten(1).sum(1) for step in steps])
+        columns = {name: _correlation(part, predicted) for name, part in measured.items()}
+        named = {"sample": rows.sample.cpu().numpy(), "candidate": candidate.name, **columns}
+        frames.append(pd.DataFrame(named))
     table: pd.DataFrame = pd.concat(frames, ignore_index=True)
     return table
+
+
+def _direction(context: CheckContext, images: Tensor, number: int) -> Tensor:
+    with context.seeded(f"response {number}"):
+        return direction(torch.randn_like(images), context.budget.norm)
+
+
+def _responses(
+    context: CheckContext, twin: Twin, images: Tensor, rows: Rows, steps: list[Tensor]
+) -> Tensor:
+    """Half the difference of the margins at both ends of each step, `(steps, n)`; NaN: none."""
+    there = torch.stack([_margin(context, twin, images + step, rows) for step in steps])
+    back = torch.stack([_margin(context, twin, images - step, rows) for step in steps])
+    found = (there - back) / 2.0
+    least = _SEEN * (there + back).abs().mean(dim=0).clamp_min(1e-3)
+    return torch.where(found.abs().amax(dim=0) <= least, torch.nan, found)
+
+
+def _correlation(measured: Tensor, predicted: Tensor) -> np.ndarray:
+    size = measured.norm(dim=0) * predicted.norm(dim=0)
+    found: np.ndarray = ((measured * predicted).sum(dim=0) / size.clamp_min(1e-300)).cpu().numpy()
+    return found
 
 
 def _gradient(context: CheckContext, candidate: Candidate, images: Tensor, rows: Rows) -> Tensor:

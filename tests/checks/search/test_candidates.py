@@ -26,11 +26,21 @@ def drops(means: Mapping[str, float]) -> pd.DataFrame:
     ],
 )
 def test_what_is_worth_trying(means: dict[str, float], expected: list[str]) -> None:
-    assert worth_trying(drops(means)) == expected
+    assert worth_trying({"drops": drops(means)}) == expected
+
+
+def test_where_the_gradient_is_partly_missing_repairs_are_tried_wherever_they_lead() -> None:
+    means = {"raw": 1.0, "tempered": 1.0, "cutting": 0.2, "all": 0.1}
+    agreement = {"raw": 0.6, "cutting": 0.4, "all": 0.5}
+    values = list(agreement.values())
+    responses = pd.DataFrame({"candidate": list(agreement), "agreement": values, "closer": values})
+    assert worth_trying({"drops": drops(means), "responses": responses}) == ["all", "cutting"]
+    whole = responses.assign(agreement=0.97)
+    assert worth_trying({"drops": drops(means), "responses": whole}) == []
 
 
 def test_without_evidence_nothing_is() -> None:
-    assert worth_trying(None) == []
+    assert worth_trying({}) == []
 
 
 def test_a_differentiable_model_has_the_plain_candidates_and_estimates() -> None:
@@ -47,6 +57,8 @@ def test_the_best_source_follows_the_repair_that_leads() -> None:
     weak = "foolbox:LinfAdditiveUniformNoiseAttack"
     context = context_of(model, images, labels, weak, eps="8/255")
     rows = next(context.rows(context.survivors))
-    assert not bool(best_source(context, rows, None)(rows.images, rows).gradient.any())
-    repaired = best_source(context, rows, drops({"raw": 0.0, "cutting": 1.5, "estimated": 2.0}))
+    assert not bool(best_source(context, rows, {})(rows.images, rows).gradient.any())
+    repaired = best_source(
+        context, rows, {"drops": drops({"raw": 0.0, "cutting": 1.5, "estimated": 2.0})}
+    )
     assert bool(repaired(rows.images, rows).gradient.any())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flatguard.checks.search.straight_through import Group, StraightThrough
 
-LEVELS = torch.arange(8) / 8.0
+LEVELS, EDGES = torch.arange(8) / 8.0, torch.arange(9) / 8.0
 
 
 def without_grad(x: Tensor) -> Tensor:
@@ -21,6 +21,13 @@ def without_grad(x: Tensor) -> Tensor:
 def largest_kept(x: Tensor) -> Tensor:
     least = x.flatten(1).topk(10).values[:, -1].view(-1, 1, 1, 1)
     return x * (x >= least).to(x.dtype)
+
+
+def hooked(x: Tensor) -> Tensor:
+    y = x * 2
+    if y.requires_grad:
+        y.register_hook(torch.zeros_like)
+    return y
 
 
 CUTTING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -40,6 +47,14 @@ CUTTING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "both": (lambda x: ((x > 0.3) & ~(x > 0.9)).float(), "comparison"),
     "one hot": (lambda x: F.one_hot(x.flatten(1).argmax(dim=1), 192).float(), "argmax"),
     "winners": (largest_kept, "comparison"),
+    "hook": (hooked, "hook"),
+    "buckets": (lambda x: torch.bucketize(x.detach(), LEVELS).float() / 8, "bucketize"),
+    "table": (lambda x: EDGES[torch.bucketize(x.detach(), LEVELS)], "bucketize"),
+    "embedding": (
+        lambda x: F.embedding(torch.bucketize(x, LEVELS), EDGES[:, None])[..., 0],
+        "bucketize",
+    ),
+    "part": (lambda x: torch.cat([x[:, :2], (x[:, 2:] * 7).round() / 7], 1), "round"),
     "image by image": (lambda x: torch.stack([(i * 255).byte() for i in x]).float(), "cast"),
 }
 SATURATING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
