@@ -1,9 +1,17 @@
 """Randomised targets, in evidence and for real."""
 
+import pytest
+import torch
+from support.check_contexts import context_of, trained
 from support.evidence import determinism, judged_by
+from torch import Tensor, nn
 
 from flatguard.checks.determinism import CHECK
 from flatguard.checks.evidence import Evidence
+from flatguard.checks.gathering import gather_evidence
+from flatguard.checks.search.attempts import best_examples
+from flatguard.execution.progress import Silent
+from flatguard.runs.check_evidence import load_probes
 
 TOLERANCE = 0.05
 
@@ -21,3 +29,50 @@ def test_determinism() -> None:
     broken = determinism(4)
     broken.tables["repeated"]["difference"] = float("nan")
     assert status(judged_by(repeated=broken)) == "warn"
+
+
+class Noisy(nn.Module):
+    """Logits with noise."""
+
+    def __init__(self, net: nn.Module, scale: float):
+        super().__init__()
+        self.net, self.scale = net, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits + self.scale * torch.randn_like(logits)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_corrected_number_is_the_majority_of_many_draws_over_what_was_found(seed: int) -> None:
+    """Neither too low, by one of a dozen lucky votes, nor too high."""
+    images = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 4
+    model = Noisy(trained(images, labels), 2.0).eval()
+    how = {"eps": "16/255", "attack_args": {"alpha": 4 / 255, "steps": 5}, "seed": seed}
+    context = context_of(model, images, labels, "torchattacks:PGD", **how)
+    gather_evidence(context.evaluation, context.run, "fast", [], Silent())
+    found = Evidence.of(context.run)
+    context.randomised = True
+    best = best_examples(context)
+    shown = torch.stack([best[n] for n in range(40)])
+    with torch.no_grad():
+        draws = [model(shown).argmax(1) != labels for _ in range(4000)]
+    wrong = torch.stack(draws).double().mean(dim=0)
+    assert abs(found.corrected - int((wrong <= 0.5).sum())) <= 3
+    near = ((wrong - 0.5).abs() > 0.15).nonzero()[:, 0].tolist()
+    right = found.standing - found.fooled
+    assert {n for n in near if wrong[n] <= 0.5} == right & set(near)
+    assert 0 <= CHECK.judge(found, TOLERANCE).data["single_query"] <= 1
+
+
+def test_fresh_draws_are_taken_again_at_a_higher_level() -> None:
+    images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(6) % 4
+    model = Noisy(trained(images, labels), 1.0).eval()
+    weak = "foolbox:LinfAdditiveUniformNoiseAttack"
+    context = context_of(model, images, labels, weak, eps="8/255")
+    for level in ("fast", "standard"):
+        gather_evidence(context.evaluation, context.run, level, [], Silent())
+    names = [name for name in load_probes(context.run) if name.startswith("confirmed")]
+    assert names == ["confirmed-101", "confirmed-151"]
