@@ -50,7 +50,7 @@ def test_the_tutorial(capsys: pytest.CaptureFixture[str]) -> None:
     typed = [sys.executable, "-m", *shlex.split(gate)]
     shown = subprocess.run(typed, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stdout
-    assert "19 passed" in shown.stdout
+    assert "20 passed" in shown.stdout
     assert flatguard(save) == 0
     assert flatguard(check) == 3
     assert "\ninconclusive: " in capsys.readouterr().out
