@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from flatguard.checks.check import Check
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.finding import Finding
+from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.preflight.facts import (
     BATCH_DIFFERS,
     SOURCE,
+    PreflightFacts,
+    differs,
     facts_of,
     not_measured,
 )
@@ -41,14 +43,25 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             summary=f"{'; '.join(found)}{cause}", next=_NEXT,
         )  # fmt: skip
     if not shown:
-        why = "its answers are random" if facts.repeated else "too few images"
-        return Finding(
-            check=NAME, status="pass", source=SOURCE, summary=f"not compared between batches: {why}"
-        )
+        why, how = _not_compared(facts)
+        return not_run(NAME, SOURCE, f"not compared between batches: {why}", how)
+    where = [where for part, where in compared if part is not None]
+    random = facts.smaller_batch is None and differs(facts.other_seed)
+    but = "; its random numbers are others in a smaller batch" if random else ""
     return Finding(
         check=NAME, status="pass", samples=images, source=SOURCE,
-        summary=f"the same logits for {images} images beside others and in a smaller batch",
+        summary=f"the same logits for {images} images {' and '.join(where)}{but}",
     )  # fmt: skip
+
+
+def _not_compared(facts: PreflightFacts) -> tuple[str, str]:
+    """Why no image was shown in two batches, and what to do about it."""
+    if facts.own_generator:
+        why = "its answers are random, with numbers of a generator of its own"
+        return why, "draw random numbers with torch's own generator, which flatguard seeds"
+    if differs(facts.repeated):
+        return "its answers depend on earlier calls", "give the attack a model without memory"
+    return "too few different images", "evaluate more images"
 
 
 _NEXT = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flatguard.checks.check import Check
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.finding import Finding
+from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.preflight.facts import (
     SOURCE,
     PreflightFacts,
@@ -29,9 +29,14 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             next="give the attack a model without memory: no counts, caches or stored answers",
         )  # fmt: skip
     if facts.own_generator:
-        summary = "its random numbers are its own generator's; beyond that nothing was compared"
-    elif facts.after_calls is None:
-        summary = f"the same logits for {images} images again; no copy of the model to compare with"
+        why = "its random numbers are its own generator's, so answers after other calls differ"
+        return not_run(
+            NAME, SOURCE, f"not compared: {why}",
+            "draw random numbers with torch's own generator, which flatguard seeds",
+        )  # fmt: skip
+    if facts.after_calls is None:
+        why = facts.failed.get("state", "the model has no copy to compare with")
+        summary = f"the same logits for {images} images again; nothing else: {why}"
     else:
         summary = f"a model that was called before and a new copy answer {images} images alike"
     return Finding(check=NAME, status="pass", samples=images, source=SOURCE, summary=summary)

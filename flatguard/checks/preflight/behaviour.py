@@ -43,13 +43,18 @@ def measure_behaviour(caller: Caller, images: Tensor, others: Tensor) -> dict[st
         found["own_generator"] = _are_draws(more)
         return found  # every other comparison would show the same again
     half = len(images) // 2
-    if half:
-        beside = torch.cat([images[:half], others[half : len(images)]])
-        if len(beside) == len(images) and not torch.equal(beside, images):
-            shown = caller.logits(beside)[:half]
-            found["other_neighbours"] = difference(first[:half], shown)
-        if not differs(found["other_seed"]):
-            found["smaller_batch"] = difference(first[:half], caller.logits(images[:half]))
+    if not half:
+        return found
+    randomised = differs(found["other_seed"])
+    kept, new = images[:half], others[half : len(images)]
+    # A place in the batch has its own random numbers, so only a model without any moves there.
+    beside = torch.cat([kept, new] if randomised else [new, kept])
+    if len(beside) == len(images) and not torch.equal(beside, images):
+        logits = caller.logits(beside)
+        shown = logits[:half] if randomised else logits[-half:]
+        found["other_neighbours"] = difference(first[:half], shown)
+    if not randomised:
+        found["smaller_batch"] = difference(first[:half], caller.logits(kept))
     return found
 
 

@@ -89,14 +89,18 @@ def try_inputs(
         images: clean images that are spread over the data.
         labels: of them.
         own: which of them the model classifies right as it is.
-        thorough: also try combinations, and undo a normalisation that the model may do twice.
+        thorough: also try BGR channels with each of the others.
     """
     model = _Model.of(loaded, caller.model)
     few = torch.linspace(0, len(images) - 1, min(_SCREENED, len(images))).round().long()
     found = []
     for each in _candidates(images.shape[1], model.own, thorough):
-        right = _right(caller, model.inner, each.apply(images[few]), labels[few])
-        gain = int(right.sum()) - int(own[few].sum())
+        gain = 0
+        for part in (few[::2], few[1::2]):
+            right = _right(caller, model.inner, each.apply(images[part]), labels[part])
+            gain += int(right.sum()) - int(own[part].sum())
+            if gain < 0:  # the other half is not needed
+                break
         if gain >= _BETTER:
             found.append((gain, each))
     most = max((gain for gain, _ in found), default=0)
@@ -137,12 +141,10 @@ def _candidates(channels: int, own: InputMap | None, thorough: bool) -> Iterator
         mine = own or plain
         first.append(InputMap("BGR channels", mine.mean, mine.std, reversed=True))
     yield from first
-    if not thorough:
-        return
     yield InputMap("inverted colours", (1.0,) * channels, (-1.0,) * channels)
     if own is None:
         yield from (_undone(each) for each in base)
-    if channels == 3:
+    if thorough and channels == 3:
         for each in base:
             yield InputMap(f"BGR channels and {each.name}", each.mean, each.std, reversed=True)
         caffe = tuple(value / 255 for value in (103.939, 116.779, 123.68))
@@ -171,11 +173,11 @@ def _how(each: InputMap, model: _Model) -> str:
         return f"with {each.name}"
     if plain:
         return "without --mean and --std" if model.takes_mean else "without the normalisation"
-    if model.takes_mean:
-        return f"with --mean {_numbers(each.mean)} --std {_numbers(each.std)} ({each.name})"
     if each.name.endswith(" undone"):
         name = each.name.removesuffix(" undone")
         return f"with one normalisation less ({name}, which the model seems to do twice)"
+    if model.takes_mean:
+        return f"with --mean {_numbers(each.mean)} --std {_numbers(each.std)} ({each.name})"
     numbers = f"mean {_numbers(each.mean)} and std {_numbers(each.std)}"
     return f"with {each.name} ({numbers} before the model)"
 
