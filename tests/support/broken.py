@@ -43,6 +43,7 @@ def honest() -> SetUp:
             optimiser.zero_grad()
             F.cross_entropy(net(images[rows]), labels[rows]).backward()
             optimiser.step()
+    optimiser.zero_grad()
     tested = slice(TRAINING, TRAINING + 300)
     return SetUp(net.eval(), images[tested], labels[tested])
 

@@ -77,7 +77,11 @@ def single_image_refusal(loaded: ModelAndData, why: str) -> str:
 
 @own_state()
 def measure(loaded: ModelAndData) -> PreflightFacts:
-    """What the model does on the clean images. A part that fails is left out, with its reason."""
+    """What the model does on the clean images. A part that fails is left out, with its reason.
+
+    Raises:
+        DataError: a sample is no image, or has a label that the model does not have.
+    """
     model, on_a_copy = _copy_of(loaded.target.model)
     caller = Caller(model, loaded.device, _seed(loaded), max(2, loaded.block_size))
     with preserved(loaded.device):
@@ -151,7 +155,9 @@ class _Preflight:
     def _classified(self, numbers: np.ndarray) -> _Classified:
         """Classify these samples; those that the model does not take are left out."""
         chosen = self.loaded.dataset.chosen(numbers.tolist())
-        images = chosen.images
+        images, classes = chosen.images, self.loaded.target.num_classes
+        for number, label in zip(numbers.tolist(), chosen.labels.tolist(), strict=True):
+            self.loaded.dataset.check_label(label, classes or label + 1, number)
         rows: list[Tensor] = []
         taken: list[int] = []
         for part in torch.arange(len(images)).split(self.caller.batch):

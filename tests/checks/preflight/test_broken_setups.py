@@ -9,13 +9,10 @@ import torch
 import torch.nn.functional as F
 from support import broken
 from support.broken import Around, SetUp
+from support.preflight import tried
 from torch import Tensor, nn
 
-from flatguard.checks.preflight.judged import Preflight, preflight
-from flatguard.data.arrays import ArrayDataset
-from flatguard.execution.context import load_model_and_data
-from flatguard.request import make_request
-from flatguard.targets.target import Normalized, make_target
+from flatguard.targets.target import Normalized
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Numbers = tuple[tuple[float, ...], tuple[float, ...]]
@@ -250,18 +247,6 @@ OUTPUTS = [
            _model(lambda net: Around(net, after=torch.enable_grad()(lambda z: z + 0)))),
 ]  # fmt: skip
 ALL = [*ACCURACY, *INPUTS, *CALLS, *OUTPUTS]
-
-
-@pytest.fixture(scope="module")
-def good() -> SetUp:
-    return broken.honest()
-
-
-def tried(made: SetUp, **options: object) -> Preflight:
-    target = make_target(made.model, "net", "a test")
-    dataset = ArrayDataset(made.images, made.labels.numpy(), "images")
-    request = make_request(model="net", attack="torchattacks:PGD", dataset="images", **options)
-    return preflight(load_model_and_data(request, None, target, dataset))
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
