@@ -31,6 +31,8 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         for part, where in compared
         if part is not None and (part.largest is None or part.largest > BATCH_DIFFERS)
     ]
+    if facts.batch_draws_apart:
+        found.append("logits of the same images, drawn again and again, lie apart beside others")
     if facts.single_image is not None:
         found.append(f"a batch of a single image fails: the model {facts.single_image}")
     shown = [part for part in (facts.other_neighbours, facts.smaller_batch) if part is not None]
@@ -41,6 +43,11 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         return Finding(
             check=NAME, status="warn", samples=images, source=SOURCE,
             summary=f"{'; '.join(found)}{cause}", next=_NEXT,
+        )  # fmt: skip
+    if facts.batch_draws_apart is not None:
+        return Finding(
+            check=NAME, status="pass", source=SOURCE,
+            summary="its random answers beside other images are no farther apart than in one batch",
         )  # fmt: skip
     if not shown:
         why, how = _not_compared(facts)

@@ -28,11 +28,16 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             check=NAME, status="warn", samples=images, source=SOURCE, summary=why,
             next="give the attack a model without memory: no counts, caches or stored answers",
         )  # fmt: skip
-    if facts.own_generator:
-        why = "its random numbers are its own generator's, so answers after other calls differ"
+    if facts.own_generator and facts.state_draws_apart is None:
+        why = facts.failed.get("state", "the model has no copy to compare with")
         return not_run(
-            NAME, SOURCE, f"not compared: {why}",
+            NAME, SOURCE, f"its answers are random, and earlier calls were not compared: {why}",
             "draw random numbers with torch's own generator, which flatguard seeds",
+        )  # fmt: skip
+    if facts.own_generator:
+        summary = "random answers of a model that was called before and of a new copy are alike"
+        return Finding(
+            check=NAME, status="pass", samples=images, source=SOURCE, summary=summary
         )  # fmt: skip
     if facts.after_calls is None:
         why = facts.failed.get("state", "the model has no copy to compare with")
@@ -44,6 +49,11 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
 
 def _dependence(facts: PreflightFacts) -> str | None:
     """The first comparison that shows a dependence, in words; None if none does."""
+    if facts.state_draws_apart:
+        return (
+            "answers depend on earlier calls: the random answers of a model that was called before "
+            "lie apart from those of a new copy"
+        )
     repeated = None if facts.own_generator else facts.repeated
     compared = (
         (repeated, "when the same images are shown again"),

@@ -50,6 +50,13 @@ def test_not_compared_is_not_passed(changes: dict[str, object], why: str) -> Non
     assert found.next
 
 
+@pytest.mark.parametrize(("apart", "status"), [(False, "pass"), (True, "warn")])
+def test_draws_of_a_random_model_are_compared(apart: bool, status: str) -> None:
+    random = {"repeated": OTHER, "own_generator": True, "batch_draws_apart": apart}
+    found = judged(CHECK, other_neighbours=None, smaller_batch=None, **random)
+    assert found.status == status
+
+
 def test_what_was_compared_is_said() -> None:
     assert "beside other images and in a smaller batch" in judged(CHECK).summary
     random = judged(CHECK, other_seed=OTHER, other_neighbours=SAME, smaller_batch=None)

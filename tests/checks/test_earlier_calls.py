@@ -26,11 +26,14 @@ def test_an_honest_model_passes() -> None:
     assert (found.status, found.samples) == ("pass", 16)
 
 
-def test_random_numbers_of_its_own_are_no_memory_and_no_pass() -> None:
-    found = judged(CHECK, repeated=OTHER, own_generator=True, after_calls=None, near_image=None)
-    assert found.status == "not-run"
-    assert "its own generator's" in found.summary
-    assert "which flatguard seeds" in (found.next or "")
+RANDOM = {"repeated": OTHER, "own_generator": True, "after_calls": None, "near_image": None}
+
+
+@pytest.mark.parametrize(("apart", "status"), [(None, "not-run"), (False, "pass"), (True, "warn")])
+def test_random_numbers_of_its_own_are_no_memory(apart: bool | None, status: str) -> None:
+    found = judged(CHECK, **RANDOM, state_draws_apart=apart)
+    assert found.status == status
+    assert (found.next is None) == (status == "pass")
 
 
 def test_without_a_copy_the_reason_is_said() -> None:

@@ -194,9 +194,10 @@ class _Preflight:
         if self.loaded.count > 1:
             self.found["single_image"] = behaviour.single_image_error(caller, shown[:1], classes)
         self.found["gradient"] = behaviour.measure_gradient(caller, shown)
-        if self.on_a_copy and not differs(self.found.get("repeated")):
-            original = self.loaded.target.model
-            few = shown[: max(1, len(shown) // 2)]
+        original, few = self.loaded.target.model, shown[: max(1, len(shown) // 2)]
+        if self.on_a_copy and self.found.get("own_generator"):
+            self._add("state", lambda: behaviour.measure_random_state(caller, original, few))
+        elif self.on_a_copy and not differs(self.found.get("repeated")):
             self._add("state", lambda: behaviour.measure_state(caller, original, few))
 
     def _answers(self, clean: _Classified) -> None:
@@ -217,15 +218,18 @@ class _Preflight:
         }
         correct = int((predictions == clean.labels).sum())
         chance = against_chance(clean_table(found), clean.logits.shape[1])
-        is_low = correct < _LOW * len(clean) or (chance is not None and chance.answer != "beyond")
+        by_chance = chance is not None and chance.answer != "beyond"
+        low = by_chance or correct < _LOW * len(clean)
+        parts = (self.found.get("repeated"), self.found.get("other_seed"))
+        random = any(differs(part) for part in parts) and not by_chance
         if correct < _ROOM * len(clean) or (figure and figure.is_above(correct, len(clean))):
             images, labels, own = clean.images, clean.labels, predictions == clean.labels
-            self._add(
-                "tried",
-                lambda: {
-                    "tried": try_inputs(self.loaded, self.caller, images, labels, own, is_low)
-                },
-            )
+
+            def tried() -> dict[str, Any]:
+                loaded, caller = self.loaded, self.caller
+                return {"tried": try_inputs(loaded, caller, images, labels, own, low, random)}
+
+            self._add("tried", tried)
 
     def _add(self, part: str, measured: Callable[[], dict[str, Any]]) -> None:
         try:

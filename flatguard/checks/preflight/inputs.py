@@ -32,6 +32,10 @@ _CONFIRMED, _CLOSE = 3, 2
 """So many are tried on all, the most common first, of those that are nearly as good as the best."""
 
 
+_LOUD = 0.01
+"""A std below this one makes images more than a hundred times as large."""
+
+
 @dataclass(frozen=True)
 class InputMap:
     """A preprocessing: each channel's value minus `mean`, over `std`; perhaps channels reversed."""
@@ -80,6 +84,7 @@ def try_inputs(
     labels: Tensor,
     own: Tensor,
     thorough: bool,
+    random: bool,
 ) -> tuple[TriedInput, ...]:
     """Try other kinds of preprocessing: each on some images, the best of them on all.
 
@@ -90,11 +95,15 @@ def try_inputs(
         labels: of them.
         own: which of them the model classifies right as it is.
         thorough: also try BGR channels with each of the others.
+        random: the model's answers are random. Images of 255 times the size drown the noise of a
+            random model, so that they are no explanation.
     """
     model = _Model.of(loaded, caller.model)
     few = torch.linspace(0, len(images) - 1, min(_SCREENED, len(images))).round().long()
     found = []
     for each in _candidates(images.shape[1], model.own, thorough):
+        if random and min(map(abs, each.std)) < _LOUD:
+            continue
         gain = 0
         for part in (few[::2], few[1::2]):
             right = _right(caller, model.inner, each.apply(images[part]), labels[part])

@@ -61,6 +61,37 @@ def test_draws_are_told_from_a_drift(good: SetUp) -> None:
     assert measured(broken.EverySecond(good.model), good)["own_generator"] is False
 
 
+def test_draws_beside_other_images_are_compared(good: SetUp) -> None:
+    random = broken.OwnGenerator(good.model)
+    assert measured(random, good)["batch_draws_apart"] is False
+    on_its_batch = Around(random, after=lambda z: z - 30 * z.mean(dim=0))
+    assert measured(on_its_batch, good)["batch_draws_apart"] is True
+
+
+def test_draws_of_one_distribution_are_not_apart() -> None:
+    """Also where one number decides all: they fall apart in few of many cases."""
+    generator = torch.Generator().manual_seed(0)
+    apart = 0
+    for _ in range(1000):
+        draws = list(torch.randn(10, 1, generator=generator))
+        apart += behaviour.are_apart(draws[:5], draws[5:])
+    assert apart < 10
+    assert behaviour.are_apart(draws[:5], [draw + 20 for draw in draws[5:]])
+
+
+@pytest.mark.parametrize(("tires", "apart"), [(False, False), (True, True)])
+def test_random_answers_of_a_used_model_and_a_new_one(
+    tires: bool, apart: bool, good: SetUp
+) -> None:
+    inner = broken.TiresSoon(good.model) if tires else good.model
+    original = broken.OwnGenerator(inner).eval()
+    caller = caller_of(copy.deepcopy(original))
+    with preserved(CPU):
+        caller.logits(good.images[:120])
+        found = behaviour.measure_random_state(caller, original, good.images[:16])
+    assert found["state_draws_apart"] is apart
+
+
 def test_few_images_are_not_compared(good: SetUp) -> None:
     found = measured(good.model, good, 1)
     assert "smaller_batch" not in found

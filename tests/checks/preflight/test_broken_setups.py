@@ -264,3 +264,12 @@ def test_nothing_is_named_where_it_is_repaired(case: Broken, good: SetUp) -> Non
     found = tried(case.repairs(good))
     assert {finding.status for finding in found.findings} == {"pass"}, found.findings
     assert found.exit_code == 0
+
+
+def test_an_honest_random_model_is_only_said_to_be_random(good: SetUp) -> None:
+    """Nothing but determinism is named, wherever its random numbers come from."""
+    for breaks in (case.breaks for case in CALLS if case.text.startswith(("random", "generator"))):
+        found = tried(breaks(good))
+        named = {f.check: f.status for f in found.findings if f.status != "pass"}
+        assert named == {"determinism": "warn"}, found.findings
+        assert found.exit_code == 0

@@ -14,13 +14,13 @@ CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def tried(made: SetUp, thorough: bool = True):
+def tried(made: SetUp, thorough: bool = True, random: bool = False):
     data = loaded(made)
     caller = Caller(data.target.model, CPU, seed=0, batch=128)
     images, labels = made.images[:200], made.labels[:200]
     with preserved(CPU):
         own = caller.logits(images).argmax(1) == labels
-        found = try_inputs(data, caller, images, labels, own, thorough)
+        found = try_inputs(data, caller, images, labels, own, thorough, random)
     return found, caller.forwards - 200
 
 
@@ -66,3 +66,10 @@ def test_a_normalisation_that_is_given_can_be_the_fault(good: SetUp) -> None:
     found, _ = tried(SetUp(twice, good.images, good.labels))
     best = max(found, key=lambda each: each.correct)
     assert best.how == "without the normalisation"
+
+
+def test_louder_images_do_not_explain_a_random_model(good: SetUp) -> None:
+    noisy = Around(good.model, after=lambda z: z + 8 * torch.randn_like(z)).eval()
+    made = SetUp(noisy, good.images, good.labels)
+    assert "images in [0, 255]" in {each.name for each in tried(made)[0]}
+    assert "images in [0, 255]" not in {each.name for each in tried(made, random=True)[0]}
