@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from flatguard.environment import compat
 
 if TYPE_CHECKING:
+    from flatguard.checks.preflight.entry import preflight
+    from flatguard.checks.preflight.judged import Preflight
     from flatguard.checks.verdict import Verdict
     from flatguard.errors import FlatguardError
     from flatguard.evaluation import audit, evaluate, resume
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "FlatguardError",
+    "Preflight",
     "Recorder",
     "Run",
     "Target",
@@ -33,11 +36,13 @@ __all__ = [
     "load_run",
     "load_target",
     "merge",
+    "preflight",
     "resume",
 ]
 
 _HOME = {
     "FlatguardError": "flatguard.errors",
+    "Preflight": "flatguard.checks.preflight.judged",
     "Recorder": "flatguard.recording.recorder",
     "Run": "flatguard.runs.run",
     "Target": "flatguard.targets",
@@ -47,6 +52,7 @@ _HOME = {
     "load_run": "flatguard.runs.run",
     "load_target": "flatguard.targets",
     "merge": "flatguard.runs.merging",
+    "preflight": "flatguard.checks.preflight.entry",
     "resume": "flatguard.evaluation",
 }
 

@@ -1,5 +1,6 @@
 """`evaluate()` and `audit()`: real networks against known figures, and their last step."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import flatguard
 from flatguard.checks.verdict import verdict_of
 from flatguard.data import load_dataset
 from flatguard.data.dataset import Batch
+from flatguard.errors import RunFolderError
 from flatguard.request import derive_seed
 from flatguard.runs.check_evidence import load_probes
 from flatguard.runs.run import Run
@@ -165,3 +167,42 @@ def test_an_interrupted_run_names_the_command_that_resumes_it(
         )  # fmt: skip
     assert "resume" in listener.lines[-1]
     assert f"'{tmp_path / 'a run'}'" in listener.lines[-1]
+
+
+def test_shards_measure_preflight_once_more_and_their_run_not_at_all(
+    tiny_data: Images, tmp_path: Path
+) -> None:
+    """A merged run has the facts of its shards, and resumes to the evidence of a whole run."""
+    model, options = tiny().eval(), {**PGD, "data": tiny_data, "batch_size": 6}
+    whole = flatguard.evaluate(model, **options, checks="fast", out=tmp_path / "whole")
+    parts = [
+        flatguard.evaluate(model, **options, checks="fast", shard=part, out=tmp_path / part[0])
+        for part in ("1/2", "2/2")
+    ]
+    merged = flatguard.merge(parts, tmp_path / "merged")
+    assert load_probes(merged) == load_probes(parts[1])
+    files = Path("evidence/probes/preflight")
+    kept = {file.name: file.read_bytes() for file in (merged.path / files).iterdir()}
+    assert kept["probe.json"] == (whole.path / files / "probe.json").read_bytes()
+    resumed = flatguard.resume(merged, model=model, data=tiny_data)
+    assert {f.name: f.read_bytes() for f in (merged.path / files).iterdir()} == kept
+    assert verdict_of(resumed).model_dump() == verdict_of(whole).model_dump()
+
+
+def test_preflight_is_measured_again_where_it_is_missing_and_refused_where_it_is_damaged(
+    tiny_data: Images, tmp_path: Path
+) -> None:
+    model, options = tiny().eval(), {**PGD, "data": tiny_data, "batch_size": 6}
+    run = flatguard.evaluate(model, **options, checks="none", out=tmp_path / "run")
+    file = run.path / "evidence/probes/preflight/probe.json"
+    whole = file.read_bytes()
+    shutil.rmtree(file.parent)
+    assert "not-run" in {f.status for f in flatguard.audit(run.path).findings}
+    flatguard.resume(run.path, model=model, data=tiny_data)
+    assert file.read_bytes() == whole
+    for damaged in (whole[:-20], whole.replace(b"forwards", b"backwards", 1), b""):
+        file.write_bytes(damaged)
+        for work in (flatguard.audit, lambda path: flatguard.resume(path, model=model)):
+            with pytest.raises(RunFolderError, match=r"probe\.json") as caught:
+                work(run.path)
+            assert len(str(caught.value).splitlines()) == 1

@@ -13,10 +13,12 @@ from torch import Tensor
 from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import ALONE, Evidence, ProbeEvidence
-from flatguard.checks.finding import Finding
+from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.preflight.facts import (
     BATCH_DIFFERS,
     SOURCE,
+    PreflightFacts,
+    differs,
     facts_of,
     not_measured,
 )
@@ -42,6 +44,8 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         for part, where in compared
         if part is not None and (part.largest is None or part.largest > BATCH_DIFFERS)
     ]
+    if facts.batch_draws_apart:
+        found.append("logits of the same images, drawn again and again, lie apart beside others")
     if facts.single_image is not None:
         found.append(f"a batch of a single image fails: the model {facts.single_image}")
     shown = [part for part in (facts.other_neighbours, facts.smaller_batch) if part is not None]
@@ -53,15 +57,31 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             check=NAME, status="warn", samples=images, source=SOURCE,
             summary=f"{'; '.join(found)}{cause}{_alone(evidence)}", next=_NEXT,
         )  # fmt: skip
-    if not shown:
-        why = "its answers are random" if facts.repeated else "too few images"
+    if facts.batch_draws_apart is not None:
         return Finding(
-            check=NAME, status="pass", source=SOURCE, summary=f"not compared between batches: {why}"
-        )
+            check=NAME, status="pass", source=SOURCE,
+            summary="its random answers beside other images are no farther apart than in one batch",
+        )  # fmt: skip
+    if not shown:
+        why, how = _not_compared(facts)
+        return not_run(NAME, SOURCE, f"not compared between batches: {why}", how)
+    where = [where for part, where in compared if part is not None]
+    random = facts.smaller_batch is None and differs(facts.other_seed)
+    but = "; its random numbers are others in a smaller batch" if random else ""
     return Finding(
         check=NAME, status="pass", samples=images, source=SOURCE,
-        summary=f"the same logits for {images} images beside others and in a smaller batch",
+        summary=f"the same logits for {images} images {' and '.join(where)}{but}",
     )  # fmt: skip
+
+
+def _not_compared(facts: PreflightFacts) -> tuple[str, str]:
+    """Why no image was shown in two batches, and what to do about it."""
+    if facts.own_generator:
+        why = "its answers are random, with numbers of a generator of its own"
+        return why, "draw random numbers with torch's own generator, which flatguard seeds"
+    if differs(facts.repeated):
+        return "its answers depend on earlier calls", "give the attack a model without memory"
+    return "too few different images", "evaluate more images"
 
 
 def _alone(evidence: Evidence) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, evenly
 from flatguard.checks.evidence import INITIAL, STREAM, Evidence, ProbeEvidence
-from flatguard.checks.finding import Finding
+from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.preflight.facts import SOURCE, facts_of, not_measured
 from flatguard.checks.recorded_mistakes import show_again
 from flatguard.checks.state_evidence import (
@@ -41,10 +41,17 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             summary="; ".join([why, *_without_memory(evidence)]),
             next="give the attack a model without memory: no counts, caches or stored answers",
         )  # fmt: skip
+    if facts.own_generator and facts.state_draws_apart is None:
+        why = facts.failed.get("state", "the model has no copy to compare with")
+        return not_run(
+            NAME, SOURCE, f"its answers are random, and earlier calls were not compared: {why}",
+            "draw random numbers with torch's own generator, which flatguard seeds",
+        )  # fmt: skip
     if facts.own_generator:
-        summary = "its random numbers are its own generator's; beyond that nothing was compared"
+        summary = "random answers of a model that was called before and of a new copy are alike"
     elif facts.after_calls is None:
-        summary = f"the same logits for {images} images again; no copy of the model to compare with"
+        why = facts.failed.get("state", "the model has no copy to compare with")
+        summary = f"the same logits for {images} images again; nothing else: {why}"
     else:
         summary = f"a model that was called before and a new copy answer {images} images alike"
     return Finding(check=NAME, status="pass", samples=images, source=SOURCE, summary=summary)

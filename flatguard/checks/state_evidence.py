@@ -17,6 +17,11 @@ _MOVED = 1e-2
 
 def dependence(facts: PreflightFacts) -> str | None:
     """The first comparison that shows a dependence on earlier calls, in words; None if none."""
+    if facts.state_draws_apart:
+        return (
+            "answers depend on earlier calls: the random answers of a model that was called before "
+            "lie apart from those of a new copy"
+        )
     repeated = None if facts.own_generator else facts.repeated
     compared = (
         (repeated, "when the same images are shown again"),

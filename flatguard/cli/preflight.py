@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from flatguard.cli.options import MODEL_AND_DATA, Json, Quiet, takes
-from flatguard.request import EvaluationRequest, make_request
+from flatguard.request import make_request
 
 if TYPE_CHECKING:
     from flatguard.checks.preflight.judged import Preflight
-
-_NO_ATTACK = "torchattacks:PGD"
-"""The attack of a request whose attack never runs."""
 
 
 @takes((*MODEL_AND_DATA, "norm", "eps"))
@@ -30,14 +27,13 @@ def command(*, given: dict[str, Any], as_json: Json = False, quiet: Quiet = Fals
     Exit code 0: nothing stands against a verdict, though warnings may be listed; 3: there is no
     robustness to judge, or the accuracy is explained by a mistake.
     """
+    from flatguard.checks.preflight.entry import NO_ATTACK, load
     from flatguard.checks.preflight.judged import preflight
     from flatguard.cli.progress import watching
-    from flatguard.execution.context import load_model_and_data
 
-    request = make_request(**given, attack=_NO_ATTACK)
+    request = make_request(**given, attack=NO_ATTACK)
     with watching(quiet, as_json) as watcher:
-        loaded = load_model_and_data(request)
-        _check_radius(loaded.request, loaded.dataset.block(0, 1).images[0].numel())
+        loaded = load(request)
         watcher.log(
             f"{loaded.target.name} ({loaded.target.source}); {loaded.count} of "
             f"{len(loaded.dataset)} images from {loaded.dataset.name}; "
@@ -50,11 +46,6 @@ def command(*, given: dict[str, Any], as_json: Json = False, quiet: Quiet = Fals
     else:
         _show(found)
     raise typer.Exit(found.exit_code)
-
-
-def _check_radius(request: EvaluationRequest, values: int) -> None:
-    if request.eps is not None:
-        request.model_copy(update={"norm": request.norm or "Linf"}).budget().check_radius(values)
 
 
 def _as_dict(found: Preflight) -> dict[str, Any]:

@@ -73,6 +73,33 @@ class Dataset(ABC):
         self._check_size(tuple(images.shape[1:]), start)
         return Batch(images, labels)
 
+    def chosen(self, numbers: Sequence[int]) -> Batch:
+        """These samples, read one by one and checked as `block` checks them, but all at once.
+
+        Raises:
+            DataError: with the first fault and the number of its sample.
+        """
+        with kept_state():
+            raw = [self._raw(number, number + 1) for number in numbers]
+        layouts = {(images.shape, images.dtype, labels.shape) for images, labels in raw}
+        if len(layouts) == 1:
+            try:
+                images = as_images(
+                    torch.cat([images for images, _ in raw]), self.name, self._channels_first
+                )
+                labels = as_labels(torch.cat([labels for _, labels in raw]), self.name, 0)
+                if len(images) == len(labels) == len(numbers):
+                    images = in_box(images, self.name, 0)
+                    self._check_size(tuple(images.shape[1:]), numbers[0])
+                    return Batch(images, labels)
+            except DataError:
+                pass  # `block` names the sample
+        batches = [self.block(number, number + 1) for number in numbers]
+        return Batch(
+            torch.cat([batch.images for batch in batches]),
+            torch.cat([batch.labels for batch in batches]),
+        )
+
     def resized(self, size: tuple[int, int]) -> Dataset:
         """The same pictures, each resized to this height and width.
 

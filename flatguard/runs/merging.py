@@ -1,4 +1,4 @@
-"""Merges the shards of one run: their blocks are copied into a new run folder."""
+"""Merges the shards of one run: blocks and preflight are copied into a new run folder."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flatguard.errors import UsageError
-from flatguard.runs.facts import BlockFacts
-from flatguard.runs.layout import BLOCK, BLOCKS, EVIDENCE, TIMING, committed
+from flatguard.runs.check_evidence import PREFLIGHT, load_probes
+from flatguard.runs.layout import BLOCK, BLOCKS, EVIDENCE, PROBE, PROBES, TIMING, committed
 from flatguard.runs.publishing import publish, stage, unstage, writing
 from flatguard.runs.run import Run, load_run
 from flatguard.runs.storage import open_storage
@@ -19,7 +19,8 @@ from flatguard.runs.writing import create
 def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
     """A new run folder with the blocks of all shards; a block that several have is copied once.
 
-    The shards do not change. `flatguard.resume` adds the blocks and checks that are missing.
+    What preflight measured is taken from the first shard that holds it. The shards do not change.
+    `flatguard.resume` adds the blocks and checks that are missing.
 
     Args:
         shards: runs of the same request, weights, data and versions, or their folders.
@@ -42,7 +43,12 @@ def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
         folders = committed(run.path)
         for block in run.blocks:
             if block.plan.index not in committed(merged.path):
-                _copy(folders[block.plan.index], block, merged.path)
+                folder = folders[block.plan.index]
+                _copy(folder, (*block.files, BLOCK, TIMING), merged.path / EVIDENCE / BLOCKS)
+        probe = load_probes(run).get(PREFLIGHT)
+        if probe is not None and PREFLIGHT not in load_probes(merged):
+            folder = run.path / EVIDENCE / PROBES / PREFLIGHT
+            _copy(folder, (*probe.files, PROBE, TIMING), merged.path / EVIDENCE / PROBES)
     storage.push()
     return load_run(storage)
 
@@ -68,15 +74,16 @@ def _same_run(first: Run, other: Run) -> None:
     raise UsageError(f"{first.storage} and {other.storage} are not shards of one run: {what}")
 
 
-def _copy(folder: Path, block: BlockFacts, run: Path) -> None:
-    """Copy the files that a block names, and no other file of its folder."""
-    copy = stage(run, f"{block.plan.index:05d}")
+def _copy(folder: Path, names: Sequence[str], target: Path) -> None:
+    """Copy the files that a block or a probe names, and no other file of its folder."""
+    run = target.parents[1]
+    copy = stage(run, folder.name)
     try:
         with writing(str(run)):
             copy.mkdir(parents=True)
-            for name in (*block.files, BLOCK, TIMING):
+            for name in names:
                 check_file(folder / name)
                 shutil.copyfile(folder / name, copy / name, follow_symlinks=False)
-            publish(copy, run / EVIDENCE / BLOCKS / folder.name)
+            publish(copy, target / folder.name)
     finally:
         unstage(copy)

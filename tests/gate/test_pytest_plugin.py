@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from support import detectors, digits
@@ -151,6 +152,48 @@ def test_a_detector(inner: Inner, digits_files: Path) -> None:
     missing = inner.gated()
     assert missing.ret == pytest.ExitCode.USAGE_ERROR
     missing.stderr.fnmatch_lines(["*flatguard: gate.min_detected needs a detector: add a key*"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"eps": 8}, "was 8/255 meant?"),
+        ({"eps": 128, "norm": "L2", "attack": "foolbox:L2PGD", "attack_args": {}}, "128/255"),
+    ],
+)
+def test_a_radius_in_another_unit_fails_every_item(
+    inner: Inner, changes: dict[str, Any], text: str
+) -> None:
+    inner.config(**changes)
+    result = inner.gated()
+    assert result.ret == FAILED
+    result.assert_outcomes(failed=len(check_names()) + 3)
+    result.stdout.fnmatch_lines([f"*--eps *images lie in ?0, 1?*{text}*"])
+
+
+@pytest.mark.parametrize(("eps", "text"), [(0, "positive"), (".nan", "expected a")])
+def test_a_radius_that_is_none_is_a_wrong_config(inner: Inner, eps: object, text: str) -> None:
+    inner.config(eps=eps)
+    result = inner.gated()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in result.stderr.lines if line.strip()]
+    assert text in line
+
+
+def test_a_model_that_is_no_use_shuts_a_gate_that_asks_for_nothing(
+    inner: Inner, digits_files: Path
+) -> None:
+    """Labels in another order: no number of it means anything."""
+    with np.load(digits_files / "digits.npz") as stored:
+        np.savez(
+            inner.pytester.path / "shifted.npz",
+            images=stored["images"],
+            labels=(stored["labels"] + 1) % 10,
+        )
+    inner.config({"allow": [*OPTIONAL, "inconclusive"]}, dataset="shifted.npz")
+    result = inner.gated()
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["release.yaml: the set-up is in doubt*one too high*"])
 
 
 def test_inconclusive_unless_allowed(inner: Inner) -> None:

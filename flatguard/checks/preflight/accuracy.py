@@ -93,31 +93,34 @@ def _cause(evidence: Evidence, chance: AgainstChance) -> str | None:
     """The best of what is known: another preprocessing, or another order of the classes."""
     found = []
     facts = facts_of(evidence)
-    tried = _much_better(facts.tried if facts is not None else ())
-    if tried is not None:
+    best = _as_good_as_the_best(facts.tried if facts is not None else ())
+    if best:
+        tried, *alike = best
         share = tried.correct / tried.images
-        found.append((share, f"{tried.how} it is {share:.1%}"))
+        names = " or ".join(each.name for each in alike)
+        also = f" (these images do not tell it from {names})" if alike else ""
+        found.append((share, f"{tried.how} it is {share:.1%}{also}"))
     labels, predictions = _decisions(evidence)
     order = other_order(labels, predictions, evidence.num_classes)
     if order is not None:
         share = order.correct / order.images
         found.append((share, f"{order.text}; in the model's order it is {share:.1%}"))
-    best = max(found, default=None, key=lambda pair: pair[0])
+    likely = max(found, default=None, key=lambda pair: pair[0])
     clean = None if facts is None else facts.clean
     if clean is not None and clean.highest_pixel < _ONE_GREY_LEVEL and chance.answer != "beyond":
         dark = f"the images reach only {clean.highest_pixel:.4f}: divided by 255 twice?"
-        return dark if best is None else f"{best[1]}; {dark}"
-    return None if best is None else best[1]
+        return dark if likely is None else f"{likely[1]}; {dark}"
+    return None if likely is None else likely[1]
 
 
-def _much_better(tried: Sequence[TriedInput]) -> TriedInput | None:
-    """The most common preprocessing of those that are as good as the best, if that is much better.
+def _as_good_as_the_best(tried: Sequence[TriedInput]) -> list[TriedInput]:
+    """The preprocessings that are as good as the best, the most common first, if much better.
 
     The mean and std of two data sets may be so near that some images cannot tell them apart.
     """
     good = [each for each in tried if is_much_better(each.gained, each.lost, each.images)]
     most = max((each.correct / each.images for each in good), default=0.0)
-    return next((each for each in good if each.correct / each.images >= most - _ALIKE), None)
+    return [each for each in good if each.correct / each.images >= most - _ALIKE]
 
 
 def _decisions(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,8 @@ from flatguard.errors import one_line
 
 _NEAR = 2 / 255
 """How far the near images are from those that were answered."""
+_DRAWS = 5
+"""Passes over the same images of a model whose random numbers cannot be repeated."""
 _DRIFT = 0.5
 """Draws of a generator differ alike; a state that drifts differs the more, the more calls."""
 
@@ -38,29 +40,52 @@ def measure_behaviour(caller: Caller, images: Tensor, others: Tensor) -> dict[st
         "repeated": repeated,
         "other_seed": difference(first, caller.logits(images, draw=1)),
     }
-    if differs(repeated):
-        more = [first, again, *(caller.logits(images) for _ in range(3))]
-        found["own_generator"] = _are_draws(more)
-        return found  # every other comparison would show the same again
     half = len(images) // 2
-    if half:
-        beside = torch.cat([images[:half], others[half : len(images)]])
-        if len(beside) == len(images) and not torch.equal(beside, images):
-            shown = caller.logits(beside)[:half]
-            found["other_neighbours"] = difference(first[:half], shown)
-        if not differs(found["other_seed"]):
-            found["smaller_batch"] = difference(first[:half], caller.logits(images[:half]))
+    if differs(repeated):
+        draws = [first, again, *(caller.logits(images) for _ in range(_DRAWS - 2))]
+        found["own_generator"] = _are_draws(draws)
+        if found["own_generator"] and half and len(others) >= len(images):
+            beside = torch.cat([images[:half], others[half : len(images)]])
+            drawn = [caller.logits(beside)[:half] for _ in range(_DRAWS)]
+            found["batch_draws_apart"] = are_apart([draw[:half] for draw in draws], drawn)
+        return found  # every other comparison would show the same again
+    if not half:
+        return found
+    randomised = differs(found["other_seed"])
+    kept, new = images[:half], others[half : len(images)]
+    # A place in the batch has its own random numbers, so only a model without any moves there.
+    beside = torch.cat([kept, new] if randomised else [new, kept])
+    if len(beside) == len(images) and not torch.equal(beside, images):
+        logits = caller.logits(beside)
+        shown = logits[:half] if randomised else logits[-half:]
+        found["other_neighbours"] = difference(first[:half], shown)
+    if not randomised:
+        found["smaller_batch"] = difference(first[:half], caller.logits(kept))
     return found
 
 
 def _are_draws(logits: list[Tensor]) -> bool:
     """Whether repeated passes differ as independent draws do: all alike, none the same."""
-    pairs = [
-        float((one.double() - other.double()).norm())
-        for index, one in enumerate(logits)
-        for other in logits[:index]
-    ]
-    return min(pairs) > _DRIFT * max(pairs)
+    within = _distances(logits)
+    return min(within) > _DRIFT * max(within)
+
+
+def are_apart(ones: list[Tensor], others: list[Tensor]) -> bool:
+    """Whether every draw of one kind is farther from the other kind than its own kind lies apart.
+
+    Draws of one and the same distribution fall apart so in fewer than one of a hundred cases.
+    """
+    within = [*_distances(ones), *_distances(others)]
+    between = [_distance(one, other) for one in ones for other in others]
+    return min(between) > max(within)
+
+
+def _distances(draws: list[Tensor]) -> list[float]:
+    return [_distance(one, other) for n, one in enumerate(draws) for other in draws[:n]]
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    return float((one.double() - other.double()).norm())
 
 
 def single_image_error(caller: Caller, image: Tensor, classes: int) -> str | None:
@@ -91,6 +116,20 @@ def measure_state(caller: Caller, original: nn.Module, images: Tensor) -> dict[s
     fresh = copy.deepcopy(original)
     new = caller.logits(images, model=fresh)
     return {"after_calls": difference(seen, new), "near_image": difference(seen_near, new_near)}
+
+
+def measure_random_state(caller: Caller, original: nn.Module, images: Tensor) -> dict[str, Any]:
+    """The same for a model whose random numbers cannot be repeated: draws are compared.
+
+    Args:
+        caller: its model has answered before.
+        original: has not answered anything.
+        images: that were answered before.
+    """
+    fresh = copy.deepcopy(original)
+    seen = [caller.logits(images) for _ in range(_DRAWS)]
+    new = [caller.logits(images, model=fresh) for _ in range(_DRAWS)]
+    return {"state_draws_apart": are_apart(seen, new)}
 
 
 def in_training(model: nn.Module) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from flatguard.checks.preflight.facts import Difference
-from flatguard.environment.randomness import seeded
+from flatguard.environment.randomness import seed_all
 from flatguard.errors import memory_errors
 
 _TRAINED = {
@@ -23,7 +23,7 @@ _TRAINED = {
 
 @dataclass
 class Caller:
-    """Calls a model.
+    """Calls a model, inside `preserved` generators.
 
     Attributes:
         model: what is called.
@@ -44,11 +44,8 @@ class Caller:
         found = []
         for part in images.split(self.batch):
             self.forwards += len(part)
-            with (
-                seeded(self.seed + draw, self.device),
-                torch.no_grad(),
-                memory_errors(f"{len(part)} images at once"),
-            ):
+            seed_all(self.seed + draw, self.device)
+            with torch.no_grad(), memory_errors(f"{len(part)} images at once"):
                 found.append((model or self.model)(part.to(self.device)).detach())
         return torch.cat(found)
 

@@ -127,6 +127,9 @@ class PreflightFacts(_Facts):
         repeated: the same images again, with the same random numbers.
         other_seed: the same images again, with other random numbers.
         own_generator: whether repeated passes differ as draws of a generator of the model's own.
+        batch_draws_apart: for such a model, whether its draws beside other images lie apart from
+            those in the same batch; None where they were not compared.
+        state_draws_apart: the same for a model that was called before and a new copy.
         other_neighbours: the same images beside other images.
         smaller_batch: the same images in a smaller batch; None for a randomised model.
         single_image: why a single image fails; None if it does not.
@@ -150,6 +153,8 @@ class PreflightFacts(_Facts):
     repeated: Difference | None = None
     other_seed: Difference | None = None
     own_generator: bool = False
+    batch_draws_apart: bool | None = None
+    state_draws_apart: bool | None = None
     other_neighbours: Difference | None = None
     smaller_batch: Difference | None = None
     single_image: str | None = None
@@ -167,7 +172,7 @@ class PreflightFacts(_Facts):
     def depends_on_its_batch(self) -> bool:
         """Whether an image's logits depend on the batch that it is in."""
         parts = [self.other_neighbours, self.smaller_batch]
-        return any(
+        return bool(self.batch_draws_apart) or any(
             part is not None and (part.largest is None or part.largest > BATCH_DIFFERS)
             for part in parts
         )

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from flatguard.checks.preflight.facts import CleanPass, PreflightFacts, clean_ta
 from flatguard.checks.preflight.inputs import try_inputs
 from flatguard.checks.preflight.leaderboard import published
 from flatguard.checks.preflight.output import output_of
+from flatguard.environment.randomness import preserved
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import ModelError, one_line
 from flatguard.execution.context import EvaluationContext, ModelAndData
@@ -32,6 +34,8 @@ CLEAN, SHOWN = 200, 32
 """Images that are classified once, and images that are shown again and again."""
 _ROOM = 0.9
 """From this clean accuracy on, no other preprocessing can be much better."""
+_LOW = 0.5
+"""Below this clean accuracy, combinations are tried too."""
 
 
 def preflight_run(context: EvaluationContext, run: Run, progress: ProgressReporter) -> None:
@@ -73,10 +77,15 @@ def single_image_refusal(loaded: ModelAndData, why: str) -> str:
 
 @own_state()
 def measure(loaded: ModelAndData) -> PreflightFacts:
-    """What the model does on the clean images. A part that fails is left out, with its reason."""
+    """What the model does on the clean images. A part that fails is left out, with its reason.
+
+    Raises:
+        DataError: a sample is no image, or has a label that the model does not have.
+    """
     model, on_a_copy = _copy_of(loaded.target.model)
     caller = Caller(model, loaded.device, _seed(loaded), max(2, loaded.block_size))
-    return _Preflight(loaded, caller, on_a_copy).measure()
+    with preserved(loaded.device):
+        return _Preflight(loaded, caller, on_a_copy).measure()
 
 
 def _seed(loaded: ModelAndData) -> int:
@@ -103,15 +112,13 @@ class _Classified:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    @property
+    @cached_property
     def different(self) -> Tensor:
         """The positions of images that differ from each other."""
-        rows = self.images.flatten(1).double()
-        marks = torch.stack([rows.sum(dim=1), (rows * torch.linspace(1, 2, rows.shape[1])).sum(1)])
-        first: dict[tuple[float, ...], int] = {}
-        for position, mark in enumerate(marks.T.tolist()):
-            first.setdefault(tuple(mark), position)
-        return torch.tensor(sorted(first.values()))
+        first: dict[bytes, int] = {}
+        for position, image in enumerate(self.images.numpy()):
+            first.setdefault(image.tobytes(), position)
+        return torch.tensor(list(first.values()))
 
 
 @dataclass
@@ -147,8 +154,10 @@ class _Preflight:
 
     def _classified(self, numbers: np.ndarray) -> _Classified:
         """Classify these samples; those that the model does not take are left out."""
-        batches = [self.loaded.dataset.block(int(n), int(n) + 1) for n in numbers]
-        images = torch.cat([batch.images for batch in batches])
+        chosen = self.loaded.dataset.chosen(numbers.tolist())
+        images, classes = chosen.images, self.loaded.target.num_classes
+        for number, label in zip(numbers.tolist(), chosen.labels.tolist(), strict=True):
+            self.loaded.dataset.check_label(label, classes or label + 1, number)
         rows: list[Tensor] = []
         taken: list[int] = []
         for part in torch.arange(len(images)).split(self.caller.batch):
@@ -162,9 +171,8 @@ class _Preflight:
                 if alone is not None:
                     rows.append(alone)
                     taken.append(one)
-        labels = torch.cat([batch.labels for batch in batches])[taken]
         logits = torch.cat(rows) if rows else torch.zeros(0, 2)
-        return _Classified(numbers[taken], images[taken], labels, logits.cpu())
+        return _Classified(numbers[taken], images[taken], chosen.labels[taken], logits.cpu())
 
     def _logits(self, images: Tensor) -> Tensor | None:
         """Finite logits for every image; None where the model does not give them."""
@@ -177,8 +185,8 @@ class _Preflight:
 
     def _behaviour(self, clean: _Classified) -> None:
         """What calls do: on some images that differ, beside others."""
-        caller, images = self.caller, clean.images[clean.different]
-        most = min(SHOWN, caller.batch)
+        caller, most = self.caller, min(SHOWN, self.caller.batch)
+        images = clean.images[clean.different[: 2 * most]]
         shown = images[:most]
         others = torch.cat([images[most:], 1 - shown])[: len(shown)]
         self._add("behaviour", lambda: behaviour.measure_behaviour(caller, shown, others))
@@ -186,9 +194,12 @@ class _Preflight:
         if self.loaded.count > 1:
             self.found["single_image"] = behaviour.single_image_error(caller, shown[:1], classes)
         self.found["gradient"] = behaviour.measure_gradient(caller, shown)
-        if self.on_a_copy and not differs(self.found.get("repeated")):
-            original = self.loaded.initial or self.loaded.target.model
-            self._add("state", lambda: behaviour.measure_state(caller, original, shown))
+        original = self.loaded.initial or self.loaded.target.model
+        few = shown[: max(1, len(shown) // 2)]
+        if self.on_a_copy and self.found.get("own_generator"):
+            self._add("state", lambda: behaviour.measure_random_state(caller, original, few))
+        elif self.on_a_copy and not differs(self.found.get("repeated")):
+            self._add("state", lambda: behaviour.measure_state(caller, original, few))
 
     def _answers(self, clean: _Classified) -> None:
         """What comes out, how often it is right, and what could make it right more often."""
@@ -209,14 +220,17 @@ class _Preflight:
         correct = int((predictions == clean.labels).sum())
         chance = against_chance(clean_table(found), clean.logits.shape[1])
         by_chance = chance is not None and chance.answer != "beyond"
+        low = by_chance or correct < _LOW * len(clean)
+        parts = (self.found.get("repeated"), self.found.get("other_seed"))
+        random = any(differs(part) for part in parts) and not by_chance
         if correct < _ROOM * len(clean) or (figure and figure.is_above(correct, len(clean))):
             images, labels, own = clean.images, clean.labels, predictions == clean.labels
-            self._add(
-                "tried",
-                lambda: {
-                    "tried": try_inputs(self.loaded, self.caller, images, labels, own, by_chance)
-                },
-            )
+
+            def tried() -> dict[str, Any]:
+                loaded, caller = self.loaded, self.caller
+                return {"tried": try_inputs(loaded, caller, images, labels, own, low, random)}
+
+            self._add("tried", tried)
 
     def _add(self, part: str, measured: Callable[[], dict[str, Any]]) -> None:
         try:
