@@ -1,4 +1,4 @@
-"""The check `batch-dependence`: beside other images, in a smaller batch, alone; what then counts."""
+"""The check `batch-dependence`: beside other images, in a smaller batch, alone; what counts."""
 
 import pytest
 import torch
