@@ -16,7 +16,7 @@ from flatguard.checks import (
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding
 from flatguard.checks.preflight.facts import PreflightFacts, clean_table
-from flatguard.checks.preflight.gather import measure, single_image_refusal
+from flatguard.checks.preflight.gather import CLEAN, measure, single_image_refusal
 from flatguard.checks.preflight.repeats import repeatable
 from flatguard.execution.context import ModelAndData
 from flatguard.request import TOLERANCE
@@ -65,6 +65,10 @@ def preflight(loaded: ModelAndData) -> Preflight:
     notes = loaded.target.notes
     if facts.single_image is not None and alone:
         notes = (*notes, single_image_refusal(loaded, facts.single_image))
+    left_out = min(CLEAN, loaded.count) - (0 if facts.clean is None else len(facts.clean.samples))
+    if left_out:
+        asked = min(CLEAN, loaded.count)
+        notes = (*notes, f"no finite logits for {left_out} of {asked} images: not counted above")
     return Preflight(facts, tuple(findings), notes, why)
 
 
