@@ -66,6 +66,7 @@ bench: install
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.detector
+	$(BIN)/python -m benchmarks.preflight
 
 # Detectors on the real networks that FLATGUARD_REAL names, into docs/detection-study.md: about an hour
 # on one core, and it goes on where it stopped; DETECT="--only resnet20" takes one, "--draw" only writes.

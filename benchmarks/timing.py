@@ -34,17 +34,20 @@ class Ratio:
 
 
 def interleaved(
-    measured: Mapping[str, Callable[[], object]], base: Callable[[], object], repeats: int
+    measured: Mapping[str, Callable[[], object]],
+    base: Callable[[], object],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Ratio]:
     """Time all `repeats` times in turns, after one turn to warm up; the order alternates."""
     entries = [("base", base), *measured.items()]
     times: dict[str, list[float]] = {name: [] for name, _ in entries}
     for turn in range(repeats + 1):
         for name, function in entries if turn % 2 else entries[::-1]:
-            began = time.perf_counter()
+            began = clock()
             function()
             if turn:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(clock() - began)
     return {name: _ratio(times[name], times["base"]) for name in measured}
 
 

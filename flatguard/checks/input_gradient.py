@@ -16,11 +16,14 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     gradient = None if facts is None else facts.gradient
     if gradient is None:
         return not_measured(NAME, evidence, "gradient")
-    count, wrong = gradient.images, None
+    count, wrong, advice = gradient.images, None, _NEXT
     if gradient.error is not None:
         wrong = f"no gradient in the input: {gradient.error}"
     elif gradient.absent:
         wrong = "no gradient in the input: the forward pass leaves torch's graph"
+    elif gradient.other_logits is not None:
+        how = gradient.other_logits.described("where gradients are on")
+        wrong, advice = f"the model computes otherwise for an attack: logits {how}", _NEXT_OTHER
     elif gradient.not_finite:
         wrong = f"the input's gradient is not finite on {gradient.not_finite} of {count} images"
     elif gradient.zero:
@@ -31,13 +34,17 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         summary=wrong or f"the input has a gradient on all of {count} images",
         samples=count,
         source=SOURCE,
-        next=None if wrong is None else _NEXT,
+        next=None if wrong is None else advice,
     )
 
 
 _NEXT = (
     "remove detach(), no_grad, argmax and rounding from the forward pass, or attack without "
     "gradients: --attack square"
+)
+_NEXT_OTHER = (
+    "compute the same with and without gradients: no test of requires_grad or is_grad_enabled() "
+    "in the forward pass"
 )
 _WHY = "Gradient attacks need a gradient in the input. Without one they find nothing."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,13 @@ class ArrayDataset(Dataset):
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         images, labels = self._images[start:stop], self._labels[start:stop]
         return as_tensor(images, self.name), as_tensor(labels, self.name)
+
+    def _raw_rows(self, numbers: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        arrays = (np.ndarray, Tensor)
+        if not isinstance(self._images, arrays) or not isinstance(self._labels, arrays):
+            return super()._raw_rows(numbers)
+        images, labels = self._images[list(numbers)], self._labels[list(numbers)]
+        return [(as_tensor(images, self.name), as_tensor(labels, self.name))]
 
 
 def as_tensor(part: Any, name: str) -> Tensor:

@@ -74,13 +74,13 @@ class Dataset(ABC):
         return Batch(images, labels)
 
     def chosen(self, numbers: Sequence[int]) -> Batch:
-        """These samples, read one by one and checked as `block` checks them, but all at once.
+        """These samples, checked as `block` checks them, but all at once.
 
         Raises:
             DataError: with the first fault and the number of its sample.
         """
         with kept_state():
-            raw = [self._raw(number, number + 1) for number in numbers]
+            raw = self._raw_rows(numbers)
         layouts = {(images.shape, images.dtype, labels.shape) for images, labels in raw}
         if len(layouts) == 1:
             try:
@@ -150,6 +150,10 @@ class Dataset(ABC):
                 f"{self.name}: images of different sizes: sample {start} has {_sides(shape)}, an "
                 f"earlier one {_sides(self._shape)}; give all the same size, pictures with --resize"
             )
+
+    def _raw_rows(self, numbers: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """These samples as `_raw` returns them, in one piece or several."""
+        return [self._raw(number, number + 1) for number in numbers]
 
     @abstractmethod
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:

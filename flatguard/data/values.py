@@ -18,6 +18,9 @@ LARGEST_IMAGE = 1 << 26
 ROUNDING = 1e-5
 """A value this far outside of [0, 1] is a rounding error, and is clamped."""
 
+_OVERSHOOT = 0.25
+"""Cubic interpolation leaves [0, 1] by less than this."""
+
 _USUAL_CHANNELS = (1, 3, 4)
 
 
@@ -120,6 +123,8 @@ def _range_advice(images: Tensor) -> str:
         return f"divide by {scale}" + (", or store uint8" if scale == 255 else "")
     if -1 - ROUNDING <= low < -0.5 and high <= 1 + ROUNDING:
         return "for images in [-1, 1]: give (images + 1) / 2, and --mean .5 --std .5 to the model"
+    if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
+        return "interpolation and filters overshoot: clip the images to [0, 1]"
     return "undo the normalisation in the data and give --mean and --std to the model"
 
 

@@ -32,6 +32,34 @@ def test_labels_out_of_range(label: int) -> None:
         check_labels(batch, 3, ArrayDataset(batch.images, batch.labels, "d"), start=40)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor, list])
+def test_chosen_samples_are_those_of_their_blocks(kind) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 5, 6, 3), dtype=np.uint8)
+    data = ArrayDataset(kind(pixels), kind(LABELS), "d")
+    numbers = [7, 0, 7, 9]
+    batch = data.chosen(numbers)
+    alone = [data.block(number, number + 1) for number in numbers]
+    assert torch.equal(batch.images, torch.cat([one.images for one in alone]))
+    assert torch.equal(batch.labels, torch.cat([one.labels for one in alone]))
+    assert torch.equal(Subset(data, range(10), "s").chosen(numbers).images, batch.images)
+
+
+@pytest.mark.parametrize("value", [255.0, -1.0, float("nan"), float("inf")])
+def test_a_fault_of_a_chosen_sample_has_its_number(value: float) -> None:
+    images = np.full((10, 3, 5, 5), 0.5, dtype=np.float32)
+    images[8, 1] = value
+    data = ArrayDataset(images, LABELS, "d")
+    assert len(data.chosen([1, 9])) == 2
+    with pytest.raises(DataError, match="in sample 8"):
+        data.chosen([1, 8, 9])
+
+
+def test_chosen_samples_do_not_share_the_caller_s_memory() -> None:
+    images = np.zeros((4, 3, 5, 5), dtype=np.float32)
+    ArrayDataset(images, LABELS[:4], "d").chosen([1, 2]).images.add_(1)
+    assert not images.any()
+
+
 def test_a_subset_keeps_the_requested_order() -> None:
     whole = ArrayDataset(torch.rand(6, 1, 2, 2), torch.arange(6), "whole")
     subset = Subset(whole, [4, 0, 5], "some")

@@ -53,6 +53,8 @@ def test_rounding_errors_are_clamped_in_a_copy(value: float) -> None:
         (torch.rand(2, 3, 4, 4) * 65535, "divide by 65535"),
         (torch.rand(2, 3, 4, 4) * 2 - 1, r"images in \[-1, 1\]: give \(images \+ 1\) / 2"),
         ((torch.rand(2, 3, 4, 4) - 0.45) / 0.22, "undo the normalisation"),
+        (torch.linspace(-0.1, 1, 96).view(2, 3, 4, 4), r"clip the images to \[0, 1\]"),
+        (torch.linspace(0, 1.01, 96).view(2, 3, 4, 4), r"clip the images to \[0, 1\]"),
         (torch.full((2, 3, 4, 4), torch.inf), "an infinite value in sample 0"),
         (torch.full((2, 3, 4, 4), torch.nan), "nan in sample 0"),
         (torch.ones(2, 3, 4, 4, dtype=torch.int64), "convert values from 0 to 255 to uint8"),

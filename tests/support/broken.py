@@ -107,6 +107,28 @@ class TiresSoon(Wrapped):
         return z if self.count <= 100 else z.roll(1, dims=1)
 
 
+class TiresForAll(Wrapped):
+    """Answers wrong after 250 images, also those that copies of it were shown."""
+
+    shown = 0
+
+    def __init__(self, net: nn.Module):
+        super().__init__(net)
+        TiresForAll.shown = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        TiresForAll.shown += len(x)
+        z = self.net(x)
+        return z if TiresForAll.shown <= 250 else z.roll(1, dims=1)
+
+
+class NoiseWithGradients(Wrapped):
+    """Answers at random where an attack asks for gradients."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.net(x), 0.3, training=x.requires_grad)
+
+
 class Locks(Wrapped):
     """Answers an image like the nearest one that it has seen, if that is near."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flatguard.checks.preflight.calls import Caller, TrainedParts, difference, watched_input
-from flatguard.checks.preflight.facts import InputGradient, differs
+from flatguard.checks.preflight.facts import Difference, InputGradient, differs, is_batch_effect
 from flatguard.errors import one_line
 
 _NEAR = 2 / 255
@@ -21,13 +22,31 @@ _DRIFT = 0.5
 """Draws of a generator differ alike; a state that drifts differs the more, the more calls."""
 
 
-def measure_behaviour(caller: Caller, images: Tensor, others: Tensor) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Answered:
+    """The batch in which images were classified before.
+
+    Attributes:
+        images: all of it.
+        logits: the model's answers then.
+        rows: the positions of the images that are shown again.
+    """
+
+    images: Tensor
+    logits: Tensor
+    rows: Tensor
+
+
+def measure_behaviour(
+    caller: Caller, images: Tensor, others: Tensor, before: Answered | None = None
+) -> dict[str, Any]:
     """Fields of `PreflightFacts` about calls.
 
     Args:
         caller: calls the model.
         images: the images that are shown again and again.
         others: as many other images.
+        before: how they were classified before, in one batch.
     """
     parts = TrainedParts()
     with watched_input(caller.model) as written, parts:
@@ -51,17 +70,54 @@ def measure_behaviour(caller: Caller, images: Tensor, others: Tensor) -> dict[st
         return found  # every other comparison would show the same again
     if not half:
         return found
-    randomised = differs(found["other_seed"])
-    kept, new = images[:half], others[half : len(images)]
-    # A place in the batch has its own random numbers, so only a model without any moves there.
-    beside = torch.cat([kept, new] if randomised else [new, kept])
-    if len(beside) == len(images) and not torch.equal(beside, images):
-        logits = caller.logits(beside)
-        shown = logits[:half] if randomised else logits[-half:]
-        found["other_neighbours"] = difference(first[:half], shown)
-    if not randomised:
-        found["smaller_batch"] = difference(first[:half], caller.logits(kept))
+    found |= _in_other_batches(caller, images, others, first, differs(found["other_seed"]))
+    compared = found.get("smaller_batch")
+    if compared is not None and before is not None and not is_batch_effect(compared):
+        found |= _as_before(caller, first, before)
     return found
+
+
+def _in_other_batches(
+    caller: Caller, images: Tensor, others: Tensor, first: Tensor, randomised: bool
+) -> dict[str, Any]:
+    """Every second image again: each between other images, in a smaller batch, and one alone."""
+    found: dict[str, Any] = {}
+    half = len(images) // 2
+    # A place in the batch has its own random numbers, so only a model without any moves there.
+    kept, there = slice(0, 2 * half, 2), slice(0 if randomised else 1, 2 * half, 2)
+    beside = others[: len(images)].clone()
+    if len(beside) == len(images):
+        beside[there] = images[kept]
+        if not torch.equal(beside, images):
+            found["other_neighbours"] = difference(first[kept], caller.logits(beside)[there])
+    if not randomised:
+        smaller = difference(first[kept], caller.logits(images[kept]))
+        found["smaller_batch"] = (
+            smaller if is_batch_effect(smaller) else _alone(caller, images, first) or smaller
+        )
+    return found
+
+
+def _alone(caller: Caller, images: Tensor, first: Tensor) -> Difference | None:
+    """How the logits of an image differ where it is alone in its batch; None if they do not."""
+    try:
+        alone = caller.logits(images[:1])
+    except Exception:  # a model may raise anything; `single_image_error` says so
+        return None
+    found = difference(first[:1], alone) if alone.shape == first[:1].shape else None
+    return found if found is not None and is_batch_effect(found) else None
+
+
+def _as_before(caller: Caller, first: Tensor, before: Answered) -> dict[str, Any]:
+    """Compare with the answers in the larger batch before; empty where they are the same.
+
+    Where the larger batch is answered as before, its size decides; else the calls between do.
+    """
+    found = difference(before.logits[before.rows].to(first.device), first)
+    if not is_batch_effect(found):
+        return {}
+    again = difference(before.logits.to(first.device), caller.logits(before.images))
+    return {"repeated" if differs(again) else "smaller_batch": found}
 
 
 def _are_draws(logits: list[Tensor]) -> bool:
@@ -112,10 +168,11 @@ def measure_state(caller: Caller, original: nn.Module, images: Tensor) -> dict[s
     near = (images + _NEAR * (2 * noise - 1)).clamp(0, 1)
     seen, seen_near = caller.logits(images), caller.logits(near)
     fresh = copy.deepcopy(original)
-    new_near = caller.logits(near, model=fresh)
-    fresh = copy.deepcopy(original)
-    new = caller.logits(images, model=fresh)
-    return {"after_calls": difference(seen, new), "near_image": difference(seen_near, new_near)}
+    new_near, new = caller.logits(near, model=fresh), caller.logits(images, model=fresh)
+    found = difference(seen, new)
+    if differs(found):  # perhaps because this copy has answered the near images
+        found = difference(seen, caller.logits(images, model=copy.deepcopy(original)))
+    return {"after_calls": found, "near_image": difference(seen_near, new_near)}
 
 
 def measure_random_state(caller: Caller, original: nn.Module, images: Tensor) -> dict[str, Any]:
@@ -162,8 +219,16 @@ def _same(one: Tensor, other: Tensor) -> bool:
         return True  # lazy, meta and packed tensors cannot be compared
 
 
-def measure_gradient(caller: Caller, images: Tensor) -> InputGradient:
-    """The gradient of the margin between the two highest logits; the scale does not kill it."""
+def measure_gradient(
+    caller: Caller, images: Tensor, answered: Tensor | None = None
+) -> InputGradient:
+    """The gradient of the margin between the two highest logits; the scale does not kill it.
+
+    Args:
+        caller: calls the model.
+        images: on which the gradient is taken.
+        answered: their logits without gradient; None where no two calls need to agree.
+    """
     caller.forwards += len(images)
     count = len(images)
     try:
@@ -182,4 +247,11 @@ def measure_gradient(caller: Caller, images: Tensor) -> InputGradient:
     rows = slope.flatten(1)
     finite = rows.isfinite().all(dim=1)
     zero = int(((rows == 0).all(dim=1) & finite).sum())
-    return InputGradient(images=count, absent=False, zero=zero, not_finite=int((~finite).sum()))
+    other = None if answered is None else difference(answered.to(logits.device), logits.detach())
+    return InputGradient(
+        images=count,
+        absent=False,
+        zero=zero,
+        not_finite=int((~finite).sum()),
+        other_logits=other if is_batch_effect(other) else None,
+    )

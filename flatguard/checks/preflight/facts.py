@@ -97,13 +97,17 @@ class Published(_Facts):
 
 
 class InputGradient(_Facts):
-    """The gradient of the decision's margin in the input; counts of images."""
+    """The gradient of the decision's margin in the input; counts of images.
+
+    `other_logits` compares the logits with those without gradient, where they differ.
+    """
 
     images: Number
     absent: bool
     zero: Number
     not_finite: Number
     error: str | None = None
+    other_logits: Difference | None = None
 
 
 class Output(_Facts):
@@ -171,16 +175,18 @@ class PreflightFacts(_Facts):
     @property
     def depends_on_its_batch(self) -> bool:
         """Whether an image's logits depend on the batch that it is in."""
-        parts = [self.other_neighbours, self.smaller_batch]
-        return bool(self.batch_draws_apart) or any(
-            part is not None and (part.largest is None or part.largest > BATCH_DIFFERS)
-            for part in parts
-        )
+        parts = (self.other_neighbours, self.smaller_batch)
+        return bool(self.batch_draws_apart) or any(is_batch_effect(part) for part in parts)
 
 
 def differs(part: Difference | None) -> bool:
     """Whether two passes over the same images differ beyond rounding."""
     return part is not None and (part.largest is None or part.largest > DIFFERS)
+
+
+def is_batch_effect(part: Difference | None) -> bool:
+    """Whether passes in different batches differ beyond rounding."""
+    return part is not None and (part.largest is None or part.largest > BATCH_DIFFERS)
 
 
 def clean_table(clean: CleanPass | None) -> pd.DataFrame:

@@ -17,7 +17,13 @@ from flatguard.checks.context import evenly
 from flatguard.checks.preflight import behaviour
 from flatguard.checks.preflight.calls import Caller
 from flatguard.checks.preflight.chance import against_chance
-from flatguard.checks.preflight.facts import CleanPass, PreflightFacts, clean_table, differs
+from flatguard.checks.preflight.facts import (
+    CleanPass,
+    PreflightFacts,
+    clean_table,
+    differs,
+    is_batch_effect,
+)
 from flatguard.checks.preflight.inputs import try_inputs
 from flatguard.checks.preflight.leaderboard import published
 from flatguard.checks.preflight.output import output_of
@@ -36,6 +42,8 @@ _ROOM = 0.9
 """From this clean accuracy on, no other preprocessing can be much better."""
 _LOW = 0.5
 """Below this clean accuracy, combinations are tried too."""
+
+_COMPARISONS = ("repeated", "other_seed", "other_neighbours", "smaller_batch")
 
 
 def preflight_run(context: EvaluationContext, run: Run, progress: ProgressReporter) -> None:
@@ -102,12 +110,16 @@ def _copy_of(model: nn.Module) -> tuple[nn.Module, bool]:
 
 @dataclass(frozen=True)
 class _Classified:
-    """The clean images that the model takes, with its answers."""
+    """The clean images that the model takes, with its answers.
+
+    `together` is False where some images had to be shown one by one.
+    """
 
     numbers: np.ndarray
     images: Tensor
     labels: Tensor
     logits: Tensor
+    together: bool
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -119,6 +131,12 @@ class _Classified:
         for position, image in enumerate(self.images.numpy()):
             first.setdefault(image.tobytes(), position)
         return torch.tensor(list(first.values()))
+
+    def batch_of(self, rows: Tensor, batch: int) -> behaviour.Answered | None:
+        """The first batch, if these rows were classified in it."""
+        if not self.together or int(rows.max()) >= batch:
+            return None
+        return behaviour.Answered(self.images[:batch], self.logits[:batch], rows)
 
 
 @dataclass
@@ -160,19 +178,22 @@ class _Preflight:
             self.loaded.dataset.check_label(label, classes or label + 1, number)
         rows: list[Tensor] = []
         taken: list[int] = []
+        one_by_one = False
         for part in torch.arange(len(images)).split(self.caller.batch):
             together = self._logits(images[part])
             if together is not None:
                 rows.append(together)
                 taken.extend(part.tolist())
                 continue
+            one_by_one = True
             for one in part.tolist():
                 alone = self._logits(images[one : one + 1])
                 if alone is not None:
                     rows.append(alone)
                     taken.append(one)
         logits = torch.cat(rows) if rows else torch.zeros(0, 2)
-        return _Classified(numbers[taken], images[taken], chosen.labels[taken], logits.cpu())
+        labels = chosen.labels[taken]
+        return _Classified(numbers[taken], images[taken], labels, logits.cpu(), not one_by_one)
 
     def _logits(self, images: Tensor) -> Tensor | None:
         """Finite logits for every image; None where the model does not give them."""
@@ -187,19 +208,26 @@ class _Preflight:
         """What calls do: on some images that differ, beside others."""
         caller, most = self.caller, min(SHOWN, self.caller.batch)
         images = clean.images[clean.different[: 2 * most]]
+        before = clean.batch_of(clean.different[:most], caller.batch)
         shown = images[:most]
         others = torch.cat([images[most:], 1 - shown])[: len(shown)]
-        self._add("behaviour", lambda: behaviour.measure_behaviour(caller, shown, others))
+        self._add("behaviour", lambda: behaviour.measure_behaviour(caller, shown, others, before))
         classes = clean.logits.shape[1]
         if self.loaded.count > 1:
             self.found["single_image"] = behaviour.single_image_error(caller, shown[:1], classes)
-        self.found["gradient"] = behaviour.measure_gradient(caller, shown)
+        answered = clean.logits[clean.different[:most]] if self._is_repeatable() else None
+        self.found["gradient"] = behaviour.measure_gradient(caller, shown, answered)
         original = self.loaded.initial or self.loaded.target.model
         few = shown[: max(1, len(shown) // 2)]
         if self.on_a_copy and self.found.get("own_generator"):
             self._add("state", lambda: behaviour.measure_random_state(caller, original, few))
         elif self.on_a_copy and not differs(self.found.get("repeated")):
             self._add("state", lambda: behaviour.measure_state(caller, original, few))
+
+    def _is_repeatable(self) -> bool:
+        """Whether the model answered images alike so far, in whichever batch and call."""
+        compared = [self.found.get(name) for name in _COMPARISONS]
+        return compared[0] is not None and not any(is_batch_effect(each) for each in compared)
 
     def _answers(self, clean: _Classified) -> None:
         """What comes out, how often it is right, and what could make it right more often."""

@@ -15,9 +15,8 @@ from flatguard.checks import (
 )
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding
-from flatguard.checks.preflight.accuracy import clean_accuracy as accuracy_of
 from flatguard.checks.preflight.facts import PreflightFacts, clean_table
-from flatguard.checks.preflight.gather import measure, single_image_refusal
+from flatguard.checks.preflight.gather import CLEAN, measure, single_image_refusal
 from flatguard.checks.preflight.repeats import repeatable
 from flatguard.execution.context import ModelAndData
 from flatguard.request import TOLERANCE
@@ -57,12 +56,19 @@ def preflight(loaded: ModelAndData) -> Preflight:
     evidence = _evidence(loaded, facts)
     findings = [check.CHECK.judge(evidence, TOLERANCE) for check in _CHECKS]
     findings.insert(1, repeatable(facts))
-    found = accuracy_of(evidence)
-    why = "the model gives finite logits for no image" if found is None else found.undecided
+    accuracy, why = findings[0], None
+    if accuracy.status == "not-run":
+        why = "the model gives finite logits for no image"
+    elif accuracy.status != "pass":
+        why = accuracy.summary
     alone = loaded.block_size > 1 and loaded.count % loaded.block_size == 1
     notes = loaded.target.notes
     if facts.single_image is not None and alone:
         notes = (*notes, single_image_refusal(loaded, facts.single_image))
+    left_out = min(CLEAN, loaded.count) - (0 if facts.clean is None else len(facts.clean.samples))
+    if left_out:
+        asked = min(CLEAN, loaded.count)
+        notes = (*notes, f"no finite logits for {left_out} of {asked} images: not counted above")
     return Preflight(facts, tuple(findings), notes, why)
 
 

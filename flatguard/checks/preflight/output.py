@@ -23,7 +23,8 @@ def output_of(logits: Tensor) -> Output:
 def _kind(rows: Tensor) -> tuple[OutputKind, str]:
     count = len(rows)
     ordered = rows.sort(dim=1).values
-    two_values = (ordered[:, :-1] == ordered[:, :1]).all(dim=1) & (ordered[:, -1] > ordered[:, 0])
+    low, high = ordered[:, :1], ordered[:, -1:]
+    two_values = ((rows == low) | (rows == high)).all(dim=1) & (high > low)[:, 0]
     same_ends = bool((ordered == ordered[:1]).all())
     if count >= 2 and bool((rows == rows[:1]).all()):
         return "constant", ""
@@ -33,17 +34,24 @@ def _kind(rows: Tensor) -> tuple[OutputKind, str]:
         return "one-hot", ""
     if _are_probabilities(rows):
         return "probabilities", ""
+    clipped = _clipped(rows) if count >= _FEWEST else ""
     total = torch.logsumexp(rows, dim=1)
     if bool((rows <= 1e-6).all()) and bool((total.abs() < 1e-3).all()):
-        return "log-probabilities", ""
-    clipped = _clipped(rows) if count >= _FEWEST else ""
+        # A confident decision has log-probability 0, so only a lower bound is a clip.
+        below = clipped.split(" and ")[0] if clipped.startswith("below") else ""
+        return ("clipped", below) if below else ("log-probabilities", "")
     if bool(((rows >= 0) & (rows <= 1)).all()):
         return "sigmoid", ""
     return ("clipped", clipped) if clipped else ("logits", "")
 
 
 def _are_probabilities(rows: Tensor) -> bool:
-    return bool((rows >= 0).all()) and bool(((rows.sum(dim=1) - 1).abs() < 1e-3).all())
+    """Nothing negative, with the sum 1; or, as in percent, with one sum for all images."""
+    total = rows.sum(dim=1)
+    if not bool((rows >= 0).all()) or not float(total.mean()):
+        return False
+    whole = 1.0 if len(rows) < _FEWEST else float(total.mean())
+    return bool(((total / whole - 1).abs() < 1e-3).all()) or bool(((total - 1).abs() < 1e-3).all())
 
 
 def _clipped(rows: Tensor) -> str:

@@ -172,6 +172,13 @@ INPUTS = [
     Broken("divided by 255 twice", lambda good: replace(good, images=good.images / 255),
            "clean-accuracy", "divided by 255 twice", _same),
 ]  # fmt: skip
+
+
+def _less_the_group(size: int) -> Callable[[Tensor], Tensor]:
+    """Centre the logits by those of so many neighbours."""
+    return lambda z: torch.cat([part - 0.5 * part.mean(dim=0) for part in z.split(size)])
+
+
 CALLS = [
     Broken("noise", _after(lambda z: z + torch.randn_like(z)), "determinism", "randomised",
            _after(lambda z: z + 0.1 * torch.sin(TEN))),
@@ -193,6 +200,13 @@ CALLS = [
            "smaller batch", _after(lambda z: z + TEN / 9)),
     Broken("place in the batch", _after(lambda z: z + torch.arange(len(z))[:, None] * TEN / 30),
            "batch-dependence", "beside other", _after(lambda z: z + TEN / 30)),
+    *(Broken(f"statistics of groups of {size}", _after(_less_the_group(size)), "batch-dependence",
+             "beside other", _after(lambda z: z - z.mean(dim=1, keepdim=True)))
+      for size in (2, 8, 16)),
+    Broken("other when alone", _after(lambda z: z if len(z) > 1 else z.flip(1)),
+           "batch-dependence", "smaller batch", _after(lambda z: z if len(z) > 1 else z * 1)),
+    Broken("other in large batches", _after(lambda z: z if len(z) < 40 else z.roll(1, dims=1)),
+           "batch-dependence", "smaller batch", _after(lambda z: z if len(z) < 40 else z * 1)),
     Broken("squeeze", _after(lambda z: z.squeeze()), "batch-dependence", "single image",
            _after(lambda z: z[:, :, None].squeeze(-1))),
     Broken("drifts", _model(broken.Drifts), "earlier-calls", "shown again",
@@ -200,6 +214,8 @@ CALLS = [
     Broken("every second", _model(broken.EverySecond), "earlier-calls", "shown again",
            _model(broken.CountsOnly)),
     Broken("tires", _model(broken.TiresSoon), "earlier-calls", "earlier calls",
+           _model(broken.CountsOnly)),
+    Broken("tires for all", _model(broken.TiresForAll), "earlier-calls", "shown again",
            _model(broken.CountsOnly)),
     Broken("locks", _model(broken.Locks), "earlier-calls", "near to those",
            _model(broken.KeepsAnswers)),
@@ -223,6 +239,17 @@ CALLS = [
            _model(broken.Wrapped)),
 ]  # fmt: skip
 OUTPUTS = [
+    Broken("percent", _after(lambda z: 100 * z.softmax(1)), "output", "probabilities, not logits",
+           _after(lambda z: 100 * z.log_softmax(1))),
+    Broken("clipped log", _after(lambda z: z.softmax(1).clamp_min(1e-6).log()), "output",
+           "clipped below at -13.8", _after(lambda z: z.log_softmax(1))),
+    Broken("all but one", _after(lambda z: -F.one_hot(z.argmin(1), 10).float()), "output",
+           "a decision only", _after(lambda z: z - 0 * F.one_hot(z.argmin(1), 10))),
+    Broken("noise with gradients", _model(broken.NoiseWithGradients), "input-gradient",
+           "computes otherwise for an attack", _same),
+    Broken("other with gradients", _after(lambda z: z.flip(1) if z.requires_grad else z),
+           "input-gradient", "decisions on 32 of 32",
+           _after(lambda z: z * 1 if z.requires_grad else z)),
     Broken("softmax", _after(lambda z: z.softmax(1)), "output", "probabilities, not logits",
            _after(lambda z: z.log_softmax(1))),
     Broken("sigmoid", _after(torch.sigmoid), "output", "sigmoid", _after(F.logsigmoid)),

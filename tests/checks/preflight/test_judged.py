@@ -50,6 +50,15 @@ def test_a_last_batch_of_one_image_is_noted_before_the_attack(
         assert "--batch-size 127" in found.notes[0]
 
 
+def test_images_without_an_answer_are_noted(good: SetUp) -> None:
+    threes = Around(good.model, after=lambda z: z / (z.argmax(dim=1, keepdim=True) != 3).float())
+    found = tried(replace(good, model=threes.eval()))
+    assert found.facts.clean is not None
+    lacking = 200 - len(found.facts.clean.samples)
+    assert lacking > 5
+    assert found.notes[-1] == f"no finite logits for {lacking} of 200 images: not counted above"
+
+
 def test_a_mode_that_was_changed_is_noted(good: SetUp) -> None:
     found = tried(replace(good, model=torch.nn.Sequential(good.model).train()))
     assert found.notes == ("the model was in training mode; it is evaluated in eval mode",)
