@@ -22,8 +22,8 @@ from flatguard.checks.surrogate_transfer import surrogates_of
 from flatguard.checks.verdict import VERDICT, Verdict, judge, tolerance_of
 from flatguard.detection.detector_file import SavedDetector
 from flatguard.detection.flagging import flag, load_detection, write_detection
+from flatguard.environment.caller import own_process
 from flatguard.environment.system import quoted
-from flatguard.environment.torch_state import own_state
 from flatguard.errors import FlatguardError, NoRoom, RunFolderError, UsageError, no_room, one_line
 from flatguard.execution import context as contexts
 from flatguard.execution.compute_budget import ComputeBudget, load_spent
@@ -179,6 +179,8 @@ def resume(
         _resume_advice(found.storage, request, progress),
     ):
         context = reopen(found, origin_of(model, data), check_data=True)
+        if opened is not None:
+            opened.check_target(context.target)
 
         def attack() -> tuple[EvaluationContext, Run]:
             done, planned = len(found.blocks), len(found.manifest.blocks)
@@ -292,21 +294,23 @@ def audit(
     """
     end_if_imported()
     progress = progress or Silent()
-    run = run if isinstance(run, Run) else load_run(run)
-    tolerance = tolerance_of(run) if tolerance is None else tolerance
-    level = run.request.with_(checks=checks, tolerance=tolerance).checks
-    run.verify()
-    opened = _detector_of(run, detector)
     with ExitStack() as stack:
+        stack.enter_context(caller_state_kept(model, *surrogates))
+        run = run if isinstance(run, Run) else load_run(run)
+        tolerance = tolerance_of(run) if tolerance is None else tolerance
+        level = run.request.with_(checks=checks, tolerance=tolerance).checks
+        run.verify()
+        opened = _detector_of(run, detector)
         gathering = None
         if level != "none":
             if not run.complete:
                 raise UsageError(f"{run.storage} is incomplete; checks need all of its blocks")
             if model is None and not allow_code:
                 run.request.refuse_code(str(run.storage))
-            stack.enter_context(caller_state_kept(model, *surrogates))
             stack.enter_context(torch_threads(_threads(run)))
             context = reopen(run, origin_of(model, data), check_data=True)
+            if opened is not None:
+                opened.check_target(context.target)
             gathering = Gathering(context, level, surrogates_of(surrogates, level, context))
         return finish(run, progress, gathering, opened, tolerance)
 
@@ -326,7 +330,6 @@ class Gathering:
     surrogates: Sequence[Target]
 
 
-@own_state()
 def finish(
     run: Run,
     progress: ProgressReporter,
@@ -390,6 +393,7 @@ def _threads(run: Run) -> int:
     return threads
 
 
+@own_process()
 def resolve(
     model: str | nn.Module | Target,
     attack: str,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flatguard.detection.conformal import FalsePositiveRate, Side
-from flatguard.detection.detector_file import SavedDetector
+from flatguard.detection.detector_file import NoiseFacts, SavedDetector
 from flatguard.detection.scores import LARGEST, forward_pass
 from flatguard.detection.thresholds import Thresholds, conformal, from_stump
 from flatguard.environment.caller import own_process
@@ -79,6 +79,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         thresholds_: the bounds, with the clean scores that they come from, after `fit`.
+        noise_: the model's answers to noise images, by which `load` knows it again.
 
     Cost of a decision: one forward pass, and below 1% of it for the score.
 
@@ -89,6 +90,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     thresholds_: Thresholds
+    noise_: NoiseFacts | None
 
     def __init__(
         self,
@@ -128,6 +130,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         kinds = np.full(len(images), CLEAN) if y is None else np.asarray(y)
         if kinds.shape != (len(images),) or not np.isin(kinds, (CLEAN, ADVERSARIAL)).all():
             raise DataError(f"y: expected a 1 (clean) or -1 (adversarial) for all {len(images)}")
+        self.noise_ = NoiseFacts.of(self.target, tuple(images.shape[1:]))
         scored, is_adversarial = self.scored(images), kinds == ADVERSARIAL
         if self.calibration == "stump":
             own = np.arange(len(images)) if groups is None else np.asarray(groups)
@@ -185,6 +188,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             **facts: more fields of `SavedDetector`: `data`, `adaptive`.
         """
         check_is_fitted(self, "thresholds_")
+        facts = {"noise": self.noise_, **facts}
         SavedDetector.of(self.target, self.thresholds_, self._parameters(), **facts).write(
             Path(path)
         )
@@ -200,6 +204,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         saved.check_target(target)
         detector = cls(target, **saved.how.model_dump())
         detector.thresholds_ = saved.thresholds()
+        detector.noise_ = saved.noise
         return detector
 
     def _parameters(self) -> dict[str, Any]:

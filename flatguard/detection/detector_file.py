@@ -1,4 +1,7 @@
-"""A fitted detector in one JSON file: it holds no code and is bound to one model's weights."""
+"""A fitted detector in one JSON file: it holds no code and is bound to one model.
+
+A model is known by its weights and, where it is loaded, by its answers.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ from flatguard.detection.scores import head_of
 from flatguard.detection.stump import Stump
 from flatguard.detection.thresholds import Thresholds
 from flatguard.errors import DetectorError, UsageError, one_line
-from flatguard.runs.facts import TargetFacts
+from flatguard.runs.facts import TargetFacts, same_answers
 from flatguard.runs.json_files import write_text
+from flatguard.targets.answers import Answers, answers_to_noise
 from flatguard.targets.target import Target
 
 _FORMAT_VERSION = 1
@@ -83,6 +87,27 @@ class AdaptiveFacts(Facts):
         return self.evaded / self.samples
 
 
+class NoiseFacts(Facts):
+    """The model's logits for noise images: they differ where the weights do not.
+
+    Attributes:
+        shape: of one image.
+        answers: `(n, k)`; None if they are not repeatable.
+    """
+
+    shape: tuple[int, ...]
+    answers: Answers | None
+
+    @classmethod
+    def of(cls, target: Target, shape: tuple[int, ...]) -> NoiseFacts:
+        """The logits of this target."""
+        return cls(shape=shape, answers=answers_to_noise(target, shape))
+
+    def agree(self, target: Target) -> bool:
+        """Whether the target answers alike."""
+        return same_answers(self.answers, answers_to_noise(target, self.shape))
+
+
 class SavedDetector(Facts):
     """The content of a `SharpnessDetector`'s file."""
 
@@ -99,6 +124,7 @@ class SavedDetector(Facts):
     stump: Stump | None = None
     data: CalibrationFacts | None = None
     adaptive: AdaptiveFacts | None = None
+    noise: NoiseFacts | None = None
 
     _file_sha256: str | None = PrivateAttr(None)
 
@@ -106,7 +132,7 @@ class SavedDetector(Facts):
     def of(
         cls, target: Target, thresholds: Thresholds, parameters: dict[str, Any], **facts: Any
     ) -> SavedDetector:
-        """The file's content for a fitted detector; `facts` are its `data` and `adaptive`."""
+        """The file's content for a fitted detector; `facts` are `data`, `adaptive`, `noise`."""
         head = head_of(target)
         return cls(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -196,10 +222,16 @@ class SavedDetector(Facts):
         """Refuse a model other than the one that the detector was fitted on.
 
         Raises:
-            DetectorError: other weights, or the same weights with scaled logits.
+            DetectorError: other weights, or the same weights with scaled logits or other answers.
         """
         head = head_of(target)
         self._check(target.name, target.weights_sha256, head.log_weight_norm_squared())
+        if self.noise is not None and not self.noise.agree(target):
+            raise DetectorError(
+                f"{target.name} answers otherwise now than when this detector was fitted: its "
+                "weights are the same, but something else that it computes with has changed; fit "
+                "one with flatguard detect fit"
+            )
 
     def check_run(self, facts: TargetFacts) -> None:
         """Refuse a run of another model; as `check_target`."""

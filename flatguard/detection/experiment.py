@@ -36,7 +36,7 @@ from flatguard.detection.thresholds import ALL, Thresholds
 from flatguard.environment.caller import own_process
 from flatguard.environment.randomness import seeded
 from flatguard.errors import AttackError, DataError, UsageError
-from flatguard.execution.context import EvaluationContext, data_sha256
+from flatguard.execution.context import EvaluationContext, check_same_model, data_sha256
 from flatguard.execution.missing_blocks import attack_missing_blocks
 from flatguard.execution.plan import plan_run
 from flatguard.execution.progress import ProgressReporter
@@ -198,6 +198,7 @@ class _Experiment:
                     f"{path} holds a run with another request or other images; remove it or name "
                     "another folder with --out"
                 )
+            check_same_model(own, run)
             self.progress.log(f"{attack}: taken from {path}")
         else:
             self.progress.log(f"{attack} on {own.count} images")

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
+from torch.utils._device import DeviceContext
 
 _CPU = torch.device("cpu")
 
@@ -39,6 +41,17 @@ def _device() -> torch.device:
 
 def _set_device(device: torch.device) -> None:
     torch.set_default_device(None if device == _CPU else device)
+    for mode in _get_current_function_mode_stack():
+        if isinstance(mode, DeviceContext) and _device() != device:
+            _leave(mode)
+
+
+def _leave(mode: DeviceContext) -> None:
+    """Take a device's context, which was entered and never left, off torch's stack."""
+    stack = [_pop_mode() for _ in _get_current_function_mode_stack()]
+    for each in reversed(stack):
+        if each is not mode:
+            _push_mode(each)
 
 
 def _deterministic() -> tuple[bool, bool]:
@@ -242,7 +255,7 @@ def own_state() -> Iterator[None]:
 def kept_state() -> Iterator[None]:
     """Run third-party code with the current settings, and undo its changes of them.
 
-    Also a decorator.
+    Also a decorator. The number of threads is restored, too.
 
     Example:
         >>> with kept_state():
@@ -250,7 +263,7 @@ def kept_state() -> Iterator[None]:
         >>> torch.is_grad_enabled()
         True
     """
-    before = TorchState.now()
+    before, threads = TorchState.now(), torch.get_num_threads()
     try:
         # This also ends an inference mode that the code entered and never left.
         with torch.inference_mode(torch.is_inference_mode_enabled()):
@@ -258,3 +271,5 @@ def kept_state() -> Iterator[None]:
             yield
     finally:
         before.apply()
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)

@@ -175,17 +175,27 @@ def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> E
     if origin.dataset is None and data.name == DATA_FROM_PYTHON:
         raise UsageError(f"{run.storage}: its data came from Python; give it with data=...")
     context = resolve(run.request, origin.target, origin.dataset)
-    if context.target.weights_sha256 != target.weights_sha256:
-        raise UsageError(f"{target.name} has other weights now than when {run.storage} was made")
+    check_same_model(context, run)
     if check_data and data_sha256(context) != data.sha256:
         raise UsageError(f"{data.name} has other images now than for {run.storage}")
+    context.check_layers()
+    return context
+
+
+def check_same_model(context: EvaluationContext, run: Run) -> None:
+    """Refuse a model with other weights or other answers than the run's.
+
+    Raises:
+        UsageError: with what differs.
+    """
+    target = run.manifest.target
+    if context.target.weights_sha256 != target.weights_sha256:
+        raise UsageError(f"{target.name} has other weights now than when {run.storage} was made")
     if _has_same_images(context, run) and not target.answers_like(first_answers(context)):
         raise UsageError(
             f"{target.name} answers otherwise now than when {run.storage} was made: its weights "
             "are the same, but something else that it computes with has changed"
         )
-    context.check_layers()
-    return context
 
 
 def _has_same_images(context: EvaluationContext, run: Run) -> bool:

@@ -60,10 +60,16 @@ class TargetFacts(BaseModel):
 
     def answers_like(self, other: tuple[tuple[float, ...], ...] | None) -> bool:
         """Whether these first answers are the same, up to rounding on another device."""
-        ours = self.first_answers
-        if ours is None or other is None:
-            return ours is other
-        return len(ours) == len(other) and all(map(_is_like, ours, other))
+        return same_answers(self.first_answers, other)
+
+
+def same_answers(
+    one: tuple[tuple[float, ...], ...] | None, two: tuple[tuple[float, ...], ...] | None
+) -> bool:
+    """Whether logits are the same, up to rounding on another device; None is not repeatable."""
+    if one is None or two is None:
+        return one is two
+    return len(one) == len(two) and all(map(_is_like, one, two))
 
 
 def _is_like(one: tuple[float, ...], two: tuple[float, ...]) -> bool:

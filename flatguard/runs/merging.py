@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from flatguard.environment.caller import own_process
 from flatguard.errors import UsageError
 from flatguard.runs.check_evidence import PREFLIGHT, load_probes
 from flatguard.runs.layout import BLOCK, BLOCKS, EVIDENCE, PROBE, PROBES, TIMING, committed
@@ -16,6 +17,7 @@ from flatguard.runs.untrusted import check_file
 from flatguard.runs.writing import create
 
 
+@own_process()
 def merge(shards: Sequence[Run | str | Path], out: str | Path) -> Run:
     """A new run folder with the blocks of all shards; a block that several have is copied once.
 

@@ -1,7 +1,8 @@
 """The user's own network from `--arch`: `module:factory` or `file.py:factory`.
 
 A file can import its neighbours, as if Python ran it as a script, and be part of a package with
-relative imports. Two files in two folders may have neighbours of one name.
+relative imports. Two files in two folders may have neighbours of one name. Settings that the
+import changes, such as the default type, are restored before the factory is called.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import torch
 from torch import nn
 
 from flatguard.environment.offline import last_refusal
+from flatguard.environment.randomness import preserved
 from flatguard.environment.torch_state import kept_state
 from flatguard.errors import UsageError, one_line
 from flatguard.targets.neighbours import Neighbours
@@ -100,8 +103,10 @@ def _run(file: Path) -> ModuleType:
 
 
 def _importing(load_module: Callable[[], ModuleType], name: str) -> ModuleType:
+    """Import; what the module's code sets in torch, NumPy and the generators ends with it."""
     try:
-        return load_module()
+        with kept_state(), preserved(torch.device("cpu")):
+            return load_module()
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # the user's own module may raise anything

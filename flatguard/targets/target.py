@@ -21,6 +21,7 @@ from flatguard.targets.head import (
     find_head,
     relative_mismatch,
 )
+from flatguard.targets.parts import parts_of
 from flatguard.targets.programs import batch_notes
 from flatguard.targets.weights_hash import not_covered, weights_sha256
 
@@ -84,10 +85,7 @@ def make_target(
         ModelError: a lazy layer has no weights yet.
     """
     _refuse_lazy(model, name)
-    notes: tuple[str, ...] = ()
-    if any(module.training for module in model.modules()):
-        notes = ("the model was in training mode; it is evaluated in eval mode",)
-    model.eval()
+    notes = _in_eval_mode(model)
     isolate_calls(model)
     return Target(
         model,
@@ -98,6 +96,27 @@ def make_target(
         notes=notes,
         not_hashed=not_covered(model),
     )
+
+
+def _in_eval_mode(model: nn.Module) -> tuple[str, ...]:
+    """Put every module that the model holds into eval mode; the notes say what was changed."""
+    registered, notes = any(module.training for module in model.modules()), []
+    if registered:
+        notes.append("the model was in training mode; it is evaluated in eval mode")
+    model.eval()
+    beside = [
+        (part.path, part.value)
+        for part in parts_of(model)
+        if isinstance(part.value, nn.Module) and part.value.training
+    ]
+    for _, module in beside:
+        module.eval()
+    if beside and not registered:
+        notes.append(
+            f"{beside[0][0]} was in training mode: it is not registered, so model.eval() does not "
+            "reach it; it is evaluated in eval mode"
+        )
+    return tuple(notes)
 
 
 def _refuse_lazy(model: nn.Module, name: str) -> None:

@@ -30,8 +30,10 @@ class Processes:
 
     @property
     def threads(self) -> int:
-        """An equal share of the cores for each worker, and no more than torch has now."""
-        return max(1, min(torch.get_num_threads(), processors() // self.workers))
+        """The number that torch has now: rounding may depend on it, and the number of workers
+        must not change the evidence.
+        """
+        return torch.get_num_threads()
 
     def attack(self, work: Work) -> None:
         """Attack the blocks; where a worker dies, new workers attack what it did not finish.
@@ -40,6 +42,13 @@ class Processes:
             UsageError: the workers import a script that starts the evaluation again.
             EnvironmentProblem: no worker finishes a block.
         """
+        threads = work.run.manifest.device.get("threads", 1)
+        workers = min(self.workers, len(work.plans))
+        if workers * threads > processors() and threads > 1:
+            work.progress.log(
+                f"{workers} workers with {threads} threads each share {processors()} cores; "
+                "--threads 1 may be faster, for one worker and for several"
+            )
         with main_guard() as guard:
             self._attack_all(work, {plan.index: plan for plan in work.plans}, guard)
 

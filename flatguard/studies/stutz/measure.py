@@ -18,7 +18,7 @@ from flatguard.checks.weight_space.robust_loss import Ascent
 from flatguard.data.dataset import Dataset
 from flatguard.environment.caller import own_process
 from flatguard.errors import UsageError
-from flatguard.execution.context import EvaluationContext, data_sha256
+from flatguard.execution.context import EvaluationContext, check_same_model, data_sha256
 from flatguard.execution.missing_blocks import attack_without_checks
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.ball import SEARCHED
@@ -82,6 +82,7 @@ def measure_checkpoint(
     if path.exists():
         run = load_run(path)
         _refuse_other(run, context)
+        check_same_model(context, run)
     else:
         run = attack_without_checks(context, path, command, progress)
     checks = CheckContext(context, run, progress)
