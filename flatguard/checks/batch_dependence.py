@@ -15,11 +15,11 @@ from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import ALONE, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.preflight.facts import (
-    BATCH_DIFFERS,
     SOURCE,
     PreflightFacts,
     differs,
     facts_of,
+    is_batch_effect,
     not_measured,
 )
 from flatguard.checks.search.attempts import Attempt, AttemptTable
@@ -42,7 +42,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     found = [
         f"logits of the same images {part.described(where)}"
         for part, where in compared
-        if part is not None and (part.largest is None or part.largest > BATCH_DIFFERS)
+        if part is not None and is_batch_effect(part)
     ]
     if facts.batch_draws_apart:
         found.append("logits of the same images, drawn again and again, lie apart beside others")
