@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.overrides import _get_current_function_mode_stack
+from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils._device import DeviceContext
 
 _CPU = torch.device("cpu")
@@ -43,7 +43,15 @@ def _set_device(device: torch.device) -> None:
     torch.set_default_device(None if device == _CPU else device)
     for mode in _get_current_function_mode_stack():
         if isinstance(mode, DeviceContext) and _device() != device:
-            mode.__exit__(None, None, None)  # it was entered and never left
+            _leave(mode)
+
+
+def _leave(mode: DeviceContext) -> None:
+    """Take a device's context, which was entered and never left, off torch's stack."""
+    stack = [_pop_mode() for _ in _get_current_function_mode_stack()]
+    for each in reversed(stack):
+        if each is not mode:
+            _push_mode(each)
 
 
 def _deterministic() -> tuple[bool, bool]:

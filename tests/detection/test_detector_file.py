@@ -54,6 +54,44 @@ def test_the_same_weights_surer_are_refused(
         SharpnessDetector.load(tmp_path / "d.json", surer)
 
 
+FACTOR = [1.0]
+
+
+class Surer(torch.nn.Module):
+    """Its weights stay, and what decides its answers stands elsewhere."""
+
+    def __init__(self, where: str):
+        super().__init__()
+        self.inner, self.where = digits_target.target().model, where
+        self.scale, self.beside = 1.0, [torch.nn.Identity()]
+        self.factor = lambda: 1.0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(images)
+        return self.beside[0](logits * self.scale * FACTOR[0] * self.factor())
+
+
+@pytest.mark.parametrize("where", ["attribute", "global", "closure", "module in a list"])
+def test_the_same_weights_with_other_answers_are_refused(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, model = digits_target.images(300), Surer(where).eval()
+    detector = SharpnessDetector(prepare(make_target(model, "digits", "here"), images[:4]))
+    detector.fit(images).save(tmp_path / "d.json")
+    same = prepare(make_target(Surer(where).eval(), "digits", "here"), images[:4])
+    SharpnessDetector.load(tmp_path / "d.json", same)
+    if where == "attribute":
+        model.scale = 100.0
+    elif where == "global":
+        monkeypatch.setitem(globals(), "FACTOR", [100.0])
+    elif where == "closure":
+        monkeypatch.setattr(model, "factor", lambda: 100.0)
+    else:
+        model.beside[0] = torch.nn.Softshrink(3.0)  # type: ignore[assignment]
+    with pytest.raises(DetectorError, match="answers otherwise now"):
+        SharpnessDetector.load(tmp_path / "d.json", detector.target)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -23,7 +23,12 @@ from torch import Tensor, nn
 
 import flatguard
 from flatguard.environment.torch_state import OWN, TorchState, kept_state, own_state
-from flatguard.execution.executors import Processes
+from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.context import reopen
+from flatguard.execution.executors import Processes, Work
+from flatguard.execution.executors.worker import WorkerInput, attack_in_worker
+from flatguard.execution.progress import Silent
+from flatguard.request import NO_LIMITS
 from flatguard.runs.check_evidence import load_probes
 from flatguard.studies.reproduce import reproduce
 
@@ -295,6 +300,74 @@ def test_an_architecture_that_switches_gradients_off(
     assert done.returncode == 1, done.stderr + done.stdout
     assert json.loads(done.stdout)["verdict"] == "overestimated"
     assert torch.equal(adversarial(flatguard.load_run(tmp_path / "run")), adversarial(honest))
+
+
+IMPORTED = {
+    "no_grad": "mode = torch.no_grad(); mode.__enter__()",
+    "gradients off": OFF,
+    "inference_mode": STAYS,
+    "autocast": "mode = torch.autocast('cpu', dtype=torch.bfloat16); mode.__enter__()",
+    "float64": "torch.set_default_dtype(torch.float64)",
+    "default device": "torch.set_default_device('meta')",
+    "device context": "mode = torch.device('meta'); mode.__enter__()",
+    "deterministic": "torch.use_deterministic_algorithms(True)",
+    "precision": "torch.set_float32_matmul_precision('medium')",
+    "TF32": "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = True",
+    "anomalies": "torch.autograd.set_detect_anomaly(True)",
+    "seeded": "import random, numpy as np; torch.manual_seed(7); random.seed(7); np.random.seed(7)",
+    "unseeded": "import random, numpy as np; torch.seed(); random.seed(); np.random.seed()",
+    "NumPy's errors": "import numpy as np; np.seterr(all='raise')",
+    "threads": "torch.set_num_threads(2)",
+}
+
+
+@pytest.fixture(scope="session")
+def from_file(
+    model: nn.Module, data: tuple[Tensor, Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with weights, data, an architecture and the run of a clean process."""
+    folder = tmp_path_factory.mktemp("from_file")
+    save_file(model.state_dict(), folder / "w.safetensors")
+    torch.save(data, folder / "data.pt")
+    (folder / "arch.py").write_text(ARCH.format(imported="", called="pass"))
+    with contextlib.chdir(folder):
+        run = flatguard.evaluate("w.safetensors", **FROM_FILE, out="run")
+    assert run.summary["verdict"] == "overestimated"
+    return folder
+
+
+FROM_FILE = {**ASK, "arch": "arch.py:make", "data": "data.pt"}
+
+
+@pytest.mark.parametrize(
+    ("state", "place"),
+    [
+        *((state, "import") for state in IMPORTED),
+        *((state, "factory") for state in ("autocast", "unseeded", "threads")),
+    ],
+)
+def test_an_architecture_that_sets_a_state(
+    state: str, place: str, from_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the command line loads it, and as a worker does: the same evidence.
+
+    A factory that sets the default type or device makes another model, so it is not tried.
+    """
+    monkeypatch.chdir(from_file)
+    source, before = Path("arch.py").read_text(), (TorchState.now(), torch.get_num_threads())
+    where = {"imported": "", "called": "pass"}
+    where["imported" if place == "import" else "called"] = IMPORTED[state]
+    Path("arch.py").write_text(ARCH.format(**where))
+    try:
+        run = flatguard.evaluate("w.safetensors", **FROM_FILE, out=tmp_path / "run")
+        shutil.rmtree(next((tmp_path / "run").glob("evidence/blocks/00001-*")))
+        context, opened = reopen(run), flatguard.load_run(run.path)
+        work = Work(context, opened, (), 0, lambda *_: None, Silent(), ComputeBudget(NO_LIMITS))
+        attack_in_worker(WorkerInput.of(work), run.manifest.blocks[1], 0)
+    finally:
+        Path("arch.py").write_text(source)
+    assert (TorchState.now(), torch.get_num_threads()) == before
+    assert evidence_files(run.path) == evidence_files(from_file / "run")
 
 
 def test_workers_below_no_grad(

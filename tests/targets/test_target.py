@@ -1,5 +1,7 @@
 """A first look at a model: its mode, its output, its hash, and scaling its logits."""
 
+from typing import Any
+
 import pytest
 import torch
 from support.architectures import tiny
@@ -117,3 +119,29 @@ def test_the_hash_sees_every_weight_and_nothing_else() -> None:
     with torch.no_grad():
         model[1].bias[3] += 1e-6
     assert make_target(model, "a", "x").weights_sha256 != first
+
+
+class Beside(nn.Module):
+    """Holds a layer in training mode where `eval()` does not reach it."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+        layer = nn.Dropout(0.9)
+        self.held: Any = {"list": [layer], "dict": {"drop": layer}, "closure": lambda x: layer(x)}
+        self.kind, self.held = kind, self.held[kind]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        layer = {"list": lambda: self.held[0], "dict": lambda: self.held["drop"]}
+        drop = layer[self.kind]() if self.kind in layer else self.held
+        logits: torch.Tensor = drop(self.net(images))
+        return logits
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "closure"])
+def test_a_module_that_is_not_registered_is_in_eval_mode(kind: str) -> None:
+    target = make_target(Beside(kind).eval(), "beside", "here")
+    images = torch.rand(4, 3, 8, 8)
+    assert torch.equal(target.model(images), target.model.net(images))
+    assert "held" in target.notes[0]
+    assert "not registered" in target.notes[0]
