@@ -1,6 +1,7 @@
 """Shared by all tests: real models, real images, one thread each."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ ARCHITECTURES = Path(__file__).parent / "support" / "architectures.py"
 
 
 def pytest_configure() -> None:
+    # A shell starts a job in the background with SIGINT ignored, and child processes inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of child processes too
     os.environ["FLATGUARD_OFFLINE"] = "1"  # no test may need the network

@@ -144,7 +144,9 @@ class SavedDetector(Facts):
             side=thresholds.side,
             classes={
                 key: ClassCalibration(
-                    **bounds.model_dump(), scores=tuple(thresholds.calibration[key].tolist())
+                    lower=bounds.lower,
+                    upper=bounds.upper,
+                    scores=tuple(thresholds.calibration[key].tolist()),
                 )
                 for key, bounds in thresholds.bounds.items()
             },

@@ -25,7 +25,8 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    # The build decides numbers, too; some packages leave it out of their metadata.
+    return found | {"torch": str(torch.__version__)}
 
 
 def check_same_software(run: Run) -> None:

@@ -1,8 +1,10 @@
 """The file of a fitted detector: read as written, bound to its model, refused when damaged."""
 
+import copy
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from support import detectors, digits_target
 from flatguard.detection import SharpnessDetector
 from flatguard.detection.detector_file import SavedDetector
 from flatguard.errors import DetectorError
+from flatguard.evaluation import audit, evaluate, resume
 from flatguard.targets import Target, prepare
 from flatguard.targets.target import make_target
 
@@ -154,3 +157,37 @@ def test_a_stump_and_the_other_facts_come_back(digits_net: Target, tmp_path: Pat
     assert saved.alpha is None
     assert saved.adaptive == detectors.ADAPTIVE
     assert detectors.ADAPTIVE.success == 0.97
+
+
+def test_a_file_of_an_older_flatguard_has_no_answers(
+    fitted: SharpnessDetector, digits_net: Target, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "d.json")
+    values = json.loads((tmp_path / "d.json").read_text("utf-8"))
+    del values["noise"]
+    (tmp_path / "d.json").write_text(json.dumps(values), "utf-8")
+    again = SharpnessDetector.load(tmp_path / "d.json", digits_net)
+    assert again.noise_ is None
+    again.save(tmp_path / "again.json")
+    assert SavedDetector.open(tmp_path / "again.json").noise is None
+
+
+def test_other_answers_are_refused_by_every_entry_point_that_has_the_model(
+    fitted: SharpnessDetector, digits_net: Target, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "d.json")
+
+    def darker(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (inputs[0] * 0.5,)
+
+    other = copy.deepcopy(digits_net.model)
+    other.register_forward_pre_hook(darker)  # no weight differs
+    data = digits_target.images(4), digits_target.labels(4)
+    ask: dict[str, Any] = {"eps": 0.1, "data": data, "checks": "none", "batch_size": 4}
+    with pytest.raises(DetectorError, match="answers otherwise"):
+        evaluate(other, "torchattacks:FGSM", detector=tmp_path / "d.json", out="no", **ask)
+    run = evaluate(other, "torchattacks:FGSM", out="run", **ask)
+    with pytest.raises(DetectorError, match="answers otherwise"):
+        resume(run, model=other, data=data, detector=tmp_path / "d.json")
+    with pytest.raises(DetectorError, match="answers otherwise"):
+        audit(run, model=other, data=data, detector=tmp_path / "d.json", checks="fast")

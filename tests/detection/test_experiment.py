@@ -1,10 +1,12 @@
 """An experiment draws disjoint parts, and its counts are those of the model."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 from support import digits_target
+from torch import Tensor, nn
 
 import flatguard
 from flatguard.data.arrays import ArrayDataset
@@ -16,7 +18,8 @@ from flatguard.execution import context
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import Silent
 from flatguard.request import make_request
-from flatguard.targets import Target
+from flatguard.targets import Target, prepare
+from flatguard.targets.target import make_target
 
 FGSM = "torchattacks:FGSM"
 
@@ -94,6 +97,39 @@ def test_counts_are_those_of_the_model_and_a_finished_attack_is_reused(
     assert run_experiment(fgsm(digits_net), attacks, sizes, tmp_path, (), Silent()) == found
     with pytest.raises(UsageError, match="another request or other images"):
         run_experiment(fgsm(digits_net, 400), attacks, sizes, tmp_path, (), Silent())
+
+
+class Scaled(nn.Module):
+    """Computes with a number that no hash of weights covers."""
+
+    def __init__(self, net: nn.Module, scale: float):
+        super().__init__()
+        self.net, self.scale = net, scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images * self.scale)
+        return logits
+
+
+def test_a_finished_attack_on_another_model_is_not_reused(
+    digits_net: Target, tmp_path: Path
+) -> None:
+    """Of the same name: with other weights, or with the same weights and other answers."""
+    attacks = [AttackAtRadius(FGSM, "0.3")]
+
+    def of(scale: float, moved: float = 0.0) -> EvaluationContext:
+        net = copy.deepcopy(digits_net.model)
+        with torch.no_grad():
+            next(net.parameters()).add_(moved)
+        target = make_target(Scaled(net, scale).eval(), "scaled", "here")
+        return fgsm(prepare(target, digits_target.images(4)))
+
+    experiment = SampleSizes(5, 5, 199, adaptive=0)
+    run_experiment(of(1.0), attacks, experiment, tmp_path, (), Silent())
+    with pytest.raises(UsageError, match="answers otherwise now"):
+        run_experiment(of(0.5), attacks, experiment, tmp_path, (), Silent())
+    with pytest.raises(UsageError, match="has other weights now"):
+        run_experiment(of(1.0, 0.1), attacks, experiment, tmp_path, (), Silent())
 
 
 def test_another_run_is_not_taken(digits_net: Target, tmp_path: Path) -> None:
