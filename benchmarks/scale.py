@@ -29,10 +29,10 @@ from torch import nn
 import flatguard
 from benchmarks.usage import peak_bytes
 from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.context import data_sha256, reopen
 from flatguard.execution.executors import Executor, InProcess, Processes, Ray, Work
 from flatguard.execution.origin import torch_threads
 from flatguard.execution.progress import Silent
+from flatguard.execution.reopening import data_sha256, reopen
 from flatguard.request import NO_LIMITS
 from flatguard.runs.facts import BlockPlan, SampleFailure, Timing
 from flatguard.runs.json_files import read_sealed

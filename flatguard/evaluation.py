@@ -27,12 +27,13 @@ from flatguard.environment.system import quoted
 from flatguard.errors import FlatguardError, NoRoom, RunFolderError, UsageError, no_room, one_line
 from flatguard.execution import context as contexts
 from flatguard.execution.compute_budget import ComputeBudget, load_spent
-from flatguard.execution.context import EvaluationContext, reopen
+from flatguard.execution.context import EvaluationContext
 from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.executors.main_guard import end_if_imported
 from flatguard.execution.missing_blocks import attack_missing_blocks, attack_new_run
 from flatguard.execution.origin import caller_state_kept, data_name, origin_of, torch_threads
 from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.reopening import reopen
 from flatguard.execution.resources import Resources
 from flatguard.execution.shard import Shard
 from flatguard.execution.software import check_same_software

@@ -33,7 +33,7 @@ def command(
     from flatguard.checks.weight_space.robust_loss import Ascent
     from flatguard.cli.progress import watching
     from flatguard.evaluation import audit
-    from flatguard.execution.context import reopen
+    from flatguard.execution.reopening import reopen
     from flatguard.geometry.ball import SEARCHED
     from flatguard.runs.check_evidence import load_probes, load_tables
     from flatguard.runs.run import load_run

@@ -36,10 +36,11 @@ from flatguard.detection.thresholds import ALL, Thresholds
 from flatguard.environment.caller import own_process
 from flatguard.environment.randomness import seeded
 from flatguard.errors import AttackError, DataError, UsageError
-from flatguard.execution.context import EvaluationContext, check_same_model, data_sha256
+from flatguard.execution.context import EvaluationContext
 from flatguard.execution.missing_blocks import attack_missing_blocks
 from flatguard.execution.plan import plan_run
 from flatguard.execution.progress import ProgressReporter
+from flatguard.execution.reopening import check_same_model, data_sha256
 from flatguard.execution.resources import Resources
 from flatguard.execution.software import versions
 from flatguard.geometry.ball import project, random_step

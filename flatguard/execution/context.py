@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
 from flatguard.data import arranged, load_dataset, uses_preprocessing
-from flatguard.data.dataset import Dataset, blocks
-from flatguard.data.hashing import DataHash
+from flatguard.data.dataset import Dataset
 from flatguard.data.sampling import class_note
 from flatguard.data.values import LARGEST_IMAGE
 from flatguard.environment.devices import choose_device
@@ -28,18 +27,15 @@ from flatguard.errors import (
     memory_errors,
 )
 from flatguard.execution.batch_size import default_batch_size
-from flatguard.execution.origin import BY_NAME, DATA_FROM_PYTHON, FROM_PYTHON, Origin
+from flatguard.execution.origin import BY_NAME, Origin
 from flatguard.geometry.budget import Norm
 from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
-from flatguard.runs.run import Run
 from flatguard.targets import Target, load_target, prepare
 from flatguard.targets.initial import initial_copy, with_scaled_head
-from flatguard.targets.restored import restored
 from flatguard.targets.target import first_look, model_errors
 
 FIRST_LOOK = 8
-_ANSWERED = 4
 
 
 @dataclass(frozen=True)
@@ -157,54 +153,6 @@ def resolve(
     )
 
 
-def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> EvaluationContext:
-    """Load again what a run was made with.
-
-    Args:
-        run: its manifest says what to load.
-        origin: the run's model and data, where they came from Python.
-        check_data: read every image and compare their hash with the manifest's.
-
-    Raises:
-        UsageError: the weights or the images have changed, or they came from Python and are not
-            given.
-    """
-    target, data = run.manifest.target, run.manifest.data
-    if origin.target is None and target.source == FROM_PYTHON:
-        raise UsageError(f"{run.storage}: its model came from Python; give it with model=...")
-    if origin.dataset is None and data.name == DATA_FROM_PYTHON:
-        raise UsageError(f"{run.storage}: its data came from Python; give it with data=...")
-    context = resolve(run.request, origin.target, origin.dataset)
-    check_same_model(context, run)
-    if check_data and data_sha256(context) != data.sha256:
-        raise UsageError(f"{data.name} has other images now than for {run.storage}")
-    context.check_layers()
-    return context
-
-
-def check_same_model(context: EvaluationContext, run: Run) -> None:
-    """Refuse a model with other weights or other answers than the run's.
-
-    Raises:
-        UsageError: with what differs.
-    """
-    target = run.manifest.target
-    if context.target.weights_sha256 != target.weights_sha256:
-        raise UsageError(f"{target.name} has other weights now than when {run.storage} was made")
-    if _has_same_images(context, run) and not target.answers_like(first_answers(context)):
-        raise UsageError(
-            f"{target.name} answers otherwise now than when {run.storage} was made: its weights "
-            "are the same, but something else that it computes with has changed"
-        )
-
-
-def _has_same_images(context: EvaluationContext, run: Run) -> bool:
-    """Whether the first block's images are those of the run; without them, answers say nothing."""
-    plan, hashes = run.manifest.blocks[0], DataHash()
-    hashes.update(context.dataset.block(plan.start, plan.stop))
-    return hashes.hexdigest() == run.manifest.data.blocks[0]
-
-
 @own_state()
 def load_model_and_data(
     request: EvaluationRequest,
@@ -319,43 +267,6 @@ def _is_taken(target: Target, image: Tensor) -> bool:
     except ModelError:
         return False
     return True
-
-
-@own_state()
-def first_answers(context: EvaluationContext) -> tuple[tuple[float, ...], ...] | None:
-    """The logits for the first images, in six digits; None if two calls do not agree.
-
-    They tell models apart that differ in what no hash of weights covers: an attribute, a closure,
-    a global variable.
-    """
-    images = context.dataset.block(0, min(_ANSWERED, context.count)).images.to(context.device)
-    try:
-        with restored(context.target.model):  # a model may remember its calls
-            once, again = (_logits(context, images) for _ in range(2))
-    except ModelError:  # the model may fail on a sample
-        return None
-    if not torch.equal(once, again) or not bool(once.isfinite().all()):
-        return None
-    return tuple(tuple(float(f"{value:.6g}") for value in row) for row in once.tolist())
-
-
-def _logits(context: EvaluationContext, images: Tensor) -> Tensor:
-    seed = derive_seed(context.request.seed, 0, "first answers")
-    with (
-        seeded(seed, context.device),
-        model_errors(context.target.name, f"on {len(images)} images"),
-        torch.no_grad(),
-    ):
-        logits: Tensor = context.target.model(images)
-    return logits.double()
-
-
-def data_sha256(context: EvaluationContext) -> str:
-    """The hash of the evaluated images and labels, as in the manifest."""
-    hashes = DataHash()
-    for _, batch in blocks(context.dataset, context.count, context.block_size):
-        hashes.update(batch)
-    return hashes.hexdigest()
 
 
 def describe(context: EvaluationContext) -> list[str]:

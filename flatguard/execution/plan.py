@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from flatguard.data.dataset import blocks, check_labels
 from flatguard.data.hashing import DataHash
 from flatguard.environment.devices import device_facts
-from flatguard.execution.context import EvaluationContext, first_answers
+from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
+from flatguard.execution.reopening import first_answers
 from flatguard.execution.software import versions
 from flatguard.request import derive_seed
 from flatguard.runs import writing

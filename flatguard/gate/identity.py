@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flatguard.environment.randomness import seeded
-from flatguard.execution.context import EvaluationContext, data_sha256
+from flatguard.execution.context import EvaluationContext
+from flatguard.execution.reopening import data_sha256
 from flatguard.execution.software import versions
 from flatguard.gate.code import source_files
 from flatguard.request import derive_seed

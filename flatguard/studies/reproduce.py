@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.evaluation import resolve
-from flatguard.execution.context import EvaluationContext, data_sha256
+from flatguard.execution.context import EvaluationContext
 from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.reopening import data_sha256
 from flatguard.execution.software import versions
 from flatguard.runs.facts import TargetFacts
 from flatguard.runs.layout import EVIDENCE

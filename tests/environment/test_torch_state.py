@@ -24,10 +24,10 @@ from torch import Tensor, nn
 import flatguard
 from flatguard.environment.torch_state import OWN, TorchState, kept_state, own_state
 from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.context import reopen
 from flatguard.execution.executors import Processes, Work
 from flatguard.execution.executors.worker import WorkerInput, attack_in_worker
 from flatguard.execution.progress import Silent
+from flatguard.execution.reopening import reopen
 from flatguard.request import NO_LIMITS
 from flatguard.runs.check_evidence import load_probes
 from flatguard.studies.reproduce import reproduce

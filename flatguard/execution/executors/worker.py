@@ -14,10 +14,11 @@ import torch
 from flatguard.environment.caller import own_process
 from flatguard.errors import UsageError, one_line
 from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.context import EvaluationContext, reopen
+from flatguard.execution.context import EvaluationContext
 from flatguard.execution.executors.executor import Work, attack_unless_committed
 from flatguard.execution.origin import Origin
 from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.reopening import reopen
 from flatguard.request import NO_LIMITS
 from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.run import Run, load_run

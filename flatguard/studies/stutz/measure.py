@@ -18,9 +18,10 @@ from flatguard.checks.weight_space.robust_loss import Ascent
 from flatguard.data.dataset import Dataset
 from flatguard.environment.caller import own_process
 from flatguard.errors import UsageError
-from flatguard.execution.context import EvaluationContext, check_same_model, data_sha256
+from flatguard.execution.context import EvaluationContext
 from flatguard.execution.missing_blocks import attack_without_checks
 from flatguard.execution.progress import ProgressReporter
+from flatguard.execution.reopening import check_same_model, data_sha256
 from flatguard.geometry.ball import SEARCHED
 from flatguard.runs.run import Run, load_run
 

@@ -8,9 +8,9 @@ from support.failing import PGD, Interrupts
 
 import flatguard
 from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.context import reopen
 from flatguard.execution.executors.executor import attack_unless_committed
 from flatguard.execution.origin import origin_of
+from flatguard.execution.reopening import reopen
 from flatguard.request import Limits
 
 

@@ -10,11 +10,11 @@ import torch
 import flatguard
 from flatguard.errors import UsageError
 from flatguard.execution.compute_budget import ComputeBudget
-from flatguard.execution.context import reopen
 from flatguard.execution.executors import Work, worker
 from flatguard.execution.executors.worker import WorkerInput, attack_in_worker, sendable
 from flatguard.execution.origin import torch_threads
 from flatguard.execution.progress import Silent
+from flatguard.execution.reopening import reopen
 from flatguard.request import Limits
 from flatguard.runs.run import Run, load_run
 
