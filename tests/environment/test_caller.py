@@ -20,6 +20,7 @@ READ_ONLY = {"load_run"}
 WITHIN = {
     "flatguard.evaluation": ("evaluate", "resume", "audit", "resolve"),
     "flatguard.runs.merging": ("merge",),
+    "flatguard.checks.preflight.entry": ("preflight",),
     "flatguard.targets": ("load_target",),
     "flatguard.gate.gate": ("pass_through",),
     "flatguard.studies.reproduce": ("reproduce",),
