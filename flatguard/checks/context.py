@@ -30,6 +30,9 @@ VERIFY_DRAWS, CONFIRM_DRAWS = 9, 21
 """A randomised target is fooled where most of this many fresh passes are wrong. A search sees many
 images and could keep one that was wrong by chance, so its result is confirmed by further passes."""
 
+_NEARLY_ALL = 0.85
+"""Of `VERIFY_DRAWS`: 8 of 9."""
+
 EOT_DRAWS = 8
 """Gradients of a randomised target are averaged over this many draws."""
 
@@ -223,16 +226,17 @@ class CheckContext:
         return logits
 
     def confirmed(self, images: Tensor, rows: Rows, fooled: Tensor) -> Tensor:
-        """The share of wrong decisions about those that are `fooled`, and 0 of the others, `(n,)`.
+        """The share of wrong decisions, `(n,)`: measured anew for a randomised target, else 1 or 0.
 
-        1 where the target is neither random nor depends on the batch.
+        Only what is `fooled` may have a share where the target is not randomised.
         """
+        if self.randomised:
+            admissible = within(images, rows.images, self.budget)
+            return self.share_wrong(images, rows.labels, CONFIRM_DRAWS) * admissible
         share = fooled.double()
         if not bool(fooled.any()):
             return share
-        if self.randomised:
-            share[fooled] = self.share_wrong(images[fooled], rows[fooled].labels, CONFIRM_DRAWS)
-        elif self.decides_alone:
+        if self.decides_alone:
             share[fooled] = self.wrong_alone(images[fooled], rows[fooled]).double()
         return share
 
@@ -268,10 +272,14 @@ class CheckContext:
         return torch.stack(shares).double().mean(dim=0)
 
     def fools(self, images: Tensor, rows: Rows, eps: float | None = None) -> Tensor:
-        """Which images are admissible and, in most fresh passes of the target, wrong."""
+        """Which images are admissible and wrong; in nearly all fresh passes of a randomised target.
+
+        A search that ended where a few passes happen to be wrong would stop at the boundary.
+        """
         budget = self.budget if eps is None else Budget(self.budget.norm, eps)
         admissible = within(images, rows.images, budget)
-        return admissible & (self.share_wrong(images, rows.labels) > 0.5)
+        least = _NEARLY_ALL if self.randomised else 0.5
+        return admissible & (self.share_wrong(images, rows.labels) > least)
 
 
 def evenly(numbers: np.ndarray, count: int) -> np.ndarray:

@@ -105,7 +105,8 @@ def _is_randomised(evidence: Evidence) -> bool:
 
 
 def _is_cut(gradients: GradientEvidence) -> bool:
-    return gradients.unavailable > MOST or gradients.dead > MOST or gradients.is_partly_missing
+    found_again = gradients.is_partly_missing and gradients.is_explained
+    return gradients.unavailable > MOST or gradients.dead > MOST or found_again
 
 
 def _vanished(gradients: GradientEvidence) -> bool:
