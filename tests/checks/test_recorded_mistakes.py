@@ -1,6 +1,6 @@
 """What the attack passed through counts, or the model is asked why not."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -68,13 +68,22 @@ def test_a_mistake_that_was_not_shown_again_has_not_passed() -> None:
 STRONG: dict[str, Any] = {"eps": "48/255", "attack_args": {"alpha": 12 / 255, "steps": 20}}
 
 
+@dataclass
+class Asked:
+    """An image that was asked about, the first answer, and how often a similar one came."""
+
+    image: Tensor
+    answer: Tensor
+    times: int = 1
+
+
 class Locking(nn.Module):
     """After a few similar questions it gives its first answer again."""
 
     def __init__(self, net: nn.Module, after: int):
         super().__init__()
         self.net, self.after = net, after
-        self.asked: list[list[Tensor | int]] = []
+        self.asked: list[Asked] = []
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.net(x)
@@ -82,10 +91,10 @@ class Locking(nn.Module):
 
     def answer(self, image: Tensor, logits: Tensor) -> Tensor:
         for known in self.asked:
-            if (known[0] - image).abs().max() < 0.3:
-                known[1] += 1  # type: ignore[operator]
-                return logits if known[1] <= self.after else known[2] + 0 * logits  # type: ignore
-        self.asked.append([image, 1, logits.detach()])
+            if (known.image - image).abs().max() < 0.3:
+                known.times += 1
+                return logits if known.times <= self.after else known.answer + 0 * logits
+        self.asked.append(Asked(image, logits.detach()))
         return logits
 
 

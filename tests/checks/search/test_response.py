@@ -1,5 +1,8 @@
 """What small random steps do, against what a gradient predicts."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from support.check_contexts import context_of, linear, trained
 from support.defences import Before
@@ -10,6 +13,7 @@ from flatguard.checks.gradient_evidence import WHOLE, median_agreement
 from flatguard.checks.search.candidates import plain_candidates, repaired_only
 from flatguard.checks.search.repairs import double
 from flatguard.checks.search.response import responses
+from flatguard.geometry.budget import Norm
 
 IMAGES = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(8) % 4
@@ -24,15 +28,15 @@ def agreement(context: CheckContext) -> dict[str, float]:
     return median_agreement(responses(context, rows, beside, wide, found))
 
 
-def behind(change) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def behind(change: Callable[[Tensor], Tensor]) -> dict[str, float]:
     model = Before(trained(IMAGES, LABELS), change).eval()
     return agreement(context_of(model, IMAGES, LABELS, WEAK, eps="8/255"))
 
 
-def test_a_linear_model_does_exactly_what_its_gradient_predicts() -> None:
-    for norm in ("Linf", "L2"):
-        context, _ = linear(norm)  # type: ignore[arg-type]
-        assert agreement(context)["raw"] > 0.999999
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_a_linear_model_does_exactly_what_its_gradient_predicts(norm: Norm) -> None:
+    context, _ = linear(norm)
+    assert agreement(context)["raw"] > 0.999999
 
 
 def test_a_smooth_network_is_whole() -> None:
