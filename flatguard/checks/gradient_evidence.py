@@ -133,10 +133,12 @@ def median_agreement(table: pd.DataFrame | None) -> dict[str, float]:
     """
     if table is None:
         return {}
-    medians = table.groupby("candidate")[["agreement", "closer"]].median().dropna()
+    medians = table.groupby("candidate")[["agreement", "closer"]].median()
+    medians["longer"] = medians["agreement"].fillna(medians["closer"])
+    medians["shorter"] = medians["closer"].fillna(medians["agreement"])
     return {
         str(name): float(longer if longer < _CURVED else max(longer, shorter))
-        for name, longer, shorter in medians.itertuples()
+        for name, longer, shorter in medians[["longer", "shorter"]].dropna().itertuples()
     }
 
 

@@ -1,17 +1,23 @@
-"""Why a gradient attack fails: the mechanism whose repaired twins explain what it misses."""
+"""Why a gradient attack fails: the mechanisms whose conditions hold and whose twins explain it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict
+
+from flatguard.checks import mechanism_conditions as conditions
 from flatguard.checks.chance import beyond_chance
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.gradient_evidence import MOST, USEFUL, GradientEvidence, gradient_evidence
-from flatguard.checks.state_evidence import after_a_stream, was_attacked_anew
+from flatguard.checks.gradient_evidence import MOST, GradientEvidence, gradient_evidence
+from flatguard.checks.state_evidence import was_attacked_anew
+from flatguard.checks.statistics import interval, mcnemar
 
 Mechanism = Literal[
     "state", "saturation", "unavailable-gradient", "shattered-gradient", "stochastic", "rugged-loss"
 ]
+Confidence = Literal["high", "moderate", "low"]
 
 FIXES: dict[Mechanism, str] = {
     "state": "attack a new copy of the model for each query batch; release a model without memory",
@@ -23,133 +29,178 @@ FIXES: dict[Mechanism, str] = {
 }
 """What to do where a mechanism masks the number."""
 
-_EXPLAINS = 0.5
-"""A mechanism explains a discrepancy if its twins find this share of it."""
+UNSATURATED = ("temperature", "float64", "saturating", "loss")
+REPAIRED = ("repair", "estimated", "black-box", "surrogate")
+COARSE = ("smoothed", "estimated", "repair", "black-box")
+PLAIN = ("temperature", "float64", "loss", "budget")
+"""Attempts along the target's own gradient."""
 
-_MATTERS = 0.01
+EXPLAINS = 0.5
+"""A mechanism explains a discrepancy if its attempts find this share of it."""
 
-_STRAIGHT = 0.5
-"""A loss that falls by less than this share of what its slope predicts is not straight."""
-
-_STEPS_NAMES = ("steps", "n_iter", "num_steps", "iterations")
-_ITERATIVE, _SPENT = 10, 0.9
+_DIFFER = 0.05
+_NO_CHANCE = ("state", "stochastic", "rugged-loss")
+"""Here a plain search with other random numbers, or averaged over draws, is the evidence."""
 
 
-def mechanism_of(evidence: Evidence) -> Mechanism | None:
-    """The simplest mechanism whose twins find most of what chance does not; None if none does.
+class Explanation(BaseModel):
+    """A mechanism whose necessary condition was measured.
 
-    The order is:
+    Attributes:
+        mechanism: its name.
+        condition: what was measured, without which it is not named.
+        found: how many of `missed` the attempts that belong to it fool.
+        missed: how many samples chance does not fool; every fooled one where chance is no measure.
+        interval: exact 95% interval of their share.
+        confidence: `high` where that interval lies above one half, `moderate` where the share does
+            and chance does not explain it, `low` where only the condition speaks for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mechanism: Mechanism
+    condition: str
+    found: int
+    missed: int
+    interval: tuple[float, float]
+    confidence: Confidence
+
+    @property
+    def sentence(self) -> str:
+        """What was measured, and what it explains."""
+        found = f"attacks made for it fool {self.found} of {self.missed} samples"
+        found += " that chance does not fool" if self.mechanism not in _NO_CHANCE else ""
+        return f"{self.mechanism}, {self.confidence} confidence: {self.condition}; {found}."
+
+
+def explanations(evidence: Evidence) -> tuple[Explanation, ...]:
+    """The mechanisms that explain what the audited attack missed, the simplest first.
+
+    Each needs its condition, and attempts that find most of what chance does not:
 
     0. `state`: answers depend on earlier calls, and that hid most of what new copies get wrong.
     1. `stochastic`: the target is randomised, so single gradients and single passes mislead.
     2. `saturation`: the gradient vanishes; temperature, float64 or unsaturated twins are fooled.
-    3. `unavailable-gradient`: it is absent or contradicted; a repaired twin is fooled.
+    3. `unavailable-gradient`: it is absent, contradicted or partly missing, and unsaturating does
+       not bring it back; a repaired twin is fooled.
     4. `shattered-gradient`: it is true but too local; smoothed, estimated or coarser gradients
        find what it does not.
     5. `rugged-loss`: an iterative attack on a bumpy loss depends on its start or its length.
 
-    An attack that fails on straight, true gradients is merely weak.
+    A later one is named beside the first where it finds as much. Where none finds most, a gradient
+    that is wrong is named by its condition alone: an attack along it is not merely weak. An attack
+    that fails on straight, true gradients is.
     """
-    if _is_explained_by_state(evidence):
-        return "state"
+    everything = frozenset(evidence.fooled)
+    if was_attacked_anew(evidence) and conditions.is_hidden_by_state(evidence):
+        known = "answers depend on earlier calls, and that hides what new copies get wrong"
+        return (_explained("state", known, everything, everything),)
     gradients = gradient_evidence(evidence)
-    missed = evidence.fooled - evidence.chance
-    if _is_randomised(evidence) and (gradients is None or gradients.dead <= MOST):
-        return "stochastic"
+    is_dead = gradients is not None and gradients.dead > MOST
+    if conditions.is_randomised(evidence) and not is_dead:
+        known = "logits change by a hundredth, or decisions flip, from draw to draw"
+        return (_explained("stochastic", known, everything, everything),)
     if gradients is None:
-        return None
-    unsaturated = ("temperature", "float64", "saturating", "loss")
-    if _vanished(gradients) and _explains(evidence, missed, *unsaturated):
-        return "saturation"
-    revived = gradients.dead > MOST and _revived_by_unsaturating(gradients)
-    if revived and _explains(evidence, missed, *unsaturated, "repair"):
-        return "saturation"
-    if _is_cut(gradients):
-        repaired = _explains(evidence, missed, "repair", "estimated", "black-box", "surrogate")
-        if repaired or _explains(evidence, missed, "saturating", "smoothed"):
-            return "unavailable-gradient"
-    is_useless = gradients.usual_drop < USEFUL or _much_better(gradients)
-    local = ("temperature", "float64", "loss", "budget")
-    is_local = is_useless or not _explains(evidence, missed, *local)
-    if is_local and _explains(evidence, missed, "smoothed", "estimated", "repair", "black-box"):
-        return "shattered-gradient"
-    is_bumpy = gradients.linear is not None and gradients.linear < _STRAIGHT
-    is_spent = _is_iterative(evidence) and _spent_its_radius(evidence)
-    if is_bumpy and is_spent and _depends_on_the_start(evidence):
-        return "rugged-loss"
-    return None
+        return ()
+    rules = _rules(evidence, gradients)
+    found = [rule for rule in rules if rule.explains]
+    if found:
+        equal = [rule for rule in found if rule.finds_as_much_as(found[0])]
+        return tuple(
+            _explained(rule.mechanism, rule.condition, rule.found, rule.missed) for rule in equal
+        )
+    return _by_condition_alone(evidence, gradients, rules)
 
 
-def _is_explained_by_state(evidence: Evidence) -> bool:
-    """Whether the model was attacked without its memory, and that memory hid what is found.
+@dataclass(frozen=True)
+class _Rule:
+    """A mechanism whose condition holds.
 
-    Plain attacks then find most of it, or most of it does not fool the model after other calls.
+    Attributes:
+        found: the samples that its attempts fool and chance does not.
+        missed: all that chance does not fool.
+        is_significant: whether chance alone does not explain what its attempts find.
     """
-    if not was_attacked_anew(evidence):
-        return False
-    after = after_a_stream(evidence)
-    if after is not None and after.wrong <= _EXPLAINS * after.shown:
-        return True
-    same = ("repeat",) if evidence.tried("repeat") else ("control",)
-    found = evidence.fooled_by("recorded", *same)
-    return bool(found) and len(found) >= _EXPLAINS * len(evidence.fooled)
+
+    mechanism: Mechanism
+    condition: str
+    found: frozenset[int]
+    missed: frozenset[int]
+    is_significant: bool
+
+    @property
+    def finds_most(self) -> bool:
+        """Whether its attempts find most of what chance does not."""
+        return bool(self.missed) and len(self.found) >= EXPLAINS * len(self.missed)
+
+    @property
+    def explains(self) -> bool:
+        """The same, beyond chance."""
+        return self.is_significant and self.finds_most
+
+    def finds_as_much_as(self, other: _Rule) -> bool:
+        """Whether no exact test tells apart what the two find."""
+        only, missing = len(self.found - other.found), len(other.found - self.found)
+        return mcnemar(only, missing) >= _DIFFER
 
 
-def _is_randomised(evidence: Evidence) -> bool:
-    """Whether randomness matters: logits change by a hundredth, or decisions flip."""
-    probe = evidence.probe("determinism")
-    if probe is None or not probe.facts.get("randomised"):
-        return False
-    table = probe.tables["repeated"]
-    return bool(table["difference"].median() > _MATTERS or table["flips"].mean() > _MATTERS)
+def _rules(evidence: Evidence, gradients: GradientEvidence) -> list[_Rule]:
+    """Those whose condition holds, the simplest first."""
+    found = []
+    if (known := conditions.saturated(gradients)) is not None:
+        dead = ("repair",) if gradients.dead > MOST else ()
+        found.append(_rule(evidence, "saturation", known, *UNSATURATED, *dead))
+    if (known := conditions.cut(gradients)) is not None:
+        by_repair = _rule(evidence, "unavailable-gradient", known, *REPAIRED)
+        other = _rule(evidence, "unavailable-gradient", known, "saturating", "smoothed")
+        found.append(by_repair if by_repair.explains or not other.explains else other)
+    weaker = _rule(evidence, "shattered-gradient", "", *PLAIN)
+    is_local = conditions.is_useless(gradients) or not weaker.explains
+    if conditions.is_wrong(gradients) is None and is_local:
+        known = "the gradient is true, and leads less far than a coarser one"
+        found.append(_rule(evidence, "shattered-gradient", known, *COARSE))
+    known = conditions.bumpy(evidence, gradients)
+    if known is not None and conditions.is_wrong(gradients) is None:
+        # Other random numbers or a longer search are enough: here chance itself is the evidence.
+        needed, fooled = evidence.chance | evidence.fooled_by("budget"), evidence.fooled
+        found.append(_Rule("rugged-loss", known, frozenset(needed), frozenset(fooled), True))
+    return found
 
 
-def _is_cut(gradients: GradientEvidence) -> bool:
-    found_again = gradients.is_partly_missing and gradients.is_explained
-    return gradients.unavailable > MOST or gradients.dead > MOST or found_again
-
-
-def _vanished(gradients: GradientEvidence) -> bool:
-    """Cross-entropy's gradient vanishes, the margin's does not, and a temperature makes it useful.
-
-    On a confident network behind a bumpy stage a temperature does not make it useful.
-    """
-    if gradients.vanished <= MOST or gradients.dead > MOST:
-        return False
-    return gradients.drops.get("tempered", 0.0) >= 0.5 * max(gradients.drops.values())
-
-
-def _revived_by_unsaturating(gradients: GradientEvidence) -> bool:
-    """Unsaturating restores a dead gradient, and repairing cut stages does not do more."""
-    revived = max(gradients.drops.get("tempered", 0.0), gradients.drops.get("saturating", 0.0))
-    cut = max(gradients.drops.get(name, 0.0) for name in ("cutting", "function", "front"))
-    return revived >= USEFUL and revived >= 0.5 * cut
-
-
-def _much_better(gradients: GradientEvidence) -> bool:
-    coarse = max(gradients.drops.get("smoothed", 0.0), gradients.drops.get("estimated", 0.0))
-    return coarse > 2.0 * max(gradients.usual_drop, USEFUL)
-
-
-def _explains(evidence: Evidence, missed: set[int], *families: str) -> bool:
+def _rule(evidence: Evidence, mechanism: Mechanism, condition: str, *families: str) -> _Rule:
     found = beyond_chance(evidence, *families)
-    return bool(missed) and found.is_significant and len(found.only) >= _EXPLAINS * len(missed)
+    missed = frozenset(evidence.fooled - evidence.chance)
+    return _Rule(mechanism, condition, found.only, missed, found.is_significant)
 
 
-def _is_iterative(evidence: Evidence) -> bool:
-    steps = [evidence.attack_args.get(name) for name in _STEPS_NAMES]
-    return any(isinstance(value, int) and value >= _ITERATIVE for value in steps)
+def _by_condition_alone(
+    evidence: Evidence, gradients: GradientEvidence, rules: list[_Rule]
+) -> tuple[Explanation, ...]:
+    """A wrong gradient, where too few samples or an attack that is lucky hide what it explains."""
+    for rule in rules:
+        if rule.mechanism == "saturation" and rule.finds_most:
+            return (_explained(rule.mechanism, rule.condition, rule.found, rule.missed, "low"),)
+        if rule.mechanism != "unavailable-gradient":
+            continue
+        further = evidence.fooled_by(*REPAIRED) - evidence.fooled_by(*PLAIN) - evidence.chance
+        if conditions.is_wrong(gradients) is not None or further:
+            return (_explained(rule.mechanism, rule.condition, rule.found, rule.missed, "low"),)
+    return ()
 
 
-def _spent_its_radius(evidence: Evidence) -> bool:
-    """An attack that stops short of its radius is weak, whatever the loss is like."""
-    if evidence.eps is None:
-        return False
-    kept = evidence.samples[evidence.samples["robust"]]["distance"]
-    return bool(kept.median() >= _SPENT * evidence.eps)
-
-
-def _depends_on_the_start(evidence: Evidence) -> bool:
-    """Other random numbers or a longer search are enough for most of what is fooled."""
-    needed = evidence.chance | evidence.fooled_by("budget")
-    return bool(evidence.fooled) and len(needed) >= _EXPLAINS * len(evidence.fooled)
+def _explained(
+    mechanism: Mechanism,
+    condition: str,
+    found: frozenset[int],
+    missed: frozenset[int],
+    confidence: Confidence | None = None,
+) -> Explanation:
+    share = interval(len(found & missed), len(missed))
+    return Explanation(
+        mechanism=mechanism,
+        condition=condition,
+        found=len(found & missed),
+        missed=len(missed),
+        interval=share,
+        confidence=confidence or ("high" if share[0] >= EXPLAINS else "moderate"),
+    )

@@ -11,7 +11,7 @@ from flatguard.checks.advised_attack import stronger
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, consenting
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
-from flatguard.checks.mechanism import FIXES, Mechanism, mechanism_of
+from flatguard.checks.mechanism import FIXES, Explanation, Mechanism, explanations
 from flatguard.checks.preflight.accuracy import CleanAccuracy, clean_accuracy
 from flatguard.checks.registry import load_checks
 from flatguard.checks.state_evidence import (
@@ -40,7 +40,8 @@ class Verdict(BaseModel):
 
     Attributes:
         verdict: `vulnerable`, `consistent`, `overestimated`, `masked` or `inconclusive`.
-        mechanism: what explains a masked number.
+        mechanism: what explains a masked number; the first of `explanations`.
+        explanations: every mechanism that explains it, with its condition and confidence.
         sentence: the answer in one sentence.
         robust_accuracy: the audited number.
         corrected_robust_accuracy: the worst case for each sample over everything tried.
@@ -56,6 +57,7 @@ class Verdict(BaseModel):
 
     verdict: Word
     mechanism: Mechanism | None
+    explanations: tuple[Explanation, ...]
     sentence: str
     robust_accuracy: float
     corrected_robust_accuracy: float
@@ -121,12 +123,13 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     too_high = excess / n > tolerance
     clean = clean_accuracy(evidence)
     nothing = None if clean is None else clean.nothing_to_judge
-    mechanism = mechanism_of(evidence) if too_high and nothing is None else None
-    word = _word(evidence, findings, too_high, mechanism, decisive, clean)
+    explained = explanations(evidence) if too_high and nothing is None else ()
+    word = _word(evidence, findings, too_high, explained, decisive, clean)
     return Verdict(
         verdict=word,
-        mechanism=mechanism,
-        sentence=_sentence(word, mechanism, evidence, findings, tolerance, clean),
+        mechanism=explained[0].mechanism if explained else None,
+        explanations=explained,
+        sentence=_sentence(word, explained, evidence, findings, tolerance, clean),
         robust_accuracy=reported / n,
         corrected_robust_accuracy=corrected / n,
         corrected_interval=interval(corrected, n),
@@ -134,7 +137,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         overestimate_interval=interval(excess, n),
         tolerance=tolerance,
         findings=tuple(findings),
-        next=_next(word, mechanism, findings, evidence),
+        next=_next(word, explained, findings, evidence),
     )
 
 
@@ -148,14 +151,14 @@ def _word(
     evidence: Evidence,
     findings: list[Finding],
     too_high: bool,
-    mechanism: Mechanism | None,
+    explained: tuple[Explanation, ...],
     decisive: list[str],
     clean: CleanAccuracy | None,
 ) -> Word:
     if clean is not None and clean.nothing_to_judge is not None:
         return "inconclusive"
     if too_high:
-        return "overestimated" if mechanism is None else "masked"
+        return "masked" if explained else "overestimated"
     if evidence.stopped is not None or (clean is not None and clean.undecided is not None):
         return "inconclusive"
     corrected = evidence.corrected
@@ -202,7 +205,7 @@ def _gradients_failed(findings: list[Finding]) -> bool:
 
 def _sentence(
     word: Word,
-    mechanism: Mechanism | None,
+    explained: tuple[Explanation, ...],
     evidence: Evidence,
     findings: list[Finding],
     tolerance: float,
@@ -211,7 +214,7 @@ def _sentence(
     n, corrected = evidence.n, evidence.corrected
     was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
     if word == "masked":
-        return f"masked by {mechanism}: {was} was reported, at most {now} is true"
+        return f"masked{_by(explained)}: {was} was reported, at most {now} is true"
     if word == "overestimated":
         return f"overestimated: {was} was reported, at most {now} is true"
     if word == "vulnerable":
@@ -237,17 +240,22 @@ def _sentence(
     return f"{within}; {', '.join(against)} failed" if against else within
 
 
+def _by(explained: tuple[Explanation, ...]) -> str:
+    """By which mechanisms; `probably` where only a condition speaks for them."""
+    names = " or ".join(found.mechanism for found in explained)
+    return f", probably by {names}" if explained[0].confidence == "low" else f" by {names}"
+
+
 def _next(
-    word: Word, mechanism: Mechanism | None, findings: list[Finding], evidence: Evidence
+    word: Word, explained: tuple[Explanation, ...], findings: list[Finding], evidence: Evidence
 ) -> tuple[str, ...]:
     if evidence.stopped is not None and not evidence.complete:
         return ("evaluate again with a larger budget, or fewer samples",)
     steps = []
     if not evidence.complete:
         steps.append(f"flatguard resume RUN{CONSENT if evidence.names_code else ''}")
-    if mechanism is not None:
-        steps.append(FIXES[mechanism])
-    elif word == "overestimated" and _gradients_failed(findings):
+    steps += [FIXES[found.mechanism] for found in explained]
+    if word == "overestimated" and _gradients_failed(findings):
         steps.append(
             "gradients are unreliable, for a reason that too few samples show: evaluate more"
         )

@@ -202,8 +202,9 @@ def _masking(facts: _Facts) -> Outcome:
     verdict, name = facts.verdict, "no_masking"
     if verdict.verdict != "masked":
         return Outcome("threshold", name, "passed", "no gradient masking was found")
+    names = " or ".join(found.mechanism for found in verdict.explanations)
     headline = (
-        f"gradients are masked by {verdict.mechanism}: the evidence refutes the reported "
+        f"gradients are masked by {names}: the evidence refutes the reported "
         f"{verdict.robust_accuracy:.1%}"
     )
     return Outcome(

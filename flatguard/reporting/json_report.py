@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks.finding import Finding
-from flatguard.checks.mechanism import Mechanism
+from flatguard.checks.mechanism import Explanation, Mechanism
 from flatguard.checks.verdict import Word
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Sections
@@ -50,6 +50,7 @@ class Judgement(Part):
 
     verdict: Word
     mechanism: Mechanism | None
+    explanations: tuple[Explanation, ...]
     sentence: str
     exit_code: int
     tolerance: float
@@ -119,6 +120,7 @@ def report_document(judged: JudgedRun, sections: Sections) -> ReportDocument:
         judgement=Judgement(
             verdict=verdict.verdict,
             mechanism=verdict.mechanism,
+            explanations=verdict.explanations,
             sentence=verdict.sentence,
             exit_code=verdict.exit_code,
             tolerance=verdict.tolerance,

@@ -30,6 +30,7 @@ def markdown_summary(judged: JudgedRun, title: str = "") -> str:
         "",
         escape_markdown(subject),
         "",
+        *(f"{escape_markdown(found.sentence)}\n" for found in verdict.explanations),
         "| accuracy | | 95% interval |",
         "|---|---|---|",
         *(

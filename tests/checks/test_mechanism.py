@@ -6,7 +6,7 @@ import pytest
 from support.evidence import determinism, evidence, gradients, judged_by
 
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.mechanism import mechanism_of
+from flatguard.checks.mechanism import explanations
 from flatguard.checks.verdict import judge
 
 DEAD = gradients(16, margin_state="zero", drops={"raw": 0.0, "tempered": 0.0, "cutting": 1.0})
@@ -15,6 +15,12 @@ SHATTERED = gradients(16, drops={"raw": 0.0, "tempered": 0.0, "smoothed": 1.0})
 BUMPY = gradients(16, predicted=10.0)
 RANDOM = determinism(100, randomised=True)
 SOME = range(20)
+
+
+def mechanism_of(found: Evidence) -> str | None:
+    """The first that is named."""
+    named = explanations(found)
+    return named[0].mechanism if named else None
 
 
 @pytest.mark.parametrize(
@@ -54,3 +60,34 @@ def test_a_little_randomness_explains_nothing() -> None:
     little.tables["repeated"]["difference"] = 1e-3
     little.tables["repeated"]["flips"] = False
     assert judge(judged_by({"control": SOME}, repeated=little)).verdict == "overestimated"
+
+
+def test_wrong_gradients_are_named_by_their_condition_alone() -> None:
+    wrong = gradients(16, agrees=-1.0, drops={"raw": 0.0, "tempered": 0.0})
+    lucky = judge(judged_by({"control": SOME, "budget": SOME}, truth=wrong))
+    assert (lucky.verdict, lucky.mechanism) == ("masked", "unavailable-gradient")
+    assert lucky.explanations[0].confidence == "low"
+    assert "probably by unavailable-gradient" in lucky.sentence
+
+
+def test_a_saturated_head_is_not_an_unavailable_gradient() -> None:
+    flat = gradients(16, margin_state="zero", drops={"raw": 0.0, "saturating": 1.0})
+    found = explanations(judged_by({"saturating": SOME, "black-box": SOME}, truth=flat))
+    assert [one.mechanism for one in found] == ["saturation"]
+    cut_too = gradients(16, margin_state="zero", drops={"saturating": 1.0, "cutting": 1.0})
+    both = explanations(judged_by({"saturating": SOME, "repair": SOME}, truth=cut_too))
+    assert [one.mechanism for one in both] == ["saturation", "unavailable-gradient"]
+    assert (
+        "by saturation or unavailable-gradient"
+        in judge(judged_by({"saturating": SOME, "repair": SOME}, truth=cut_too)).sentence
+    )
+
+
+def test_confidence_is_high_where_the_share_is_surely_most() -> None:
+    all_of_them = explanations(judged_by({"float64": SOME}, truth=VANISHED))[0]
+    assert (all_of_them.found, all_of_them.missed) == (20, 20)
+    assert all_of_them.interval[0] > 0.5
+    assert all_of_them.confidence == "high"
+    half = judged_by({"float64": range(11), "black-box": range(11, 20)}, truth=VANISHED)
+    assert explanations(half)[0].confidence == "moderate"
+    assert "moderate confidence" in explanations(half)[0].sentence

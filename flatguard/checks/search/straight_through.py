@@ -4,10 +4,10 @@ A `TorchFunctionMode` sees every operation of the model's forward pass. The valu
 what they are; only the gradient's path is repaired:
 
 - *cutting* operations (`round`, `floor`, `sign`, comparisons, `argmax`, casts to integers,
-  `bucketize`, lookups in a table, `detach`, `.data`, `torch.no_grad`, hooks on tensors) pass the
-  gradient as if they were the identity (Bengio et al. 2013; Athalye et al. 2018). Their results
-  may be booleans or integers, which hold no gradient: these get a *shadow*, a differentiable
-  tensor that goes through the same operations until the values are floats again;
+  `bucketize`, ranks by sorting, lookups in a table, `detach`, `.data`, `torch.no_grad`, hooks on
+  tensors) pass the gradient as if they were the identity (Bengio et al. 2013; Athalye et al. 2018).
+  Their results may be booleans or integers, which hold no gradient: these get a *shadow*, a
+  differentiable tensor that goes through the same operations until the values are floats again;
 - *saturating* operations (`tanh`, `sigmoid`, `softmax`, `clamp` and its kin) get the slope of a
   function that rises alike but never becomes flat.
 
@@ -50,10 +50,12 @@ class StraightThrough(TorchFunctionMode):
         self._cutting, self._saturating = "cutting" in groups, "saturating" in groups
         self.seen: Counter[str] = Counter()
         self._shadows: dict[int, _Shadowed] = {}
+        self._orders: dict[int, _Shadowed] = {}
 
     def __exit__(self, *error: Any) -> None:
         """Drop the shadows: the forward pass is over."""
         self._shadows.clear()
+        self._orders.clear()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
@@ -92,6 +94,8 @@ class StraightThrough(TorchFunctionMode):
             return self._follow(name, func, args, kwargs)
         if name in ("bucketize", "searchsorted"):
             return self._looked_up(name, func, args, kwargs)
+        if name in _ORDERING or any(id(arg) in self._orders for arg in args):
+            return self._ranked(name, func, args, kwargs)
         if own is None or not own.requires_grad:
             return None
         if name in ("detach", "data", "detach_"):
@@ -135,6 +139,21 @@ class StraightThrough(TorchFunctionMode):
         scale = own.detach().std().clamp_min(1e-12)
         self._shadows[id(result)] = _Shadowed(result, (sign * own / scale).softmax(dim), True)
         return result
+
+    def _ranked(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A rank follows the value that it ranks; an order alone follows nothing."""
+        result = func(*args, **kwargs)
+        known = next((self._orders[id(arg)] for arg in args if id(arg) in self._orders), None)
+        if known is None and isinstance(args[0], Tensor) and args[0].requires_grad:
+            order = result if isinstance(result, Tensor) else result[1]
+            self._orders[id(order)] = _Shadowed(order, args[0], False)
+        is_rank = name in ("argsort", "scatter", "scatter_") and isinstance(result, Tensor)
+        if known is None or not is_rank or result.shape != known.shadow.shape:
+            return result
+        self.seen["rank"] += 1
+        if result.is_floating_point():
+            return straight(result, _fitted(known.shadow, result))
+        return self._shadowed(result, _fitted(known.shadow, result))
 
     def _looked_up(self, name: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         """A bucket's number rises with the value: it follows the value, by the slope that fits."""
@@ -239,6 +258,7 @@ class _Shadowed:
         self.tensor, self.shadow, self.is_choice = tensor, shadow, is_choice
 
 
+_ORDERING = {"argsort", "sort"}
 _TAKING = {"__getitem__", "take", "index_select", "embedding"}
 
 _LOGICAL: dict[str, Callable[..., Any]] = {

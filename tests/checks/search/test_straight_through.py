@@ -30,6 +30,14 @@ def hooked(x: Tensor) -> Tensor:
     return y
 
 
+def scattered(x: Tensor) -> Tensor:
+    """Each value's rank, written at its place."""
+    order = x.flatten(1).sort(dim=1).indices
+    places = torch.arange(order.shape[1]).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).float()
+
+
+SORTED = torch.linspace(0, 1, 192)
 CUTTING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "round": (lambda x: torch.round(x * 7) / 7, "round"),
     "floor": (lambda x: (x * 16).floor() / 16, "floor"),
@@ -54,6 +62,9 @@ CUTTING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
         lambda x: F.embedding(torch.bucketize(x, LEVELS), EDGES[:, None])[..., 0],
         "bucketize",
     ),
+    "ranks": (lambda x: x.flatten(1).argsort(1).argsort(1) / 192, "rank"),
+    "ranks from the top": (lambda x: SORTED[(-x).flatten(1).argsort(1).argsort(1)], "rank"),
+    "ranks by scatter": (scattered, "rank"),
     "part": (lambda x: torch.cat([x[:, :2], (x[:, 2:] * 7).round() / 7], 1), "round"),
     "image by image": (lambda x: torch.stack([(i * 255).byte() for i in x]).float(), "cast"),
 }
