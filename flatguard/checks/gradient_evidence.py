@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -50,7 +51,8 @@ class GradientEvidence:
         dead: the margin's gradient is missing, not finite or exactly 0.
         vanished: cross-entropy's gradient is 0, or negligible beside the margin's.
         no_loss: cross-entropy's gradient is missing, not finite or exactly 0.
-        contradicted: central differences differ from what the margin's gradient predicts.
+        contradicted: central differences differ from what the margin's gradient predicts, and so
+            do longer steps.
         states: counts of the states of the margin's gradient and of cross-entropy's.
         drops: the mean drop of the margin along each candidate direction.
         linear: the median ratio of the drop over half a radius to the drop that the gradient
@@ -58,7 +60,8 @@ class GradientEvidence:
             measured.
         agreement: the median correlation of the margin's response to small random steps with what
             each gradient predicts: `raw`, the target's own, and repaired ones.
-        leaves_torch: values go through NumPy where neither a front nor a head can be repaired.
+        leaves_torch: values go through NumPy and come back, where neither a front nor a head can be
+            repaired.
     """
 
     points: int
@@ -103,7 +106,9 @@ def gradient_evidence(evidence: Evidence) -> GradientEvidence | None:
     broken = table["margin_state"] != "ok"
     gap = (table["predicted"] - table["measured"]).abs()
     size = table[["predicted", "measured"]].abs().max(axis=1)
-    contradicted = ~broken & (gap > _DISAGREE * size) & (gap > 1e-6)
+    agreement = _agreement(evidence, probe)
+    is_whole = agreement.get("raw", 0.0) >= WHOLE
+    contradicted = ~broken & (gap > _DISAGREE * size) & (gap > 1e-6) & (not is_whole)
     moving = table["moves"] > _MOVES
     ratio = table["loss_norm"] / table["margin_norm"].where(table["margin_norm"] > 0)
     vanished = (table["loss_state"] != "ok") | (ratio < _VANISHED)
@@ -121,25 +126,25 @@ def gradient_evidence(evidence: Evidence) -> GradientEvidence | None:
         states={str(name): int(count) for name, count in counted.items()},
         drops=mean_drops(drops),
         linear=_linearity(table, drops),
-        agreement=_agreement(evidence, probe),
-        leaves_torch=_leaves_torch(probe.facts.get("met", {})),
+        agreement=agreement,
+        leaves_torch=_leaves_torch(probe.facts),
     )
 
 
 def median_agreement(table: pd.DataFrame | None) -> dict[str, float]:
     """The median over the samples for each candidate; those where nothing responds are left out.
 
-    A curved network agrees more over shorter steps; that of roundings is left over longer ones.
+    A curved network agrees more over shorter steps; that of roundings is left over longer ones. A
+    noise that is too small for the radius disturbs all but the longest.
     """
     if table is None:
         return {}
-    medians = table.groupby("candidate")[["agreement", "closer"]].median()
-    medians["longer"] = medians["agreement"].fillna(medians["closer"])
-    medians["shorter"] = medians["closer"].fillna(medians["agreement"])
-    return {
-        str(name): float(longer if longer < _CURVED else max(longer, shorter))
-        for name, longer, shorter in medians[["longer", "shorter"]].dropna().itertuples()
-    }
+    medians = table.groupby("candidate")[["agreement", "closer", "farther"]].median()
+    longer = medians["agreement"].fillna(medians["closer"])
+    shorter = medians["closer"].fillna(medians["agreement"])
+    near = longer.where(longer < _CURVED, pd.concat([longer, shorter], axis=1).max(axis=1))
+    best = pd.concat([near, medians["farther"]], axis=1).max(axis=1).dropna()
+    return {str(name): float(value) for name, value in best.items()}
 
 
 def _agreement(evidence: Evidence, probe: ProbeEvidence) -> dict[str, float]:
@@ -165,9 +170,10 @@ def _linearity(table: pd.DataFrame, drops: pd.DataFrame) -> float | None:
     return float(ratio.median()) if len(ratio) else None
 
 
-def _leaves_torch(met: Mapping[str, Mapping[str, int]]) -> bool:
+def _leaves_torch(facts: Mapping[str, Any]) -> bool:
+    met = facts.get("met", {})
     left = any("numpy" in stages for stages in met.values())
-    return left and not {"front", "head"} & set(met)
+    return left and bool(facts.get("exits_matter", True)) and not {"front", "head"} & set(met)
 
 
 def mean_drops(drops: pd.DataFrame) -> dict[str, float]:

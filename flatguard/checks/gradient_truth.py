@@ -46,6 +46,7 @@ from flatguard.checks.search.candidates import (
     repaired_candidates,
     repaired_only,
 )
+from flatguard.checks.search.exits import exits_matter
 from flatguard.checks.search.gradients import Twin, cross_entropy, margin_loss, margin_of, plain
 from flatguard.checks.search.repairs import double
 from flatguard.checks.search.response import responses
@@ -72,12 +73,13 @@ def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
     """
     chosen = evenly(context.survivors, samples)
     gradients, drops, answers, met = [], [], [], {}
-    is_double = False
+    is_double, exits = False, False
     for rows in context.rows(chosen):
         wide = double(context.model, rows.images[:1])
         is_double = wide is not None
         found = plain_candidates(context)
         met.update({repair.name: repair.met for repair in find_repairs(context, rows)})
+        exits = exits or _exits_matter(context, rows, met)
         for point, images in _points(context, rows).items():
             gradients.append(_gradients(context, rows, images, wide).assign(point=point))
             drops.append(_drops(context, rows, images, found).assign(point=point))
@@ -92,12 +94,22 @@ def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
     facts = {
         "precision": "float64" if is_double else "float32",
         "met": met,
+        "exits_matter": exits,
         "looked_at": len(chosen),
     }
     if not gradients:
         return ProbeEvidence(facts)
     tables = {"gradients": gradients, "drops": drops, "responses": answers}
     return ProbeEvidence(facts, {name: pd.concat(parts) for name, parts in tables.items()})
+
+
+def _exits_matter(context: CheckContext, rows: Rows, met: dict[str, dict[str, int]]) -> bool:
+    """Whether values that leave torch come back into the logits; only where any leave it."""
+    if not any("numpy" in stages for stages in met.values()):
+        return False
+    context.meter.add(2 * len(rows))
+    with context.seeded("exits"):
+        return exits_matter(context.model, rows.images)
 
 
 def _is_good_enough(drops: pd.DataFrame) -> bool:

@@ -38,6 +38,9 @@ PLAIN = ("temperature", "float64", "loss", "budget")
 EXPLAINS = 0.5
 """A mechanism explains a discrepancy if its attempts find this share of it."""
 
+NEEDED = 6
+"""Fewer samples are within chance at 5%, even where chance fools none of them."""
+
 _DIFFER = 0.05
 _NO_CHANCE = ("state", "stochastic", "rugged-loss")
 """Here a plain search with other random numbers, or averaged over draws, is the evidence."""

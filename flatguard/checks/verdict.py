@@ -8,10 +8,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks.advised_attack import stronger
+from flatguard.checks.error_rates import ErrorRate, error_rates, within
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, consenting
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
-from flatguard.checks.mechanism import FIXES, Explanation, Mechanism, explanations
+from flatguard.checks.mechanism import FIXES, NEEDED, Explanation, Mechanism, explanations
 from flatguard.checks.preflight.accuracy import CleanAccuracy, clean_accuracy
 from flatguard.checks.registry import load_checks
 from flatguard.checks.state_evidence import (
@@ -49,6 +50,7 @@ class Verdict(BaseModel):
         overestimate: by how much the audited number is too high.
         overestimate_interval: exact 95% interval of that share.
         tolerance: the overestimate that is accepted.
+        error_rates: how often a sample of this size would pass, by the true overestimate.
         findings: of every check, also of those that did not run.
         next: what to run or to fix next.
     """
@@ -66,6 +68,7 @@ class Verdict(BaseModel):
     overestimate_interval: tuple[float, float]
     confidence_level: float = CONFIDENCE_LEVEL
     tolerance: float
+    error_rates: tuple[ErrorRate, ...]
     findings: tuple[Finding, ...]
     next: tuple[str, ...]
 
@@ -120,7 +123,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     decisive = [check.name for check in checks if check.decisive]
     n, reported, corrected = evidence.n, len(evidence.reported), evidence.corrected
     excess = evidence.overestimate
-    too_high = excess / n > tolerance
+    too_high = not within(excess, n, tolerance)
     clean = clean_accuracy(evidence)
     nothing = None if clean is None else clean.nothing_to_judge
     explained = explanations(evidence) if too_high and nothing is None else ()
@@ -136,6 +139,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         overestimate=excess / n,
         overestimate_interval=interval(excess, n),
         tolerance=tolerance,
+        error_rates=error_rates(n, tolerance),
         findings=tuple(findings),
         next=_next(word, explained, findings, evidence),
     )
@@ -261,6 +265,12 @@ def _next(
         )
     elif word == "overestimated":
         steps.append(f"the attack is too weak: {stronger(evidence)}")
+    beyond = len(evidence.fooled - evidence.chance)
+    if word == "overestimated" and beyond < NEEDED:
+        steps.append(
+            f"a mechanism is named from {NEEDED} samples on that chance does not fool, and there "
+            f"{'is' if beyond == 1 else 'are'} {beyond or 'none'}: evaluate more images to find one"
+        )
     order = {"fail": 0, "warn": 1, "not-run": 2, "pass": 3}
     for finding in sorted(findings, key=lambda finding: order[finding.status]):
         if finding.next is not None and finding.next not in steps:

@@ -71,10 +71,25 @@ def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
         f"corrected robust accuracy  {verdict.corrected_robust_accuracy:.1%}  "
         f"(95% interval {low:.1%} to {high:.1%})"
     )
+    if (line := decision_line(verdict, len(run.samples))) is not None:
+        console.print(line, markup=False)
     for step in verdict.next[:3]:
         console.print(visible(f"next: {advice(step, run.storage)}"), markup=False)
     if needs_trust(verdict.next[:3]):
         console.print(TRUST, markup=False)
+
+
+def decision_line(verdict: Verdict, n: int) -> str | None:
+    """What a pass on so many images is worth; None where nothing passed."""
+    if verdict.verdict != "consistent" or not verdict.error_rates:
+        return None
+    double = next(
+        rate for rate in verdict.error_rates if rate.overestimate >= 2 * verdict.tolerance
+    )
+    return (
+        f"on {n} images a true overestimate of {double.overestimate:.1%} would pass with a chance "
+        f"of {double.passes:.1%}"
+    )
 
 
 def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:

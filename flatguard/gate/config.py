@@ -23,6 +23,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from flatguard.attacks.attack import parse_value
+from flatguard.checks.error_rates import MOST_IMAGES, images_needed
 from flatguard.checks.registry import check_names
 from flatguard.errors import UsageError, did_you_mean, nearest
 from flatguard.gate import positions
@@ -75,6 +76,8 @@ class Thresholds(BaseModel):
             reach it.
         max_overestimate: by how much the reported number may be too high, as a share of all
             samples; it is the verdict's tolerance.
+        max_wrong_pass: the chance that is accepted to pass a model whose true overestimate is
+            above `max_overestimate`; too few images for it shut the gate.
         no_masking: the verdict must not be `masked`.
         min_detected: of the successful adversarial examples, the share that the detector must
             flag; the lower end of its 95% interval must reach it.
@@ -88,6 +91,7 @@ class Thresholds(BaseModel):
 
     min_robust_accuracy: Share | None = None
     max_overestimate: Share = TOLERANCE
+    max_wrong_pass: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
     no_masking: bool = True
     min_detected: Share | None = None
     max_false_positives: Share | None = None
@@ -147,6 +151,28 @@ class Config(EvaluationRequest):
                     f"gate.{name} needs a detector: add a key `detector` with the file that "
                     "flatguard detect fit wrote for this model"
                 )
+
+    def check_images(self, n: int) -> None:
+        """Refuse a number of images on which not even a faultless number could pass.
+
+        Raises:
+            UsageError: it says how many are needed.
+        """
+        if self.gate is None or self.gate.max_wrong_pass is None:
+            return
+        most, tolerance = self.gate.max_wrong_pass, self.gate.max_overestimate
+        needed = images_needed(0.0, tolerance, most)
+        if needed is None:
+            raise UsageError(
+                f"gate.max_wrong_pass: max_overestimate is {tolerance:g}, and a chance of {most:g} "
+                f"would need more than {MOST_IMAGES:,} images; accept a larger overestimate"
+            )
+        if n < needed:
+            raise UsageError(
+                f"gate.max_wrong_pass: {n:,} images cannot keep the chance of a wrong pass at "
+                f"{most:g} with max_overestimate {tolerance:g}; at least {needed:,} are needed: "
+                f"n_examples: {needed}"
+            )
 
     def with_(self, **changes: Any) -> Config:
         """The same config but for these keys; those of `gate` stand beside the others.

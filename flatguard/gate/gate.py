@@ -95,6 +95,7 @@ def _passed(
     thresholds = config.gate or Thresholds()
     arguments["tolerance"] = thresholds.max_overestimate
     context = resolve(attacked, attack, **arguments)
+    config.check_images(context.count)
     if config.detector is not None:
         # Before the cache: it keeps an error for every later request of this run.
         SavedDetector.open(config.detector).check_target(context.target)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flatguard.checks.clean_accuracy import NAME as CLEAN_ACCURACY
+from flatguard.checks.error_rates import images_needed, within, wrong_pass
 from flatguard.checks.finding import Finding, advice
 from flatguard.checks.registry import check_names
 from flatguard.checks.statistics import interval
@@ -69,7 +70,7 @@ def labels(thresholds: Thresholds) -> list[str]:
     found = [f"finding[{name}]" for name in check_names()]
     found += ["threshold[conclusive]", "threshold[max_overestimate]"]
     found += ["threshold[no_masking]"] * thresholds.no_masking
-    optional = ("min_robust_accuracy", "min_detected", "max_false_positives")
+    optional = ("max_wrong_pass", "min_robust_accuracy", "min_detected", "max_false_positives")
     return found + [f"threshold[{n}]" for n in optional if getattr(thresholds, n) is not None]
 
 
@@ -79,6 +80,8 @@ def outcomes(run: Run, verdict: Verdict, thresholds: Thresholds) -> list[Outcome
     found = [_finding(facts, finding) for finding in verdict.findings]
     found += [_conclusive(facts), _overestimate(facts)]
     found += [_masking(facts)] * thresholds.no_masking
+    if thresholds.max_wrong_pass is not None:
+        found.append(_wrong_pass(facts, thresholds.max_wrong_pass))
     if thresholds.min_robust_accuracy is not None:
         found.append(_floor(facts, thresholds.min_robust_accuracy))
     found += _rates(facts)
@@ -196,6 +199,31 @@ def _overestimate(facts: _Facts) -> Outcome:
     return Outcome(
         "threshold", name, "failed", headline, facts.details(measured, f"{name}: {most:.1%}")
     )
+
+
+def _wrong_pass(facts: _Facts, most: float) -> Outcome:
+    """Whether so few images, with so many of them too high, leave at most this chance.
+
+    Where the overestimate itself is not accepted, nothing passes, so nothing passes wrongly.
+    """
+    verdict, name, n = facts.verdict, "max_wrong_pass", len(facts.run.samples)
+    tolerance = facts.thresholds.max_overestimate
+    excess = round(verdict.overestimate * n)
+    chance = wrong_pass(excess, n, tolerance)
+    headline = (
+        f"a true overestimate above {tolerance:.1%} would leave at most {excess} of {n} samples "
+        f"with a chance of up to {chance:.2g}"
+    )
+    if chance <= most or not within(excess, n, tolerance):
+        return Outcome("threshold", name, "passed", headline)
+    needed = images_needed(verdict.overestimate, tolerance, most)
+    how = "more images cannot show it: the overestimate is at the tolerance"
+    if needed is not None:
+        how = f"evaluate {needed:,} images; so many are needed if the overestimate stays the same"
+    return Outcome(
+        "threshold", name, "undecided", f"{headline}; {most:.2g} is accepted",
+        facts.details(f"{excess} of {n} samples", f"{name}: {most:.2g}", how),
+    )  # fmt: skip
 
 
 def _masking(facts: _Facts) -> Outcome:

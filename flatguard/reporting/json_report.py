@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from flatguard.checks.error_rates import ErrorRate
 from flatguard.checks.finding import Finding
 from flatguard.checks.mechanism import Explanation, Mechanism
 from flatguard.checks.verdict import Word
@@ -54,6 +55,7 @@ class Judgement(Part):
     sentence: str
     exit_code: int
     tolerance: float
+    error_rates: tuple[ErrorRate, ...]
     next: tuple[str, ...]
 
 
@@ -124,6 +126,7 @@ def report_document(judged: JudgedRun, sections: Sections) -> ReportDocument:
             sentence=verdict.sentence,
             exit_code=verdict.exit_code,
             tolerance=verdict.tolerance,
+            error_rates=verdict.error_rates,
             next=verdict.next,
         ),
         numbers=Numbers(

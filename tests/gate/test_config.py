@@ -64,6 +64,10 @@ BAD: dict[str, str] = {
     "checks: fst": ":1: checks: expected one of none, fast, standard, full, got 'fst'",
     "gate: {allow: [blackbox]}": ":1: gate.allow: .*nearest: black-box",
     "gate:\n  max_overestimate: 5": ":2: gate.max_overestimate: Input should be less than 1",
+    "gate: {max_wrong_pass: 0}": ":1: gate.max_wrong_pass: Input should be greater than 0",
+    "gate: {max_wrong_pass: 1}": ":1: gate.max_wrong_pass: Input should be less than 1",
+    "gate: {max_wrong_pass: .nan}": ":1: gate.max_wrong_pass: Input should be a finite number",
+    "gate: {max_wrong_pass: few}": ":1: gate.max_wrong_pass: .*got 'few'",
     "seed: 1\nseed: 2": ":2: seed: this key is in line 1 already",
     "a: [1": ":1: not valid YAML",
     "tolerance: 0.1": ":1: tolerance: there is no such key; nearest: gate.max_overestimate",
@@ -117,3 +121,13 @@ def test_changes_stand_beside_what_was_written() -> None:
     assert (changed.eps, changed.seed) == ("1.0", 3)
     with pytest.raises(UsageError, match=r"^sed: there is no such key; nearest: seed"):
         Config().with_(sed=3)
+
+
+def test_too_few_images_for_a_wrong_pass_are_named_before_the_attack() -> None:
+    config = config_of({"gate": {"max_wrong_pass": 0.05}})
+    config.check_images(59)
+    with pytest.raises(UsageError, match=r"58 images cannot keep .* at least 59 are needed"):
+        config.check_images(58)
+    with pytest.raises(UsageError, match=r"max_overestimate is 0, .* accept a larger overestimate"):
+        config_of({"gate": {"max_wrong_pass": 0.05, "max_overestimate": 0}}).check_images(10**6)
+    config_of({"gate": {"max_overestimate": 0}}).check_images(1)

@@ -8,6 +8,7 @@ import pytest
 from support import detectors
 
 import flatguard
+from flatguard.checks.error_rates import images_needed, wrong_pass
 from flatguard.checks.statistics import interval
 from flatguard.checks.verdict import verdict_of
 from flatguard.detection import SharpnessDetector
@@ -115,3 +116,22 @@ def test_a_sample_without_kappa_is_flagged_and_not_detected(digits_files: Path) 
     assert found.unmeasured > 3
     between = (found.interval[0] + interval(found.recognised, found.samples)[0]) / 2
     assert held(run, min_detected=between).status == "failed"
+
+
+def test_a_wrong_pass_is_undecided_until_there_are_enough_images(run: Run) -> None:
+    n = len(run.samples)
+    verdict = verdict_of(run).model_copy(update={"overestimate": 2 / n})
+
+    def named(**thresholds: Any) -> Outcome:
+        found = outcomes(run, verdict, Thresholds(**thresholds))
+        return next(outcome for outcome in found if outcome.name == "max_wrong_pass")
+
+    chance = wrong_pass(2, n, 0.05)
+    assert named(max_wrong_pass=chance).status == "passed"
+    few = named(max_wrong_pass=chance * 0.5)
+    needed = images_needed(2 / n, 0.05, chance * 0.5)
+    assert few.status == "undecided"
+    assert f"evaluate {needed:,} images" in few.text
+    assert exit_code([few]) == 3
+    # Where the overestimate itself shuts the gate, nothing passes wrongly.
+    assert named(max_wrong_pass=1e-9, max_overestimate=1 / n).status == "passed"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from flatguard.checks.context import CheckContext, Rows
+from flatguard.checks.gradient_evidence import is_partly_missing, median_agreement
 from flatguard.checks.search.candidates import Candidate
 from flatguard.checks.search.gradients import Gradient, Twin, margin_loss, margin_of, plain
 from flatguard.geometry.ball import direction
@@ -22,6 +23,9 @@ from flatguard.geometry.ball import direction
 SHARES = {"agreement": 1 / 16, "closer": 1 / 256}
 """Of the radius. Roundings act over the longer steps; every smooth network is straight over the
 shorter ones."""
+
+_FARTHER = 1.0
+"""Also of the radius: a noise that only shorter steps feel does not mislead an attack."""
 
 _PAIRS = 10
 _SEEN = 1e-6
@@ -34,7 +38,8 @@ def responses(
     r"""The correlation over random directions $s$ of response and prediction, for each candidate.
 
     The response is $[m(x + hs) - m(x - hs)] / 2$, the prediction $h \langle \nabla m, s \rangle$;
-    $m$ is the margin and $h$ one of the `SHARES` of the radius. NaN where nothing responds.
+    $m$ is the margin and $h$ one of the `SHARES` of the radius. NaN where nothing responds. Where
+    the target's own gradient explains too little, whole radii are measured too (`farther`).
 
     Args:
         context: of the check.
@@ -43,22 +48,31 @@ def responses(
         wide: the target in float64; None where it has no such twin.
         found: directions whose margin is differentiated; `raw` is the target's own.
 
-    Cost: 4 · `_PAIRS` forward passes, and one forward and backward pass a candidate.
+    Cost: 4 · `_PAIRS` forward passes, half as many again where whole radii are measured, and one
+    forward and backward pass a candidate.
     """
     twin = wide or plain(context.model)
     steps = [_direction(context, images, number) for number in range(_PAIRS)]
-    measured = {
-        name: _responses(context, twin, images, rows, [share * context.eps * s for s in steps])
-        for name, share in SHARES.items()
+    slopes = {one.name: _gradient(context, one, images, rows) for one in found}
+    predicted = {
+        name: torch.stack([(slope * step.double()).flatten(1).sum(1) for step in steps])
+        for name, slope in slopes.items()
     }
-    frames = []
-    for candidate in found:
-        slope = _gradient(context, candidate, images, rows)
-        predicted = torch.stack([(slope * step.double()).flatten(1).sum(1) for step in steps])
-        columns = {name: _correlation(part, predicted) for name, part in measured.items()}
-        named = {"sample": rows.sample.cpu().numpy(), "candidate": candidate.name, **columns}
-        frames.append(pd.DataFrame(named))
-    table: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    sample = np.tile(rows.sample.cpu().numpy(), len(found))
+    names = np.repeat(list(predicted), len(rows))
+    table = pd.DataFrame({"sample": sample, "candidate": names})
+
+    def add(name: str, share: float) -> None:
+        size = share * context.eps
+        measured = _responses(context, twin, images, rows, [size * step for step in steps])
+        columns = [_correlation(measured, prediction) for prediction in predicted.values()]
+        table[name] = np.concatenate(columns)
+
+    for name, share in SHARES.items():
+        add(name, share)
+    table["farther"] = np.nan
+    if is_partly_missing(median_agreement(table)):
+        add("farther", _FARTHER)
     return table
 
 

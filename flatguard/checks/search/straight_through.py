@@ -32,7 +32,8 @@ _COMPARING = {"gt": 1, "ge": 1, "greater": 1, "lt": -1, "le": -1, "less": -1, "g
 _CASTING = {"byte", "char", "short", "int", "long", "bool", "to", "type", "type_as"}
 _SQUASHING = {"tanh", "sigmoid", "softsign", "erf", "atan", "hardsigmoid", "logsigmoid"}
 _CLAMPING = {"clamp", "clip", "hardtanh", "relu6", "clamp_min", "clamp_max", "threshold"}
-_LEAVING = {"numpy", "__array__", "item", "tolist"}
+LEAVING = {"numpy", "__array__", "item", "tolist"}
+"""Operations whose results are no tensors."""
 
 
 class StraightThrough(TorchFunctionMode):
@@ -65,9 +66,9 @@ class StraightThrough(TorchFunctionMode):
         return self._operation(func, args, kwargs or {})
 
     def _operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name = _name_of(func)
+        name = name_of(func)
         own = args[0] if args and isinstance(args[0], Tensor) else None
-        if name in _LEAVING and own is not None:
+        if name in LEAVING and own is not None:
             # A repaired detach() leaves a gradient, which NumPy refuses.
             self.seen["numpy"] += own.requires_grad and own.ndim > 0 and self._cutting
             return func(own.detach(), *args[1:], **kwargs)
@@ -305,7 +306,8 @@ def _soft_step(x: Tensor) -> Tensor:
     return 0.5 * (1.0 + x / (width + x.abs()))
 
 
-def _name_of(func: Any) -> str:
+def name_of(func: Any) -> str:
+    """An operation's name; of a property's getter, the property's."""
     name = getattr(func, "__name__", "")
     if name == "__get__":  # the getter of a property such as .data
         name = getattr(getattr(func, "__self__", None), "__name__", "")

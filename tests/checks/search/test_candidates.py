@@ -33,7 +33,9 @@ def test_where_the_gradient_is_partly_missing_repairs_are_tried_wherever_they_le
     means = {"raw": 1.0, "tempered": 1.0, "cutting": 0.2, "all": 0.1}
     agreement = {"raw": 0.6, "cutting": 0.4, "all": 0.5}
     values = list(agreement.values())
-    responses = pd.DataFrame({"candidate": list(agreement), "agreement": values, "closer": values})
+    responses = pd.DataFrame(
+        {"candidate": list(agreement), "agreement": values, "closer": values, "farther": values}
+    )
     assert worth_trying({"drops": drops(means), "responses": responses}) == ["all", "cutting"]
     whole = responses.assign(agreement=0.97)
     assert worth_trying({"drops": drops(means), "responses": whole}) == []
