@@ -12,13 +12,15 @@ from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, evenly
 from flatguard.checks.evidence import CONFIRMED, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.preflight.facts import facts_of
-from flatguard.checks.search.attempts import best_examples
+from flatguard.checks.search import surest as search
+from flatguard.checks.search.attempts import AttemptTable, Shown, best_examples
 from flatguard.checks.statistics import interval
 
 NAME = "determinism"
 _SOURCE = "Athalye et al. 2018 (expectation over transformation)"
 
 _SAMPLES = 32
+_SUREST = "surest"
 _RELATIVE_TOLERANCE = 1e-4
 """Parallel sums differ by 1e-6 from call to call on a GPU; a random layer by far more."""
 
@@ -119,6 +121,24 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     )
 
 
+def _gather_surest(context: CheckContext, restarts: int) -> ProbeEvidence:
+    """Search the example that most draws get wrong, for every sample that the checks attack.
+
+    Cost: see `surest`, for each survivor.
+    """
+    table = AttemptTable()
+    for rows in context.rows(context.survivors):
+        before = context.meter.forwards
+        with context.seeded(f"{_SUREST} {int(rows.sample[0])}"):
+            found = search.surest(context, rows, restarts)
+        spent = context.meter.forwards - before
+        table.put(
+            context, rows, Shown(_SUREST, "eot", found.images, found.wrong, search.SHOWN, spent)
+        )
+        context.progress.advanced(len(rows))
+    return table.evidence({"restarts": restarts})
+
+
 def _gather_confirmed(context: CheckContext, draws: int) -> ProbeEvidence:
     """Show the best example of each sample in fresh draws, after all attempts.
 
@@ -148,6 +168,11 @@ def _depends_on_its_batch(evidence: Evidence) -> bool:
     return facts is not None and facts.depends_on_its_batch
 
 
+def _cost_of_surest(context: CheckContext, restarts: int) -> float:
+    each = restarts * (search.STEPS * search.DRAWS + search.SHOWN)
+    return len(context.survivors) * each if context.randomised else 0
+
+
 _WHY = (
     "If the model gives different logits for the same image, a single gradient and a single "
     "prediction are not reliable. A sample may survive by chance."
@@ -167,6 +192,14 @@ CHECK = Check(
             order=0,
             searches=False,
             per_survivor=False,
+        ),
+        Probe(
+            _SUREST,
+            _gather_surest,
+            {"fast": 3, "standard": 6, "full": 12},
+            _cost_of_surest,
+            order=900,
+            stored_as=lambda context, n: f"{_SUREST}-{n}" if context.randomised else None,
         ),
         Probe(
             CONFIRMED,

@@ -88,9 +88,6 @@ def _plain_attempts(context: CheckContext, rows: Rows, steps: int) -> list[Attem
     if context.randomised:
         averaged = Gradient(target, cross_entropy, meter, draws=draws)
         found.append(Attempt("eot", "eot", by_search(context, averaged, random)))
-        surer = Gradient(target, margin_loss, meter, draws=2 * draws)
-        longer = Search(2 * steps, random_start=True)
-        found.append(Attempt("eot, margin", "eot", by_search(context, surer, longer)))
     wide = double(context.model, rows.images[:1])
     if wide is not None:
         precise = Gradient(wide, cross_entropy, meter, draws=draws)

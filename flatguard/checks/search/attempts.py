@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from flatguard.checks.context import CheckContext, Rows
+from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, Rows
 from flatguard.checks.evidence import ProbeEvidence
 from flatguard.runs.check_evidence import load_fooled, load_probes
 
@@ -20,6 +20,7 @@ Family = Literal[
 ]  # fmt: skip
 
 _KEPT_IMAGES = 100
+_PRIOR = 10
 
 Method = Callable[[Rows], "tuple[Tensor, Tensor]"]
 """Returns admissible images, and which of them fool the target."""
@@ -40,6 +41,31 @@ class Attempt:
     method: Method
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Examples, and how the target decided about them.
+
+    Attributes:
+        attempt, family: as in `Attempt`.
+        images: `(n, ...)`.
+        wrong: the share of wrong decisions, `(n,)`.
+        draws: how many decisions that is a share of.
+        forwards: the sample-forwards that were spent.
+    """
+
+    attempt: str
+    family: Family | str
+    images: Tensor
+    wrong: Tensor
+    draws: int
+    forwards: int
+
+
+def surely(wrong: float, draws: int) -> float:
+    """The share of wrong draws, nearer to one half the fewer they are: few are lucky more often."""
+    return (wrong * draws + 0.5 * _PRIOR) / (draws + _PRIOR)
+
+
 @dataclass
 class AttemptTable:
     """Collects the results of attempts."""
@@ -56,6 +82,7 @@ class AttemptTable:
             "family": "object",
             "fooled": "bool",
             "wrong": "float64",
+            "draws": "int64",
         }
         empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
         table = pd.concat(self.frames, ignore_index=True) if self.frames else empty
@@ -67,35 +94,40 @@ class AttemptTable:
         with context.seeded(f"{attempt.name} {int(rows.sample[0])}"):
             images, fooled = attempt.method(rows)
             wrong = context.confirmed(images, rows, fooled)
-            fooled = wrong > 0.5
+        draws = CONFIRM_DRAWS if context.randomised else 1
+        spent = context.meter.forwards - before
+        shown = Shown(attempt.name, attempt.family, images, wrong, draws, spent)
+        self.put(context, rows, shown)
+
+    def put(self, context: CheckContext, rows: Rows, shown: Shown) -> None:
+        """Add what was shown to the target already."""
+        fooled, wrong = shown.wrong > 0.5, shown.wrong
         self.frames.append(
             pd.DataFrame(
                 {
                     "sample": rows.sample.cpu().numpy(),
-                    "attempt": attempt.name,
-                    "family": attempt.family,
+                    "attempt": shown.attempt,
+                    "family": shown.family,
                     "fooled": fooled.cpu().numpy(),
                     "wrong": wrong.cpu().numpy(),
-                    "forwards": (context.meter.forwards - before) / len(rows),
+                    "draws": shown.draws,
+                    "forwards": shown.forwards / len(rows),
                 }
             )
         )
         for index in fooled.nonzero()[:, 0].tolist():
-            number = int(rows.sample[index])
-            if not self._is_better(number, float(wrong[index])):
+            number, rank = int(rows.sample[index]), surely(float(wrong[index]), shown.draws)
+            if rank <= self.best.get(number, 0.0):
                 continue
             if number in self.examples or context.randomised or len(self.examples) < _KEPT_IMAGES:
-                self.examples[number] = images[index].detach().cpu()
-                self.best[number] = float(wrong[index])
-
-    def _is_better(self, number: int, wrong: float) -> bool:
-        return wrong > self.best.get(number, 0.0)
+                self.examples[number] = shown.images[index].detach().cpu()
+                self.best[number] = rank
 
 
 def best_examples(context: CheckContext) -> dict[int, Tensor]:
-    """For each sample, the example that was wrong in the largest share of draws so far.
+    """For each sample, the example that was wrong most surely in the draws so far.
 
-    Where the audited attack's own example is wrong in more of them, it is that one.
+    Where the audited attack's own example, or the clean image, is wrong in more, it is that one.
     """
     best: dict[int, tuple[float, Tensor]] = {}
     survival = context.stored("determinism").tables.get("survival")
@@ -105,14 +137,14 @@ def best_examples(context: CheckContext) -> dict[int, Tensor]:
         for rows in context.rows(np.array(sorted(shares), np.int64)):
             for index, number in enumerate(rows.sample.tolist()):
                 images = rows.images if number in clean else rows.adversarial
-                best[number] = (shares[number], images[index].cpu())
+                best[number] = (surely(shares[number], CONFIRM_DRAWS), images[index].cpu())
     for name in load_probes(context.run):
         table = context.stored(name).tables.get("attempts")
-        if table is None or "wrong" not in table:
+        if table is None or "draws" not in table:
             continue
-        most = table.groupby("sample", as_index=False)["wrong"].max()
-        shares = dict(zip(most["sample"].astype(int), most["wrong"], strict=True))
+        ranks = [surely(*pair) for pair in zip(table["wrong"], table["draws"], strict=True)]
+        most = table.assign(rank=ranks).groupby("sample")["rank"].max().to_dict()
         for number, image in load_fooled(context.run, name).items():
-            if shares.get(number, 0.0) > best.get(number, (0.0, image))[0]:
-                best[number] = (shares[number], image)
+            if most.get(number, 0.0) > best.get(number, (0.0, image))[0]:
+                best[number] = (most[number], image)
     return {number: image for number, (_, image) in best.items()}

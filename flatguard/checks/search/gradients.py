@@ -71,10 +71,10 @@ def tempered(outputs: Outputs, rows: Rows) -> Tensor:
 
 def margin_loss(outputs: Outputs, rows: Rows) -> Tensor:
     """max over the other classes of z_j - z_y. Its direction is the same at every scale."""
-    return -_margin(outputs.loss, rows)
+    return -margin_of_loss(outputs.loss, rows)
 
 
-def _margin(logits: Tensor, rows: Rows) -> Tensor:
+def margin_of_loss(logits: Tensor, rows: Rows) -> Tensor:
     """z_y - max over the other classes of z_j, `(n,)`."""
     own = logits.gather(1, rows.labels[:, None])[:, 0]
     others = logits.scatter(1, rows.labels[:, None], float("-inf"))
@@ -178,5 +178,5 @@ def _gradient_of(loss: Tensor, x: Tensor) -> Tensor:
 
 def margin_of(logits: Tensor, rows: Rows) -> Tensor:
     """The logit margin over each sample's temperature, `(n,)` float64; +inf where it is NaN."""
-    found = _margin(logits.detach().double(), rows) / rows.temperature
+    found = margin_of_loss(logits.detach().double(), rows) / rows.temperature
     return torch.nan_to_num(found, nan=float("inf"))
