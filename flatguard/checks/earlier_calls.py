@@ -25,6 +25,10 @@ from flatguard.targets.initial import initial_copy
 
 NAME = "earlier-calls"
 
+_COMPARED, _CALLS = 32, 8
+_MOVED = 1e-3
+_NO_COPY = "the model cannot be copied before its first call; give it a __deepcopy__"
+
 
 def _judge(evidence: Evidence, tolerance: float) -> Finding:
     """Warns where the model keeps something between calls that changes its answers."""
@@ -74,11 +78,39 @@ def _without_memory(evidence: Evidence) -> list[str]:
 def _gather_initial(context: CheckContext, _: int) -> ProbeEvidence:
     """Show the examples of the audited path to the model in its initial state.
 
-    Cost: two forward passes for each recorded example.
+    Cost: two forward passes for each recorded example, and `_CALLS` + 2 for some images, by which
+    it is seen that new copies remember nothing.
     """
     if not context.is_fresh:
-        return ProbeEvidence.missing("the model cannot be copied before its first call")
+        return ProbeEvidence.missing(_NO_COPY)
+    if _still_remembers(context):
+        return ProbeEvidence.missing(
+            "new copies of the model still remember earlier calls: part of its state cannot be "
+            "copied, or is outside of it; give it a __deepcopy__ that starts anew"
+        )
     return show_again(context, "recorded, initial state")
+
+
+def _still_remembers(context: CheckContext) -> bool:
+    """Whether a new copy answers otherwise after calls of other new copies.
+
+    It is not asked of randomised targets, whose answers differ anyway.
+    """
+    if context.randomised:
+        return False
+    numbers = evenly(context.samples["sample"].to_numpy(), _COMPARED)
+    for rows in context.rows(numbers):
+        with context.seeded(INITIAL):
+            before = context.logits(rows.images)
+        with context.seeded(INITIAL):
+            for _ in range(_CALLS):
+                context.logits(rows.adversarial)
+        with context.seeded(INITIAL):
+            after = context.logits(rows.images)
+        size = before.abs().amax(dim=1, keepdim=True)
+        if bool(((after - before).abs() > _MOVED * size).any()):
+            return True
+    return False
 
 
 def _gather_stream(context: CheckContext, images: int) -> ProbeEvidence:
@@ -88,7 +120,7 @@ def _gather_stream(context: CheckContext, images: int) -> ProbeEvidence:
     """
     used = None if context.evaluation.initial is None else initial_copy(context.evaluation.initial)
     if used is None:
-        return ProbeEvidence.missing("the model cannot be copied before its first call")
+        return ProbeEvidence.missing(_NO_COPY)
     for rows in context.rows(evenly(context.samples["sample"].to_numpy(), images)):
         context.logits(rows.images, used)
     examples: dict[int, Tensor] = {}

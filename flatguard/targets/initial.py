@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -17,10 +18,58 @@ def initial_copy(model: nn.Module) -> nn.Module | None:
     attributes and containers are its own.
     """
     try:
-        # What deepcopy finds in its memo it does not copy.
-        return copy.deepcopy(model, {id(each): each for each in model.parameters()})
+        return copy_of(model, list(model.parameters()))
     except Exception:  # a model may raise anything
         return None
+
+
+def copy_of(model: nn.Module, shared: Iterable[Any] = ()) -> nn.Module:
+    """A deep copy that shares these objects, and what has no copy: locks, files, generators.
+
+    Raises:
+        Exception: whatever the model raises where it cannot be copied in spite of that.
+    """
+    memo = {id(each): each for each in shared}
+    try:
+        # What deepcopy finds in its memo it does not copy.
+        return copy.deepcopy(model, dict(memo))
+    except Exception:  # a model may raise anything
+        parts = parts_without_copy(model, memo)
+        if any(isinstance(each, nn.Module) for each in parts):
+            raise  # it would be shared with all that it remembers
+        memo |= {id(each): each for each in parts}
+    return copy.deepcopy(model, memo)
+
+
+def parts_without_copy(value: Any, memo: Mapping[int, Any]) -> list[Any]:
+    """The innermost attributes and items of a value that cannot be copied.
+
+    Args:
+        value: a module, or anything in one.
+        memo: by identity, what is not looked at.
+
+    Cost: each attribute is copied once a level.
+    """
+    if id(value) in memo or _has_copy(value, memo):
+        return []
+    found = [part for child in _children(value) for part in parts_without_copy(child, memo)]
+    return found or [value]
+
+
+def _has_copy(value: Any, memo: Mapping[int, Any]) -> bool:
+    try:
+        copy.deepcopy(value, dict(memo))
+    except Exception:  # whatever it raises, it has none
+        return False
+    return True
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    return list(getattr(value, "__dict__", {}).values())
 
 
 def with_scaled_head(initial: nn.Module, head: Head) -> nn.Module:
@@ -44,10 +93,10 @@ class FreshEachCall(nn.Module):
     def __init__(self, initial: nn.Module):
         super().__init__()
         self.initial = initial
+        parameters = {id(each): each for each in initial.parameters()}
+        self.shared = [*parameters.values(), *parts_without_copy(initial, parameters)]
         self.eval()
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         """The answer of a model that was not called before."""
-        fresh = initial_copy(self.initial)
-        assert fresh is not None, "it was copied before"
-        return fresh(*inputs, **keywords)
+        return copy_of(self.initial, self.shared)(*inputs, **keywords)

@@ -1,7 +1,9 @@
 """A copy of the state before the first call, and a model that forgets."""
 
+import sys
 import threading
 
+import pytest
 import torch
 from support.architectures import tiny
 from torch import Tensor, nn
@@ -55,10 +57,55 @@ def test_the_copy_shares_the_parameters_and_passes_gradients() -> None:
     assert bool(x.grad.any())
 
 
-def test_what_cannot_be_copied_has_no_copy() -> None:
-    model = Counting()
-    model.lock = threading.Lock()
-    assert initial_copy(model) is None
+class Memory:
+    """Logits by call, behind a lock."""
+
+    def __init__(self) -> None:
+        self.lock, self.calls = threading.Lock(), [0]
+
+
+class Guarded(Counting):
+    """It counts in an object that holds what cannot be copied."""
+
+    def __init__(self, inside: object) -> None:
+        super().__init__()
+        self.memory = Memory()
+        self.others = {"one": [inside]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.memory.lock:
+            self.memory.calls[0] += 1
+        logits: Tensor = super().forward(x) + self.memory.calls[0]
+        return logits
+
+
+@pytest.mark.parametrize(
+    "inside", [threading.Lock(), sys.stdout, (i for i in range(3)), threading.local()]
+)
+def test_what_has_no_copy_is_shared_and_the_state_beside_it_is_not(inside: object) -> None:
+    model = Guarded(inside).eval()
+    initial = initial_copy(model)
+    assert isinstance(initial, Guarded)
+    assert initial.memory is not model.memory
+    assert initial.memory.lock is model.memory.lock
+    assert initial.others["one"][0] is inside
+    first = model(X)
+    assert not torch.equal(model(X), first)
+    fresh = FreshEachCall(initial)
+    assert torch.equal(fresh(X), first)
+    assert torch.equal(fresh(X), first)
+    assert initial.memory.calls == [0]
+
+
+class Stubborn(nn.Module):
+    """It refuses to be copied."""
+
+    def __deepcopy__(self, memo: object) -> nn.Module:
+        raise TypeError("no")
+
+
+def test_a_model_that_refuses_has_no_copy() -> None:
+    assert initial_copy(Stubborn()) is None
 
 
 def test_scaled_logits_are_scaled_in_the_copy_too() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from flatguard.checks.preflight.calls import Caller, TrainedParts, difference, watched_input
 from flatguard.checks.preflight.facts import Difference, InputGradient, differs, is_batch_effect
 from flatguard.errors import one_line
+from flatguard.targets.initial import copy_of
 
 _NEAR = 2 / 255
 """How far the near images are from those that were answered."""
@@ -167,11 +167,11 @@ def measure_state(caller: Caller, original: nn.Module, images: Tensor) -> dict[s
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
     near = (images + _NEAR * (2 * noise - 1)).clamp(0, 1)
     seen, seen_near = caller.logits(images), caller.logits(near)
-    fresh = copy.deepcopy(original)
+    fresh = copy_of(original)
     new_near, new = caller.logits(near, model=fresh), caller.logits(images, model=fresh)
     found = difference(seen, new)
     if differs(found):  # perhaps because this copy has answered the near images
-        found = difference(seen, caller.logits(images, model=copy.deepcopy(original)))
+        found = difference(seen, caller.logits(images, model=copy_of(original)))
     return {"after_calls": found, "near_image": difference(seen_near, new_near)}
 
 
@@ -183,7 +183,7 @@ def measure_random_state(caller: Caller, original: nn.Module, images: Tensor) ->
         original: has not answered anything.
         images: that were answered before.
     """
-    fresh = copy.deepcopy(original)
+    fresh = copy_of(original)
     seen = [caller.logits(images) for _ in range(_DRAWS)]
     new = [caller.logits(images, model=fresh) for _ in range(_DRAWS)]
     return {"state_draws_apart": are_apart(seen, new)}

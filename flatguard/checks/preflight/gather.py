@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from flatguard.execution.progress import ProgressReporter
 from flatguard.request import derive_seed
 from flatguard.runs.check_evidence import PREFLIGHT, ProbeFacts, add_probe, load_probes
 from flatguard.runs.run import Run
+from flatguard.targets.initial import copy_of
 
 CLEAN, SHOWN = 200, 32
 """Images that are classified once, and images that are shown again and again."""
@@ -103,7 +103,7 @@ def _seed(loaded: ModelAndData) -> int:
 def _copy_of(model: nn.Module) -> tuple[nn.Module, bool]:
     """A copy to call, so that the model is as it was; the model itself where it has no copy."""
     try:
-        return copy.deepcopy(model), True
+        return copy_of(model), True
     except Exception:  # a model may raise anything
         return model, False
 
