@@ -14,7 +14,7 @@ _STRAIGHT = 0.5
 
 _STEPS_NAMES = ("steps", "n_iter", "num_steps", "iterations")
 _ITERATIVE, _SPENT = 10, 0.9
-_CUTS = ("cutting", "function", "front")
+_CUTS = ("cutting", "sharp", "function", "front")
 
 
 def is_hidden_by_state(evidence: Evidence) -> bool:

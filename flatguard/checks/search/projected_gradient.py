@@ -12,7 +12,7 @@ from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.search.gradients import GradientSource
 from flatguard.geometry.ball import direction, project, random_step
 
-_MOMENTUM = 0.75
+MOMENTUM = 0.75
 _FIRST_STEP, _LAST_STEP = 0.5, 0.02
 """Step lengths as shares of the radius; between them they decrease along half a cosine."""
 
@@ -99,15 +99,16 @@ def _search_once(
             return
         state.active, nearest, velocity = state.active[left], nearest[left], velocity[left]
         moved, gradient = state.images[left], view.gradient[left]
-        velocity = _MOMENTUM * velocity + direction(gradient, norm)
-        length = eps * (_LAST_STEP + (_FIRST_STEP - _LAST_STEP) * _cosine(step, steps))
+        velocity = MOMENTUM * velocity + direction(gradient, norm)
+        length = eps * step_length(step, steps)
         clean = rows.images[state.active]
         state.images = project(moved + length * direction(velocity, norm), clean, eps, norm)
 
 
-def _cosine(step: int, steps: int) -> float:
-    """From 1 at the first step down to 0 at the last."""
-    return 0.5 * (1.0 + math.cos(math.pi * step / max(1, steps)))
+def step_length(step: int, steps: int) -> float:
+    """As a share of the radius: it falls along half a cosine."""
+    cosine = 0.5 * (1.0 + math.cos(math.pi * step / max(1, steps)))
+    return _LAST_STEP + (_FIRST_STEP - _LAST_STEP) * cosine
 
 
 def _verified(

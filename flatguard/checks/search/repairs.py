@@ -2,6 +2,7 @@
 
 - `saturating`: tanh, sigmoid, softmax, clamp inside the model (`straight_through.py`);
 - `cutting`: round, sign, comparisons, casts, detach, no_grad inside the model (the same);
+- `sharp`: the same as `cutting`, where comparisons pass a gradient only near their boundary;
 - `function`: the backward pass of every custom `autograd.Function`: the identity instead;
 - `front`: everything before the first layer with weights, NumPy and PIL included: an affine
   function of the image instead, fitted to that layer's input;
@@ -68,6 +69,7 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
     found = [
         _if_possible(lambda: _operations(model, images, "saturating")),
         _if_possible(lambda: _operations(model, images, "cutting")),
+        _if_possible(lambda: _sharpened(model, images)),
         _if_possible(lambda: _functions(model, images)),
     ]
     front = _if_possible(lambda: fit_front(model, images))
@@ -78,7 +80,7 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
     if heads:
         found.append(Repair("head", RepairedTwin(model, heads=heads), {"head": len(heads)}))
     useful = [repair for repair in found if repair is not None and repair.met]
-    if len(useful) > 1:
+    if len({repair.name for repair in useful} - {"sharp"}) > 1:
         everything = RepairedTwin(
             model, front=front, heads=heads, groups={"cutting", "saturating"}, functions=True
         )
@@ -103,6 +105,14 @@ def _operations(model: nn.Module, images: Tensor, group: Group) -> Repair:
     return Repair(group, twin, {name: count for name, count in twin.seen.items() if count})
 
 
+def _sharpened(model: nn.Module, images: Tensor) -> Repair:
+    """Only comparisons differ: without one there is nothing to repair."""
+    twin = RepairedTwin(model, groups={"cutting"}, sharp=True)
+    twin(images.detach().clone().requires_grad_(True))
+    seen = twin.seen.get("comparison", 0)
+    return Repair("sharp", twin, {"comparison": seen} if seen else {})
+
+
 def _functions(model: nn.Module, images: Tensor) -> Repair:
     with torch.enable_grad():
         logits = model(images.detach().clone().requires_grad_(True))
@@ -116,6 +126,7 @@ class RepairedTwin:
     Args:
         model: the target; it is hooked only while it is called.
         groups: operations to repair.
+        sharp: whether comparisons pass a gradient only near their boundary.
         functions: whether to repair custom functions.
         front: replaces what is before the first layer with weights.
         heads: layers whose outputs replace the model's.
@@ -126,11 +137,12 @@ class RepairedTwin:
         model: nn.Module,
         *,
         groups: set[Group] | None = None,
+        sharp: bool = False,
         functions: bool = False,
         front: _Front | None = None,
         heads: list[nn.Linear] | None = None,
     ):
-        self._model, self._groups = model, groups
+        self._model, self._groups, self._sharp = model, groups, sharp
         self._functions, self._front, self._heads = functions, front, heads
         self.seen: dict[str, int] = {}
 
@@ -143,7 +155,7 @@ class RepairedTwin:
                 stack.enter_context(self._front.replaced(images))
             if self._heads:
                 stack.enter_context(_outputs_collected(self._heads, outputs))
-            mode = StraightThrough(self._groups) if self._groups else None
+            mode = StraightThrough(self._groups, self._sharp) if self._groups else None
             if mode is not None and images.requires_grad:
                 stack.enter_context(mode)
             logits = self._model(images)
