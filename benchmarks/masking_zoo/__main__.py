@@ -1,7 +1,9 @@
 """`make zoo`: every pair, its measured label, and who was right about it.
 
 Labels and trained weights are kept in a git-ignored cache beside this file; `--fresh` measures all
-labels anew. Networks that are not here are left out, saying so.
+labels anew. Results are kept one a line in `results/LEVEL.jsonl`, which is committed: what is there
+is taken, and a run that was stopped goes on; `--again` judges anew. Networks that are not here are
+left out, saying so.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from typing import TypeVar
 import torch
 from rich.console import Console
 
-from benchmarks.masking_zoo import score, train
+import flatguard
+from benchmarks.masking_zoo import fingerprint, score, train
 from benchmarks.masking_zoo.pair import Pair
 from benchmarks.masking_zoo.pairs import CATALOGUE
+from benchmarks.masking_zoo.results import Key, Record, Store, file_of
 from benchmarks.masking_zoo.runner import Result, label_by_name, run_by_name
 
 T = TypeVar("T")
@@ -44,19 +48,40 @@ def main() -> None:
             say(line)
         return
     began = time.perf_counter()
-    results: list[Result] = []
-    job = partial(run_by_name, checks=options.checks)
-    for result in pool_of(options.workers, job, pairs, options.fresh):
-        results.append(result)
-        say(f"[{len(results)}/{len(pairs)}] " + " | ".join(score.row(result)))
-        results.sort(key=lambda result: [pair.name for pair in pairs].index(result.pair))
-        write(results, options.out)
+    store = Store(options.results or file_of(options.checks))
+    again = options.again or options.fresh
+    records = run_all(pairs, options.checks, store, options.workers, again, options.fresh)
+    results = [record.result for record in records]
+    write(results, options.out)
     console.print(score.rich_table(results))
     for result in results:
         if result.problem:
             say(f"{result.pair}: {result.problem}")
     say(score.summary(results))
-    say(f"{time.perf_counter() - began:.0f} s; written to {options.out}")
+    say(f"{time.perf_counter() - began:.0f} s; written to {options.out} and {store.file}")
+
+
+def run_all(
+    pairs: Sequence[Pair], checks: str, store: Store, workers: int, again: bool, fresh: bool
+) -> list[Record]:
+    """The records of these pairs, in their order: those that are kept, and the others run."""
+    keys = {pair.name: key_of(pair, checks) for pair in pairs}
+    kept = {} if again else {name: store.find(key) for name, key in keys.items()}
+    done = {name: record for name, record in kept.items() if record is not None}
+    if done:
+        say(f"{len(done)} of {len(pairs)} pairs are in {store.file}")
+    left = [pair for pair in pairs if pair.name not in done]
+    for result in pool_of(workers, partial(run_by_name, checks=checks), left, fresh):
+        pair = next(pair for pair in pairs if pair.name == result.pair)
+        done[pair.name] = Record(keys[pair.name], pair.kind, pair.n, result)
+        store.append(done[pair.name])
+        say(f"[{len(done)}/{len(pairs)}] " + " | ".join(score.row(result)))
+    return [done[pair.name] for pair in pairs if pair.name in done]
+
+
+def key_of(pair: Pair, checks: str) -> Key:
+    """What the pair's stored result has to match."""
+    return Key(pair.name, checks, flatguard.__version__, fingerprint.of_pair(pair, pair.build()))
 
 
 def say(line: str) -> None:
@@ -72,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--workers", type=int, default=2, help="processes, one torch thread each")
     found.add_argument("--fresh", action="store_true", help="measure labels that are kept anew")
+    found.add_argument("--again", action="store_true", help="judge anew what results are kept of")
+    found.add_argument("--results", type=Path, help="the file that results are kept in")
     found.add_argument("--checks", default="fast", help="fast, standard or full")
     found.add_argument("--labels", action="store_true", help="only measure what is missing")
     found.add_argument("--out", type=Path, default=Path("reports") / "masking-zoo")

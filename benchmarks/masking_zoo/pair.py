@@ -41,6 +41,7 @@ class Pair:
         random: whether it draws anew at every call.
         budget: of the reference.
         radius: as a fraction of the network's own.
+        kind: of defence, as the literature names it; what is held out together.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Pair:
     random: bool = False
     budget: Budget = field(default_factory=Budget)
     radius: Fraction = Fraction(1)
+    kind: str = ""
 
     @property
     def eps(self) -> float:

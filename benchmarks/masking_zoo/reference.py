@@ -8,21 +8,17 @@ construction intends plays no part.
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import inspect
 import json
 import random
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
 import flatguard  # noqa: F401  (makes torchattacks and pyautoattack importable together)
-from benchmarks.masking_zoo import attacks
+from benchmarks.masking_zoo import fingerprint
 from benchmarks.masking_zoo.attacks import Survivors, attack_all
 from benchmarks.masking_zoo.pair import Pair
 from benchmarks.masking_zoo.train import CACHE
@@ -84,7 +80,7 @@ def kind_of(low: float, high: float) -> str:
 def label(pair: Pair, fresh: bool = False) -> Label:
     """The label from the cache, or measured; `fresh` measures in any case."""
     model = pair.build()
-    file = CACHE / "labels" / f"{pair.name}-{fingerprint(pair, model)[:16]}.json"
+    file = CACHE / "labels" / f"{pair.name}-{fingerprint.of_label(pair, model)[:16]}.json"
     if file.is_file() and not fresh:
         return Label(**json.loads(file.read_text("utf-8")))
     found = measure(pair, model)
@@ -128,29 +124,3 @@ def audited(
     except RuntimeError as error:
         return images, str(error).splitlines()[0]
     return found, None
-
-
-def fingerprint(pair: Pair, model: nn.Module) -> str:
-    """Of everything that decides a label: models and stand-ins, data, budgets, attack code."""
-    images, labels = pair.data()
-    digest = hashlib.sha256()
-    parts = [model, *(stand_in.module for stand_in in pair.stand_ins(model))]
-    for module in parts:
-        _add_module(digest, module)
-    settings = [(s.draws, s.smoothing) for s in pair.stand_ins(model)]
-    digest.update(repr((pair.name, pair.eps, pair.random, pair.budget, settings)).encode())
-    digest.update(images.numpy().tobytes() + labels.numpy().tobytes())
-    for source in (attacks.__file__, __file__):
-        digest.update(ast.dump(ast.parse(Path(str(source)).read_text("utf-8"))).encode())
-    return digest.hexdigest()
-
-
-def _add_module(digest: hashlib._Hash, module: nn.Module) -> None:
-    for name, part in module.named_modules():
-        kind = type(part)
-        digest.update(f"{name} {kind.__qualname__} {part.extra_repr()}".encode())
-        if "masking_zoo" in kind.__module__:
-            numbers = {k: v for k, v in vars(part).items() if isinstance(v, int | float | str)}
-            digest.update(inspect.getsource(kind).encode() + repr(sorted(numbers.items())).encode())
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())

@@ -1,0 +1,17 @@
+"""The catalogue. Families are what was built; labels are what `reference.py` measures."""
+
+from __future__ import annotations
+
+from benchmarks.masking_zoo.pair import Pair
+from benchmarks.masking_zoo.pairs.bumpy import BUMPY
+from benchmarks.masking_zoo.pairs.honest import HONEST
+from benchmarks.masking_zoo.pairs.randomised import RANDOM
+from benchmarks.masking_zoo.pairs.saturated import SATURATED
+from benchmarks.masking_zoo.pairs.without_gradient import WITHOUT_GRADIENT
+
+CATALOGUE: tuple[Pair, ...] = (*HONEST, *SATURATED, *WITHOUT_GRADIENT, *BUMPY, *RANDOM)
+
+
+def find(name: str) -> Pair:
+    """A pair by its name."""
+    return next(found for found in CATALOGUE if found.name == name)
