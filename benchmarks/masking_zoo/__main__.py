@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.masking_zoo", description=__doc__)
     found.add_argument(
-        "--only", default="", help="pairs whose name has one of these in it, by commas"
+        "--only", default="", help="pairs whose name or kind has one of these in it, by commas"
     )
     found.add_argument("--workers", type=int, default=2, help="processes, one torch thread each")
     found.add_argument("--fresh", action="store_true", help="measure labels that are kept anew")
@@ -108,7 +108,9 @@ def parser() -> argparse.ArgumentParser:
 def chosen(substrings: str) -> list[Pair]:
     """The pairs that are asked for and can be had; the others are named with the reason."""
     parts = substrings.split(",")
-    wanted = [pair for pair in CATALOGUE if any(part in pair.name for part in parts)]
+    wanted = [
+        pair for pair in CATALOGUE if any(part in f"{pair.name}\n{pair.kind}" for part in parts)
+    ]
     for pair in wanted:
         if (why := pair.missing()) is not None:
             say(f"left out: {pair.name}: {why}")

@@ -87,7 +87,7 @@ class Survivors:
     def once(self, examples: Tensor, attack: str) -> None:
         """Try one example for every sample that is left, with no second look."""
         rows = self.rows
-        fell = self.fooled(rows, examples[rows])
+        fell = self.fooled(torch.arange(len(self.labels)), examples)[rows]
         self.rows = rows[~fell]
         self.fell_to[attack] = int(fell.sum())
 
@@ -129,9 +129,18 @@ def attack_all(
         for restart in range(budget.restarts):
             for name, loss in (("margin", margin), ("cross-entropy", cross_entropy)):
                 pgd(survivors, stand_in, loss, eps, budget.steps, restart, f"{name} {number}")
-        for rank in range(1, budget.targets + 1):
+        for rank in range(1, _targets(survivors, stand_in, budget) + 1):
             targeted(survivors, stand_in, eps, budget.steps, rank, number)
     square(survivors, eps, budget.queries)
+
+
+def _targets(survivors: Survivors, stand_in: StandIn, budget: Budget) -> int:
+    """As many as the budget has, but no more than there are wrong classes."""
+    if not budget.targets:
+        return 0
+    with torch.no_grad():
+        classes: int = stand_in.module(survivors.images[:2]).shape[1]
+    return min(budget.targets, classes - 1)
 
 
 def targeted(

@@ -81,4 +81,5 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     ordered, order = logits.sort(dim=1)
     true = logits.gather(1, labels[:, None])[:, 0]
     best_wrong = torch.where(order[:, -1] == labels, ordered[:, -2], ordered[:, -1])
-    return (-(true - best_wrong) / (ordered[:, -1] - ordered[:, -3] + 1e-12)).sum()
+    third = ordered[:, -min(3, ordered.shape[1])]
+    return (-(true - best_wrong) / (ordered[:, -1] - third + 1e-12)).sum()

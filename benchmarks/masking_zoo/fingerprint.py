@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.masking_zoo import train
 from benchmarks.masking_zoo.pair import Pair
 
-LABELLING = ("attacks.py", "reference.py")
+LABELLING = ("attacks.py", "deciding.py", "reference.py")
 """The code that every label comes from."""
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import flatguard
 from benchmarks.masking_zoo import digits, train
+from benchmarks.masking_zoo.defences.heads import Grouped
 from flatguard.data import load_dataset
 
 ARCHITECTURES = Path(__file__).parents[2] / "tests" / "support" / "architectures.py"
@@ -79,7 +80,14 @@ REAL: dict[str, Checkpoint] = {
 }
 DEMO = "demo_resnet18"
 DIGITS = tuple(train.RECIPES)
-NAMES = (*REAL, DEMO, *DIGITS)
+VEHICLES, THREE = "cnn_a_pgd_vehicles", "cnn_wide_certified_three"
+GROUPED: dict[str, tuple[str, tuple[int, ...]]] = {
+    VEHICLES: ("cnn_a_pgd", (1, 1, 0, 0, 0, 0, 0, 0, 1, 1)),
+    THREE: ("cnn_wide_certified", (0, 0, 1, 1, 2, 1, 2, 2, 0, 0)),
+}
+"""Real networks that are asked for groups of classes: a base, and the group of each class."""
+
+NAMES = (*REAL, DEMO, *DIGITS, *GROUPED)
 
 
 class Standardised(nn.Module):
@@ -102,7 +110,7 @@ class Standardised(nn.Module):
 
 def missing(name: str) -> str | None:
     """Why a network cannot be had here; None if it can."""
-    if name in REAL and not (real_folder() / IMAGES).is_file():
+    if name in (*REAL, *GROUPED) and not (real_folder() / IMAGES).is_file():
         return f"FLATGUARD_REAL names no folder with {IMAGES}"
     return None
 
@@ -118,14 +126,32 @@ def load(name: str) -> Network:
     if name in DIGITS:
         images, labels = digits.digits()
         unseen = slice(digits.TRAINING_IMAGES, None)
-        return Network(train.trained(name), images[unseen], labels[unseen], train.EPS)
+        asked = train.labels_of(name, labels)
+        return Network(train.trained(name), images[unseen], asked[unseen], train.EPS)
     if name == DEMO:
         return Network(flatguard.load_target("demo").model, *demo_images(), 8 / 255)
+    if name in GROUPED:
+        base, groups = GROUPED[name]
+        found = load(base)
+        asked = torch.tensor(groups)[found.labels]
+        return Network(Grouped(found.module, groups), found.images, asked, found.eps)
     known = REAL[name]
     net = known.build(architectures())
     net.load_state_dict(load_file(str(real_folder() / "checkpoints" / f"{known.file}.safetensors")))
     module = Standardised(net, *known.statistics).eval()
     return Network(module, *real_images(), known.eps)
+
+
+def calibration(name: str, n: int = 500) -> tuple[Tensor, Tensor]:
+    """Other images than the audited ones, with labels: for means, prototypes and neighbours.
+
+    The digits' are those of their training; the real ones are images 500 to 999.
+    """
+    if name in DIGITS:
+        images, labels = digits.digits()
+        return images[:n], train.labels_of(name, labels[:n])
+    images, labels = real_images()
+    return images[500 : 500 + n], labels[500 : 500 + n]
 
 
 @lru_cache

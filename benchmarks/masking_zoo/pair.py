@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.masking_zoo import networks
 from benchmarks.masking_zoo import stand_ins as st
-from benchmarks.masking_zoo.attacks import Budget, StandIn
+from benchmarks.masking_zoo.attacks import Budget, StandIn, Survivors
 from benchmarks.masking_zoo.defences import outputs
 from benchmarks.masking_zoo.digits import TEMPERATURE
 
@@ -41,6 +41,7 @@ class Pair:
         random: whether it draws anew at every call.
         budget: of the reference.
         radius: as a fraction of the network's own.
+        survivors: how examples are shown to the model; a model with a memory needs another way.
         kind: of defence, as the literature names it; what is held out together.
     """
 
@@ -55,6 +56,7 @@ class Pair:
     budget: Budget = field(default_factory=Budget)
     radius: Fraction = Fraction(1)
     kind: str = ""
+    survivors: type[Survivors] = Survivors
 
     @property
     def eps(self) -> float:

@@ -8,6 +8,7 @@ construction intends plays no part.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import time
@@ -90,25 +91,33 @@ def label(pair: Pair, fresh: bool = False) -> Label:
 
 
 def measure(pair: Pair, model: nn.Module) -> Label:
-    """Run the audited attack, then the reference on whoever survived it."""
+    """Run the audited attack on the model as it comes, then the reference on a model of its own.
+
+    The reference attacks whoever survived; where the pair has its own way to show examples, all
+    that the model got right at first, for there the audited attack's own examples may not hold.
+    """
     began = time.perf_counter()
     torch.manual_seed(SEED)
     random.seed(SEED)
     images, labels = pair.data()
+    untouched = copy.deepcopy(model)
     survivors = Survivors(model, images, labels, pair.random)
     survivors.once(images, "clean")
-    clean = len(survivors.rows)
+    right = survivors.rows
     examples, error = audited(model, images, labels, pair.eps)
     survivors.once(examples, "audited")
     standing = len(survivors.rows)
-    attack_all(survivors, pair.stand_ins(model), pair.eps, pair.budget)
+    if pair.survivors is not Survivors:
+        survivors = pair.survivors(copy.deepcopy(untouched), images, labels, pair.random)
+        survivors.rows = right
+    attack_all(survivors, pair.stand_ins(untouched), pair.eps, pair.budget)
     left = len(survivors.rows)
-    low, high = interval(standing - left, len(labels))
+    low, high = interval(max(0, standing - left), len(labels))
     fell_to = {k: v for k, v in survivors.fell_to.items() if k not in ("clean", "audited")}
     seconds = round(time.perf_counter() - began, 1)
     kind = kind_of(low, high)
     return Label(
-        pair.name, len(labels), clean, standing, left, low, high, kind, fell_to, error, seconds
+        pair.name, len(labels), len(right), standing, left, low, high, kind, fell_to, error, seconds
     )
 
 

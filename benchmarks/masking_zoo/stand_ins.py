@@ -67,17 +67,22 @@ class HalfOpenWinners(KWinnersNet):
 
 def open_winners(net: nn.Module) -> nn.Module:
     """The same weights, gradients for all."""
-    return _same_weights(OpenWinners(), net)
+    return _same_weights(OpenWinners(_kept(net)), net)
 
 
 def half_open_winners(net: nn.Module) -> nn.Module:
     """The same weights, smooth winners."""
-    return _same_weights(HalfOpenWinners(), net)
+    return _same_weights(HalfOpenWinners(_kept(net)), net)
 
 
 def soft_thermometer(net: nn.Module) -> nn.Module:
     """The same weights behind sigmoids instead of comparisons."""
     return _same_weights(ThermometerNet(soft=15.0), net)
+
+
+def _kept(net: nn.Module) -> float:
+    assert isinstance(net, KWinnersNet)
+    return net.kept
 
 
 def _same_weights(fresh: nn.Module, net: nn.Module) -> nn.Module:

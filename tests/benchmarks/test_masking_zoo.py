@@ -5,6 +5,7 @@ training is not what is tested.
 """
 
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -88,15 +89,32 @@ def decided(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 def test_the_catalogue_is_as_wide_as_promised():
     names = [p.name for p in pairs.CATALOGUE]
-    assert len(set(names)) == len(names) >= 36
+    assert len(set(names)) == len(names) >= 120
     assert len({p.network for p in pairs.CATALOGUE} - set(networks.DIGITS)) >= 4
     assert len({p.family for p in pairs.CATALOGUE} - {"honest"}) >= 8
     assert 0.25 < sum(p.family == "honest" for p in pairs.CATALOGUE) / len(names) < 0.5
     words = {word for p in pairs.CATALOGUE for word in p.mechanism}
     assert words == {
         "saturation", "unavailable-gradient", "shattered-gradient", "stochastic", "rugged-loss",
+        "state",
     }  # fmt: skip
     assert all(pairs.find(name).name == name for name in names)
+
+
+def test_every_kind_that_masks_has_two_networks_and_every_pair_its_kind():
+    kinds = Counter(p.kind for p in pairs.CATALOGUE)
+    assert all(kinds)
+    assert len(kinds) >= 30
+    new = {
+        "k-winners-take-all", "mean-centred sparsity", "output codes", "non-parametric head",
+        "neural ODE", "test-time optimisation", "random transformation", "input denoiser",
+        "locked answers", "cached answers", "query streams", "partly detached features",
+        "partly detached ensemble", "hooked gradient", "quantised features",
+        "bounded log-probabilities", "tiny logit scale", "few classes", "useless network",
+        "batch-dependent network", "input-dependent noise",
+    }  # fmt: skip
+    assert all(kinds[kind] >= 2 for kind in new)
+    assert all(40 <= p.n <= 300 for p in pairs.CATALOGUE)
 
 
 def test_nothing_in_the_labels_code_comes_from_the_judge():

@@ -96,3 +96,96 @@ class RandomMember(nn.Module):
         """Logits of whoever was drawn."""
         logits: Tensor = self.nets[random.randrange(len(self.nets))](x)
         return logits
+
+
+class LogitNoise(nn.Module):
+    """Gaussian noise on the logits: the gradient is the network's own."""
+
+    def __init__(self, net: nn.Module, sigma: float):
+        super().__init__()
+        self.net, self.sigma = net, sigma
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Noisy logits."""
+        logits: Tensor = self.net(x)
+        return logits + self.sigma * torch.randn_like(logits)
+
+
+class RandomShift(nn.Module):
+    """The image moved by a few pixels in a random direction, each for itself."""
+
+    def __init__(self, net: nn.Module, pixels: int):
+        super().__init__()
+        self.net, self.pixels = net, pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the moved images."""
+        n, _, height, width = x.shape
+        padded = F.pad(x, (self.pixels,) * 4)
+        places = torch.randint(0, 2 * self.pixels + 1, (n, 2)).tolist()
+        moved = [
+            p[:, a : a + height, b : b + width] for p, (a, b) in zip(padded, places, strict=True)
+        ]
+        logits: Tensor = self.net(torch.stack(moved))
+        return logits
+
+
+class RandomFlip(nn.Module):
+    """Every other image is mirrored, by chance."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        turned = torch.rand(len(x), 1, 1, 1) < 0.5
+        logits: Tensor = self.net(torch.where(turned, x.flip(-1), x))
+        return logits
+
+
+class PixelDropout(nn.Module):
+    """Random pixels become grey (as in Cohen-style random ablation, Levine and Feizi 2020)."""
+
+    def __init__(self, net: nn.Module, rate: float):
+        super().__init__()
+        self.net, self.rate = net, rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of what is left."""
+        gone = torch.rand_like(x[:, :1]) < self.rate
+        logits: Tensor = self.net(torch.where(gone, torch.full_like(x, 0.5), x))
+        return logits
+
+
+class Barrage(nn.Module):
+    """Several weak random transformations in a random order (Raff et al. 2019)."""
+
+    def __init__(self, net: nn.Module, strength: float):
+        super().__init__()
+        self.net, self.strength = net, strength
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the transformed image; one order for the batch."""
+        stages = [self.noise, self.contrast, self.rounding, self.gamma]
+        for stage in random.sample(stages, 3):
+            x = stage(x)
+        logits: Tensor = self.net(x)
+        return logits
+
+    def noise(self, x: Tensor) -> Tensor:
+        """Uniform noise."""
+        return x + self.strength * (2 * torch.rand_like(x) - 1)
+
+    def contrast(self, x: Tensor) -> Tensor:
+        """Stretched around the middle."""
+        return 0.5 + (x - 0.5) * (1 + self.strength * (2 * random.random() - 1))
+
+    def rounding(self, x: Tensor) -> Tensor:
+        """A random number of grey levels, with the identity's gradient."""
+        levels = random.randint(6, 20)
+        return x + (torch.round(x * levels) / levels - x).detach()
+
+    def gamma(self, x: Tensor) -> Tensor:
+        """A random power."""
+        return x.clamp(min=1e-3) ** (1 + self.strength * (2 * random.random() - 1))

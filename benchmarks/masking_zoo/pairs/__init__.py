@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from benchmarks.masking_zoo.pair import Pair
 from benchmarks.masking_zoo.pairs.bumpy import BUMPY
+from benchmarks.masking_zoo.pairs.features import FEATURES
+from benchmarks.masking_zoo.pairs.heads import HEADS
 from benchmarks.masking_zoo.pairs.honest import HONEST
+from benchmarks.masking_zoo.pairs.hooked import HOOKED_AND_HASHED
 from benchmarks.masking_zoo.pairs.randomised import RANDOM
+from benchmarks.masking_zoo.pairs.remembering import REMEMBERING
 from benchmarks.masking_zoo.pairs.saturated import SATURATED
+from benchmarks.masking_zoo.pairs.searching import SEARCHING
 from benchmarks.masking_zoo.pairs.without_gradient import WITHOUT_GRADIENT
 
-CATALOGUE: tuple[Pair, ...] = (*HONEST, *SATURATED, *WITHOUT_GRADIENT, *BUMPY, *RANDOM)
+CATALOGUE: tuple[Pair, ...] = (
+    *HONEST, *SATURATED, *WITHOUT_GRADIENT, *BUMPY, *RANDOM, *FEATURES, *HEADS, *SEARCHING,
+    *REMEMBERING, *HOOKED_AND_HASHED,
+)  # fmt: skip
 
 
 def find(name: str) -> Pair:

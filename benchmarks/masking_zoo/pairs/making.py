@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
 from torch import nn
 
 from benchmarks.masking_zoo import networks, pair
-from benchmarks.masking_zoo.attacks import Budget
+from benchmarks.masking_zoo.attacks import Budget, Survivors
+from benchmarks.masking_zoo.deciding import AloneInCleanBatch
 from benchmarks.masking_zoo.defences import outputs
 from benchmarks.masking_zoo.pair import Defend, Pair, Plan
 
 SATURATION = ("saturation",)
 UNAVAILABLE = ("unavailable-gradient",)
 STOCHASTIC = ("stochastic",)
+STATE = ("state",)
+WEAK: tuple[str, ...] = ()
+"""No mechanism: the audited attack is too weak for a true gradient."""
+
 RUGGED = ("rugged-loss", "shattered-gradient")
 """A bumpy loss is rugged, its gradients are shattered: only the bumps' size divides the words."""
 
@@ -56,10 +62,13 @@ def honest(
     *,
     radius: Fraction = Fraction(1),
     random: bool = False,
+    survivors: type[Survivors] = Survivors,
 ) -> Pair:
     """A pair that nothing should mask; if something does, its label says so."""
     budget = budget_of(network, random)
-    return Pair(name, network, defend, "honest", (), plan, n, random, budget, radius, kind)
+    return Pair(
+        name, network, defend, "honest", (), plan, n, random, budget, radius, kind, survivors
+    )
 
 
 def defended(
@@ -71,10 +80,17 @@ def defended(
     mechanism: tuple[str, ...],
     plan: Plan,
     random: bool = False,
+    *,
+    survivors: type[Survivors] = Survivors,
 ) -> Pair:
-    """A pair with a defence that may mask."""
+    """A pair with a defence that may mask; its family is its kind."""
     budget = budget_of(network, random)
-    return Pair(name, network, defend, family, mechanism, plan, n, random, budget, kind=family)
+    if survivors is AloneInCleanBatch:
+        budget = replace(budget, queries=0)  # Square asks whole batches of its own
+    return Pair(
+        name, network, defend, family, mechanism, plan, n, random, budget,
+        kind=family, survivors=survivors,
+    )  # fmt: skip
 
 
 def bits(kind: type[nn.Module], number: int) -> Defend:

@@ -8,7 +8,16 @@ from torch import nn
 
 from benchmarks.masking_zoo import networks, pair
 from benchmarks.masking_zoo.defences import randomised
-from benchmarks.masking_zoo.pairs.making import PGD_CNN, STOCHASTIC, WIDE, defended, plain
+from benchmarks.masking_zoo.pairs.making import (
+    BASE,
+    HALF,
+    PGD_CNN,
+    STOCHASTIC,
+    WIDE,
+    defended,
+    honest,
+    plain,
+)
 
 
 def random_member(net: nn.Module) -> nn.Module:
@@ -45,4 +54,21 @@ RANDOM = (
              STOCHASTIC, pair.averaged, random=True),
     defended("cnn-pgd-uneven-light", PGD_CNN, 200, partial(randomised.NoisyScale, spread=0.3),
              "input noise", STOCHASTIC, pair.averaged, random=True),
+    defended("digits-robust-shift", "digits_robust", 100,
+             partial(randomised.RandomShift, pixels=1), "random transformation", STOCHASTIC,
+             pair.averaged, random=True),
+    defended("cnn-pgd-barrage", PGD_CNN, 80, partial(randomised.Barrage, strength=0.25),
+             "random transformation", STOCHASTIC, pair.averaged, random=True),
+    defended("digits-pixel-dropout", "digits", 100, partial(randomised.PixelDropout, rate=0.1),
+             "random transformation", STOCHASTIC, pair.averaged, random=True),
+    honest("cnn-wide-random-flip", "random transformation", WIDE, 100, randomised.RandomFlip,
+           pair.averaged, random=True, radius=HALF),
+    honest("cnn-base-faint-barrage", "random transformation", BASE, 100,
+           partial(randomised.Barrage, strength=0.01), pair.averaged, random=True, radius=HALF),
+    honest("digits-robust-faint-noise", "input noise", "digits_robust", 100,
+           partial(randomised.InputNoise, sigma=0.02), pair.averaged, random=True, radius=HALF),
+    honest("cnn-pgd-logit-noise", "noisy logits", PGD_CNN, 100,
+           partial(randomised.LogitNoise, sigma=0.3), pair.averaged, random=True),
+    honest("digits-robust-logit-noise", "noisy logits", "digits_robust", 100,
+           partial(randomised.LogitNoise, sigma=1.0), pair.averaged, random=True),
 )  # fmt: skip
