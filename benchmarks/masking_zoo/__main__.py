@@ -2,8 +2,8 @@
 
 Labels and trained weights are kept in a git-ignored cache beside this file; `--fresh` measures all
 labels anew. Results are kept one a line in `results/LEVEL.jsonl`, which is committed: what is there
-is taken, and a run that was stopped goes on; `--again` judges anew. Networks that are not here are
-left out, saying so.
+is taken, and a run that was stopped goes on; `--again` judges anew, and `--page` writes
+`docs/masking-zoo.md` from what is there. Networks that are not here are left out, saying so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 
 import flatguard
-from benchmarks.masking_zoo import fingerprint, score, train
+from benchmarks.masking_zoo import fingerprint, page, score, train
 from benchmarks.masking_zoo.pair import Pair
 from benchmarks.masking_zoo.pairs import CATALOGUE
 from benchmarks.masking_zoo.results import Key, Record, Store, file_of
@@ -42,13 +42,16 @@ def main() -> None:
     """Run the pairs that are asked for, print as they come, and write the tables."""
     options = parser().parse_args()
     pairs = chosen(options.only)
+    store = Store(options.results or file_of(options.checks))
+    if options.page:
+        write_page(store, options.checks)
+        return
     train.train_all()
     if options.labels:
         for line in pool_of(options.workers, label_by_name, pairs, options.fresh):
             say(line)
         return
     began = time.perf_counter()
-    store = Store(options.results or file_of(options.checks))
     again = options.again or options.fresh
     records = run_all(pairs, options.checks, store, options.workers, again, options.fresh)
     results = [record.result for record in records]
@@ -79,6 +82,14 @@ def run_all(
     return [done[pair.name] for pair in pairs if pair.name in done]
 
 
+def write_page(store: Store, checks: str) -> None:
+    """`docs/masking-zoo.md` from the records of a level, in the catalogue's order."""
+    kept = store.records()
+    records = [kept[pair.name, checks] for pair in CATALOGUE if (pair.name, checks) in kept]
+    page.PAGE.write_text(page.markdown(records), "utf-8")
+    say(f"{len(records)} of {len(CATALOGUE)} pairs; written to {page.PAGE}")
+
+
 def key_of(pair: Pair, checks: str) -> Key:
     """What the pair's stored result has to match."""
     return Key(pair.name, checks, flatguard.__version__, fingerprint.of_pair(pair, pair.build()))
@@ -99,6 +110,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--fresh", action="store_true", help="measure labels that are kept anew")
     found.add_argument("--again", action="store_true", help="judge anew what results are kept of")
     found.add_argument("--results", type=Path, help="the file that results are kept in")
+    found.add_argument(
+        "--page", action="store_true", help="only write docs/masking-zoo.md from what is kept"
+    )
     found.add_argument("--checks", default="fast", help="fast, standard or full")
     found.add_argument("--labels", action="store_true", help="only measure what is missing")
     found.add_argument("--out", type=Path, default=Path("reports") / "masking-zoo")

@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
-from benchmarks.masking_zoo import fingerprint, networks, pair, results
+from benchmarks.masking_zoo import fingerprint, networks, page, pair, pairs, results, runner
 from benchmarks.masking_zoo.defences import outputs
-from benchmarks.masking_zoo.digits import DigitsNet, digits
+from benchmarks.masking_zoo.digits import DigitsNet, digits, fit
 from benchmarks.masking_zoo.pairs.making import plain
 from benchmarks.masking_zoo.runner import Result
 
@@ -77,6 +78,16 @@ def test_a_file_can_be_put_in_order(tmp_path):
     assert len(store.file.read_text("utf-8").splitlines()) == 1
 
 
+def test_the_page_names_every_pair_with_its_kind_and_images():
+    label = LABEL | {"audited": 9, "left": 8, "low": 0.0, "high": 0.4, "overestimate": 0.1}
+    judged = record(label=label | {"error": None}, verdict="consistent", flags=[], raised=[])
+    text = page.markdown([judged])
+    assert f"1 of {len(pairs.CATALOGUE)} pairs, 1 kinds of defence, 10 images" in text
+    assert "--checks fast" in text
+    for entry in pairs.CATALOGUE:
+        assert f"{entry.name} ({entry.network}, {entry.n})" in text
+
+
 def test_a_fingerprint_follows_the_definition_and_not_the_last_bits(monkeypatch):
     images, labels = digits()
     net = DigitsNet().eval()
@@ -91,3 +102,26 @@ def test_a_fingerprint_follows_the_definition_and_not_the_last_bits(monkeypatch)
     scaled = outputs.ScaledLogits(net, 2.0), outputs.ScaledLogits(net, 3.0)
     all_of_them = {fingerprint.of_pair(one, model) for model in (net, *scaled)}
     assert len(all_of_them | {fingerprint.of_pair(other, net)}) == 4
+
+
+@pytest.fixture(scope="module")
+def small_network():
+    images, labels = digits()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = fit(DigitsNet(), images[:600], labels[:600], epochs=6)
+    return networks.Network(net, images[-80:], labels[-80:], 0.15)
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-locked", "digits-module-hook"])
+def test_a_named_handful_is_judged(name, small_network, monkeypatch, tmp_path):
+    monkeypatch.setattr(networks, "load", lambda asked: small_network)
+    chosen = replace(pairs.find(name), n=40)
+    run, problem = runner.judged(chosen, "fast", tmp_path)
+    assert problem is None
+    summary = run.summary
+    right = ("vulnerable", "consistent") if name == "digits" else ("masked",)
+    assert summary["verdict"] in right
+    assert summary["corrected_robust_accuracy"] <= 0.2
+    if name != "digits":
+        assert summary["mechanism"] in chosen.mechanism
