@@ -26,6 +26,7 @@ from benchmarks.masking_zoo.pairs.making import (
     defended,
     honest,
     plain,
+    with_light_budgets,
 )
 
 MEANS, STEPS, CUTS, MEMBERS = (
@@ -55,7 +56,7 @@ def mean_of(*names: str, detached: int = 0) -> Defend:
 def let_through(model: nn.Module, net: nn.Module) -> list[StandIn]:
     """The same values with every gradient let through, then the bare network, then averages."""
     return [
-        StandIn(with_straight_stages(model)), StandIn(net), StandIn(model, draws=8, smoothing=0.25),
+        StandIn(with_straight_stages(model)), StandIn(net), StandIn(model, draws=4, smoothing=0.25),
     ]  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def mlp_winners(model: nn.Module, net: nn.Module) -> list[StandIn]:
     opened = KWinnersMlp(net.kept, straight=True)
     opened.load_state_dict(net.state_dict())
     return [
-        StandIn(opened.eval()), StandIn(opened, 8, 0.25), StandIn(model, draws=8, smoothing=0.25),
+        StandIn(opened.eval()), StandIn(opened, 4, 0.25), StandIn(model, draws=8, smoothing=0.25),
     ]  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def of_features(kind: type[nn.Module], **settings: float | bool) -> Defend:
     return partial(kind, **settings)
 
 
-FEATURES = (
+LAYERS = (
     defended("digits-kwta-mlp", "digits_kwta_mlp", 150, plain, "k-winners-take-all", RUGGED,
              mlp_winners),
     honest("digits-kwta-half", "k-winners-take-all", "digits_kwta_half", 200, plain, pair.kwta),
@@ -118,3 +119,5 @@ FEATURES = (
            mean_of("digits_robust"), all_members),
     honest("cnn-ensemble", MEMBERS, WIDE, 150, mean_of(BASE), all_members),
 )  # fmt: skip
+
+FEATURES = with_light_budgets(LAYERS)

@@ -36,6 +36,7 @@ from benchmarks.masking_zoo.pairs.making import (
     honest,
     plain,
     scaled,
+    with_light_budgets,
 )
 
 CODES, BANK, BOUNDED = "output codes", "non-parametric head", "bounded log-probabilities"
@@ -155,4 +156,4 @@ CLASSES = (
            partial(outputs.Temperature, temperature=2.0), pair.bare),
 )  # fmt: skip
 
-HEADS = (*BANKS, *SCORES, *CLASSES)
+HEADS = with_light_budgets((*BANKS, *SCORES, *CLASSES))

@@ -21,6 +21,7 @@ from benchmarks.masking_zoo.pairs.making import (
     WIDE,
     defended,
     honest,
+    with_light_budgets,
 )
 
 HOOKED, HASHED = "hooked gradient", "input-dependent noise"
@@ -39,7 +40,7 @@ def module_hook(change: Change) -> Defend:
 
 def many_draws(model: nn.Module, net: nn.Module) -> list[StandIn]:
     """The bare network's examples: each look at one has another noise. Then averages over noise."""
-    return [StandIn(net), StandIn(model, draws=16, smoothing=0.05), StandIn(model, 8, 0.3)]
+    return [StandIn(net), StandIn(model, draws=8, smoothing=0.05), StandIn(model, 4, 0.3)]
 
 
 HOOKS = (
@@ -73,4 +74,4 @@ NOISE = (
            partial(HashedInputNoise, sigma=0.002), many_draws, radius=HALF),
 )  # fmt: skip
 
-HOOKED_AND_HASHED = (*HOOKS, *NOISE)
+HOOKED_AND_HASHED = with_light_budgets((*HOOKS, *NOISE))

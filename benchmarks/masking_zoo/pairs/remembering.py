@@ -33,6 +33,7 @@ from benchmarks.masking_zoo.pairs.making import (
     WIDE,
     defended,
     honest,
+    with_light_budgets,
 )
 
 LOCKED, CACHED, STREAM, BATCH = (
@@ -97,4 +98,4 @@ BATCHES = (
     honest("cnn-wide-batch-scaled", BATCH, WIDE, 100, BatchScaled, pair.bare, radius=HALF),
 )  # fmt: skip
 
-REMEMBERING = (*STATEFUL, *BATCHES)
+REMEMBERING = with_light_budgets((*STATEFUL, *BATCHES))

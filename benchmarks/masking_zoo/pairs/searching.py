@@ -31,6 +31,7 @@ from benchmarks.masking_zoo.pairs.making import (
     defended,
     honest,
     plain,
+    with_light_budgets,
 )
 
 SEARCH, DENOISER, ODE = "test-time optimisation", "input denoiser", "neural ODE"
@@ -143,4 +144,4 @@ ODES = (
            pair.bare),
 )  # fmt: skip
 
-SEARCHING = (*SEARCHES, *DENOISERS, *ODES)
+SEARCHING = with_light_budgets((*SEARCHES, *DENOISERS, *ODES))
