@@ -187,6 +187,8 @@ def train_all(fresh: bool = False) -> None:
     """Every recipe, with a line each: the clean accuracy on images that it never saw."""
     images, labels = digits.digits()
     images, labels = images[digits.TRAINING_IMAGES :], labels[digits.TRAINING_IMAGES :]
+    for name in HELPERS:
+        trained(name, fresh)
     for name in RECIPES:
         began = time.perf_counter()
         net = trained(name, fresh)

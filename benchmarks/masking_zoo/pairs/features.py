@@ -111,7 +111,7 @@ LAYERS = (
              LYING, let_through),
     honest("digits-robust-nothing-detached", CUTS, "digits_robust", 150,
            of_features(PartlyDetached, share=0.0), let_through),
-    defended("digits-detached-ensemble", "digits_2", 150, mean_of("digits_robust", detached=1),
+    defended("digits-detached-ensemble", "digits_robust", 100, mean_of("digits_2", detached=1),
              MEMBERS, LYING, all_members),
     defended("cnn-detached-ensemble", BASE, 100, mean_of(PGD_CNN, WIDE, detached=2), MEMBERS, LYING,
              all_members),
