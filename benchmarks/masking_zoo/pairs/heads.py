@@ -109,7 +109,9 @@ BANKS = (
 )  # fmt: skip
 
 SCORES = (
-    defended("digits-code16", "digits_code16", 150, plain, CODES, SATURATION, decoded),
+    defended("digits-code16-steep", "digits_code16", 100, steeper(100.0), CODES, SATURATION,
+             decoded),
+    honest("digits-code16", CODES, "digits_code16", 150, plain, decoded),
     defended("digits-code32-steep", "digits_code32_robust", 150, steeper(10.0), CODES, SATURATION,
              decoded),
     honest("digits-code32-robust", CODES, "digits_code32_robust", 200, plain, decoded),

@@ -138,8 +138,8 @@ ODES = (
     honest("digits-ode", ODE, "digits_ode", 150, plain, pair.itself),
     honest("digits-ode-robust", ODE, "digits_ode_robust", 200, plain, pair.itself),
     defended("digits-ode-adjoint", "digits_ode", 150, adjoint(1), ODE, LYING, pair.bare),
-    defended("digits-ode-robust-adjoint", "digits_ode_robust", 150, adjoint(1), ODE, LYING,
-             pair.bare),
+    defended("digits-ode-two-step-adjoint", "digits_ode", 100, adjoint(2), ODE, LYING, pair.bare),
+    honest("digits-ode-robust-adjoint", ODE, "digits_ode_robust", 150, adjoint(1), pair.bare),
     honest("digits-ode-robust-fine-adjoint", ODE, "digits_ode_robust", 150, adjoint(40),
            pair.bare),
 )  # fmt: skip
