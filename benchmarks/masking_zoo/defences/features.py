@@ -23,6 +23,7 @@ class MeanSparse(nn.Module):
     Attributes:
         width: of the band around the mean, in standard deviations of the channel.
         straight: lets the gradient of what was flattened pass.
+        steepness: makes the band's edges sigmoids of this steepness; 0 is a hard band.
     """
 
     mean: Tensor
@@ -31,6 +32,7 @@ class MeanSparse(nn.Module):
     def __init__(self, width: float, straight: bool):
         super().__init__()
         self.width, self.straight, self.learning = width, straight, True
+        self.steepness = 0.0
         self.register_buffer("mean", torch.zeros(1))
         self.register_buffer("spread", torch.ones(1))
 
@@ -40,7 +42,11 @@ class MeanSparse(nn.Module):
             axes = [axis for axis in range(h.dim()) if axis != 1]
             self.mean, self.spread = h.mean(axes, keepdim=True), h.std(axes, keepdim=True)
             return h
-        flat = torch.where((h - self.mean).abs() <= self.width * self.spread, self.mean, h)
+        distance = (h - self.mean).abs() / self.spread - self.width
+        if self.steepness:
+            kept: Tensor = torch.sigmoid(self.steepness * distance)
+            return self.mean + kept * (h - self.mean)
+        flat = torch.where(distance <= 0, self.mean, h)
         return h + (flat - h).detach() if self.straight else flat
 
 
@@ -69,6 +75,15 @@ def with_straight_stages(net: nn.Module) -> nn.Module:
     for part in net.modules():
         if isinstance(part, MeanSparse | QuantisedFeatures | PartlyDetached):
             part.straight = True
+    return net
+
+
+def with_soft_bands(net: nn.Module, steepness: float) -> nn.Module:
+    """The same network with mean-centred bands whose edges are smooth."""
+    net = copy.deepcopy(net)
+    for part in net.modules():
+        if isinstance(part, MeanSparse):
+            part.steepness = steepness
     return net
 
 

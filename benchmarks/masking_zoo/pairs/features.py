@@ -13,6 +13,7 @@ from benchmarks.masking_zoo.defences.features import (
     PartlyDetached,
     QuantisedFeatures,
     mean_sparse,
+    with_soft_bands,
     with_straight_stages,
 )
 from benchmarks.masking_zoo.digits_networks import KWinnersMlp
@@ -60,6 +61,12 @@ def let_through(model: nn.Module, net: nn.Module) -> list[StandIn]:
     ]  # fmt: skip
 
 
+def softened(model: nn.Module, net: nn.Module) -> list[StandIn]:
+    """Bands with smooth edges, steeper and steeper, then every gradient let through."""
+    soft = [StandIn(with_soft_bands(model, steepness)) for steepness in (5.0, 10.0, 25.0)]
+    return [*soft, StandIn(with_straight_stages(model))]
+
+
 def all_members(model: nn.Module, net: nn.Module) -> list[StandIn]:
     """The mean of all members with all gradients."""
     assert isinstance(model, MeanOf)
@@ -86,13 +93,13 @@ LAYERS = (
              mlp_winners),
     honest("digits-kwta-half", "k-winners-take-all", "digits_kwta_half", 200, plain, pair.kwta),
     defended("digits-robust-mean-sparse", "digits_robust", 150, sparse("digits_robust", 0.6), MEANS,
-             LYING, let_through),
-    defended("cnn-pgd-mean-sparse", PGD_CNN, 100, sparse(PGD_CNN, 0.5), MEANS, LYING, let_through),
+             LYING, softened),
+    defended("cnn-pgd-mean-sparse", PGD_CNN, 100, sparse(PGD_CNN, 0.5), MEANS, LYING, softened),
     defended("resnet20-mean-sparse", "resnet20", 60, sparse("resnet20", 0.3), MEANS, LYING,
-             let_through),
+             softened),
     honest("digits-robust-slightly-sparse", MEANS, "digits_robust", 150,
-           sparse("digits_robust", 0.02), let_through),
-    honest("cnn-wide-sparse-straight", MEANS, WIDE, 150, sparse(WIDE, 0.2, True), let_through),
+           sparse("digits_robust", 0.02), softened),
+    honest("cnn-wide-sparse-straight", MEANS, WIDE, 150, sparse(WIDE, 0.2, True), softened),
     defended("digits-robust-quantised-features", "digits_robust", 150,
              of_features(QuantisedFeatures, step=2.0), STEPS, ("unavailable-gradient",),
              let_through),
