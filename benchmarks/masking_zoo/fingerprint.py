@@ -64,4 +64,7 @@ def _add_module(digest: hashlib._Hash, module: nn.Module) -> None:
         digest.update(f"{name} {kind.__qualname__} {part.extra_repr()}".encode())
         if "masking_zoo" in kind.__module__:
             numbers = {k: v for k, v in vars(part).items() if isinstance(v, int | float | str)}
-            digest.update(inspect.getsource(kind).encode() + repr(sorted(numbers.items())).encode())
+            functions = [v for v in vars(part).values() if inspect.isfunction(v)]
+            for code in (kind, *functions):
+                digest.update(inspect.getsource(code).encode())
+            digest.update(repr(sorted(numbers.items())).encode())
