@@ -64,7 +64,7 @@ def _add_module(digest: hashlib._Hash, module: nn.Module) -> None:
         digest.update(f"{name} {kind.__qualname__} {part.extra_repr()}".encode())
         if "masking_zoo" in kind.__module__:
             numbers = {k: v for k, v in vars(part).items() if isinstance(v, int | float | str)}
-            functions = [v for v in vars(part).values() if inspect.isfunction(v)]
-            for code in (kind, *functions):
-                digest.update(inspect.getsource(code).encode())
+            digest.update(inspect.getsource(kind).encode())
+            for function in filter(inspect.isfunction, vars(part).values()):
+                digest.update(inspect.getsource(function).encode())
             digest.update(repr(sorted(numbers.items())).encode())

@@ -68,8 +68,8 @@ def _code_net(net: CodeNet, gain: float, linear: bool) -> CodeNet:
 def decoded(model: nn.Module, net: nn.Module) -> list[StandIn]:
     """Plain outputs instead of bits, bits that are not so steep, and the model itself."""
     assert isinstance(net, CodeNet)
-    soft = _code_net(net, 0.2, linear=False)
-    return [StandIn(without_tanh(net)), StandIn(soft), StandIn(model)]
+    soft = [StandIn(_code_net(net, gain, linear=False)) for gain in (0.2, 1.0, 5.0)]
+    return [StandIn(without_tanh(net)), *soft, StandIn(model, draws=4, smoothing=0.3)]
 
 
 def with_bank(kind: Callable[..., nn.Module], network: str, **settings: float) -> Defend:
