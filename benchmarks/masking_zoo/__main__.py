@@ -86,6 +86,8 @@ def write_page(store: Store, checks: str) -> None:
     """`docs/masking-zoo.md` from the records of a level, in the catalogue's order."""
     kept = store.records()
     records = [kept[pair.name, checks] for pair in CATALOGUE if (pair.name, checks) in kept]
+    if not records:
+        raise SystemExit(f"{store.file} has no result at {checks}: run make zoo first")
     page.PAGE.write_text(page.markdown(records), "utf-8")
     say(f"{len(records)} of {len(CATALOGUE)} pairs; written to {page.PAGE}")
 
