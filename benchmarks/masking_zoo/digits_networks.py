@@ -12,19 +12,26 @@ from benchmarks.masking_zoo.digits import DigitsNet
 
 
 class KWinnersMlp(nn.Module):
-    """A perceptron whose hidden layers keep only their winners (Xiao et al. 2020)."""
+    """A perceptron whose hidden layers keep only their winners (Xiao et al. 2020).
 
-    def __init__(self, kept: float = 0.2, straight: bool = False):
+    For the reference, `straight` lets every gradient pass, and `steepness` makes the cut a sigmoid.
+    """
+
+    def __init__(self, kept: float = 0.2, straight: bool = False, steepness: float = 0.0):
         super().__init__()
-        self.kept, self.straight = kept, straight
+        self.kept, self.straight, self.steepness = kept, straight, steepness
         self.fc1 = nn.Linear(64, 256)
         self.fc2 = nn.Linear(256, 256)
         self.fc3 = nn.Linear(256, 10)
 
     def winners(self, h: Tensor) -> Tensor:
-        """Zero but for the k largest of each sample; `straight` lets every gradient pass."""
+        """Zero but for the k largest of each sample."""
         k = max(1, int(self.kept * h.shape[1]))
-        cut = h * (h >= h.topk(k, dim=1).values[:, -1:])
+        threshold = h.topk(k, dim=1).values[:, -1:].detach()
+        if self.steepness:
+            spread = h.std(dim=1, keepdim=True).detach()
+            return h * torch.sigmoid(self.steepness * (h - threshold) / spread)
+        cut = h * (h >= threshold)
         return h + (cut - h).detach() if self.straight else cut
 
     def forward(self, x: Tensor) -> Tensor:

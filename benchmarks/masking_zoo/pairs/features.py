@@ -74,12 +74,15 @@ def all_members(model: nn.Module, net: nn.Module) -> list[StandIn]:
 
 
 def mlp_winners(model: nn.Module, net: nn.Module) -> list[StandIn]:
-    """Gradients for losers too, and averages over noise."""
+    """Smooth cuts, gradients for losers too, and averages over noise."""
     assert isinstance(net, KWinnersMlp)
-    opened = KWinnersMlp(net.kept, straight=True)
-    opened.load_state_dict(net.state_dict())
+    ways = [{"steepness": 4.0}, {"steepness": 10.0}, {"straight": True}]
+    opened = [KWinnersMlp(net.kept, **way) for way in ways]  # type: ignore[arg-type]
+    for other in opened:
+        other.load_state_dict(net.state_dict())
     return [
-        StandIn(opened.eval()), StandIn(opened, 4, 0.25), StandIn(model, draws=8, smoothing=0.25),
+        *(StandIn(other.eval()) for other in opened), StandIn(opened[0], draws=4, smoothing=0.25),
+        StandIn(model, draws=8, smoothing=0.25), StandIn(model, draws=8, smoothing=0.6),
     ]  # fmt: skip
 
 
