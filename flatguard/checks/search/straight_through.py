@@ -4,7 +4,7 @@ A `TorchFunctionMode` sees every operation of the model's forward pass. The valu
 what they are; only the gradient's path is repaired:
 
 - *cutting* operations (`round`, `floor`, `sign`, comparisons, `argmax`, casts to integers,
-  `bucketize`, ranks by sorting, lookups in a table, `detach`, `.data`, `torch.no_grad`, hooks on
+  `bucketize`, ranks by sorting, `topk`, lookups in a table, `detach`, `.data`, `torch.no_grad`, hooks on
   tensors) pass the gradient as if they were the identity (Bengio et al. 2013; Athalye et al. 2018).
   Their results may be booleans or integers, which hold no gradient: these get a *shadow*, a
   differentiable tensor that goes through the same operations until the values are floats again;
@@ -124,6 +124,8 @@ class StraightThrough(TorchFunctionMode):
             )
         if name in ("argmax", "argmin"):
             return self._chosen(name, func, own, args, kwargs)
+        if name == "topk":
+            return self._nearest(func, own, args, kwargs)
         if name in _CASTING:
             result = func(*args, **kwargs)
             if not result.is_floating_point():
@@ -142,6 +144,22 @@ class StraightThrough(TorchFunctionMode):
         sign = 1.0 if name == "argmax" else -1.0
         scale = own.detach().std().clamp_min(1e-12)
         self._shadows[id(result)] = _Shadowed(result, (sign * own / scale).softmax(dim), True)
+        return result
+
+    def _nearest(self, func: Any, own: Tensor, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """The chosen indices get a soft choice as their shadow, about as wide as they are."""
+        result = func(*args, **kwargs)
+        dim = kwargs.get("dim", args[2] if len(args) > 2 else -1)
+        if dim not in (-1, own.ndim - 1):
+            return result
+        self.seen["topk"] += 1
+        largest = kwargs.get("largest", args[3] if len(args) > 3 else True)
+        scores = own if largest else -own
+        values = scores.detach().gather(-1, result.indices)
+        width = (values.amax(-1) - values.amin(-1)).mean().clamp_min(1e-12)
+        self._shadows[id(result.indices)] = _Shadowed(
+            result.indices, (scores / width).softmax(-1), True
+        )
         return result
 
     def _ranked(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -182,17 +200,47 @@ class StraightThrough(TorchFunctionMode):
     def _follow(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation on booleans or integers that have shadows."""
         result = func(*args, **kwargs)
+        if (same := self._still_chosen(name, args, result)) is not None:
+            return same
         if not isinstance(result, Tensor):
             return result
         try:
             shadow = self._shadow_of(name, func, args, kwargs)
         except (RuntimeError, TypeError, IndexError):
             return result  # an operation that the shadow does not support stays cut
+        if shadow is not None and shadow.ndim == result.ndim - 1:
+            shadow = shadow.unsqueeze(-2).expand(result.shape)  # one choice for several places
         if shadow is None or shadow.shape != result.shape or not shadow.requires_grad:
             return result
         if result.is_floating_point():
             return straight(result, shadow)
         return self._shadowed(result, shadow)
+
+    def _still_chosen(self, name: str, args: tuple[Any, ...], result: Any) -> Any | None:
+        """Some of the chosen indices, or the classes that a table has for them: a choice as well.
+
+        The majority of chosen classes (`mode`) is one, too.
+        """
+        own = self._shadows.get(id(args[0])) if args and isinstance(args[0], Tensor) else None
+        if own is not None and own.is_choice and name in ("__getitem__", "mode"):
+            chosen = result if isinstance(result, Tensor) else result.values
+            self._shadows[id(chosen)] = _Shadowed(chosen, own.shadow, True)
+            return result
+        index = self._choice_in(args)
+        if index is None or name not in _TAKING or not isinstance(result, Tensor):
+            return None
+        if result.is_floating_point() or args[0].ndim != 1:
+            return None
+        classes = torch.nn.functional.one_hot(args[0].long()).to(index.shadow.dtype)
+        self._shadows[id(result)] = _Shadowed(result, index.shadow @ classes, True)
+        return result
+
+    def _choice_in(self, args: tuple[Any, ...]) -> _Shadowed | None:
+        """The choice that an operation takes entries by."""
+        index = args[-1] if len(args) > 1 else None
+        index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+        found = self._shadows.get(id(index)) if isinstance(index, Tensor) else None
+        return found if found is not None and found.is_choice else None
 
     def _shadow_of(
         self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -200,6 +248,8 @@ class StraightThrough(TorchFunctionMode):
         chosen = self._shadows.get(id(args[0])) if args else None
         if chosen is not None and chosen.is_choice:
             return chosen.shadow if name == "one_hot" else None
+        if (index := self._choice_in(args)) is not None and name in _TAKING:
+            return _expected(args[0], index, func(*args, **kwargs))
         soft = [self._soft(arg) for arg in args]
         if name in _TAKING:
             return self._entry(name, args, func(*args, **kwargs))
@@ -296,6 +346,16 @@ class _Straight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         return None, gradient
+
+
+def _expected(table: Tensor, index: _Shadowed, result: Tensor) -> Tensor | None:
+    """The mean entry under a soft choice."""
+    if not table.is_floating_point() or len(table) != index.shadow.shape[-1]:
+        return None
+    mean: Tensor = (index.shadow @ table.flatten(1)).view(
+        *index.shadow.shape[:-1], *table.shape[1:]
+    )
+    return mean.expand(result.shape) if mean.ndim == result.ndim else mean
 
 
 def _fitted(path: Tensor, values: Tensor) -> Tensor:
