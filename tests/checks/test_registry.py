@@ -36,6 +36,7 @@ def test_a_probe_that_could_not_run_is_not_run_and_says_why(check: Check) -> Non
         "twins",
         "square-200",
         "longer-60",
+        "targeted-110",
         "surrogate-ab",
     )
     failed = {n: ProbeEvidence({"ran": False, "reason": "the model is on strike"}) for n in names}
