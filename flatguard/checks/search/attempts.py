@@ -102,6 +102,7 @@ class AttemptTable:
         spent = context.meter.forwards - before
         shown = Shown(attempt.name, attempt.family, images, wrong, draws, spent)
         self.put(context, rows, shown)
+        return rows[wrong <= 0.5]
 
     def put(self, context: CheckContext, rows: Rows, shown: Shown) -> None:
         """Add what was shown to the target already."""
@@ -126,7 +127,6 @@ class AttemptTable:
             if number in self.examples or context.randomised or len(self.examples) < _KEPT_IMAGES:
                 self.examples[number] = shown.images[index].detach().cpu()
                 self.best[number] = rank
-        return rows[~fooled]
 
 
 def best_examples(context: CheckContext) -> dict[int, Tensor]:
