@@ -165,14 +165,15 @@ def _rules(evidence: Evidence, gradients: GradientEvidence) -> list[_Rule]:
     known = conditions.bumpy(evidence, gradients)
     if known is not None and conditions.is_wrong(gradients) is None:
         # Other random numbers or a longer search are enough: here chance itself is the evidence.
-        needed, fooled = evidence.chance | evidence.fooled_by("budget"), evidence.fooled
+        needed, fooled = evidence.chance | evidence.fooled_by("budget", "targeted"), evidence.fooled
         found.append(_Rule("rugged-loss", known, frozenset(needed), frozenset(fooled), True))
     return found
 
 
 def _rule(evidence: Evidence, mechanism: Mechanism, condition: str, *families: str) -> _Rule:
     found = beyond_chance(evidence, *families)
-    missed = frozenset(evidence.fooled - evidence.chance)
+    stronger = evidence.fooled_by("targeted")  # what no attempt of the twins' strength fools
+    missed = frozenset(evidence.fooled - evidence.chance - stronger)
     return _Rule(mechanism, condition, found.only, missed, found.is_significant)
 
 
