@@ -60,7 +60,7 @@ class OneBranch(nn.Module):
 
 
 class Inside(nn.Module):
-    """One branch and its gate: a class is safe while it wins there, or the gate is elsewhere."""
+    """One branch and its gate: the model's answer is safe while the gate is elsewhere."""
 
     def __init__(self, switch: Switch, number: int):
         super().__init__()
@@ -69,8 +69,12 @@ class Inside(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scores."""
         inside = self.switch.closeness(x)[self.number]
-        outside = -inside / inside.detach().std().clamp_min(1e-9)
-        return torch.maximum(margins(self.switch.branches(x)[self.number]), outside[:, None])
+        outside = (-inside / inside.detach().std().clamp_min(1e-9))[:, None]
+        scores = margins(self.switch.branches(x)[self.number])
+        with torch.no_grad():
+            answer = self.switch(x).argmax(dim=1, keepdim=True)
+        is_answer = torch.arange(scores.shape[1]) == answer
+        return torch.where(is_answer, torch.maximum(scores, outside), scores)
 
 
 def switched(model: nn.Module, net: nn.Module) -> list[StandIn]:

@@ -88,7 +88,7 @@ def _attacked(
     context: CheckContext, switch: Switch, table: AttemptTable, rows: Rows, steps: int
 ) -> pd.DataFrame:
     """One attempt after the other on what is left; returns which branch is chosen where."""
-    starts = max(1, steps // _STEPS_A_START)
+    starts = 1 + steps // _STEPS_A_START
     fooled = torch.zeros(len(rows), dtype=torch.bool, device=rows.images.device)
     for name, source in _sources(context, switch):
         left = (~fooled).nonzero()[:, 0]

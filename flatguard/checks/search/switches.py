@@ -155,7 +155,8 @@ def find_switch(
             return Switch(runs=finder.runs)
         if _gap(natural.found.logits, logits) > _SAME:
             return Switch(runs=finder.runs)
-        elsewhere = forced_pass(model, others, finder.classes, {})
+        with same_draw():
+            elsewhere = forced_pass(model, others, finder.classes, {})
     except Exception as error:
         if ran_out_of_memory(error):
             raise

@@ -1,5 +1,7 @@
 """Which branches a model's output is chosen from."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from support.check_contexts import context_of
@@ -11,6 +13,7 @@ from support.switches import (
     TWO,
     Chooses,
     agreement,
+    by_chance,
     noisy,
     small_net,
     where,
@@ -29,6 +32,7 @@ from flatguard.checks.search.switches import (
     mean_wrong,
     one_wrong,
 )
+from flatguard.environment.randomness import seeded
 
 IMAGES = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(4))
 OTHERS = 0.8 * IMAGES.roll(1, dims=0)
@@ -43,16 +47,16 @@ def is_one_of(logits: Tensor, nets: nn.ModuleList) -> bool:
 
 
 @pytest.mark.parametrize("answer", TWO, ids=names(TWO))
-def test_two_branches(answer: object) -> None:
-    model = Chooses(answer).eval()  # type: ignore[arg-type]
+def test_two_branches(answer: Callable[[Chooses, Tensor], Tensor]) -> None:
+    model = Chooses(answer).eval()
     found = find_switch(model, IMAGES, OTHERS)
     assert len(found.branches) == len(found.alive) == 2
     assert all(is_one_of(branch(IMAGES).logits, model.nets) for branch in found.branches)
 
 
 @pytest.mark.parametrize("answer", THREE, ids=names(THREE))
-def test_three_branches(answer: object) -> None:
-    model = Chooses(answer).eval()  # type: ignore[arg-type]
+def test_three_branches(answer: Callable[[Chooses, Tensor], Tensor]) -> None:
+    model = Chooses(answer).eval()
     found = find_switch(model, IMAGES, OTHERS)
     assert len(found.branches) == 3
     assert all(is_one_of(branch(IMAGES).logits, model.nets) for branch in found.branches)
@@ -61,8 +65,8 @@ def test_three_branches(answer: object) -> None:
 
 
 @pytest.mark.parametrize("answer", NONE, ids=names(NONE))
-def test_what_chooses_nothing_has_no_branches(answer: object) -> None:
-    found = find_switch(Chooses(answer).eval(), IMAGES, OTHERS)  # type: ignore[arg-type]
+def test_what_chooses_nothing_has_no_branches(answer: Callable[[Chooses, Tensor], Tensor]) -> None:
+    found = find_switch(Chooses(answer).eval(), IMAGES, OTHERS)
     assert found.branches == []
 
 
@@ -70,11 +74,14 @@ def test_where_classes_are_compared_the_branches_are_the_two_that_may_answer() -
     model = Chooses(agreement).eval()
     found = find_switch(model, IMAGES, OTHERS)
     assert len(found.branches) == 2
-    assert found.gates == ["__eq__"] or found.gates == ["eq"]
+    assert found.gates in (["__eq__"], ["eq"])
 
 
-def test_noise_is_no_switch() -> None:
-    assert find_switch(Chooses(noisy).eval(), IMAGES, OTHERS).branches == []
+@pytest.mark.parametrize("answer", [noisy, by_chance])
+def test_chance_is_no_switch(answer: Callable[[Chooses, Tensor], Tensor]) -> None:
+    model = Chooses(answer).eval()
+    assert find_switch(model, IMAGES, OTHERS).branches == []
+    assert find_switch(model, IMAGES, OTHERS, lambda: seeded(1, torch.device("cpu"))).branches == []
 
 
 def test_a_gate_without_gradient_gets_one_in_its_branch() -> None:
