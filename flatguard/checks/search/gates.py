@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 from types import CodeType
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from flatguard.checks.search.slack import Answer, Slack
 from flatguard.checks.search.straight_through import name_of
 
 MOST_CHOICES = 16
@@ -82,25 +83,6 @@ class Gate:
 Forced = Mapping[Place, int]
 
 
-@dataclass
-class _Slack:
-    """How far images are from the other side of forced gates: positive on the forced side."""
-
-    whole: list[Tensor] = field(default_factory=list)
-    single: dict[Place, list[Tensor]] = field(default_factory=dict)
-
-    def of(self, rows: int) -> Tensor | None:
-        """The least over the gates, each divided by its own spread, `(rows,)`; None: unknown."""
-        batches = [part for part in self.whole if part.requires_grad]
-        for parts in self.single.values():
-            if len(parts) == rows and all(part.requires_grad for part in parts):
-                batches.append(torch.stack(parts))
-        if not batches:
-            return None
-        scaled = [part / part.detach().std().clamp_min(1e-12) for part in batches]
-        return torch.stack(scaled).amin(dim=0)
-
-
 class Gates(TorchFunctionMode):
     """Intercepts the gates of one forward pass.
 
@@ -118,8 +100,9 @@ class Gates(TorchFunctionMode):
         super().__init__()
         self._rows, self._classes, self._forced = rows, classes, forced
         self._calls: Counter[tuple[CodeType, int]] = Counter()
+        self._classes_of: dict[int, Answer] = {}
         self.seen: dict[Place, Gate] = {}
-        self.slack = _Slack()
+        self.slack = Slack()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -138,6 +121,8 @@ class Gates(TorchFunctionMode):
             result = func(own, *args[1:], **kwargs)
         else:
             result = func(*args, **kwargs)
+        if name == "argmax" and own.ndim == 2 and result.numel() == self._rows:
+            self._classes_of[id(result)] = Answer(result, own)
         gate = _gate(name, own, args, kwargs, result, self._rows, self._classes)
         return result if gate is None else self._decide(gate, result)
 
@@ -147,12 +132,21 @@ class Gates(TorchFunctionMode):
         if place not in self._forced:
             return result
         option = self._forced[place]
-        slack = gate.slack(option)
+        slack = self._agreement(gate, option) if gate.name in _EQUAL else gate.slack(option)
         if slack is not None and slack.numel() == self._rows:
             self.slack.whole.append(slack.reshape(self._rows))
         elif slack is not None and slack.numel() == 1:
             self.slack.single.setdefault(place, []).append(slack.reshape(()))
         return gate.forced(option)
+
+    def _agreement(self, gate: _Operation, option: int) -> Tensor | None:
+        """How surely two answers are the same class, or are not; None: no answers are compared."""
+        one, other = (self._classes_of.get(id(each)) for each in (gate.own, gate.other))
+        if one is None or other is None or option > 1:
+            return None
+        same: Tensor = torch.minimum(one.leads(), other.leads()).amax(dim=1)
+        is_same = option == int(gate.name in ("eq", "__eq__", "isclose"))
+        return same if is_same else -same
 
     def _place(self, is_single: bool) -> Place:
         """The innermost frame that is neither torch's nor this file's."""

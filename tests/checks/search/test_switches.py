@@ -75,6 +75,12 @@ def test_where_classes_are_compared_the_branches_are_the_two_that_may_answer() -
     found = find_switch(model, IMAGES, OTHERS)
     assert len(found.branches) == 2
     assert found.gates in (["__eq__"], ["eq"])
+    agree = model.nets[0](IMAGES).argmax(dim=1) == model.nets[1](IMAGES).argmax(dim=1)
+    slacks = [branch(IMAGES.clone().requires_grad_(True)).slack for branch in found.branches]
+    sides = [slack > 0 for slack in slacks if slack is not None]
+    assert len(sides) == 2
+    assert torch.equal(sides[0], ~sides[1])
+    assert any(torch.equal(side, agree) for side in sides)
 
 
 @pytest.mark.parametrize("answer", [noisy, by_chance])
