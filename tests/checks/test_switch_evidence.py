@@ -6,9 +6,14 @@ import pandas as pd
 from support.evidence import judged_by
 
 from flatguard.checks.evidence import Evidence, ProbeEvidence
-from flatguard.checks.mechanism import mechanism_of
+from flatguard.checks.mechanism import explanations
 from flatguard.checks.switch_evidence import hidden_by_the_gate
 from flatguard.checks.verdict import judge
+
+
+def mechanism_of(found: Evidence) -> str | None:
+    named = explanations(found)
+    return named[0].mechanism if named else None
 
 
 def with_choices(base: Evidence, **columns: list[object]) -> Evidence:
