@@ -12,6 +12,7 @@ from benchmarks.masking_zoo import networks, pair
 from benchmarks.masking_zoo.attacks import Budget
 from benchmarks.masking_zoo.defences import inputs, outputs, randomised
 from benchmarks.masking_zoo.pair import Defend, Pair, Plan
+from benchmarks.masking_zoo.switch_pairs import LOOK_ALIKES, SWITCHED
 
 SATURATION = ("saturation",)
 UNAVAILABLE = ("unavailable-gradient",)
@@ -138,6 +139,7 @@ HONEST = (
         "digits-robust-half-probabilities", "digits_robust", 200, outputs.Probabilities, pair.bare,
         radius=HALF,
     ),
+    *LOOK_ALIKES,
 )  # fmt: skip
 
 SATURATED = (
@@ -264,7 +266,9 @@ RANDOM = (
              "input noise", STOCHASTIC, pair.averaged, random=True),
 )  # fmt: skip
 
-CATALOGUE: tuple[Pair, ...] = (*HONEST, *SATURATED, *WITHOUT_GRADIENT, *BUMPY, *RANDOM)
+CATALOGUE: tuple[Pair, ...] = (
+    *HONEST, *SATURATED, *WITHOUT_GRADIENT, *BUMPY, *RANDOM, *SWITCHED
+)  # fmt: skip
 
 
 def find(name: str) -> Pair:

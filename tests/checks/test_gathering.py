@@ -52,8 +52,8 @@ def test_evidence_is_kept_and_nothing_runs_twice(net: nn.Module, data: Images) -
     context = probed(net, data)
     kept = load_probes(context.run)
     assert set(kept) == {
-        "preflight", "determinism", "recorded", "gradient-truth", "twins", "repeat", "noise",
-        "targeted-5",
+        "preflight", "determinism", "recorded", "gradient-truth", "twins", "switches-20", "repeat",
+        "noise", "targeted-5",
     }  # fmt: skip
     stamps = {f: f.stat().st_mtime_ns for f in (context.run.path / "evidence").rglob("*.json")}
     gather_evidence(context.evaluation, context.run, "standard", [], Silent())
@@ -63,6 +63,7 @@ def test_evidence_is_kept_and_nothing_runs_twice(net: nn.Module, data: Images) -
         "targeted-110",
         "sweep",
         "scales",
+        "switches-60",
     }
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
 

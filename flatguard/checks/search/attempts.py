@@ -17,6 +17,7 @@ from flatguard.runs.check_evidence import load_fooled, load_probes
 Family = Literal[
     "repeat", "control", "loss", "temperature", "float64", "saturating", "repair", "smoothed",
     "estimated", "eot", "surrogate", "black-box", "noise", "budget", "targeted", "recorded",
+    "switch",
 ]  # fmt: skip
 
 _KEPT_IMAGES = 100

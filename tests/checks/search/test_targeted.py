@@ -67,7 +67,8 @@ def test_classes_are_taken_in_the_order_of_their_gaps() -> None:
             logits.register_hook(lambda slope: seen.extend(slope.argmax(dim=1).tolist()))
         return Outputs(logits, logits)
 
-    search_towards_classes(context, twin, rows, plan=Plan(steps=1, wide=3, nearest=0, more=0))
+    with context.seeded("test"):
+        search_towards_classes(context, twin, rows, plan=Plan(steps=1, wide=3, nearest=0, more=0))
     assert list(dict.fromkeys(seen)) == [1, 2, 3]
 
 
@@ -85,7 +86,8 @@ def test_the_queries_that_are_left_go_to_the_nearest() -> None:
 
     plan = Plan(steps=4, wide=1, nearest=0.2, more=2)
     before = context.meter.forwards
-    search_towards_classes(context, twin, rows, plan=plan)
+    with context.seeded("test"):
+        search_towards_classes(context, twin, rows, plan=plan)
     n, few = len(rows), round(0.2 * len(rows))
     assert asked == [n] * 5 + [few] * 10
     assert context.meter.forwards - before <= n * plan.cost + 1e-9
