@@ -71,7 +71,7 @@ def _found(context: CheckContext) -> Switch:
             points.append(torch.cat([rows.images, _somewhere(context, rows), rows.adversarial]))
         if not points:
             return Switch()
-        images = torch.cat(points)
+        images = torch.cat(points)[: context.batch_limit]
         again = partial(context.seeded, "switch")
         switch = find_switch(context.model, images, _SHADE * images.roll(1, dims=0), again)
     context.meter.add((switch.runs + 2) * len(images))
