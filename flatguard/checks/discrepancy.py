@@ -19,6 +19,7 @@ from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.gradient_evidence import is_partly_missing, median_agreement
 from flatguard.checks.mechanism import FIXES
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
+from flatguard.checks.search.branch_attacks import attack_switches, cost_of_switches
 from flatguard.checks.search.candidates import Candidate, by_search, candidates, worth_trying
 from flatguard.checks.search.gradients import Gradient, cross_entropy, margin_loss, plain, tempered
 from flatguard.checks.search.projected_gradient import Search
@@ -28,7 +29,16 @@ from flatguard.checks.search.scales import cost_of_scales, sweep_scales
 from flatguard.checks.statistics import rank_biserial
 
 NAME = "discrepancy"
-_TWINS = ("temperature", "float64", "saturating", "repair", "smoothed", "estimated", "eot")
+_TWINS = (
+    "temperature",
+    "float64",
+    "saturating",
+    "repair",
+    "smoothed",
+    "estimated",
+    "eot",
+    "switch",
+)
 
 _ADVICE = {
     "temperature": FIXES["saturation"],
@@ -38,6 +48,7 @@ _ADVICE = {
     "smoothed": FIXES["shattered-gradient"],
     "estimated": "attack with gradients estimated from values (SPSA)",
     "eot": FIXES["stochastic"],
+    "switch": "attack all branches of the model at once, and each together with its gate",
 }
 """What to do, by the family of the twin that was fooled most often."""
 
@@ -238,6 +249,14 @@ CHECK = Check(
             every_level(_STEPS),
             _cost_of_twins,
             order=20,
+        ),
+        Probe(
+            "switches",
+            attack_switches,
+            {"fast": _STEPS, "standard": 3 * _STEPS, "full": 10 * _STEPS},
+            cost_of_switches,
+            order=35,
+            stored_as=lambda context, steps: f"switches-{steps}",
         ),
         Probe(
             "repeat",

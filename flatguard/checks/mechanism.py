@@ -8,11 +8,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from flatguard.checks import mechanism_conditions as conditions
-from flatguard.checks.chance import beyond_chance
+from flatguard.checks.chance import LEVEL, beyond_chance
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gradient_evidence import MOST, GradientEvidence, gradient_evidence
 from flatguard.checks.state_evidence import was_attacked_anew
 from flatguard.checks.statistics import interval, mcnemar
+from flatguard.checks.switch_evidence import fooled_again, hidden_by_the_gate
 
 Mechanism = Literal[
     "state", "saturation", "unavailable-gradient", "shattered-gradient", "stochastic", "rugged-loss"
@@ -87,7 +88,8 @@ def explanations(evidence: Evidence) -> tuple[Explanation, ...]:
     3. `unavailable-gradient`: it is absent, contradicted or partly missing, and unsaturating does
        not bring it back; a repaired twin is fooled.
     4. `shattered-gradient`: it is true but too local; smoothed, estimated or coarser gradients
-       find what it does not.
+       find what it does not. So it is where the output is chosen between branches, and the audited
+       attack finds most of it where the choice is frozen, or it lies in another branch.
     5. `rugged-loss`: an iterative attack on a bumpy loss depends on its start or its length.
 
     A later one is named beside the first where it finds as much. Where none finds most, a gradient
@@ -159,20 +161,35 @@ def _rules(evidence: Evidence, gradients: GradientEvidence) -> list[_Rule]:
         found.append(by_repair if by_repair.explains or not other.explains else other)
     weaker = _rule(evidence, "shattered-gradient", "", *PLAIN)
     is_local = conditions.is_useless(gradients) or not weaker.explains
-    if conditions.is_wrong(gradients) is None and is_local:
+    gate = _gate(evidence)
+    if gate.explains:
+        found.append(gate)
+    elif conditions.is_wrong(gradients) is None and is_local:
         known = "the gradient is true, and leads less far than a coarser one"
         found.append(_rule(evidence, "shattered-gradient", known, *COARSE))
     known = conditions.bumpy(evidence, gradients)
     if known is not None and conditions.is_wrong(gradients) is None:
         # Other random numbers or a longer search are enough: here chance itself is the evidence.
-        needed, fooled = evidence.chance | evidence.fooled_by("budget"), evidence.fooled
+        needed, fooled = evidence.chance | evidence.fooled_by("budget", "targeted"), evidence.fooled
         found.append(_Rule("rugged-loss", known, frozenset(needed), frozenset(fooled), True))
     return found
 
 
+def _gate(evidence: Evidence) -> _Rule:
+    """The gradient of the chosen branch is true, and it misses that the gate turns."""
+    hidden, again = hidden_by_the_gate(evidence) & evidence.fooled, fooled_again(evidence)
+    only, other = len(hidden - again), len(again - hidden)
+    known = "the output is chosen between branches, and the gradient misses the choice"
+    return _Rule(
+        "shattered-gradient", known, frozenset(hidden - again), frozenset(evidence.fooled - again),
+        only > other and mcnemar(only, other) < LEVEL,
+    )  # fmt: skip
+
+
 def _rule(evidence: Evidence, mechanism: Mechanism, condition: str, *families: str) -> _Rule:
     found = beyond_chance(evidence, *families)
-    missed = frozenset(evidence.fooled - evidence.chance)
+    stronger = evidence.fooled_by("targeted")  # what no attempt of the twins' strength fools
+    missed = frozenset(evidence.fooled - evidence.chance - stronger)
     return _Rule(mechanism, condition, found.only, missed, found.is_significant)
 
 

@@ -1,4 +1,4 @@
-"""More budget: more steps, restarts and radius; and signs in the audited path itself.
+"""More budget: more steps, classes and radius; and signs in the audited path itself.
 
 With a large enough radius every image can be turned into any other, so accuracy must fall to
 chance. Where it does not, the search is hindered and the model is not robust (Carlini et al. 2019).
@@ -6,7 +6,8 @@ chance. Where it does not, the search is hindered and the model is not robust (C
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -17,13 +18,25 @@ from flatguard.checks.check import Check, Probe
 from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
-from flatguard.checks.search.candidates import best_source, by_search
+from flatguard.checks.search.candidates import (
+    best_source,
+    by_search,
+    find_repairs,
+    worth_trying,
+)
 from flatguard.checks.search.gradients import Gradient, cross_entropy, margin_loss, plain
 from flatguard.checks.search.projected_gradient import Search, search
+from flatguard.checks.search.targeted import Plan, search_towards_classes
 
 NAME = "more-budget"
 
-_RESTARTS = 2
+_PLANS = {
+    5: Plan(steps=8, wide=0, nearest=0.15, more=2),
+    110: Plan(steps=20, wide=3, nearest=1 / 3, more=6),
+    550: Plan(steps=60, wide=9, nearest=0.0, more=0),
+}
+"""By what a level spends on a sample."""
+
 _SWEPT = 48
 _FACTORS = (2.0, 4.0, 8.0, 16.0)
 """Of the radius. The last ball is larger: it reaches from a grey image to every corner."""
@@ -40,12 +53,12 @@ _FOLLOWED = 2000
 
 
 def _gather_longer(context: CheckContext, steps: int) -> ProbeEvidence:
-    """Along the best direction known, and along the margin's: more steps, and restarts.
+    """Along the best direction known, and along the margin's: more steps, from a random start.
 
-    Cost: for each survivor up to 2 · `_RESTARTS` · `steps` passes.
+    Cost: for each survivor up to 2 · `steps` passes.
     """
     table, known = AttemptTable(), context.stored("gradient-truth").tables
-    settings = Search(steps, _RESTARTS, random_start=True)
+    settings = Search(steps, random_start=True)
     for rows in context.rows(context.survivors):
         best = best_source(context, rows, known)
         attempt = Attempt("longer", "budget", by_search(context, best, settings))
@@ -55,6 +68,35 @@ def _gather_longer(context: CheckContext, steps: int) -> ProbeEvidence:
         table.add(context, attempt, rows)
         context.progress.advanced(len(rows))
     return table.evidence({"steps": settings.steps, "restarts": settings.restarts})
+
+
+def _gather_targeted(context: CheckContext, spent: int) -> ProbeEvidence:
+    """Towards one class at a time, on what no attempt has fooled yet; repaired twins first.
+
+    Cost: for each of those at most `spent` passes on average; twice that where repairs are tried.
+    """
+    table = AttemptTable()
+    wanted = worth_trying(context.stored("gradient-truth").tables)
+    fooled = np.array(sorted(Evidence.of_samples(context.run).fooled), np.int64)
+    for rows in context.rows(np.setdiff1d(context.survivors, fooled)):
+        left = rows
+        for attempt in _targeted_attempts(context, rows, _PLANS[spent], wanted):
+            if len(left):
+                left = table.add(context, attempt, left)
+        context.progress.advanced(len(rows))
+    return table.evidence({"spent": spent})
+
+
+def _targeted_attempts(
+    context: CheckContext, rows: Rows, plan: Plan, wanted: Sequence[str]
+) -> list[Attempt]:
+    twins = {repair.name: repair.twin for repair in find_repairs(context, rows)} if wanted else {}
+    chosen = [name for name in wanted if name in twins][:1]
+    found = [(f"{name}, targeted", "repair", twins[name]) for name in chosen]
+    return [
+        Attempt(name, family, partial(search_towards_classes, context, twin, plan=plan))
+        for name, family, twin in [*found, ("targeted", "targeted", plain(context.model))]
+    ]
 
 
 def _gather_sweep(context: CheckContext, steps: int) -> ProbeEvidence:
@@ -94,7 +136,7 @@ def _cost_of_sweep(context: CheckContext, steps: int) -> float:
 
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
-    return f"only a longer search fools {len(found.only)} survivors"
+    return f"only a longer search, or one towards each class, fools {len(found.only)} survivors"
 
 
 def _signs(evidence: Evidence) -> Signs | None:
@@ -166,7 +208,8 @@ def _loss_by_step(table: pd.DataFrame, every: int) -> pd.Series:
 _QUESTION = ChanceQuestion(
     check=NAME,
     source="Carlini et al. 2019; Pintor et al. 2022",
-    families=("budget",),
+    families=("budget", "targeted"),
+    needs=("budget",),
     probe="longer",
     level="standard",
     missing=lambda evidence: f"no longer search was run: {evidence.why_not('longer')}",
@@ -194,9 +237,17 @@ CHECK = Check(
             "longer",
             _gather_longer,
             {"standard": 60, "full": 300},
-            lambda context, steps: len(context.survivors) * 2 * _RESTARTS * steps * context.draws,
+            lambda context, steps: len(context.survivors) * 2 * steps * context.draws,
             order=60,
             stored_as=lambda context, steps: f"longer-{steps}",
+        ),
+        Probe(
+            "targeted",
+            _gather_targeted,
+            {"fast": 5, "standard": 110, "full": 550},
+            lambda context, spent: len(context.survivors) * _PLANS[spent].cost * context.draws,
+            order=65,
+            stored_as=lambda context, spent: f"targeted-{spent}",
         ),
         Probe(
             "sweep",

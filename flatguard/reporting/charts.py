@@ -128,7 +128,13 @@ class Plot:
             self.parts.append(text(x + offset, TOP + 9, reference.name, anchor))
 
 
-def line_chart(words: FigureText, x: Axis, y: Axis, series: Sequence[Series]) -> Figure:
+def line_chart(
+    words: FigureText,
+    x: Axis,
+    y: Axis,
+    series: Sequence[Series],
+    lines: Sequence[ReferenceLine] = (),
+) -> Figure:
     """Lines with bands, steps, and points with intervals over one x axis.
 
     Args:
@@ -136,12 +142,14 @@ def line_chart(words: FigureText, x: Axis, y: Axis, series: Sequence[Series]) ->
         x: the horizontal axis.
         y: the vertical axis; an axis of shares always shows 0 to 100%.
         series: the lines; later ones are drawn on top.
+        lines: vertical lines with names.
     """
     x_values = [float(value) for one in series for value in one.x]
     plot = Plot(scale_for(x_values, LEFT, WIDTH - RIGHT, 0.02), _y_scale(series, y))
     plot.add_axes(x, y)
     for index, one in enumerate(series):
         plot.parts.extend(_draw_series(plot, one, index))
+    plot.add_reference_lines(lines)
     values = _values_by_x(series, y)
     rows = [
         [x.format(value), *(there.get(index, "") for index in range(len(series)))]

@@ -52,15 +52,18 @@ def test_evidence_is_kept_and_nothing_runs_twice(net: nn.Module, data: Images) -
     context = probed(net, data)
     kept = load_probes(context.run)
     assert set(kept) == {
-        "preflight", "determinism", "recorded", "gradient-truth", "twins", "repeat", "noise",
+        "preflight", "determinism", "recorded", "gradient-truth", "twins", "switches-20", "repeat",
+        "noise", "targeted-5",
     }  # fmt: skip
     stamps = {f: f.stat().st_mtime_ns for f in (context.run.path / "evidence").rglob("*.json")}
     gather_evidence(context.evaluation, context.run, "standard", [], Silent())
     assert set(load_probes(context.run)) - set(kept) == {
         "square-200",
         "longer-60",
+        "targeted-110",
         "sweep",
         "scales",
+        "switches-60",
     }
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
 

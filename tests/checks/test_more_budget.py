@@ -4,10 +4,16 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
+from support.check_contexts import WEAK, context_of, linear, trained
+from support.defences import Before, bits
 from support.evidence import judged_by
 
+from flatguard.checks.context import CheckContext
 from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.gathering import gather_evidence
 from flatguard.checks.more_budget import CHECK, still_rising
+from flatguard.execution.progress import Silent
 
 TOLERANCE = 0.05
 
@@ -21,6 +27,36 @@ def test_more_budget() -> None:
     assert status(judged_by({"budget": range(10)})) == "fail"
     both = {"budget": range(10), "temperature": range(10)}
     assert status(judged_by(both)) == "pass"
+    assert status(judged_by({"budget": (), "targeted": range(10)})) == "fail"
+
+
+def test_what_fast_searches_near_the_boundary_is_not_a_longer_search() -> None:
+    assert status(judged_by({"targeted": range(10)})) == "not-run"
+
+
+def gathered(context: CheckContext) -> CheckContext:
+    gather_evidence(context.evaluation, context.run, "fast", [], Silent())
+    return context
+
+
+def test_only_what_nothing_has_fooled_is_searched_towards_classes() -> None:
+    context, _ = linear("Linf")
+    left = set(gathered(context).stored("targeted-5").tables["attempts"]["sample"])
+    others = Evidence.of(context.run).attempts.query("attempt != 'targeted'")
+    assert left == set(context.survivors) - set(others.loc[others["fooled"], "sample"])
+    assert 0 < len(left) < len(context.survivors)
+
+
+def test_a_repaired_twin_is_searched_first() -> None:
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 4
+    model = Before(trained(images, labels), bits(3)).eval()
+    context = gathered(context_of(model, images, labels, WEAK["Linf"].name, eps="8/255"))
+    table = context.stored("targeted-5").tables["attempts"]
+    families = table.groupby("attempt", sort=False)["family"].first()
+    assert families.to_dict() == {"all, targeted": "repair", "targeted": "targeted"}
+    fooled = set(table.loc[table["fooled"] & (table["family"] == "repair"), "sample"])
+    assert not fooled & set(table.loc[table["family"] == "targeted", "sample"])
 
 
 def sweep(accuracies: list[float]) -> ProbeEvidence:

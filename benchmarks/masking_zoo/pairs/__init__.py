@@ -12,11 +12,12 @@ from benchmarks.masking_zoo.pairs.randomised import RANDOM
 from benchmarks.masking_zoo.pairs.remembering import REMEMBERING
 from benchmarks.masking_zoo.pairs.saturated import SATURATED
 from benchmarks.masking_zoo.pairs.searching import SEARCHING
+from benchmarks.masking_zoo.pairs.switches import LOOK_ALIKES, SWITCHED
 from benchmarks.masking_zoo.pairs.without_gradient import WITHOUT_GRADIENT
 
 CATALOGUE: tuple[Pair, ...] = (
     *HONEST, *SATURATED, *WITHOUT_GRADIENT, *BUMPY, *RANDOM, *FEATURES, *HEADS, *SEARCHING,
-    *REMEMBERING, *HOOKED_AND_HASHED,
+    *REMEMBERING, *HOOKED_AND_HASHED, *SWITCHED, *LOOK_ALIKES,
 )  # fmt: skip
 
 

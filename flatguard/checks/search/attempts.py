@@ -16,7 +16,8 @@ from flatguard.runs.check_evidence import load_fooled, load_probes
 
 Family = Literal[
     "repeat", "control", "loss", "temperature", "float64", "saturating", "repair", "smoothed",
-    "estimated", "eot", "surrogate", "black-box", "noise", "budget", "recorded",
+    "estimated", "eot", "surrogate", "black-box", "noise", "budget", "targeted", "recorded",
+    "switch",
 ]  # fmt: skip
 
 _KEPT_IMAGES = 100
@@ -88,8 +89,12 @@ class AttemptTable:
         table = pd.concat(self.frames, ignore_index=True) if self.frames else empty
         return ProbeEvidence(facts or {}, {"attempts": table}, self.examples)
 
-    def add(self, context: CheckContext, attempt: Attempt, rows: Rows) -> None:
-        """Make an attempt on these samples, confirm the result and add it."""
+    def add(self, context: CheckContext, attempt: Attempt, rows: Rows) -> Rows:
+        """Make an attempt on these samples, confirm the result and add it.
+
+        Returns:
+            The samples that it did not fool.
+        """
         before = context.meter.forwards
         with context.seeded(f"{attempt.name} {int(rows.sample[0])}"):
             images, fooled = attempt.method(rows)
@@ -98,6 +103,7 @@ class AttemptTable:
         spent = context.meter.forwards - before
         shown = Shown(attempt.name, attempt.family, images, wrong, draws, spent)
         self.put(context, rows, shown)
+        return rows[wrong <= 0.5]
 
     def put(self, context: CheckContext, rows: Rows, shown: Shown) -> None:
         """Add what was shown to the target already."""

@@ -33,7 +33,7 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """What a source computes at some images.
 
     Attributes:
@@ -49,7 +49,7 @@ class _View:
 
 Twin = Callable[[Tensor], Outputs]
 Loss = Callable[[Outputs, Rows], Tensor]
-GradientSource = Callable[[Tensor, Rows], _View]
+GradientSource = Callable[[Tensor, Rows], View]
 
 
 _SCALE_FREE_TEMPERATURE = 0.5
@@ -107,7 +107,7 @@ class Gradient:
         self._twin, self._loss, self._meter = twin, loss, meter
         self._draws, self._noise = draws, noise
 
-    def __call__(self, images: Tensor, rows: Rows) -> _View:
+    def __call__(self, images: Tensor, rows: Rows) -> View:
         """Cost: `draws` forward and backward passes, and one forward more where there is noise."""
         total = torch.zeros_like(images)
         margins, wrong = [], []
@@ -117,7 +117,7 @@ class Gradient:
                 x = x + self._noise * torch.randn_like(x)
             x.requires_grad_(True)
             outputs = self._look(x)
-            gradient = _gradient_of(self._loss(outputs, rows).sum(), x)
+            gradient = gradient_of(self._loss(outputs, rows).sum(), x)
             total += torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
             if not self._noise:
                 margins.append(margin_of(outputs.decides, rows))
@@ -127,7 +127,7 @@ class Gradient:
                 decides = self._look(images).decides
             margins, wrong = [margin_of(decides, rows)], [decides.argmax(dim=1) != rows.labels]
         fooled = torch.stack(wrong).double().mean(dim=0) > 0.5
-        return _View(total, fooled, torch.stack(margins).mean(dim=0))
+        return View(total, fooled, torch.stack(margins).mean(dim=0))
 
     def _look(self, x: Tensor) -> Outputs:
         self._meter.add(len(x))
@@ -146,7 +146,7 @@ class Estimated:
         self._model, self._meter = model, meter
         self._pairs, self._spread = pairs, spread
 
-    def __call__(self, images: Tensor, rows: Rows) -> _View:
+    def __call__(self, images: Tensor, rows: Rows) -> View:
         """Cost: 2 · pairs + 1 forward passes."""
         total = torch.zeros_like(images)
         shape = (-1, *[1] * (images.ndim - 1))
@@ -157,7 +157,7 @@ class Estimated:
                 lower = self._rise(images - self._spread * signs, rows)
                 total += (higher - lower).view(shape).to(images.dtype) * signs
             logits = self._forward(images)
-        return _View(total, logits.argmax(dim=1) != rows.labels, margin_of(logits, rows))
+        return View(total, logits.argmax(dim=1) != rows.labels, margin_of(logits, rows))
 
     def _rise(self, images: Tensor, rows: Rows) -> Tensor:
         return -margin_of(self._forward(images.clamp(0, 1)), rows)
@@ -168,7 +168,7 @@ class Estimated:
         return logits
 
 
-def _gradient_of(loss: Tensor, x: Tensor) -> Tensor:
+def gradient_of(loss: Tensor, x: Tensor) -> Tensor:
     """The gradient of a loss in x; zeros where the loss does not depend on x."""
     if not loss.requires_grad:
         return torch.zeros_like(x)

@@ -24,7 +24,7 @@ def repeat_attack(context: CheckContext, steps: int) -> ProbeEvidence:
     `_DEAREST` · `steps` forward passes a sample.
     """
     each = _cost_of_attack(context)
-    if each > _DEAREST * steps:
+    if is_dear(context, steps):
         return ProbeEvidence.missing(f"the attack costs {each:.0f} forwards a sample")
     repeats = min(_MOST_REPEATS, max(1, math.ceil(steps / max(1.0, each))))
     table = AttemptTable()
@@ -43,9 +43,14 @@ def repeat_attack(context: CheckContext, steps: int) -> ProbeEvidence:
 def cost_of_repeat(context: CheckContext, steps: int) -> float:
     """About how many sample-forwards `repeat_attack` takes."""
     each = _cost_of_attack(context)
-    if each > _DEAREST * steps:
+    if is_dear(context, steps):
         return 0.0
     return len(context.survivors) * min(_MOST_REPEATS * each, max(each, steps))
+
+
+def is_dear(context: CheckContext, steps: int) -> bool:
+    """Whether the audited attack costs more than `_DEAREST` searches of so many steps."""
+    return _cost_of_attack(context) > _DEAREST * steps
 
 
 def _again(context: CheckContext, rows: Rows, repeats: int) -> tuple[Tensor, Tensor]:

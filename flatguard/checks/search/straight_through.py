@@ -4,7 +4,7 @@ A `TorchFunctionMode` sees every operation of the model's forward pass. The valu
 what they are; only the gradient's path is repaired:
 
 - *cutting* operations (`round`, `floor`, `sign`, comparisons, `argmax`, casts to integers,
-  `bucketize`, ranks by sorting, `topk`, lookups in a table, `detach`, `.data`, `torch.no_grad`, hooks on
+  `bucketize`, ranks, `topk`, lookups in a table, `detach`, `.data`, `torch.no_grad`, hooks on
   tensors) pass the gradient as if they were the identity (Bengio et al. 2013; Athalye et al. 2018).
   Their results may be booleans or integers, which hold no gradient: these get a *shadow*, a
   differentiable tensor that goes through the same operations until the values are floats again;

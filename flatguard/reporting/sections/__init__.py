@@ -6,6 +6,7 @@ from flatguard.reporting.sections.after_attack import AFTER_ATTACK
 from flatguard.reporting.sections.along_attack import ALONG_ATTACK
 from flatguard.reporting.sections.detection import DETECTION
 from flatguard.reporting.sections.discrepancy import DISCREPANCY
+from flatguard.reporting.sections.error_rates import ERROR_RATES
 from flatguard.reporting.sections.geometry import GEOMETRY
 from flatguard.reporting.sections.logit_scales import LOGIT_SCALES
 from flatguard.reporting.sections.preflight import PREFLIGHT
@@ -25,6 +26,7 @@ SECTIONS: tuple[Section, ...] = (
     LOGIT_SCALES,
     TWINS,
     DISCREPANCY,
+    ERROR_RATES,
     SAMPLES,
     REPRODUCTION,
 )

@@ -60,5 +60,12 @@ def test_a_random_attempt_repeats_itself() -> None:
 
 def test_no_attempt_is_an_empty_table() -> None:
     table = AttemptTable().evidence().tables["attempts"]
-    assert list(table.columns) == ["sample", "attempt", "family", "fooled", "wrong"]
+    assert list(table.columns) == [
+        "sample",
+        "attempt",
+        "family",
+        "fooled",
+        "wrong",
+        "draws",
+    ]
     assert len(table) == 0

@@ -1,0 +1,1 @@
+"""Is the corrected number as low as AutoAttack's, and for how much less?"""
