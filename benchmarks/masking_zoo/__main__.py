@@ -45,7 +45,7 @@ def main() -> None:
         return
     began = time.perf_counter()
     results: list[Result] = []
-    job = partial(run_by_name, checks=options.checks)
+    job = partial(run_by_name, checks=options.checks, images=options.images)
     for result in pool_of(options.workers, job, pairs, options.fresh):
         results.append(result)
         say(f"[{len(results)}/{len(pairs)}] " + " | ".join(score.row(result)))
@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--workers", type=int, default=2, help="processes, one torch thread each")
     found.add_argument("--fresh", action="store_true", help="measure labels that are kept anew")
     found.add_argument("--checks", default="fast", help="fast, standard or full")
+    found.add_argument("--images", type=int, help="judge a pair's first ones only; labels take all")
     found.add_argument("--labels", action="store_true", help="only measure what is missing")
     found.add_argument("--out", type=Path, default=Path("reports") / "masking-zoo")
     return found

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.masking_zoo.judges import Answer, Audited, Judge
+
 SAMPLES = 40
 EXPLAINS: dict[str, frozenset[str]] = {
     "zero-gradient": frozenset({"saturation", "unavailable-gradient"}),
@@ -82,3 +84,12 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     true = logits.gather(1, labels[:, None])[:, 0]
     best_wrong = torch.where(order[:, -1] == labels, ordered[:, -2], ordered[:, -1])
     return (-(true - best_wrong) / (ordered[:, -1] - ordered[:, -3] + 1e-12)).sum()
+
+
+def ask(audited: Audited) -> Answer:
+    """An alarm where any flag is raised."""
+    flags = autoattack_flags(audited.model, audited.images, audited.labels, audited.eps)
+    return Answer(bool(flags), flags)
+
+
+JUDGE = Judge("AutoAttack's flags", ask, EXPLAINS, "Croce and Hein 2020, its public code", SAMPLES)
