@@ -1,11 +1,10 @@
 """Leave one kind out: flatguard's thresholds chosen on all other kinds, then used on this one.
 
-`python -m benchmarks.masking_zoo.held_out RESULTS` judges the kept evidence of the pairs again; no
-model is called. The thresholds are the decimal constants of the modules that judge (`JUDGING`), and
-the tolerance; each is tried at `MULTIPLES` of its value (of its distance to 1, where it is above
-1/2). On the other kinds one threshold after the other is set to the value with the most right
-verdicts and right mechanisms; of equal values the one nearest to today's is kept. So a threshold
-moves only where the other kinds alone ask for it.
+The kept evidence of the pairs is judged again; no model is called. The thresholds are the decimal
+constants of the modules that judge (`JUDGING`), and the tolerance; each is tried at multiples of
+its value (of its distance to 1, where it is above 1/2). On the other kinds one threshold after the
+other is set to the value with the most right verdicts and right mechanisms; of equal values the one
+nearest to today's is kept. So a threshold moves only where the other kinds alone ask for it.
 
 Two limits. The evidence was gathered with today's thresholds, and some of them decide what is
 gathered. And the counts that are integers, and numbers within expressions, stay.
@@ -13,15 +12,14 @@ gathered. And the counts that are integers, and numbers within expressions, stay
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from benchmarks.masking_zoo import kept_evidence
@@ -34,13 +32,16 @@ from flatguard.request import TOLERANCE
 JUDGING = ("gradient_evidence", "mechanism", "chance", "state_evidence", "verdict")
 """The modules of `flatguard.checks` whose constants decide words and mechanisms."""
 
-MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""What is tried; 1 is today's value, and of equal ones it is kept."""
+NEAREST_FIRST = (1.0, 0.5, 2.0, 0.25, 4.0)
+"""What is tried; 1 is today's value. Of equal ones the first is kept."""
 
 TOLERATED = "tolerance"
 
 Setting = tuple[tuple[str, float], ...]
 """The thresholds that differ from today's, by name; an empty one is today's."""
+
+Words = tuple[str, str | None]
+"""A verdict and its mechanism."""
 
 
 @dataclass(frozen=True)
@@ -106,33 +107,56 @@ def in_force(setting: Setting) -> Iterator[float]:
             setattr(other, constant, today)
 
 
+@cache
+def _evidence(folder: Path) -> Evidence | None:
+    return kept_evidence.load(folder)
+
+
+def verdicts_of(folder: Path, settings: Sequence[Setting]) -> list[Words]:
+    """The words and mechanisms on a folder's evidence; what a worker process is asked for."""
+    evidence = _evidence(folder)
+    assert evidence is not None
+    found: list[Words] = []
+    for setting in settings:
+        with in_force(setting) as tolerance:
+            verdict = judge(evidence, tolerance)
+        found.append((verdict.verdict, verdict.mechanism))
+    return found
+
+
 @dataclass(frozen=True)
 class Judged:
     """A scored pair, and the verdicts on it by setting, each found once.
 
     Attributes:
         result: of the run.
-        evidence: that it kept.
+        folder: with the evidence that it kept.
     """
 
     result: Result
-    evidence: Evidence
+    folder: Path
+    found: dict[Setting, Words] = field(default_factory=dict)
 
-    @cached_property
-    def _found(self) -> dict[Setting, tuple[str, str | None]]:
-        return {}
-
-    def verdict(self, setting: Setting) -> tuple[str, str | None]:
+    def verdict(self, setting: Setting) -> Words:
         """The word and the mechanism with these thresholds."""
-        if setting not in self._found:
-            with in_force(setting) as tolerance:
-                verdict = judge(self.evidence, tolerance)
-            self._found[setting] = verdict.verdict, verdict.mechanism
-        return self._found[setting]
+        if setting not in self.found:
+            self.found[setting] = verdicts_of(self.folder, [setting])[0]
+        return self.found[setting]
 
     def points(self, setting: Setting) -> int:
         """One for a right verdict, and one for a right mechanism."""
         return sum(is_right(*self.verdict(setting), self.result))
+
+
+def _look_up(pairs: Sequence[Judged], settings: Sequence[Setting], pool: Executor) -> None:
+    """Find these verdicts in other processes."""
+    jobs = []
+    for pair in pairs:
+        missing = [setting for setting in settings if setting not in pair.found]
+        if missing:
+            jobs.append((pair, missing, pool.submit(verdicts_of, pair.folder, missing)))
+    for pair, missing, job in jobs:
+        pair.found.update(zip(missing, job.result(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -186,14 +210,19 @@ def _words(setting: Setting) -> str:
     return ", ".join(f"`{name}` {value:g}" for name, value in setting)
 
 
-def held_out(results: Sequence[Result]) -> HeldOut:
-    """Leave each kind out in turn."""
+def held_out(results: Sequence[Result], pool: Executor | None = None) -> HeldOut:
+    """Leave each kind out in turn.
+
+    Args:
+        results: of one level.
+        pool: processes that judge; None is this one.
+    """
     judged, left_out = _with_evidence(results)
     tried = thresholds()
     kinds = sorted({pair.result.group for pair in judged})
-    everything = chosen(judged, tried)
+    everything = chosen(judged, tried, pool)
     without = {
-        kind: chosen([pair for pair in judged if pair.result.group != kind], tried)
+        kind: chosen([pair for pair in judged if pair.result.group != kind], tried, pool)
         for kind in kinds
     }
     rows = [
@@ -205,18 +234,21 @@ def held_out(results: Sequence[Result]) -> HeldOut:
     return HeldOut(rows, without, wrong, left_out, tried)
 
 
-def chosen(pairs: Sequence[Judged], tried: Sequence[Threshold]) -> Setting:
+def chosen(
+    pairs: Sequence[Judged], tried: Sequence[Threshold], pool: Executor | None = None
+) -> Setting:
     """The thresholds with the most right verdicts and mechanisms on these pairs."""
     setting: dict[str, float] = {}
     for threshold in tried:
-        best, most = None, -1
-        for multiple in sorted(MULTIPLES, key=lambda m: abs(m - 1.0) if m >= 1 else 1 / m - 1):
-            value = threshold.at(multiple)
-            other = {} if multiple == 1.0 else {threshold.name: value}
-            points = sum(pair.points(_as_setting(setting | other)) for pair in pairs)
-            if points > most:
-                best, most = other, points
-        setting |= best or {}
+        changes = [
+            {} if multiple == 1.0 else {threshold.name: threshold.at(multiple)}
+            for multiple in NEAREST_FIRST
+        ]
+        settings = [_as_setting(setting | change) for change in changes]
+        if pool is not None:
+            _look_up(pairs, settings, pool)
+        points = [sum(pair.points(one) for pair in pairs) for one in settings]
+        setting |= changes[points.index(max(points))]
     return _as_setting(setting)
 
 
@@ -226,16 +258,16 @@ def _as_setting(values: Mapping[str, float]) -> Setting:
 
 def _with_evidence(results: Sequence[Result]) -> tuple[list[Judged], list[str]]:
     """The scored pairs whose kept evidence gives the verdict that the run gave; and the others."""
-    judged, left_out = [], []
-    for result in results:
-        if result.kind == "unscored":
-            continue
-        evidence = kept_evidence.load(kept_evidence.folder_of(result.pair, result.checks))
-        pair = None if evidence is None else Judged(result, evidence)
-        if pair is None or pair.verdict(()) != (result.verdict, result.mechanism):
-            left_out.append(result.pair)
-        else:
+    judged: list[Judged] = []
+    left_out: list[str] = []
+    for result in (result for result in results if result.kind != "unscored"):
+        folder = kept_evidence.folder_of(result.pair, result.checks)
+        evidence, pair = _evidence(folder), Judged(result, folder)
+        is_same = evidence is not None and evidence.n == result.images
+        if is_same and pair.verdict(()) == (result.verdict, result.mechanism):
             judged.append(pair)
+        else:
+            left_out.append(result.pair)
     return judged, left_out
 
 
@@ -252,22 +284,3 @@ def _row(name: str, pairs: Sequence[Judged], settings: Mapping[str, Setting]) ->
         Share(len(alarms), len(honest)),
         Share(len(right), len(caught)),
     )
-
-
-def read(file: Path) -> list[Result]:
-    """Results as `__main__` writes them."""
-    stored = json.loads(file.read_text("utf-8"))
-    return [
-        Result(**(one | {"mechanism_expected": tuple(one["mechanism_expected"])})) for one in stored
-    ]
-
-
-def main() -> None:
-    """Print the table of a results file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path, help="results.json, as `make zoo` writes it")
-    print(held_out(read(parser.parse_args().results)).markdown())
-
-
-if __name__ == "__main__":
-    main()

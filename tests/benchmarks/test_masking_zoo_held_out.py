@@ -1,7 +1,9 @@
 """The zoo's scores, and thresholds that are chosen without the kind that they judge."""
 
+import json
 import sys
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 import flatguard
-from benchmarks.masking_zoo import held_out, judges, kept_evidence, score
+from benchmarks.masking_zoo import document, held_out, judges, kept_evidence, score
 from benchmarks.masking_zoo.defences import outputs
 from benchmarks.masking_zoo.digits import DigitsNet, digits, fit
 from benchmarks.masking_zoo.runner import NO_VERDICT, Result
@@ -37,9 +39,9 @@ def peers(**named):
     return found
 
 
-def result(kind, word, mechanism=None, group="g", pair="p", **named):
+def result(kind, word, mechanism=None, group="g", pair="p", images=100, **named):
     return Result(
-        pair=pair, network="net", family="family", group=group, checks="fast", images=100,
+        pair=pair, network="net", family="family", group=group, checks="fast", images=images,
         label=LABEL | {"kind": kind}, mechanism_expected=("saturation",), robust_accuracy=0.8,
         verdict=word, mechanism=mechanism, corrected=None, forwards=100, problem=None,
         seconds=0.0, findings={}, peers=peers(**named),
@@ -91,8 +93,8 @@ def test_the_thresholds_are_those_of_the_code():
 @pytest.mark.parametrize("value", [0.05, 0.5, 0.92, 1.0])
 def test_values_that_are_tried_keep_their_side_of_one(value):
     threshold = held_out.Threshold("x", value)
-    tried = [threshold.at(multiple) for multiple in held_out.MULTIPLES]
-    assert tried[2] == pytest.approx(value)
+    tried = [threshold.at(multiple) for multiple in held_out.NEAREST_FIRST]
+    assert tried[0] == pytest.approx(value)
     assert min(tried) >= 0
     if value > 0.5:
         assert max(tried) <= 1
@@ -187,11 +189,42 @@ def test_kept_evidence_gives_the_same_verdict_and_holds_no_images(run, tmp_path)
 def test_evidence_of_another_verdict_is_left_out(run, tmp_path, monkeypatch):
     monkeypatch.setattr(kept_evidence, "CACHE", tmp_path)
     kept_evidence.keep(Evidence.of(run), kept_evidence.folder_of("p", "fast"))
-    found = result("masked", "masked", run.summary["mechanism"])
+    found = result("masked", "masked", run.summary["mechanism"], images=40)
     changed = replace(found, verdict="consistent")
     other = replace(found, pair="unknown")
-    judged, left_out = held_out._with_evidence([found, changed, other, result("unscored", "x")])
+    fewer = replace(found, images=39)
+    judged, left_out = held_out._with_evidence(
+        [found, changed, other, fewer, result("unscored", "x")]
+    )
     assert [pair.result for pair in judged] == [found]
-    assert left_out == ["p", "unknown"]
-    strict = judged[0].verdict((("tolerance", 1.0),))
-    assert strict[0] not in score.ALARMS
+    assert left_out == ["p", "unknown", "p"]
+    strict = (("tolerance", 1.0),)
+    assert judged[0].verdict(strict)[0] not in score.ALARMS
+    elsewhere = held_out.Judged(found, judged[0].folder)
+    with ThreadPoolExecutor(1) as pool:
+        assert held_out.chosen([elsewhere], held_out.thresholds()[:2], pool) == ()
+    assert len(elsewhere.found) == 9
+    assert elsewhere.found[()] == judged[0].found[()]
+
+
+def test_the_document_holds_every_level_and_says_what_it_rests_on(tmp_path):
+    fast = [
+        result("masked", "masked", "saturation", pair="one", IoAF=["unstable"]),
+        replace(result("honest", "consistent", pair="two"), images=50, forwards=10),
+    ]
+    full = [replace(one, checks="full") for one in fast]
+    (tmp_path / "fast.json").write_text(json.dumps([asdict(one) for one in fast]))
+    lines = [json.dumps({"kind": "k", "result": asdict(one)}) for one in (full[0], *full)]
+    (tmp_path / "full.jsonl").write_text("\n".join(lines) + "\n")
+    levels = {name: document.read(tmp_path / name) for name in ("fast.json", "full.jsonl")}
+    assert levels == {"fast.json": fast, "full.jsonl": full}
+    held = held_out.HeldOut([], {"g": ()}, [], [], held_out.thresholds())
+    text = document.page({"full": full, "fast": fast}, {"fast": held})
+    assert text.index("`--checks fast`") < text.index("`--checks full`")
+    assert "2 pairs of 1 kinds (1 masked, 1 honest, 0 unscored), on 50 to 100 images" in text
+    assert "the first images only of 1 pairs" in text
+    assert "take 100 forwards, more than flatguard on 1 pairs" in text
+    assert text.count("### Kinds left out") == 1
+    for judge in judges.judges():
+        assert f"| {judge.name} | at most {judge.images} images |" in text
+        assert judge.name in text.split("## `--checks fast`")[1]
