@@ -133,13 +133,21 @@ def judges() -> tuple[Judge, ...]:
     return (baselines.JUDGE, ioaf.JUDGE, binarisation.JUDGE, auto_art.JUDGE, art.JUDGE)
 
 
-def ask_all(audited: Audited) -> dict[str, dict[str, Any]]:
-    """The answers by the judges' names, with their prices, as they are stored."""
+def ask_all(fresh: Callable[[], Audited]) -> dict[str, dict[str, Any]]:
+    """The answers by the judges' names, with their prices, as they are stored.
+
+    Args:
+        fresh: makes what a judge may use; each has a new model, for a model may remember.
+    """
     found = {}
     for judge in judges():
         torch.manual_seed(0)
+        audited = fresh()
         with counted(audited.model) as count:
-            answer = judge.ask(audited)
+            try:
+                answer = judge.ask(audited)
+            except Exception as error:  # whatever it raises, the pair is shown
+                answer = Answer.none(f"it failed: {type(error).__name__}: {error}".splitlines()[0])
         values = {name: round(float(value), 4) for name, value in answer.values.items()}
         price = {"values": values, "forwards": count.forwards}
         found[judge.name] = asdict(answer) | price

@@ -100,7 +100,7 @@ def run_pair(
             kept_evidence.keep(Evidence.of(run), kept_evidence.folder_of(pair.name, checks))
             if problem is not None:
                 labelled = by_square(labelled, summary["robust_accuracy"])
-        peers = ask_all(Audited(pair.build(), *pair.data(), pair.eps, run))
+        peers = ask_all(lambda: Audited(pair.build(), *pair.data(), pair.eps, run))
     return Result(
         pair=pair.name,
         network=pair.network,

@@ -165,14 +165,14 @@ def test_art_sees_a_dead_gradient(audited):
 
 def test_answers_are_stored_with_their_price_and_are_the_same_again(audited, data):
     model = audited(nn.Sequential)
-    first, again = judges.ask_all(model), judges.ask_all(model)
+    first, again = judges.ask_all(lambda: model), judges.ask_all(lambda: model)
     assert first == again
     assert list(first) == [judge.name for judge in judges.judges()]
     assert all(0 < answer["forwards"] < 4000 for answer in first.values())
     assert first["ART"]["forwards"] == 40 + 20 * 21
     nothing = judges.Audited(model.model, data[0], (data[1] + 5) % 10, EPS, None)
     right = int((model.model(data[0][:40]).argmax(dim=1) == nothing.labels[:40]).sum())
-    silent = judges.ask_all(nothing)
+    silent = judges.ask_all(lambda: nothing)
     assert right > 0 or not silent["ART"]["answered"]
 
 
@@ -183,3 +183,29 @@ def test_forwards_are_counted_by_images(net):
     net(torch.zeros(5, 1, 8, 8))
     assert count.forwards == 7
     assert np.isfinite(count.forwards)
+
+
+def test_a_judge_that_fails_has_no_answer_and_the_others_go_on(net, data):
+    class Picky(nn.Module):
+        """Takes batches of 20 and 40 alone."""
+
+        def forward(self, x):
+            if len(x) not in (20, 40):
+                raise ValueError("20 or 40")
+            return net(x)
+
+    found = judges.ask_all(lambda: judges.Audited(Picky(), *data, EPS, None))
+    assert found["AutoAttack's flags"]["answered"]
+    assert "ValueError: 20 or 40" in found["binarisation test"]["note"]
+    assert not found["binarisation test"]["alarm"]
+
+
+def test_every_judge_has_a_new_model(net, data):
+    built = []
+
+    def fresh():
+        built.append(nn.Sequential(net))
+        return judges.Audited(built[-1], *data, EPS, None)
+
+    judges.ask_all(fresh)
+    assert len(built) == len(judges.judges())
