@@ -53,10 +53,10 @@ def indicators(path: Path) -> dict[str, float]:
     span = (path.losses.max(dim=0).values - path.losses.min(dim=0).values).clamp(min=1e-12)
     falls = ((path.losses[:-1] - path.losses[1:]) / span > FALLS).any(dim=0)
     return {
-        "silent": float((path.wrong.any(dim=0) & failed).float().mean()),
-        "straight": float((failed & (_break_point(path.losses) > STRAIGHT)).float().mean()),
-        "diverging": float((failed & falls).float().mean()),
-        "zero": float(path.zero.float().mean()),
+        "silent": float((path.wrong.any(dim=0) & failed).double().mean()),
+        "straight": float((failed & (_break_point(path.losses) > STRAIGHT)).double().mean()),
+        "diverging": float((failed & falls).double().mean()),
+        "zero": float(path.zero.double().mean()),
     }
 
 

@@ -56,7 +56,7 @@ def _black_box(audited: Audited, images: Tensor, labels: Tensor) -> float:
     )
     examples = attack.perturb(images, labels)
     with torch.no_grad():
-        return float((audited.model(examples).argmax(dim=1) != labels).float().mean())
+        return float((audited.model(examples).argmax(dim=1) != labels).double().mean())
 
 
 def _turned(audited: Audited, images: Tensor, labels: Tensor, clean: Tensor) -> float:

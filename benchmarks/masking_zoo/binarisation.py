@@ -113,7 +113,7 @@ def _tested(
     ready = (inside.argmax(dim=1) == 0) & (outside.argmax(dim=1) == 1)
     if int(ready.sum()) < FEWEST:
         return None
-    success = float((_attacked(model, images, audited.eps) & ready).sum() / ready.sum())
+    success = int((_attacked(model, images, audited.eps) & ready).sum()) / int(ready.sum())
     named = ["misses planted examples"] if success < PASSES else []
     values = {"success": success, "images": float(ready.sum()), "features": float(head is not None)}
     note = "" if head is not None else "on the outputs: no single head goes on with two classes"

@@ -89,7 +89,7 @@ def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _unavailable(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    return float((_gradient(model, images, labels).flatten(1) == 0).all(dim=1).float().mean())
+    return float((_gradient(model, images, labels).flatten(1) == 0).all(dim=1).double().mean())
 
 
 def _unstable(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> float:
@@ -113,7 +113,7 @@ def _unconstrained(model: nn.Module, images: Tensor, labels: Tensor) -> float:
         moved[rows] = (at + 0.1 * _gradient(model, at, labels[rows]).sign()).clamp(0, 1)
         with torch.no_grad():
             standing[rows] = model(moved[rows]).argmax(dim=1) == labels[rows]
-    return float(standing.float().mean())
+    return float(standing.double().mean())
 
 
 def _of_path(run: Any) -> tuple[float, float, float]:

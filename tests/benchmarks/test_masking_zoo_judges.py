@@ -88,6 +88,13 @@ def test_an_honest_gradient_passes_it(audited, defend):
     assert found.values["images"] == binarisation.SAMPLES
 
 
+def test_one_miss_of_twenty_passes_and_two_do_not(audited, monkeypatch):
+    for missed, alarm in ((1, False), (2, True)):
+        found = torch.arange(binarisation.SAMPLES) >= missed
+        monkeypatch.setattr(binarisation, "_attacked", lambda *asked, found=found: found)
+        assert binarisation.ask(audited(nn.Sequential)).alarm == alarm
+
+
 def test_planted_examples_lie_in_the_ball_and_the_inner_points_within_it(data):
     torch.manual_seed(0)
     image = data[0][0].clamp(0.2, 0.8)
@@ -154,6 +161,8 @@ def test_art_s_indicators_of_known_curves():
     assert found == {"silent": 0.25, "straight": 0.25, "diverging": 0.0, "zero": 0.125}
     losses[11, 1] = 0.0
     assert art.indicators(art.Path(losses, wrong, zero))["diverging"] == 0.25
+    many = art.Path(losses[:, [1] * 2 + [0] * 18], wrong[:, [0] * 20], zero[:, [0] * 20])
+    assert not art.indicators(many)["diverging"] > art.RAISED  # two of twenty
     wrong[-1] = True
     assert sum(art.indicators(art.Path(losses, wrong, zero)).values()) == 0.125
 
