@@ -62,7 +62,7 @@ HELD_OUT = """\
 flatguard's thresholds are tuned on other kinds than the one that they judge: each kind is left
 out in turn, every threshold is set to the value (a quarter, half, once, twice or four times
 today's) with the most right verdicts and mechanisms on the other kinds, of equal values the
-nearest to today's, and the kind is judged with those. The stored evidence is judged again. It was
+middle one, and the kind is judged with those. The stored evidence is judged again. It was
 gathered with today's thresholds, and counts that are integers stay.
 """
 

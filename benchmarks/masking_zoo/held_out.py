@@ -1,10 +1,11 @@
 """Leave one kind out: flatguard's thresholds chosen on all other kinds, then used on this one.
 
 The kept evidence of the pairs is judged again; no model is called. The thresholds are the decimal
-constants of the modules that judge (`JUDGING`), and the tolerance; each is tried at multiples of
+constants of the modules that judge (`JUDGING`), and the tolerance; each is tried at `MULTIPLES` of
 its value (of its distance to 1, where it is above 1/2). On the other kinds one threshold after the
-other is set to the value with the most right verdicts and right mechanisms; of equal values the one
-nearest to today's is kept. So a threshold moves only where the other kinds alone ask for it.
+other is set to the value with the most right verdicts and right mechanisms; of equal values to the
+middle one, of two in the middle to the one that is farther from today's. So today's value, which
+was set with all kinds in view, has no advantage, beyond being the middle of what is tried.
 
 Two limits. The evidence was gathered with today's thresholds, and some of them decide what is
 gathered. And the counts that are integers, and numbers within expressions, stay.
@@ -25,15 +26,18 @@ from pathlib import Path
 from benchmarks.masking_zoo import kept_evidence
 from benchmarks.masking_zoo.runner import Result
 from benchmarks.masking_zoo.score import ALARMS, Share, is_right, table_of
+from flatguard.checks import verdict as verdicts
+from flatguard.checks.check import Check
 from flatguard.checks.evidence import Evidence
+from flatguard.checks.registry import load_checks
 from flatguard.checks.verdict import judge
 from flatguard.request import TOLERANCE
 
 JUDGING = ("gradient_evidence", "mechanism", "chance", "state_evidence", "verdict")
 """The modules of `flatguard.checks` whose constants decide words and mechanisms."""
 
-NEAREST_FIRST = (1.0, 0.5, 2.0, 0.25, 4.0)
-"""What is tried; 1 is today's value. Of equal ones the first is kept."""
+MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""What is tried; 1 is today's value."""
 
 TOLERATED = "tolerance"
 
@@ -107,6 +111,22 @@ def in_force(setting: Setting) -> Iterator[float]:
             setattr(other, constant, today)
 
 
+@contextmanager
+def deciding_checks_alone() -> Iterator[None]:
+    """Leaves out the checks that decide no word, for time."""
+    before = vars(verdicts)["load_checks"]
+    vars(verdicts)["load_checks"] = _deciding_checks
+    try:
+        yield
+    finally:
+        vars(verdicts)["load_checks"] = before
+
+
+@cache
+def _deciding_checks() -> list[Check]:
+    return [check for check in load_checks() if check.decisive]
+
+
 @cache
 def _evidence(folder: Path) -> Evidence | None:
     return kept_evidence.load(folder)
@@ -118,7 +138,7 @@ def verdicts_of(folder: Path, settings: Sequence[Setting]) -> list[Words]:
     assert evidence is not None
     found: list[Words] = []
     for setting in settings:
-        with in_force(setting) as tolerance:
+        with in_force(setting) as tolerance, deciding_checks_alone():
             verdict = judge(evidence, tolerance)
         found.append((verdict.verdict, verdict.mechanism))
     return found
@@ -242,14 +262,22 @@ def chosen(
     for threshold in tried:
         changes = [
             {} if multiple == 1.0 else {threshold.name: threshold.at(multiple)}
-            for multiple in NEAREST_FIRST
+            for multiple in MULTIPLES
         ]
         settings = [_as_setting(setting | change) for change in changes]
         if pool is not None:
             _look_up(pairs, settings, pool)
         points = [sum(pair.points(one) for pair in pairs) for one in settings]
-        setting |= changes[points.index(max(points))]
+        setting |= changes[middle_of_the_best(points)]
     return _as_setting(setting)
+
+
+def middle_of_the_best(points: Sequence[int]) -> int:
+    """Where the most points are; of several places the middle one, of two the outer one."""
+    best = [place for place, value in enumerate(points) if value == max(points)]
+    lower, upper = best[(len(best) - 1) // 2], best[len(best) // 2]
+    today = len(points) // 2
+    return lower if abs(lower - today) >= abs(upper - today) else upper
 
 
 def _as_setting(values: Mapping[str, float]) -> Setting:
