@@ -33,7 +33,9 @@ from flatguard.checks.registry import load_checks
 from flatguard.checks.verdict import judge
 from flatguard.request import TOLERANCE
 
-JUDGING = ("gradient_evidence", "mechanism", "chance", "state_evidence", "verdict")
+JUDGING = (
+    "gradient_evidence", "mechanism", "mechanism_conditions", "chance", "state_evidence", "verdict",
+)  # fmt: skip
 """The modules of `flatguard.checks` whose constants decide words and mechanisms."""
 
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
