@@ -14,7 +14,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,8 @@ import torch
 from rich.console import Console
 
 import flatguard
-from benchmarks.masking_zoo import fingerprint, page, score, train
+from benchmarks.masking_zoo import document, fingerprint, score, train
+from benchmarks.masking_zoo.held_out import held_out
 from benchmarks.masking_zoo.pair import Pair
 from benchmarks.masking_zoo.pairs import CATALOGUE
 from benchmarks.masking_zoo.results import Key, Record, Store, file_of
@@ -41,10 +42,10 @@ if not console.is_terminal:
 def main() -> None:
     """Run the pairs that are asked for, print as they come, and write the tables."""
     options = parser().parse_args()
-    pairs = chosen(options.only)
+    pairs = [on_fewer(pair, options.images) for pair in chosen(options.only)]
     store = Store(options.results or file_of(options.checks))
     if options.page:
-        write_page(store, options.checks)
+        write_page(options.workers)
         return
     train.train_all()
     if options.labels:
@@ -53,7 +54,9 @@ def main() -> None:
         return
     began = time.perf_counter()
     again = options.again or options.fresh
-    records = run_all(pairs, options.checks, store, options.workers, again, options.fresh)
+    records = run_all(
+        pairs, options.checks, store, options.workers, again, options.fresh, options.images
+    )
     results = [record.result for record in records]
     write(results, options.out)
     console.print(score.rich_table(results))
@@ -64,8 +67,19 @@ def main() -> None:
     say(f"{time.perf_counter() - began:.0f} s; written to {options.out} and {store.file}")
 
 
+def on_fewer(pair: Pair, images: int | None) -> Pair:
+    """The pair with its first images only."""
+    return pair if images is None else replace(pair, n=min(pair.n, images))
+
+
 def run_all(
-    pairs: Sequence[Pair], checks: str, store: Store, workers: int, again: bool, fresh: bool
+    pairs: Sequence[Pair],
+    checks: str,
+    store: Store,
+    workers: int,
+    again: bool,
+    fresh: bool,
+    images: int | None = None,
 ) -> list[Record]:
     """The records of these pairs, in their order: those that are kept, and the others run."""
     keys = {pair.name: key_of(pair, checks) for pair in pairs}
@@ -74,7 +88,8 @@ def run_all(
     if done:
         say(f"{len(done)} of {len(pairs)} pairs are in {store.file}")
     left = [pair for pair in pairs if pair.name not in done]
-    for result in pool_of(workers, partial(run_by_name, checks=checks), left, fresh):
+    job = partial(run_by_name, checks=checks, images=images)
+    for result in pool_of(workers, job, left, fresh):
         pair = next(pair for pair in pairs if pair.name == result.pair)
         done[pair.name] = Record(keys[pair.name], pair.kind, pair.n, result)
         store.append(done[pair.name])
@@ -82,14 +97,21 @@ def run_all(
     return [done[pair.name] for pair in pairs if pair.name in done]
 
 
-def write_page(store: Store, checks: str) -> None:
-    """`docs/masking-zoo.md` from the records of a level, in the catalogue's order."""
-    kept = store.records()
-    records = [kept[pair.name, checks] for pair in CATALOGUE if (pair.name, checks) in kept]
-    if not records:
-        raise SystemExit(f"{store.file} has no result at {checks}: run make zoo first")
-    page.PAGE.write_text(page.markdown(records), "utf-8")
-    say(f"{len(records)} of {len(CATALOGUE)} pairs; written to {page.PAGE}")
+def write_page(workers: int) -> None:
+    """`docs/masking-zoo.md` from the records of all levels, in the catalogue's order."""
+    levels = {}
+    for checks in document.LEVELS:
+        kept = Store(file_of(checks)).records()
+        names = [pair.name for pair in CATALOGUE if (pair.name, checks) in kept]
+        if names:
+            levels[checks] = [kept[name, checks].result for name in names]
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        found = {checks: held_out(results, pool) for checks, results in levels.items()}
+    held = {checks: one for checks, one in found.items() if one.moved}
+    document.PAGE.write_text(document.page(levels, held, CATALOGUE), "utf-8")
+    counts = ", ".join(f"{checks} {len(results)}" for checks, results in levels.items())
+    say(f"{counts} of {len(CATALOGUE)} pairs; kinds left out at: {', '.join(held) or 'no level'}")
+    say(f"written to {document.PAGE}")
 
 
 def key_of(pair: Pair, checks: str) -> Key:
@@ -116,6 +138,7 @@ def parser() -> argparse.ArgumentParser:
         "--page", action="store_true", help="only write docs/masking-zoo.md from what is kept"
     )
     found.add_argument("--checks", default="fast", help="fast, standard or full")
+    found.add_argument("--images", type=int, help="judge a pair's first ones only; labels take all")
     found.add_argument("--labels", action="store_true", help="only measure what is missing")
     found.add_argument("--out", type=Path, default=Path("reports") / "masking-zoo")
     return found

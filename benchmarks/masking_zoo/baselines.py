@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.masking_zoo.judges import Answer, Audited, Judge
+
 SAMPLES = 40
 EXPLAINS: dict[str, frozenset[str]] = {
     "zero-gradient": frozenset({"saturation", "unavailable-gradient"}),
@@ -83,3 +85,12 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     best_wrong = torch.where(order[:, -1] == labels, ordered[:, -2], ordered[:, -1])
     third = ordered[:, -min(3, ordered.shape[1])]
     return (-(true - best_wrong) / (ordered[:, -1] - third + 1e-12)).sum()
+
+
+def ask(audited: Audited) -> Answer:
+    """An alarm where any flag is raised."""
+    flags = autoattack_flags(audited.model, audited.images, audited.labels, audited.eps)
+    return Answer(bool(flags), flags)
+
+
+JUDGE = Judge("AutoAttack's flags", ask, EXPLAINS, "Croce and Hein 2020, its public code", SAMPLES)

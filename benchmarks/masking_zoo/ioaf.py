@@ -2,9 +2,11 @@
 
 M. Pintor, L. Demetrio, A. Sotgiu, A. Demontis, N. Carlini, B. Biggio and F. Roli, *Indicators of
 Attack Failure: Debugging and Improving Optimization of Adversarial Examples*, NeurIPS 2022
-(arXiv:2106.09947). Numbers as in their code: 10% for unstable predictions, 5% of the loss's range
-over the last ten steps for incomplete optimisation. They look at single samples; here an indicator
-is the share of the samples looked at, and is raised above `RAISED`.
+(arXiv:2106.09947). Numbers as in their code: 5% of the loss's range over the last ten steps for
+incomplete optimisation, and changes of the loss of at most 1 a sample for unstable predictions.
+They look at single samples; here an indicator is the mean over the samples, and is raised above
+`RAISED`. I3 and I4 are of the samples that the attack failed on: elsewhere there is no failure to
+explain. Their noise has 100 draws, ours `DIRECTIONS`.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-SAMPLES = 30
-DIRECTIONS = 30
-STEPS = 20
-UNSTABLE = 0.1
+from benchmarks.masking_zoo.judges import STEPS, Answer, Audited, Judge, gradient, losses
+
+SAMPLES = 20
+DIRECTIONS = 20
 INCOMPLETE, LAST_STEPS = 0.05, 10
 RAISED = 0.1
 EXPLAINS: dict[str, frozenset[str]] = {
@@ -41,7 +42,7 @@ class Indicators:
 
     Attributes:
         unavailable: I1, samples whose input gradient is exactly zero or missing.
-        unstable: I2, mean relative change of the loss under noise of half the radius, at most 1.
+        unstable: I2, relative change of the loss under noise, at most 1 a sample.
         silent: I3, failed samples that were fooled on the way.
         incomplete: I4, failed samples whose loss still rose over the last ten steps.
         transfer: I5, samples fooled in the attack's last call but not when measured again.
@@ -60,18 +61,21 @@ class Indicators:
         return [name for name, value in vars(self).items() if value > RAISED]
 
 
-def indicators(
-    model: nn.Module, images: Tensor, labels: Tensor, eps: float, run: Any | None
-) -> Indicators:
+def ask(audited: Audited) -> Answer:
+    """An alarm where any indicator is raised."""
+    found = indicators(audited)
+    return Answer(bool(found.raised()), found.raised(), dict(vars(found)))
+
+
+def indicators(audited: Audited) -> Indicators:
     """All six; those of the path are 0 where no attack could run."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        right = model(images).argmax(dim=1) == labels
-    images, labels = images[right][:SAMPLES], labels[right][:SAMPLES]
-    silent, incomplete, transfer = (0.0, 0.0, 0.0) if run is None else _of_path(run)
+    model, (images, labels) = audited.model, audited.right(SAMPLES)
+    silent, incomplete, transfer = (0.0, 0.0, 0.0) if audited.run is None else _of_path(audited.run)
+    if not len(labels):
+        return Indicators(0.0, 0.0, silent, incomplete, transfer, 0.0)
     return Indicators(
         unavailable=_unavailable(model, images, labels),
-        unstable=_unstable(model, images, labels, eps),
+        unstable=_unstable(model, images, labels, audited.eps),
         silent=silent,
         incomplete=incomplete,
         transfer=transfer,
@@ -79,41 +83,37 @@ def indicators(
     )
 
 
-def _loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(model(images), labels, reduction="none")
-
-
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    at = images.clone().requires_grad_(True)
-    try:
-        gradient: Tensor = torch.autograd.grad(_loss(model, at, labels).sum(), at)[0]
-    except RuntimeError:
-        return torch.zeros_like(images)
-    return gradient.nan_to_num()
+    found = gradient(model, images, labels)
+    return torch.zeros_like(images) if found is None else found
 
 
 def _unavailable(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    return float((_gradient(model, images, labels).flatten(1) == 0).all(dim=1).float().mean())
+    return float((_gradient(model, images, labels).flatten(1) == 0).all(dim=1).double().mean())
 
 
 def _unstable(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> float:
     with torch.no_grad():
-        reference = _loss(model, images, labels)
+        reference = losses(model, images, labels)
         divisor = torch.where(reference == 0, torch.ones_like(reference), reference.abs())
         changes = []
         for _ in range(DIRECTIONS):
             moved = images + eps * (torch.rand_like(images) - 0.5)
-            changes.append((_loss(model, moved, labels) - reference).abs() / divisor)
-    return min(1.0, float(torch.stack(changes).mean()))
+            changes.append((losses(model, moved, labels) - reference).abs() / divisor)
+    return float(torch.stack(changes).mean(dim=0).clamp(max=1.0).mean())
 
 
 def _unconstrained(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     moved, standing = images.clone(), torch.ones(len(labels), dtype=torch.bool)
     for _ in range(STEPS):
-        moved = (moved + 0.1 * _gradient(model, moved, labels).sign()).clamp(0, 1)
+        rows = standing.nonzero()[:, 0]
+        if not len(rows):
+            break
+        at = moved[rows]
+        moved[rows] = (at + 0.1 * _gradient(model, at, labels[rows]).sign()).clamp(0, 1)
         with torch.no_grad():
-            standing &= model(moved).argmax(dim=1) == labels
-    return float(standing.float().mean())
+            standing[rows] = model(moved[rows]).argmax(dim=1) == labels[rows]
+    return float(standing.double().mean())
 
 
 def _of_path(run: Any) -> tuple[float, float, float]:
@@ -142,3 +142,6 @@ def _rises(losses: pd.Series) -> bool:
         return False
     last = best[-LAST_STEPS:]
     return bool((last.max() - last.min()) / span > INCOMPLETE)
+
+
+JUDGE = Judge("IoAF", ask, EXPLAINS, "Pintor et al. 2022", SAMPLES)

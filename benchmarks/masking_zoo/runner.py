@@ -1,4 +1,4 @@
-"""One pair: its label, flatguard's verdict, and the two baselines on the same run."""
+"""One pair: its label, flatguard's verdict, and the other judges on the same run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import flatguard
-from benchmarks.masking_zoo import baselines, ioaf
+from benchmarks.masking_zoo import kept_evidence
+from benchmarks.masking_zoo.judges import Audited, ask_all
 from benchmarks.masking_zoo.pair import Pair
 from benchmarks.masking_zoo.pairs import find
 from benchmarks.masking_zoo.reference import Label, interval, kind_of, label
+from flatguard.checks.evidence import Evidence
 
 NO_VERDICT = "no verdict"
 ATTACK = "torchattacks:PGD"
@@ -25,20 +25,25 @@ class Result:
     """What is printed of one pair.
 
     Attributes:
-        label: measured by the reference attack.
+        group: the kind of defence, as far as it is known; what is held out together.
+        checks: flatguard's level.
+        images: how many flatguard judged.
+        label: measured by the reference attack, on all of the pair's images.
         mechanism_expected: what would explain it; for scoring only.
         robust_accuracy: as the audited attack reports it.
         verdict, mechanism, corrected, forwards: flatguard's.
         problem: why flatguard gave none.
-        flags: AutoAttack's.
-        indicators: IoAF's shares; `raised` names those above their threshold.
         seconds: of flatguard's evaluation and verdict.
         findings: of flatguard's checks, in words.
+        peers: the other judges' answers and prices, by their names; see `judges.ask_all`.
     """
 
     pair: str
     network: str
     family: str
+    group: str
+    checks: str
+    images: int
     label: dict[str, Any]
     mechanism_expected: tuple[str, ...]
     robust_accuracy: float | None
@@ -47,11 +52,9 @@ class Result:
     corrected: float | None
     forwards: int | None
     problem: str | None
-    flags: list[str]
-    indicators: dict[str, float]
-    raised: list[str]
     seconds: float
     findings: dict[str, str]
+    peers: dict[str, dict[str, Any]]
 
     @property
     def kind(self) -> str:
@@ -69,28 +72,42 @@ def label_by_name(name: str, fresh: bool) -> str:
     )
 
 
-def run_by_name(name: str, fresh: bool, checks: str) -> Result:
+def run_by_name(name: str, fresh: bool, checks: str, images: int | None = None) -> Result:
     """What a worker process is asked for."""
-    return run_pair(find(name), fresh, checks)
+    return run_pair(find(name), fresh, checks, images)
 
 
-def run_pair(pair: Pair, fresh: bool = False, checks: str = "fast") -> Result:
-    """Label the pair, let flatguard judge it, and ask the baselines."""
+def run_pair(
+    pair: Pair, fresh: bool = False, checks: str = "fast", images: int | None = None
+) -> Result:
+    """Label the pair, let flatguard judge it, and ask the other judges.
+
+    Args:
+        pair: the pair.
+        fresh: measure its label anew.
+        checks: flatguard's level.
+        images: judge the first ones only; the label is of all.
+    """
     labelled = label(pair, fresh)
-    model, (images, labels) = pair.build(), pair.data()
+    if images is not None:
+        pair = replace(pair, n=min(pair.n, images))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         run, problem = judged(pair, checks, Path(folder) / "run")
         seconds = time.perf_counter() - began
         summary: dict[str, Any] = run.summary if run is not None else {}
-        if run is not None and problem is not None:
-            labelled = by_square(labelled, round(summary["robust_accuracy"] * pair.n))
-        torch.manual_seed(0)
-        found = ioaf.indicators(model, images, labels, pair.eps, run)
+        if run is not None:
+            kept_evidence.keep(Evidence.of(run), kept_evidence.folder_of(pair.name, checks))
+            if problem is not None:
+                labelled = by_square(labelled, summary["robust_accuracy"])
+        peers = ask_all(lambda: Audited(pair.build(), *pair.data(), pair.eps, run))
     return Result(
         pair=pair.name,
         network=pair.network,
         family=pair.family,
+        group=group_of(pair),
+        checks=checks,
+        images=pair.n,
         label=as_dict(labelled),
         mechanism_expected=pair.mechanism,
         robust_accuracy=summary.get("robust_accuracy"),
@@ -99,22 +116,29 @@ def run_pair(pair: Pair, fresh: bool = False, checks: str = "fast") -> Result:
         corrected=summary.get("corrected_robust_accuracy"),
         forwards=summary.get("check_forwards"),
         problem=problem,
-        flags=baselines.autoattack_flags(model, images, labels, pair.eps),
-        indicators={name: round(value, 4) for name, value in vars(found).items()},
-        raised=found.raised(),
         seconds=round(seconds, 1),
         findings={
             f["check"]: f"{f['status']}: {f['summary']}" for f in summary.get("findings", ())
         },
+        peers=peers,
     )
 
 
-def by_square(labelled: Label, survived: int) -> Label:
+def group_of(pair: Pair) -> str:
+    """What is held out together: the literature's kind, or the family.
+
+    Honest pairs of no kind are held out by their network.
+    """
+    kind = getattr(pair, "kind", "") or pair.family
+    return f"honest {pair.network}" if kind == "honest" else str(kind)
+
+
+def by_square(labelled: Label, survived: float) -> Label:
     """The label of a pair whose audited attack raises: by how much Square's number is too high.
 
-    The reference attacked every clean sample; what it left counts against Square's count.
+    The reference attacked every clean sample; what it left counts against Square's share.
     """
-    audited = max(survived, labelled.left)
+    audited = max(round(survived * labelled.n), labelled.left)
     low, high = interval(audited - labelled.left, labelled.n)
     return replace(labelled, audited=audited, low=low, high=high, kind=kind_of(low, high))
 

@@ -1,20 +1,26 @@
-"""From results to recall, false alarms and right mechanisms, and to tables."""
+"""From results to recall, false alarms, right mechanisms and prices, and to tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from rich.table import Table
 
-from benchmarks.masking_zoo import baselines, ioaf
+from benchmarks.masking_zoo.judges import Judge, judges
 from benchmarks.masking_zoo.reference import interval
 from benchmarks.masking_zoo.runner import Result
 
 ALARMS = ("masked", "overestimated")
+OURS = "flatguard"
 COLUMNS = (
     "pair", "PGD-20", "reference", "label", "verdict", "mechanism", "corrected", "forwards",
-    "AutoAttack", "IoAF",
+    *(judge.name for judge in judges()),
+)  # fmt: skip
+SCORED = (
+    "judge", "recall", "false alarms", "right mechanisms", "no answer", "forwards a pair", "in all",
 )  # fmt: skip
 
 
@@ -39,52 +45,96 @@ class Score:
     Attributes:
         recall: alarms, of the pairs labelled masked.
         false_alarms: alarms, of the pairs labelled honest.
-        mechanisms: right mechanisms, of the masked pairs that were caught.
+        mechanisms: right mechanisms, of the masked pairs that were caught; None where the judge
+            names no mechanism.
+        unanswered: pairs that the judge cannot judge; they count as no alarm.
+        prices: in sample-forwards, of each pair.
     """
 
     judge: str
     recall: Share
     false_alarms: Share
-    mechanisms: Share
+    mechanisms: Share | None
+    unanswered: int
+    prices: tuple[int, ...]
+
+    def row(self) -> list[str]:
+        """One line of the table, in the order of `SCORED`."""
+        pairs = max(1, len(self.prices))
+        return [
+            self.judge,
+            str(self.recall),
+            str(self.false_alarms),
+            "names none" if self.mechanisms is None else str(self.mechanisms),
+            str(self.unanswered),
+            f"{sum(self.prices) / pairs:,.0f}",
+            f"{sum(self.prices):,}",
+        ]
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{name} {value}" for name, value in zip(SCORED[1:], self.row()[1:], strict=True)
+        )
 
 
-Alarm = Callable[[Result], bool]
+@dataclass(frozen=True)
+class Opinion:
+    """What a judge says of a pair: whether it warns, whether its reason is right, its price."""
+
+    alarm: bool
+    right: bool
+    answered: bool
+    forwards: int
 
 
 def scores(results: Sequence[Result]) -> list[Score]:
-    """flatguard, AutoAttack's flags and IoAF on the same pairs."""
-    return [
-        _score("flatguard", results, lambda r: r.verdict in ALARMS, _named_right),
-        _score(
-            "AutoAttack's flags", results, lambda r: bool(r.flags),
-            lambda r: _explains(r, baselines.EXPLAINS, r.flags),
-        ),
-        _score(
-            "IoAF", results, lambda r: bool(r.raised),
-            lambda r: _explains(r, ioaf.EXPLAINS, r.raised),
-        ),
-    ]  # fmt: skip
+    """flatguard and the other judges on the same pairs."""
+    found = [_score(OURS, results, _ours)]
+    for judge in judges():
+        scored = _score(judge.name, results, partial(_peers, judge))
+        names_none = not any(judge.explains.values())
+        found.append(_without_mechanisms(scored) if names_none else scored)
+    return found
 
 
-def _score(judge: str, results: Sequence[Result], alarm: Alarm, right: Alarm) -> Score:
-    masked = [r for r in results if r.kind == "masked"]
-    honest = [r for r in results if r.kind == "honest"]
-    caught = [r for r in masked if alarm(r)]
+def _without_mechanisms(score: Score) -> Score:
     return Score(
-        judge,
-        Share(len(caught), len(masked)),
-        Share(sum(map(alarm, honest)), len(honest)),
-        Share(sum(map(right, caught)), len(caught)),
+        score.judge, score.recall, score.false_alarms, None, score.unanswered, score.prices
     )
 
 
-def _named_right(result: Result) -> bool:
-    return result.mechanism in result.mechanism_expected
+def _score(judge: str, results: Sequence[Result], of: Callable[[Result], Opinion]) -> Score:
+    opinions = [(result, of(result)) for result in results]
+    masked = [opinion for result, opinion in opinions if result.kind == "masked"]
+    honest = [opinion for result, opinion in opinions if result.kind == "honest"]
+    caught = [opinion for opinion in masked if opinion.alarm]
+    return Score(
+        judge,
+        Share(len(caught), len(masked)),
+        Share(sum(opinion.alarm for opinion in honest), len(honest)),
+        Share(sum(opinion.right for opinion in caught), len(caught)),
+        sum(not opinion.answered for _, opinion in opinions),
+        tuple(opinion.forwards for _, opinion in opinions),
+    )
 
 
-def _explains(result: Result, explains: dict[str, frozenset[str]], raised: Iterable[str]) -> bool:
-    named = {mechanism for name in raised for mechanism in explains[name]}
-    return bool(named & set(result.mechanism_expected))
+def is_right(verdict: str, mechanism: str | None, result: Result) -> tuple[bool, bool]:
+    """Whether a verdict on this pair is right, and, on a caught masked pair, its mechanism."""
+    alarm = verdict in ALARMS
+    caught = alarm and result.kind == "masked"
+    return alarm == (result.kind == "masked"), caught and mechanism in result.mechanism_expected
+
+
+def _ours(result: Result) -> Opinion:
+    right = is_right(result.verdict, result.mechanism, result)[1]
+    return Opinion(result.verdict in ALARMS, right, bool(result.forwards), result.forwards or 0)
+
+
+def _peers(judge: Judge, result: Result) -> Opinion:
+    answer = result.peers[judge.name]
+    named = {mechanism for sign in answer["named"] for mechanism in judge.explains[sign]}
+    right = answer["alarm"] and bool(named & set(result.mechanism_expected))
+    return Opinion(answer["alarm"], right, answer["answered"], answer["forwards"])
 
 
 def row(result: Result) -> list[str]:
@@ -102,9 +152,16 @@ def row(result: Result) -> list[str]:
         result.mechanism or "",
         "" if result.corrected is None else f"{result.corrected:.1%}",
         "" if result.forwards is None else f"{result.forwards:,}",
-        ", ".join(result.flags),
-        ", ".join(result.raised),
+        *(_cell(result.peers[judge.name]) for judge in judges()),
     ]
+
+
+def _cell(answer: dict[str, Any]) -> str:
+    """What is named in an alarm, and the price."""
+    if not answer["answered"]:
+        return f"no answer · {answer['forwards']:,}"
+    named = ", ".join(answer["named"]) if answer["alarm"] else "–"
+    return f"{named} · {answer['forwards']:,}"
 
 
 def rich_table(results: Sequence[Result]) -> Table:
@@ -115,15 +172,25 @@ def rich_table(results: Sequence[Result]) -> Table:
     return table
 
 
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)])
+
+
 def markdown(results: Sequence[Result]) -> str:
     """The table and the scores, for a file."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    lines += ["| " + " | ".join(row(result)) + " |" for result in results]
-    lines += ["", "| judge | recall | false alarms | right mechanisms |", "|---|---|---|---|"]
-    lines += [
-        f"| {s.judge} | {s.recall} | {s.false_alarms} | {s.mechanisms} |" for s in scores(results)
-    ]
-    return "\n".join(lines) + "\n"
+    return f"{pairs_table(results)}\n\n{scores_table(results)}\n"
+
+
+def pairs_table(results: Sequence[Result]) -> str:
+    """A line for each pair."""
+    return table_of(COLUMNS, [row(result) for result in results])
+
+
+def scores_table(results: Sequence[Result]) -> str:
+    """A line for each judge."""
+    return table_of(SCORED, [score.row() for score in scores(results)])
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -131,9 +198,4 @@ def summary(results: Sequence[Result]) -> str:
     kinds = [result.kind for result in results]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("masked", "honest", "unscored"))
     lines = [f"{len(results)} pairs: {counts}"]
-    lines += [
-        f"{s.judge}: recall {s.recall}; false alarms {s.false_alarms}; "
-        f"right mechanisms {s.mechanisms}"
-        for s in scores(results)
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"{score.judge}: {score}" for score in scores(results))])

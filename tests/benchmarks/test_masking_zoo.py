@@ -1,4 +1,4 @@
-"""The zoo's catalogue, its defences' decisions, and the arithmetic of labels and scores.
+"""The zoo's catalogue, its defences' decisions, and the arithmetic of labels.
 
 The attacks on all pairs are `make zoo`, not a test; here the digits' network is untrained where
 training is not what is tested.
@@ -17,21 +17,10 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[2]))
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
-from benchmarks.masking_zoo import (
-    attacks,
-    baselines,
-    ioaf,
-    networks,
-    pair,
-    pairs,
-    reference,
-    score,
-    stand_ins,
-)  # fmt: skip
+from benchmarks.masking_zoo import attacks, networks, pair, pairs, reference, stand_ins
 from benchmarks.masking_zoo.defences import inputs, outputs, randomised
 from benchmarks.masking_zoo.digits import DigitsNet, KWinnersNet, ThermometerNet, digits, fit
 from benchmarks.masking_zoo.pairs import making
-from benchmarks.masking_zoo.runner import NO_VERDICT, Result
 
 EPS = 0.15
 KEEP_THE_DECISION = {
@@ -242,54 +231,6 @@ def test_pgd_stays_within_the_radius_and_the_box(net, data):
     budget = attacks.Budget(steps=20, restarts=2, targets=1, queries=10)
     attacks.attack_all(Watched(net, *data, False), [attacks.StandIn(net, 2, 0.1)], EPS, budget)
     assert EPS - 1e-6 <= max(seen) <= EPS + 1e-6
-
-
-def result(kind, verdict, mechanism=None, expected=("saturation",), flags=(), raised=()):
-    label = {
-        "n": 100, "clean": 90, "audited": 80, "left": 20, "overestimate": 0.6, "low": 0.5,
-        "high": 0.7, "kind": kind, "error": None,
-    }  # fmt: skip
-    return Result(
-        "p", "net", "family", label, expected, 0.8, verdict, mechanism, None, None, None,
-        list(flags), {}, list(raised), 0.0, {},
-    )  # fmt: skip
-
-
-def test_scores_count_what_is_scored():
-    results = [
-        result("masked", "masked", "saturation", flags=["zero-gradient"]),
-        result("masked", "overestimated", raised=["unstable"]),
-        result("masked", "consistent"),
-        result("honest", "vulnerable", flags=["zero-gradient"]),
-        result("honest", "masked", "stochastic"),
-        result("unscored", "masked", "saturation"),
-    ]
-    ours, flags, indicators = score.scores(results)
-    assert (ours.recall, ours.false_alarms, ours.mechanisms) == (
-        score.Share(2, 3), score.Share(1, 2), score.Share(1, 2),
-    )  # fmt: skip
-    assert (flags.recall, flags.false_alarms, flags.mechanisms) == (
-        score.Share(1, 3), score.Share(1, 2), score.Share(1, 1),
-    )  # fmt: skip
-    assert (indicators.recall, indicators.mechanisms) == (score.Share(1, 3), score.Share(0, 1))
-    assert "2/3" in score.markdown(results)
-    assert NO_VERDICT not in score.ALARMS
-
-
-def test_baselines_see_what_they_are_made_to_see(net, data):
-    def of(model):
-        return baselines.autoattack_flags(model.eval(), *data, EPS)
-
-    assert "zero-gradient" in of(inputs.RoundedBits(net, 4))
-    strided = nn.Sequential(inputs.Detached(nn.Identity()), net)
-    assert "zero-gradient" in of(strided)
-    assert "randomised" in of(randomised.InputNoise(net, 0.1))
-    assert "dynamic" in of(inputs.AntiAdversary(net))
-    assert not {"randomised", "dynamic"} & set(of(net))
-    dead = ioaf.indicators(inputs.RoundedBits(net, 4), *data, EPS, None)
-    alive = ioaf.indicators(net, *data, EPS, None)
-    assert dead.unavailable == dead.unconstrained == 1.0
-    assert alive.unavailable == alive.unconstrained == 0.0
 
 
 def test_real_networks_read_their_images_right():
