@@ -122,7 +122,9 @@ def is_right(verdict: str, mechanism: str | None, result: Result) -> tuple[bool,
     """Whether a verdict on this pair is right, and, on a caught masked pair, its mechanism."""
     alarm = verdict in ALARMS
     caught = alarm and result.kind == "masked"
-    return alarm == (result.kind == "masked"), caught and mechanism in result.mechanism_expected
+    # A weak attack has no mechanism: it is right to name none.
+    named = mechanism in (result.mechanism_expected or (None,))
+    return alarm == (result.kind == "masked"), caught and named
 
 
 def _ours(result: Result) -> Opinion:
@@ -133,7 +135,8 @@ def _ours(result: Result) -> Opinion:
 def _peers(judge: Judge, result: Result) -> Opinion:
     answer = result.peers[judge.name]
     named = {mechanism for sign in answer["named"] for mechanism in judge.explains[sign]}
-    right = answer["alarm"] and bool(named & set(result.mechanism_expected))
+    expected = set(result.mechanism_expected)
+    right = answer["alarm"] and (bool(named & expected) if expected else not named)
     return Opinion(answer["alarm"], right, answer["answered"], answer["forwards"])
 
 

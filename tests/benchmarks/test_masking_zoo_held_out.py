@@ -1,9 +1,8 @@
 """The zoo's scores, and thresholds that are chosen without the kind that they judge."""
 
-import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 import flatguard
-from benchmarks.masking_zoo import document, held_out, judges, kept_evidence, score
+from benchmarks.masking_zoo import document, held_out, judges, kept_evidence, pairs, score
 from benchmarks.masking_zoo.defences import outputs
 from benchmarks.masking_zoo.digits import DigitsNet, digits, fit
 from benchmarks.masking_zoo.runner import NO_VERDICT, Result
@@ -213,24 +212,22 @@ def test_evidence_of_another_verdict_is_left_out(run, tmp_path, monkeypatch):
     assert elsewhere.found[()] == judged[0].found[()]
 
 
-def test_the_document_holds_every_level_and_says_what_it_rests_on(tmp_path):
+def test_the_document_holds_every_level_and_says_what_it_rests_on():
     fast = [
         result("masked", "masked", "saturation", pair="one", IoAF=["unstable"]),
         replace(result("honest", "consistent", pair="two"), images=50, forwards=10),
     ]
     full = [replace(one, checks="full") for one in fast]
-    (tmp_path / "fast.json").write_text(json.dumps([asdict(one) for one in fast]))
-    lines = [json.dumps({"kind": "k", "result": asdict(one)}) for one in (full[0], *full)]
-    (tmp_path / "full.jsonl").write_text("\n".join(lines) + "\n")
-    levels = {name: document.read(tmp_path / name) for name in ("fast.json", "full.jsonl")}
-    assert levels == {"fast.json": fast, "full.jsonl": full}
     held = held_out.HeldOut([], {"g": ()}, [], [], held_out.thresholds())
-    text = document.page({"full": full, "fast": fast}, {"fast": held})
+    text = document.page({"full": full, "fast": fast}, {"fast": held}, pairs.CATALOGUE)
     assert text.index("`--checks fast`") < text.index("`--checks full`")
-    assert "2 pairs of 1 kinds (1 masked, 1 honest, 0 unscored), on 50 to 100 images" in text
+    assert f"2 of {len(pairs.CATALOGUE)} pairs, of 1 kinds (1 masked, 1 honest, 0 unscored)" in text
+    assert "on 50 to 100 images each, 150 in all" in text
     assert "the first images only of 1 pairs" in text
     assert "take 100 forwards, more than flatguard on 1 pairs" in text
     assert text.count("### Kinds left out") == 1
     for judge in judges.judges():
         assert f"| {judge.name} | at most {judge.images} images |" in text
         assert judge.name in text.split("## `--checks fast`")[1]
+    assert "## The kinds" in text
+    assert "| undefended |" in text
