@@ -80,8 +80,9 @@ def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
 
 
 def decision_line(verdict: Verdict, n: int) -> str | None:
-    """What a pass on so many images is worth; None where nothing passed."""
-    if verdict.verdict != "consistent" or not verdict.error_rates:
+    """What a pass on so many images is worth; None where no number above 0 passed."""
+    passed = verdict.verdict == "consistent" and verdict.robust_accuracy > 0
+    if not passed or not verdict.error_rates:
         return None
     double = next(
         rate for rate in verdict.error_rates if rate.overestimate >= 2 * verdict.tolerance

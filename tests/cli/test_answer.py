@@ -6,10 +6,12 @@ import pytest
 import torch
 from support.architectures import tiny
 from support.commands import CHECKPOINT, JUDGED, PGD
+from support.evidence import judged_by
 from support.reports import judged
 
 import flatguard
-from flatguard.cli.answer import _sharpness
+from flatguard.checks.verdict import judge
+from flatguard.cli.answer import _sharpness, decision_line
 
 
 def test_the_answer_for_a_person(cli, files: Path) -> None:
@@ -66,3 +68,14 @@ def test_without_a_head_kappa_is_reported_missing(cli, files: Path) -> None:
 def test_scaled_logits_are_reported(cli, files: Path) -> None:
     result = cli(*CHECKPOINT, *PGD, "--logit-scale", "100")
     assert "logits × 100" in result.out
+
+
+def test_what_a_pass_is_worth() -> None:
+    held = judge(judged_by(n=100, survivors=range(60)))
+    assert decision_line(held, 100) == (
+        "on 100 images a true overestimate of 10.0% would pass with a chance of 5.8%"
+    )
+    refuted = judge(judged_by({"control": range(20)}, n=100, survivors=range(60)))
+    assert decision_line(refuted, 100) is None
+    assert decision_line(judge(judged_by(n=100, survivors=[])), 100) is None
+    assert decision_line(judge(judged_by(n=100, survivors=range(60)), 0.0), 100) is None
