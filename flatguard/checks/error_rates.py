@@ -54,7 +54,7 @@ def chance_of_pass(n: int, tolerance: float, overestimate: float) -> float:
 
 def error_rates(n: int, tolerance: float) -> tuple[ErrorRate, ...]:
     """The chances to pass, from half the tolerance to three times; none where it is 0."""
-    gaps = [factor * tolerance for factor in _FACTORS if factor * tolerance < 1]
+    gaps = [round(factor * tolerance, 12) for factor in _FACTORS if factor * tolerance < 1]
     return tuple(
         ErrorRate(overestimate=gap, passes=chance_of_pass(n, tolerance, gap))
         for gap in (gaps if tolerance > 0 else ())

@@ -74,7 +74,8 @@ class Explanation(BaseModel):
         """What was measured, and what it explains."""
         found = f"attacks made for it fool {self.found} of {self.missed} samples"
         found += " that chance does not fool" if self.mechanism not in _NO_CHANCE else ""
-        return f"{self.mechanism}, {self.confidence} confidence: {self.condition}; {found}."
+        name = self.mechanism.capitalize()
+        return f"{name}, with {self.confidence} confidence: {self.condition}; {found}."
 
 
 def explanations(evidence: Evidence) -> tuple[Explanation, ...]:
