@@ -198,13 +198,14 @@ def _by_condition_alone(
     evidence: Evidence, gradients: GradientEvidence, rules: list[_Rule]
 ) -> tuple[Explanation, ...]:
     """A wrong gradient, where too few samples or an attack that is lucky hide what it explains."""
+    most = EXPLAINS * len(evidence.fooled)  # a plain search that finds them shows a weak attack
     for rule in rules:
-        if rule.mechanism == "saturation" and rule.finds_most:
+        if rule.mechanism == "saturation" and len(rule.found) >= max(most, 1):
             return (_explained(rule.mechanism, rule.condition, rule.found, rule.missed, "low"),)
         if rule.mechanism != "unavailable-gradient":
             continue
         further = evidence.fooled_by(*REPAIRED) - evidence.fooled_by(*PLAIN) - evidence.chance
-        if conditions.is_wrong(gradients) is not None or further:
+        if conditions.is_wrong(gradients) is not None or len(further) >= max(most, 1):
             return (_explained(rule.mechanism, rule.condition, rule.found, rule.missed, "low"),)
     return ()
 

@@ -102,7 +102,7 @@ def test_pointer_and_keys_show_the_values_of_a_figure(browser: Any, pages: dict[
 
 def test_it_is_complete_without_scripts(browser: Any, pages: dict[str, Path]) -> None:
     with opened(browser, pages["report"], java_script_enabled=False) as page:
-        assert page.locator("figure svg").count() == 9
+        assert page.locator("figure svg").count() == 10
         assert page.locator("figure svg").first.is_visible()
         assert page.locator(".filters").is_visible() is False
         page.locator("details.case summary").first.click()
@@ -138,7 +138,7 @@ def test_print_gives_the_figures(browser: Any, pages: dict[str, Path], tmp_path:
     with opened(browser, pages["report"]) as page:
         page.pdf(path=tmp_path / "report.pdf", format="A4")
         page.emulate_media(media="print")
-        assert page.locator("figure svg").count() == 9
+        assert page.locator("figure svg").count() == 10
         assert page.locator("figure svg").last.is_visible()
         assert page.locator("nav").is_visible() is False
     content = (tmp_path / "report.pdf").read_bytes()

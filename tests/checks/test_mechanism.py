@@ -91,3 +91,9 @@ def test_confidence_is_high_where_the_share_is_surely_most() -> None:
     half = judged_by({"float64": range(11), "black-box": range(11, 20)}, truth=VANISHED)
     assert explanations(half)[0].confidence == "moderate"
     assert "moderate confidence" in explanations(half)[0].sentence
+
+
+def test_where_a_plain_search_finds_most_a_condition_alone_names_nothing() -> None:
+    found = judged_by({"control": range(7), "float64": range(9)}, truth=VANISHED)
+    assert explanations(found) == ()
+    assert judge(found).verdict == "overestimated"

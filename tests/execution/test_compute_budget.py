@@ -70,7 +70,7 @@ def test_a_budget_that_ends_in_a_check_of_no_weight_is_no_pass_either(digits_fil
     free = evaluated(digits_files, "free")
     price = price_of_checks(free)
     run = evaluated(digits_files, max_forwards=ATTACK + price - 1)
-    assert not load_probes(run)["noise"].ran
+    assert not load_probes(run)["targeted-5"].ran
     assert verdict_of(run).verdict == "inconclusive"
 
 

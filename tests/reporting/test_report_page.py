@@ -67,7 +67,7 @@ def test_the_page_asks_for_nothing_and_forbids_the_rest(run: Run) -> None:
 def test_every_figure_has_words_and_numbers(run: Run) -> None:
     text = report_files(run).html.read_text("utf-8")
     figures = re.findall(r"<figure.*?</figure>", text, flags=re.DOTALL)
-    assert len(figures) == 9
+    assert len(figures) == 10
     for figure in figures:
         assert re.search(r'<svg [^>]*role="img" aria-label="[^"]{20,}"', figure)
         assert "<table>" in figure

@@ -1,7 +1,6 @@
 """Measuring: what is left as it was, what it costs, and what is done where a part fails."""
 
 import copy
-import threading
 from dataclasses import replace
 
 import pytest
@@ -61,12 +60,11 @@ def test_samples_on_which_the_model_raises_are_left_out(good: SetUp) -> None:
 
 
 def test_a_model_without_a_copy_is_measured_itself(good: SetUp) -> None:
-    class Locked(Wrapped):
-        def __init__(self, net: torch.nn.Module):
-            super().__init__(net)
-            self.lock = threading.Lock()
+    class Single(Wrapped):
+        def __deepcopy__(self, memo: object) -> torch.nn.Module:
+            raise TypeError("there is one only")
 
-    found = measure(loaded(replace(good, model=Locked(good.model).eval())))
+    found = measure(loaded(replace(good, model=Single(good.model).eval())))
     assert not found.on_a_copy
     assert found.after_calls is None
     assert found.value_changes == ()
