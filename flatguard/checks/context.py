@@ -109,6 +109,7 @@ class CheckContext:
 
     Attributes:
         randomised: whether the target gives other logits for the same image.
+        shares_draws: whether all images of a batch meet the same draw.
         decides_alone: whether an example counts where it is alone in the clean batch of its block.
         worth_attacking: samples beside the survivors that may have been wrong by luck.
         remembers: whether the target's answers depend on earlier calls.
@@ -132,7 +133,8 @@ class CheckContext:
         self.budget: Budget = evaluation.attack.budget
         self.samples = run.samples.set_index("sample", drop=False)
         self.meter = Meter(compute_budget=compute_budget or ComputeBudget(NO_LIMITS))
-        self.randomised = self.remembers = self.is_fresh = self.decides_alone = False
+        self.randomised = self.shares_draws = False
+        self.remembers = self.is_fresh = self.decides_alone = False
         self.worth_attacking: set[int] = set()
         self.batch_limit = max(plan.stop - plan.start for plan in run.manifest.blocks)
         correct = self.samples["clean_correct"]
@@ -263,11 +265,14 @@ class CheckContext:
     def share_wrong(self, images: Tensor, labels: Tensor, draws: int = VERIFY_DRAWS) -> Tensor:
         """The share of fresh forward passes that classify each image wrong, `(n,)`.
 
-        A pass with a NaN or infinite logit does not count as wrong.
+        A pass with a NaN or infinite logit does not count as wrong. Where a batch shares its draw,
+        what is confirmed is shown one image at a time: otherwise all samples err together.
         """
         shares = []
+        alone = self.shares_draws and draws > VERIFY_DRAWS and len(images) > 1
         for _ in range(draws if self.randomised else 1):
-            logits = self.logits(images)
+            parts = images.split(1) if alone else (images,)
+            logits = torch.cat([self.logits(part) for part in parts])
             shares.append((logits.argmax(dim=1) != labels) & logits.isfinite().all(dim=1))
         return torch.stack(shares).double().mean(dim=0)
 

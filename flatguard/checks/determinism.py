@@ -20,6 +20,7 @@ NAME = "determinism"
 _SOURCE = "Athalye et al. 2018 (expectation over transformation)"
 
 _SAMPLES = 32
+_COPIES = 8
 _SUREST = "surest"
 _RELATIVE_TOLERANCE = 1e-4
 """Parallel sums differ by 1e-6 from call to call on a GPU; a random layer by far more."""
@@ -51,9 +52,31 @@ def _gather(context: CheckContext, calls: int) -> ProbeEvidence:
     repeated = pd.concat(frames, ignore_index=True)
     context.randomised = bool((repeated["difference"] > _RELATIVE_TOLERANCE).any())
     tables = {"repeated": repeated}
+    context.shares_draws = context.randomised and _shares_draws(context)
     if context.randomised:
         tables["survival"] = _survival(context)
-    return ProbeEvidence({"randomised": context.randomised, "draws": CONFIRM_DRAWS}, tables)
+    facts = {
+        "randomised": context.randomised,
+        "shares_draws": context.shares_draws,
+        "draws": CONFIRM_DRAWS,
+    }
+    return ProbeEvidence(facts, tables)
+
+
+def _shares_draws(context: CheckContext) -> bool:
+    """Whether copies of one image in one batch get the same logits, and other ones in the next.
+
+    A model may draw once for a whole batch: a size, a member, a rotation.
+    """
+    numbers = context.samples.loc[~context.samples["failed"], "sample"].to_numpy()
+    for rows in context.rows(numbers[:1]):
+        copies = rows.images.expand(_COPIES, *rows.images.shape[1:]).contiguous()
+        with context.seeded("shared draws"):
+            calls = torch.stack([context.logits(copies) for _ in range(_COPIES)])
+        size = calls.abs().amax() * _RELATIVE_TOLERANCE
+        within = (calls - calls[:, :1]).abs().amax()
+        return bool(within <= size) and bool((calls - calls[:1]).abs().amax() > size)
+    return False
 
 
 def _survival(context: CheckContext) -> pd.DataFrame:

@@ -62,7 +62,10 @@ def gather_evidence(
         if step.name not in known:
             _run(context, step, checks)
     _forget_if_it_remembers(context)
-    context.randomised = bool(context.stored("determinism").facts.get("randomised"))
+    measured = context.stored("determinism").facts
+    context.randomised, context.shares_draws = (
+        bool(measured.get(name)) for name in ("randomised", "shares_draws")
+    )
     context.worth_attacking = Evidence.of_samples(run).worth_attacking
     steps = _plan(context, checks)
     left = [step for step in steps if step.probe.order > 0 and step.name not in known]

@@ -76,3 +76,25 @@ def test_fresh_draws_are_taken_again_at_a_higher_level() -> None:
         gather_evidence(context.evaluation, context.run, level, [], Silent())
     names = [name for name in load_probes(context.run) if name.startswith("confirmed")]
     assert names == ["confirmed-101", "confirmed-151"]
+
+
+class Shared(Noisy):
+    """One draw for a whole batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits + self.scale * torch.randn(1, 4)
+
+
+@pytest.mark.parametrize(("kind", "shared"), [(Shared, True), (Noisy, False)])
+def test_where_a_batch_shares_its_draw_images_are_confirmed_one_at_a_time(
+    kind: type[Noisy], shared: bool
+) -> None:
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 4
+    model = kind(trained(images, labels), 2.0).eval()
+    how = {"eps": "1/255", "attack_args": {"alpha": 1 / 255, "steps": 1}}
+    context = context_of(model, images, labels, "torchattacks:PGD", **how)
+    gather_evidence(context.evaluation, context.run, "fast", [], Silent())
+    facts = load_probes(context.run)["determinism"].facts
+    assert facts["shares_draws"] is shared
