@@ -28,7 +28,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from flatguard.checks.search.slack import Answer, Slack
-from flatguard.checks.search.straight_through import name_of
+from flatguard.checks.search.straight_through import (
+    CASTING,
+    COMPARING,
+    LEAVING,
+    ROUNDING,
+    name_of,
+)
 
 MOST_CHOICES = 16
 """A gate with more choices is no switch between networks."""
@@ -39,15 +45,13 @@ _FEW = 8
 _FAR = 1e6
 """A score that leaves torch is forced to this many times its size."""
 
-_RISING = {"gt", "ge", "greater", "greater_equal", "__gt__", "__ge__"}
-_FALLING = {"lt", "le", "less", "less_equal", "__lt__", "__le__"}
+_RISING = {name for name, sign in COMPARING.items() if sign > 0}
+_FALLING = COMPARING.keys() - _RISING
 _EQUAL = {"eq", "ne", "__eq__", "__ne__", "not_equal", "isclose"}
-_ROUNDING = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
-_CASTING = {"byte", "char", "short", "int", "long", "bool", "to", "type"}
 _INDEX = {"argmax": 1.0, "argmin": -1.0, "max": 1.0, "min": -1.0, "topk": 1.0}
 _SORTING = {"sort", "argsort", "msort"}
 _MIDDLE = {"median", "nanmedian", "kthvalue", "mode", "quantile", "nanquantile"}
-_LEAVING = {"item", "__float__", "tolist", "numpy", "__array__"}
+_LEAVING = LEAVING | {"__float__"}
 
 
 @dataclass(frozen=True)
@@ -320,8 +324,8 @@ def _values_of(
     if name in ("bucketize", "searchsorted"):
         edges = kwargs.get("boundaries", args[1] if name == "bucketize" else own)
         return tuple(range(edges.numel() + 1)) if edges.numel() < _FEW else ()
-    is_cast = name in _CASTING and own.is_floating_point() and not result.is_floating_point()
-    if name not in _ROUNDING and not is_cast:
+    is_cast = name in CASTING and own.is_floating_point() and not result.is_floating_point()
+    if name not in ROUNDING and not is_cast:
         return ()
     met = {0, 1, *(int(value) for value in result.detach().unique().tolist()[:_FEW])}
     return tuple(sorted(met))

@@ -26,10 +26,10 @@ from torch.overrides import TorchFunctionMode
 
 Group = Literal["cutting", "saturating"]
 
-_ROUNDING = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
-_COMPARING = {"gt": 1, "ge": 1, "greater": 1, "lt": -1, "le": -1, "less": -1, "greater_equal": 1,
+ROUNDING = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
+COMPARING = {"gt": 1, "ge": 1, "greater": 1, "lt": -1, "le": -1, "less": -1, "greater_equal": 1,
              "less_equal": -1, "__gt__": 1, "__ge__": 1, "__lt__": -1, "__le__": -1}  # fmt: skip
-_CASTING = {"byte", "char", "short", "int", "long", "bool", "to", "type", "type_as"}
+CASTING = {"byte", "char", "short", "int", "long", "bool", "to", "type", "type_as"}
 _SQUASHING = {"tanh", "sigmoid", "softsign", "erf", "atan", "hardsigmoid", "logsigmoid"}
 _CLAMPING = {"clamp", "clip", "hardtanh", "relu6", "clamp_min", "clamp_max", "threshold"}
 LEAVING = {"numpy", "__array__", "item", "tolist"}
@@ -105,28 +105,28 @@ class StraightThrough(TorchFunctionMode):
         if name in ("detach", "data", "detach_"):
             self.seen["detach"] += 1
             return own
-        if name.endswith("_") and name[:-1] in _ROUNDING:
+        if name.endswith("_") and name[:-1] in ROUNDING:
             self.seen[name[:-1]] += 1
             before = own.clone()
             after = func(own.detach().clone(), *args[1:], **kwargs)
             return own.copy_(straight(after, before))
-        if name in _ROUNDING:
+        if name in ROUNDING:
             self.seen[name] += 1
             return straight(func(*args, **kwargs), own)
         if name in ("__floordiv__", "floor_divide") or kwargs.get("rounding_mode"):
             self.seen["floor"] += 1
             return straight(func(*args, **kwargs), own / args[1])
-        if name in _COMPARING:
+        if name in COMPARING:
             self.seen["comparison"] += 1
             other = args[1] if len(args) > 1 else kwargs.get("other", 0.0)
             return self._shadowed(
-                func(*args, **kwargs), self._step((own - other) * _COMPARING[name])
+                func(*args, **kwargs), self._step((own - other) * COMPARING[name])
             )
         if name in ("argmax", "argmin"):
             return self._chosen(name, func, own, args, kwargs)
         if name == "topk":
             return self._nearest(func, own, args, kwargs)
-        if name in _CASTING:
+        if name in CASTING:
             result = func(*args, **kwargs)
             if not result.is_floating_point():
                 self.seen["cast"] += 1
@@ -265,7 +265,7 @@ class StraightThrough(TorchFunctionMode):
         if name in ("masked_fill", "masked_fill_"):
             filled: Tensor = soft[0] * (1.0 - soft[1]) + soft[1] * soft[2]
             return filled
-        if name in _CASTING:
+        if name in CASTING:
             same: Tensor = soft[0]
             return same
         result = self._operation(
