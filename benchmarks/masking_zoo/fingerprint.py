@@ -19,6 +19,9 @@ from benchmarks.masking_zoo.pair import Pair
 LABELLING = ("attacks.py", "deciding.py", "reference.py")
 """The code that every label comes from."""
 
+RANDOMISED = "randomised_labels.py"
+"""The code that the labels of randomised pairs come from as well."""
+
 
 def of_label(pair: Pair, model: nn.Module) -> str:
     """Of everything that decides a label, weights included."""
@@ -53,7 +56,8 @@ def _modules(pair: Pair, model: nn.Module) -> list[nn.Module]:
 def _add_settings(digest: hashlib._Hash, pair: Pair, model: nn.Module) -> None:
     settings = [(s.draws, s.smoothing) for s in pair.stand_ins(model)]
     digest.update(repr((pair.name, pair.n, pair.eps, pair.random, pair.budget, settings)).encode())
-    for source in LABELLING:
+    sources = [*LABELLING, *([RANDOMISED] if pair.random else [])]
+    for source in sources:
         text = Path(__file__).with_name(source).read_text("utf-8")
         digest.update(ast.dump(ast.parse(text)).encode())
 

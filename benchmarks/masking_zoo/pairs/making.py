@@ -14,6 +14,7 @@ from benchmarks.masking_zoo.attacks import Budget, Survivors
 from benchmarks.masking_zoo.deciding import AloneInCleanBatch
 from benchmarks.masking_zoo.defences import outputs
 from benchmarks.masking_zoo.pair import Defend, Pair, Plan
+from benchmarks.masking_zoo.randomised_labels import BestOfDraws
 
 SATURATION = ("saturation",)
 UNAVAILABLE = ("unavailable-gradient",)
@@ -68,6 +69,7 @@ def honest(
 ) -> Pair:
     """A pair that nothing should mask; if something does, its label says so."""
     budget = budget_of(network, random)
+    survivors = BestOfDraws if random else survivors
     return Pair(
         name, network, defend, "honest", (), plan, n, random, budget, radius, kind, survivors
     )
@@ -87,6 +89,7 @@ def defended(
 ) -> Pair:
     """A pair with a defence that may mask; its family is its kind."""
     budget = budget_of(network, random)
+    survivors = BestOfDraws if random else survivors
     if survivors is AloneInCleanBatch:
         budget = replace(budget, queries=0)  # Square asks whole batches of its own
     return Pair(
