@@ -12,6 +12,7 @@ from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, evenly
 from flatguard.checks.evidence import CONFIRMED, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.preflight.facts import facts_of
+from flatguard.checks.resubmission import in_words, resubmissions
 from flatguard.checks.search import surest as search
 from flatguard.checks.search.attempts import AttemptTable, Shown, best_examples
 from flatguard.checks.statistics import interval
@@ -123,6 +124,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             value=float(table["difference"].max()),
         )  # fmt: skip
     wrong, back = evidence.mostly_wrong, evidence.given_back
+    again = resubmissions(evidence)
     return Finding(
         check=NAME,
         status="fail" if (len(wrong) - len(back)) / evidence.n > tolerance else "warn",
@@ -130,6 +132,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             f"the target is randomised: decisions flip on {table['flips'].mean():.0%} of the "
             f"images; {len(wrong)} survivors are wrong in most draws, and {len(back)} others are "
             "right in most; gradients were averaged (EOT)"
+            + (f"; {in_words(again)}" if again else "")
         ),
         value=float(table["flips"].mean()),
         interval=interval(int(table["flips"].sum()), len(table)),
@@ -139,7 +142,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         data={
             "survived_by_luck": len(wrong),
             "fooled_by_luck": len(back),
-            "single_query": _single_query(probe.tables["survival"], evidence.n),
+            "resubmission": [one.model_dump() for one in again],
         },
     )
 
@@ -181,11 +184,6 @@ def _gather_confirmed(context: CheckContext, draws: int) -> ProbeEvidence:
     return ProbeEvidence({"draws": draws}, {CONFIRMED: table})
 
 
-def _single_query(table: pd.DataFrame, n: int) -> float:
-    """The expected accuracy of one query each on the audited examples."""
-    return float((1.0 - table["wrong"]).sum()) / n
-
-
 def _depends_on_its_batch(evidence: Evidence) -> bool:
     facts = facts_of(evidence)
     return facts is not None and facts.depends_on_its_batch
@@ -194,6 +192,10 @@ def _depends_on_its_batch(evidence: Evidence) -> bool:
 def _cost_of_surest(context: CheckContext, restarts: int) -> float:
     each = restarts * (search.STEPS * search.DRAWS + search.SHOWN)
     return len(context.survivors) * each if context.randomised else 0
+
+
+def _cost_of_confirmed(context: CheckContext, draws: int) -> float:
+    return int((~context.samples["failed"]).sum()) * draws if context.randomised else 0
 
 
 _WHY = (
@@ -228,7 +230,7 @@ CHECK = Check(
             CONFIRMED,
             _gather_confirmed,
             {"fast": 101, "standard": 151, "full": 201},
-            lambda context, draws: len(context.survivors) * draws if context.randomised else 0,
+            _cost_of_confirmed,
             order=950,
             stored_as=lambda context, draws: f"{CONFIRMED}-{draws}" if context.randomised else None,
             searches=False,

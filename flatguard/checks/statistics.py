@@ -19,6 +19,24 @@ def interval(successes: int, trials: int, level: float = CONFIDENCE_LEVEL) -> tu
     return float(found.low), float(found.high)
 
 
+def mean_interval(
+    total: float, trials: int, level: float = CONFIDENCE_LEVEL
+) -> tuple[float, float]:
+    """The Clopper-Pearson interval of a mean of `trials` values in [0, 1] whose sum is `total`.
+
+    The sum need not be whole. Values between 0 and 1 vary less than coins of the same mean, so the
+    interval is wide rather than narrow. (0, 1) without trials.
+    """
+    from scipy.stats import beta
+
+    if not trials:
+        return 0.0, 1.0
+    tail = (1.0 - level) / 2.0
+    low = 0.0 if total <= 0 else float(beta.ppf(tail, total, trials - total + 1.0))
+    high = 1.0 if total >= trials else float(beta.ppf(1.0 - tail, total + 1.0, trials - total))
+    return low, high
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """The exact two-sided McNemar test: p of so uneven a split of the discordant pairs."""
     from scipy.stats import binomtest

@@ -63,7 +63,12 @@ def test_the_corrected_number_is_the_majority_of_many_draws_over_what_was_found(
     near = ((wrong - 0.5).abs() > 0.15).nonzero()[:, 0].tolist()
     right = found.standing - found.fooled
     assert {n for n in near if wrong[n] <= 0.5} == right & set(near)
-    assert 0 <= CHECK.judge(found, TOLERANCE).data["single_query"] <= 1
+    again = CHECK.judge(found, TOLERANCE).data["resubmission"]
+    assert [one["tries"] for one in again] == [1, 10, 100]
+    for one in again:
+        expected = float(((1 - wrong) ** one["tries"]).mean())
+        assert one["accuracy"] == pytest.approx(expected, abs=0.05)
+        assert one["interval"][0] <= expected <= one["interval"][1]
 
 
 def test_fresh_draws_are_taken_again_at_a_higher_level() -> None:

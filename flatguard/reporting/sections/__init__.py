@@ -12,6 +12,7 @@ from flatguard.reporting.sections.logit_scales import LOGIT_SCALES
 from flatguard.reporting.sections.preflight import PREFLIGHT
 from flatguard.reporting.sections.radius import RADIUS
 from flatguard.reporting.sections.reproduction import REPRODUCTION
+from flatguard.reporting.sections.resubmission import RESUBMISSION
 from flatguard.reporting.sections.samples import SAMPLES
 from flatguard.reporting.sections.section import Section
 from flatguard.reporting.sections.twins import TWINS
@@ -26,6 +27,7 @@ SECTIONS: tuple[Section, ...] = (
     LOGIT_SCALES,
     TWINS,
     DISCREPANCY,
+    RESUBMISSION,
     ERROR_RATES,
     SAMPLES,
     REPRODUCTION,
