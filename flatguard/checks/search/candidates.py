@@ -25,7 +25,7 @@ from flatguard.checks.search.gradients import (
     tempered,
 )
 from flatguard.checks.search.projected_gradient import Search, search
-from flatguard.checks.search.repairs import FITTED_ON, PASSES, Repair, repairs
+from flatguard.checks.search.repairs import DRAWS, FITTED_ON, PASSES, Repair, repairs
 
 GOOD_ENOUGH = 1.0
 """Where a plain step of half a radius lowers the margin by half of it, no repair is tried."""
@@ -100,7 +100,8 @@ def repaired_only(context: CheckContext, rows: Rows) -> list[Candidate]:
 
 def find_repairs(context: CheckContext, rows: Rows) -> list[Repair]:
     """The repairs that apply to this model, found on a few of these images."""
-    context.meter.add(PASSES * min(FITTED_ON, len(rows)))
+    passes = PASSES + (DRAWS if context.randomised else 0)
+    context.meter.add(passes * min(FITTED_ON, len(rows)))
     with context.seeded("repairs"):
         return repairs(context.model, rows.images)
 

@@ -30,7 +30,7 @@ from flatguard.errors import ran_out_of_memory
 
 T = TypeVar("T")
 
-FITTED_ON, PASSES = 16, 7
+FITTED_ON, PASSES, DRAWS = 16, 7, 16
 
 _EXPLAINED = 0.5
 """A front is repaired where an affine function explains this share of its output's variance."""
@@ -63,7 +63,8 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
         model: in eval mode.
         images: a few clean images, on which fronts are fitted and heads are compared.
 
-    Cost: `PASSES` forward passes and two backward passes over at most `FITTED_ON` images.
+    Cost: `PASSES` forward passes and two backward passes over at most `FITTED_ON` images;
+        `DRAWS` forward passes more for a randomised model.
     """
     images = images[:FITTED_ON]
     found = [
@@ -311,22 +312,25 @@ def _resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
 def _find_heads(model: nn.Module, images: Tensor) -> list[nn.Linear]:
     """The linear layers with an output for each class that together decide as the model does.
 
-    None of them where the model's output is theirs already: there is nothing to repair.
+    None of them where the model's output is theirs already: there is nothing to repair. Where the
+    same images get other logits, the mean of `DRAWS` calls decides.
     """
     outputs: list[Tensor] = []
     with torch.no_grad():
-        logits = model(images)
-        classes = logits.shape[1]
+        first = model(images)
+        classes = first.shape[1]
         layers = [
             module for module in model.modules()
             if isinstance(module, nn.Linear) and module.out_features == classes
         ]  # fmt: skip
         with _outputs_collected(layers, outputs):
-            model(images)
-    if not outputs or any(output.shape != logits.shape for output in outputs):
-        return []
-    if any(torch.equal(output, logits) for output in outputs):
-        return []
+            logits = model(images)
+        if not outputs or any(output.shape != logits.shape for output in outputs):
+            return []
+        if any(torch.equal(output, logits) for output in outputs):
+            return []
+        if not torch.equal(first, logits):
+            logits = torch.stack([model(images) for _ in range(DRAWS)]).mean(dim=0)
     heads = _mean_of_heads(outputs)
     agree = (heads.argmax(dim=1) == logits.argmax(dim=1)).double().mean()
     return layers if bool(agree >= _AGREEING) else []

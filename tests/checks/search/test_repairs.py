@@ -102,3 +102,24 @@ def test_float64_where_the_model_takes_it(net: nn.Module, images: Tensor) -> Non
         return x.float()
 
     assert double(Before(net, float32_only), images) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_head_is_found_under_noise_that_turns_decisions_over(
+    seed: int, net: nn.Module, images: Tensor
+) -> None:
+    many = images.repeat(3, 1, 1, 1)
+    with torch.no_grad():
+        top = net(many).topk(2, dim=1).values
+    scale = float(2.0 * (top[:, 0] - top[:, 1]).median())
+    noisy = After(net, lambda z: z.detach() + 0 * z + scale * torch.randn(1, z.shape[1])).eval()
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        calls = torch.stack([noisy(many).argmax(1) for _ in range(20)])
+    assert float((calls != calls.mode(0).values).double().mean()) > 0.1
+    assert "head" in {repair.name for repair in repairs(noisy, many)}
+
+
+def test_noise_on_the_image_leaves_the_head_as_it_is(net: nn.Module, images: Tensor) -> None:
+    noisy = Before(net, lambda x: x + 0.05 * torch.randn_like(x)).eval()
+    assert "head" not in {repair.name for repair in repairs(noisy, images)}
