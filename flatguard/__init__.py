@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flatguard.runs.merging import merge
     from flatguard.runs.run import Run, load_run
     from flatguard.targets import Target, load_target
+    from flatguard.threats import evaluate_union, threats_of
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,11 +34,13 @@ __all__ = [
     "__version__",
     "audit",
     "evaluate",
+    "evaluate_union",
     "load_run",
     "load_target",
     "merge",
     "preflight",
     "resume",
+    "threats_of",
 ]
 
 _HOME = {
@@ -49,11 +52,13 @@ _HOME = {
     "Verdict": "flatguard.checks.verdict",
     "audit": "flatguard.evaluation",
     "evaluate": "flatguard.evaluation",
+    "evaluate_union": "flatguard.threats",
     "load_run": "flatguard.runs.run",
     "load_target": "flatguard.targets",
     "merge": "flatguard.runs.merging",
     "preflight": "flatguard.checks.preflight.entry",
     "resume": "flatguard.evaluation",
+    "threats_of": "flatguard.threats",
 }
 
 compat.install_hook()

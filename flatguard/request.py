@@ -171,11 +171,13 @@ class EvaluationRequest(BaseModel):
         Option("Attack", name="attack-arg", metavar="NAME=VALUE"),
     ] = {}
     norm: Annotated[
-        NormName | None, Field(description="Linf, L2, L1, L0 or none."), Option("Attack")
+        NormName | None,
+        Field(description="Linf, L2, L1, L0 or none; several, Linf,L2, for their union."),
+        Option("Attack"),
     ] = None
     eps: Annotated[
         EpsText | None,
-        Field(description="The radius for images in [0, 1]: 8/255."),
+        Field(description="The radius for images in [0, 1]: 8/255; one for each norm: 8/255,0.5."),
         Option("Attack"),
     ] = None
     dataset: Annotated[

@@ -28,6 +28,8 @@ attack made for the pair leaves. The label is masked where PGD-20 is 5 points or
 with its exact 95% interval; a pair whose interval holds 5 is not scored. Labels and verdicts
 share no attack. Models with a memory are labelled in their
 initial state; models that look at the whole batch, with each example alone beside clean images.
+A randomised pair's PGD-20 is the one draw that was judged; its reference is the share of images
+whose best example most of 201 fresh draws get right.
 
 A judge *recalls* a masked pair that it warns of, and gives a *false alarm* where it warns of an
 honest one. flatguard warns by `masked` and `overestimated`. A *right mechanism* is counted among

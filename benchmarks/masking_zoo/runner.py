@@ -98,8 +98,8 @@ def run_pair(
         summary: dict[str, Any] = run.summary if run is not None else {}
         if run is not None:
             kept_evidence.keep(Evidence.of(run), kept_evidence.folder_of(pair.name, checks))
-            if problem is not None:
-                labelled = by_square(labelled, summary["robust_accuracy"])
+            if problem is not None or pair.random:
+                labelled = by_its_number(labelled, summary["robust_accuracy"])
         peers = ask_all(lambda: Audited(pair.build(), *pair.data(), pair.eps, run))
     return Result(
         pair=pair.name,
@@ -133,10 +133,11 @@ def group_of(pair: Pair) -> str:
     return f"honest {pair.network}" if kind == "honest" else str(kind)
 
 
-def by_square(labelled: Label, survived: float) -> Label:
-    """The label of a pair whose audited attack raises: by how much Square's number is too high.
+def by_its_number(labelled: Label, survived: float) -> Label:
+    """The label of the number that was judged, where it is not PGD-20's.
 
-    The reference attacked every clean sample; what it left counts against Square's share.
+    It is Square's where PGD raises. A randomised pair's is one draw's, which a whole batch may
+    share; the label's own count is a majority of draws. The reference attacked every clean sample.
     """
     audited = max(round(survived * labelled.n), labelled.left)
     low, high = interval(audited - labelled.left, labelled.n)

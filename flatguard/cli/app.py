@@ -32,6 +32,7 @@ from flatguard.cli import (
     report,
     reproduce,
     resume,
+    union,
 )
 from flatguard.cli.options import GroupedCommand
 from flatguard.environment.offline import keep_offline
@@ -59,6 +60,7 @@ app.command("merge")(merge.command)
 app.command("audit", cls=GroupedCommand)(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
+app.command("union")(union.command)
 app.add_typer(baseline.app, name="baseline")
 app.command("reproduce", cls=GroupedCommand)(reproduce.command)
 app.add_typer(geometry.app, name="geometry")

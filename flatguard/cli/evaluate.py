@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli import options, resume
+from flatguard.cli import options, resume, union
 from flatguard.cli.options import Executing, takes
 from flatguard.request import EvaluationRequest
 
@@ -37,6 +37,8 @@ def command(
 ) -> None:
     """Attack a model, record the geometry of every call, and judge the robust accuracy.
 
+    Several norms, `--norm Linf,L2 --eps 8/255,0.5`, are a run each and one verdict on their union.
+
     A sample counts as robust if the model classifies it correctly, both clean and under the
     attack. Robust accuracy is the share of such samples; it is measured again on the returned
     examples, within the budget. The verdict says whether the evidence supports the number.
@@ -58,6 +60,13 @@ def command(
     chosen = configured(ctx, config, given)
     fields = dict(chosen.fields)
     data = fields.pop("dataset")
+    if union.is_wanted(fields):
+        union.refuse_one_norm_settings(chosen.config, shard)
+        with watching(quiet, as_json) as watcher:
+            found = union.evaluate(
+                fields, data=data, executor=executor, out=out, progress=watcher, command=sys.argv
+            )
+        union.end(*found, as_json)
     with watching(quiet, as_json) as watcher:
         run = evaluate(
             **fields, data=data, executor=executor, shard=shard, out=out, progress=watcher,
