@@ -166,6 +166,9 @@ class RepairedTwin:
             _repair_functions(logits)
         if outputs:
             return Outputs(logits, _mean_of_heads(outputs), scale_free=True)
+        before = None if mode is None else mode.unsquashed(logits)
+        if before is not None:
+            return Outputs(logits, _mean_of_heads([before]), scale_free=True)
         return Outputs(logits, logits)
 
 

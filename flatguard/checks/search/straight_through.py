@@ -55,6 +55,18 @@ class StraightThrough(TorchFunctionMode):
         self.seen: Counter[str] = Counter()
         self._shadows: dict[int, _Shadowed] = {}
         self._orders: dict[int, _Shadowed] = {}
+        self._squashed: tuple[Tensor, Tensor] | None = None
+
+    def unsquashed(self, output: Tensor) -> Tensor | None:
+        """What went into the last saturating operation, where its result is the model's output.
+
+        The output may be the result times a positive factor plus a constant. Then the values before
+        it, `(n, k)`, decide alike, and tell classes apart that saturation has made equal.
+        """
+        if self._squashed is None or self._squashed[0].shape != output.shape:
+            return None
+        result, before = self._squashed
+        return before if _is_multiple(output.detach(), result.detach()) else None
 
     def __exit__(self, *error: Any) -> None:
         """Drop the shadows: the forward pass is over."""
@@ -190,12 +202,16 @@ class StraightThrough(TorchFunctionMode):
         self, name: str, func: Any, own: Tensor, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
         if name in _SQUASHING:
-            self.seen[name] += 1
-            return straight(func(*args, **kwargs), own / (1.0 + own.abs()))
-        if name in _CLAMPING or name == "softmax":
-            self.seen[name] += 1
-            return straight(func(*args, **kwargs), own)
-        return None
+            rising = own / (1.0 + own.abs())
+        elif name in _CLAMPING or name == "softmax":
+            rising = own
+        else:
+            return None
+        self.seen[name] += 1
+        result = straight(func(*args, **kwargs), rising)
+        if own.ndim == 2:
+            self._squashed = result, own
+        return result
 
     def _follow(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation on booleans or integers that have shadows."""
@@ -383,3 +399,13 @@ def name_of(func: Any) -> str:
     if name == "__get__":  # the getter of a property such as .data
         name = getattr(getattr(func, "__self__", None), "__name__", "")
     return str(name)
+
+
+def _is_multiple(output: Tensor, result: Tensor) -> bool:
+    """Whether the output is the result times one positive factor plus one constant."""
+    z, h = output.double() - output.double().mean(), result.double() - result.double().mean()
+    power = float((h * h).sum())
+    if not power > 0.0:
+        return False
+    factor = float((z * h).sum()) / power
+    return factor > 0.0 and float((z - factor * h).abs().max()) <= 1e-4 * float(z.abs().max())

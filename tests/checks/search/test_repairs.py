@@ -123,3 +123,37 @@ def test_a_head_is_found_under_noise_that_turns_decisions_over(
 def test_noise_on_the_image_leaves_the_head_as_it_is(net: nn.Module, images: Tensor) -> None:
     noisy = Before(net, lambda x: x + 0.05 * torch.randn_like(x)).eval()
     assert "head" not in {repair.name for repair in repairs(noisy, images)}
+
+
+@pytest.mark.parametrize(
+    "squash",
+    [
+        lambda z: (1e4 * z).softmax(1),
+        lambda z: 100 * (1e4 * z).softmax(1) - 3,
+        lambda z: torch.tanh(1e4 * z),
+        lambda z: (1e4 * z).clamp(-1, 1),
+    ],
+    ids=["softmax", "percent", "tanh", "clamp"],
+)
+def test_classes_that_saturation_makes_equal_keep_their_order_in_the_loss(
+    squash, net: nn.Module, images: Tensor
+) -> None:
+    model = After(net, squash).eval()
+    (found,) = [one for one in repairs(model, images) if one.name == "saturating"]
+    outputs = found.twin(images.clone().requires_grad_(True))
+    assert torch.equal(outputs.decides.detach(), model(images).detach())
+    assert torch.equal(outputs.loss.argsort(1), net(images).argsort(1))
+
+
+@pytest.mark.parametrize(
+    "squash",
+    [lambda z: torch.log(z.softmax(1)), lambda z: z + z.softmax(1), lambda z: -z.softmax(1)],
+    ids=["log", "sum", "turned over"],
+)
+def test_what_is_computed_from_a_saturated_value_is_differentiated_itself(
+    squash, net: nn.Module, images: Tensor
+) -> None:
+    twin = RepairedTwin(After(net, squash).eval(), groups={"saturating"})
+    outputs = twin(images.clone().requires_grad_(True))
+    assert torch.equal(outputs.loss, outputs.decides)
+    assert not outputs.scale_free
