@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flatguard.runs.merging import merge
     from flatguard.runs.run import Run, load_run
     from flatguard.targets import Target, load_target
+    from flatguard.targets.smoothing import Smoothed
     from flatguard.threats import evaluate_union, threats_of
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "Preflight",
     "Recorder",
     "Run",
+    "Smoothed",
     "Target",
     "Verdict",
     "__version__",
@@ -48,6 +50,7 @@ _HOME = {
     "Preflight": "flatguard.checks.preflight.judged",
     "Recorder": "flatguard.recording.recorder",
     "Run": "flatguard.runs.run",
+    "Smoothed": "flatguard.targets.smoothing",
     "Target": "flatguard.targets",
     "Verdict": "flatguard.checks.verdict",
     "audit": "flatguard.evaluation",

@@ -109,6 +109,9 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if summary["check_forwards"]:
         rows.insert(4, ("price of checks", f"{summary['check_forwards']:,} sample-forwards"))
+    if (abstained := summary["abstentions"]) is not None:
+        shares = f"{abstained['clean']:.1%} clean, {abstained['adversarial']:.1%} under the attack"
+        rows.insert(2, ("abstentions", f"{shares}; they are no right answers"))
     if summary["outside_budget"]:
         rows.insert(
             2, ("not counted", f"{summary['outside_budget']} examples outside the budget or [0, 1]")

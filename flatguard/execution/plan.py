@@ -59,6 +59,7 @@ def _manifest(
             log_weight_norm_squared=head.log_weight_norm_squared() if head else None,
             notes=context.target.notes,
             not_hashed=context.target.not_hashed,
+            abstains=context.target.abstains,
             first_answers=first_answers(context),
         ),
         data=_data(context, progress),

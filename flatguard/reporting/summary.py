@@ -48,6 +48,7 @@ def summarise(
         "clean_interval": interval(correct, n),
         "robust_accuracy": robust / n,
         "robust_interval": interval(robust, n),
+        "abstentions": _abstentions(run),
         "confidence_level": CONFIDENCE_LEVEL,
         "verdict": verdict.verdict,
         "mechanism": verdict.mechanism,
@@ -73,6 +74,17 @@ def summarise(
         "seconds": round(seconds, 3),
         "attack_seconds": round(run.seconds("attack"), 3),
         "run": str(run.storage),
+    }
+
+
+def _abstentions(run: Run) -> dict[str, float] | None:
+    """Shares of samples on which the target abstains; None if it never does."""
+    if not run.manifest.target.abstains:
+        return None
+    last, samples = run.manifest.target.num_classes - 1, run.samples
+    return {
+        "clean": float((samples["clean_prediction"] == last).mean()),
+        "adversarial": float((samples["adv_prediction"] == last).mean()),
     }
 
 

@@ -41,6 +41,7 @@ class TargetFacts(BaseModel):
 
     Attributes:
         not_hashed: where the model holds tensors that `weights_sha256` does not cover.
+        abstains: whether its last class is an abstention.
         first_answers: its logits for the first images, `(n, k)`; None if they are not repeatable.
     """
 
@@ -56,6 +57,7 @@ class TargetFacts(BaseModel):
     log_weight_norm_squared: float | None
     notes: tuple[str, ...]
     not_hashed: tuple[str, ...] = ()
+    abstains: bool = False
     first_answers: tuple[tuple[float, ...], ...] | None = None
 
     def answers_like(self, other: tuple[tuple[float, ...], ...] | None) -> bool:

@@ -23,6 +23,7 @@ from flatguard.targets.head import (
 )
 from flatguard.targets.parts import parts_of
 from flatguard.targets.programs import batch_notes
+from flatguard.targets.smoothing import abstention_of
 from flatguard.targets.weights_hash import not_covered, weights_sha256
 
 _PROBABILITIES = (
@@ -56,6 +57,7 @@ class Target:
         source: a description of where the weights come from.
         weights_sha256: over all that `weights_hash` covers.
         not_hashed: where the model holds tensors that the hash does not cover.
+        abstains: whether its last class is an abstention.
         num_classes: None before `prepare`.
         head: the proven final linear layer; None if there is none, with `head_reason`.
         defaults: the settings of the entry's own benchmark.
@@ -72,6 +74,7 @@ class Target:
     defaults: Defaults = field(default_factory=Defaults)
     notes: tuple[str, ...] = ()
     not_hashed: tuple[str, ...] = ()
+    abstains: bool = False
 
 
 def make_target(
@@ -166,11 +169,14 @@ def prepare(
     if gradients_are_off(model):
         notes += (_INFERENCE_PART,)
     notes += batch_notes(model)
+    if (rule := abstention_of(model)) is not None:
+        notes += (rule,)
     return replace(
         target,
         model=model,
         notes=target.notes + notes,
         num_classes=int(logits.shape[1]),
+        abstains=rule is not None,
         head=search.head,
         head_reason=search.reason,
     )
