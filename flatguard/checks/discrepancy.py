@@ -21,7 +21,14 @@ from flatguard.checks.mechanism import FIXES
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
 from flatguard.checks.search.branch_attacks import attack_switches, cost_of_switches
 from flatguard.checks.search.candidates import Candidate, by_search, candidates, worth_trying
-from flatguard.checks.search.gradients import Gradient, cross_entropy, margin_loss, plain, tempered
+from flatguard.checks.search.gradients import (
+    Gradient,
+    cross_entropy,
+    frozen,
+    margin_loss,
+    plain,
+    tempered,
+)
 from flatguard.checks.search.projected_gradient import Search
 from flatguard.checks.search.repairs import double
 from flatguard.checks.search.repeat import cost_of_repeat, repeat_attack
@@ -66,7 +73,8 @@ def _gather_twins(context: CheckContext, steps: int) -> ProbeEvidence:
     The gradient-truth probe tells which repaired directions are worth trying.
 
     Cost: for each survivor at most `steps` forward and backward passes a twin, of which there are
-    four and, where gradients are bad, up to six more; eight times that for randomised targets.
+    four and, where gradients are bad, up to six more; eight times that for randomised targets, and
+    once more with their randomness frozen.
     """
     table = AttemptTable()
     known = context.stored("gradient-truth").tables
@@ -99,6 +107,9 @@ def _plain_attempts(context: CheckContext, rows: Rows, steps: int) -> list[Attem
     if context.randomised:
         averaged = Gradient(target, cross_entropy, meter, draws=draws)
         found.append(Attempt("eot", "eot", by_search(context, averaged, random)))
+        still = frozen(context.model, context.seed("frozen"))
+        along = Gradient(still, tempered, meter)
+        found.append(Attempt("frozen", "eot", by_search(context, along, random)))
     wide = double(context.model, rows.images[:1])
     if wide is not None:
         precise = Gradient(wide, cross_entropy, meter, draws=draws)
@@ -125,7 +136,8 @@ def _repaired_attempts(
 
 
 def _cost_of_twins(context: CheckContext, steps: int) -> float:
-    return len(context.survivors) * steps * (1 + 3 * context.draws)
+    frozen_too = 1 if context.randomised else 0
+    return len(context.survivors) * steps * (1 + frozen_too + 3 * context.draws)
 
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:

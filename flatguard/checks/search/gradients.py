@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flatguard.checks.context import Meter, Rows
+from flatguard.environment.randomness import seeded
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,21 @@ def plain(model: nn.Module) -> Twin:
 
     def twin(images: Tensor) -> Outputs:
         logits = model(images)
+        return Outputs(logits, logits)
+
+    return twin
+
+
+def frozen(model: nn.Module, seed: int) -> Twin:
+    """The target with its randomness frozen: every call draws what this seed gives.
+
+    A smooth, deterministic model that an attack can follow; what fools it has to be shown to the
+    target many times. Generators of the model's own go on.
+    """
+
+    def twin(images: Tensor) -> Outputs:
+        with seeded(seed, images.device):
+            logits = model(images)
         return Outputs(logits, logits)
 
     return twin

@@ -1,5 +1,8 @@
 """Directions from gradients and estimates, against a model whose gradient is known."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from support.check_contexts import linear
@@ -9,6 +12,7 @@ from flatguard.checks.search.gradients import (
     Gradient,
     Outputs,
     cross_entropy,
+    frozen,
     margin_loss,
     margin_of,
     plain,
@@ -78,3 +82,20 @@ def test_nan_is_no_mistake() -> None:
     rows = next(context.rows(context.survivors))
     logits = torch.full((len(rows), 2), float("nan"))
     assert bool(margin_of(logits, rows).isposinf().all())
+
+
+def test_frozen_randomness_is_the_same_at_every_call_and_leaves_the_generators() -> None:
+    class Drawing(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            noise = torch.randn(len(x), 2) + random.random() + float(np.random.rand())
+            return x.flatten(1)[:, :2] + noise
+
+    images = torch.rand(3, 1, 2, 2)
+    twin, other = frozen(Drawing(), 5), frozen(Drawing(), 6)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    one, two = twin(images).decides, twin(images).decides
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other(images).decides)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+    assert (before[2] == np.random.get_state()[1]).all()
