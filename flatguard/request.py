@@ -156,7 +156,8 @@ class EvaluationRequest(BaseModel):
         str,
         Field(
             description="demo; a RobustBench entry or a prefix of one; timm:NAME; "
-            "torchvision:NAME; or the path of a .safetensors, .pt, .pth, .ckpt, .bin or .pt2 file."
+            "torchvision:NAME; hf:NAME; openclip:ARCH/PRETRAINED; or the path of a .safetensors, "
+            ".pt, .pth, .ckpt, .bin or .pt2 file."
         ),
         Option("Model", "location"),
     ]
@@ -193,7 +194,10 @@ class EvaluationRequest(BaseModel):
     ] = Path("data")
     preprocessing: Annotated[
         str | None,
-        Field(description="RobustBench's name for it: Res256Crop224, Crop288, ..."),
+        Field(
+            description="RobustBench's name for it, Res256Crop224, ...; or steps: "
+            "resize=256:bicubic,crop=224."
+        ),
         Option("Data", "location"),
     ] = None
     n_examples: Annotated[
@@ -210,9 +214,17 @@ class EvaluationRequest(BaseModel):
         Path | None,
         Field(
             description="The model's class names in its order, one a line: labels follow from the "
-            "names of folders, of a .csv or of the data set."
+            "names of folders, of a .csv or of the data set. A zero-shot model needs them."
         ),
         Option("Data", "location", metavar="FILE"),
+    ] = None
+    templates: Annotated[
+        Path | None,
+        Field(
+            description="The texts of a zero-shot model, one a line, with {} for the class; by "
+            "default: a photo of a {}."
+        ),
+        Option("Model", "location", metavar="FILE"),
     ] = None
     resize: Annotated[
         SizeText | None,

@@ -34,7 +34,8 @@ def load_dataset(
             `.csv` or `.tsv` of paths and labels.
         n_examples: how many samples will be used; the rest may not be read.
         data_dir: the folder of CIFAR's and ImageNet's files.
-        preprocessing: one of RobustBench's names (`Res256Crop224`, ...), for image files.
+        preprocessing: for image files: steps such as `resize=256:bicubic,crop=224`, or one of
+            RobustBench's names (`Res256Crop224`, ...).
     """
     keep_offline()
     check_preprocessing(preprocessing)  # before anything is read

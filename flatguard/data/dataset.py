@@ -108,6 +108,10 @@ class Dataset(ABC):
         """
         raise DataError(f"--resize is for pictures; {self.name} is used as it is stored")
 
+    def preprocessed(self, preprocessing: str) -> Dataset | None:
+        """The same pictures, resized and cropped; None if the images are used as they are."""
+        return None
+
     def in_grey(self) -> Dataset | None:
         """The same pictures with one channel; None if the images are no pictures."""
         return None

@@ -9,15 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatguard.data.dataset import Dataset
-from flatguard.data.pictures import (
-    PictureDataset,
-    as_seen,
-    in_rgb,
-    open_picture,
-    transform_of,
-)
-from flatguard.errors import DataError
+from flatguard.data.pictures import PictureDataset, as_seen, open_picture, transform_of
 
 IGNORED = frozenset({
     "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin",
@@ -37,7 +29,7 @@ class ImageFiles(PictureDataset):
     Args:
         files: in the order of the samples.
         labels: one for each file.
-        preprocessing: one of RobustBench's names, or None.
+        preprocessing: steps, one of RobustBench's names, or None.
         name: of the data set.
         seen: turns an opened picture into the one that is served; RobustBench's own data sets
             are read as RobustBench reads them.
@@ -57,12 +49,6 @@ class ImageFiles(PictureDataset):
         self._files, self._labels, self._seen = files, labels, seen
         self._transform = None if preprocessing is None else transform_of(preprocessing)
 
-    def resized(self, size: tuple[int, int]) -> Dataset:
-        """The same pictures, each resized to this height and width."""
-        if self._transform is not None:
-            raise DataError("--resize and --preprocessing both resize the pictures; give one")
-        return super().resized(size)
-
     def served_classes(self) -> tuple[str, ...]:
         """The names of the classes that have images."""
         names = self.classes or ()
@@ -77,7 +63,4 @@ class ImageFiles(PictureDataset):
         return self._stacked(images, start), torch.tensor(self._labels[start:stop])
 
     def _opened(self, file: Path) -> Tensor:
-        picture = self._seen(open_picture(file), str(file))
-        if self._transform is not None:
-            return self._transform(in_rgb(picture))
-        return self._tensor_of(picture, str(file))
+        return self._tensor_of(self._seen(open_picture(file), str(file)), str(file))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from flatguard.data.dataset import Dataset
+from flatguard.data.picture_steps import PictureSteps, are_steps, parse_steps
 from flatguard.data.reading import reading
 from flatguard.data.values import LARGEST_IMAGE
 from flatguard.environment.requirements import needed
@@ -36,12 +38,26 @@ class PictureDataset(Dataset):
     """Images that come as pictures: they can be resized, and served with one channel."""
 
     _size: tuple[int, int] | None = None
+    _transform: Transform | None = None
     _channels = 3
 
     def resized(self, size: tuple[int, int]) -> Dataset:
         """The same pictures, each resized to this height and width."""
+        if self._transform is not None:
+            raise DataError("--resize and --preprocessing both resize the pictures; give one")
         changed = copy.copy(self)
         changed._size, changed._shape = size, None
+        return changed
+
+    def preprocessed(self, preprocessing: str) -> Dataset | None:
+        """The same pictures, each resized and cropped by steps or by one of RobustBench's names.
+
+        None where the data set has a preprocessing already.
+        """
+        if self._transform is not None:
+            return None
+        changed = copy.copy(self)
+        changed._transform, changed._shape = transform_of(preprocessing), None
         return changed
 
     def in_grey(self) -> Dataset | None:
@@ -52,6 +68,8 @@ class PictureDataset(Dataset):
 
     def _tensor_of(self, seen: Any, where: str) -> Tensor:
         """A picture of `as_seen` as it is served."""
+        if self._transform is not None:
+            return _planes(self._transform(in_rgb(seen)), self._channels, where)
         return to_tensor(_with_size(seen, self._size), self._channels, where)
 
     def _stacked(self, images: list[Tensor], start: int) -> Tensor:
@@ -137,6 +155,11 @@ def to_tensor(picture: Any, channels: int, where: str) -> Tensor:
     values = torch.from_numpy(np.array(picture))
     values = values if picture.mode == "F" else values.float() / 255.0
     planes = values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1)
+    return _planes(planes, channels, where)
+
+
+def _planes(planes: Tensor, channels: int, where: str) -> Tensor:
+    """One or three channels as a data set serves them."""
     if channels == 3:
         return planes.expand(3, -1, -1)
     if not bool((planes == planes[:1]).all()):
@@ -147,25 +170,38 @@ def to_tensor(picture: Any, channels: int, where: str) -> Tensor:
     return planes[:1]
 
 
+@dataclass(frozen=True)
+class _Stepwise:
+    """Steps as a transform; a class, because workers receive it."""
+
+    steps: PictureSteps
+
+    def __call__(self, picture: Any) -> Tensor:
+        return to_tensor(self.steps(picture), 3, str(self.steps))
+
+
 def check_preprocessing(preprocessing: str | None) -> None:
-    """Refuse a name that RobustBench does not have."""
+    """Refuse steps that are not understood, and a name that RobustBench does not have."""
     if preprocessing is not None:
         transform_of(preprocessing)
 
 
 def transform_of(preprocessing: str) -> Transform:
-    """RobustBench's preprocessing of this name; it takes a picture in RGB.
+    """A preprocessing by its steps or by RobustBench's name; it takes a picture in RGB.
 
     Raises:
-        DataError: there is no such name.
+        DataError: there is no such name, or a step is not understood.
     """
+    if are_steps(preprocessing):
+        return _Stepwise(parse_steps(preprocessing))
     with needed("robustbench", "robustbench", "--preprocessing"):
         from robustbench.data import PREPROCESSINGS
 
     if preprocessing not in PREPROCESSINGS:
         raise DataError(
             f"unknown preprocessing {preprocessing!r}; expected one of "
-            f"{', '.join(str(p) for p in PREPROCESSINGS if p)}"
+            f"{', '.join(str(p) for p in PREPROCESSINGS if p)}, or steps such as "
+            "resize=256:bicubic,crop=224"
         )
     transform: Transform = PREPROCESSINGS[preprocessing]
     return transform

@@ -69,11 +69,18 @@ class Samples(PictureDataset):
         numbers = [int(label) for label in given if isinstance(label, (int, np.integer, Tensor))]
         return torch.tensor(numbers) if len(numbers) == len(self) else None
 
+    def preprocessed(self, preprocessing: str) -> Dataset | None:
+        """The same pictures, resized and cropped; None if the images are arrays."""
+        return super().preprocessed(preprocessing) if self._has_pictures() else None
+
     def in_grey(self) -> Dataset | None:
         """The same pictures with one channel; None if the images are arrays."""
+        return super().in_grey() if self._has_pictures() else None
+
+    def _has_pictures(self) -> bool:
         with reading_of(self.name):
             image, _ = pair_of(self._read(0), self.name)
-        return super().in_grey() if is_picture(image) else None
+        return is_picture(image) or isinstance(image, Mapping)
 
     def _raw(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         with seeded(0, _CPU):  # the caller's generators stay as they are

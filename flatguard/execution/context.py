@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flatguard.attacks import Attack, AttackInfo, build_attack, check_args, find_attack
 from flatguard.data import arranged, load_dataset, uses_preprocessing
+from flatguard.data.class_names import in_order_of
 from flatguard.data.dataset import Dataset
 from flatguard.data.sampling import class_note
 from flatguard.data.values import LARGEST_IMAGE
@@ -171,13 +172,8 @@ def load_model_and_data(
     device = device or choose_device(request.device)
     target = target or _load_target(request)
     data_name = dataset.name if dataset else _dataset_name(request, target)
-    preprocessing = _preprocessing(request, target, data_name, dataset)
-    dataset = dataset or load_dataset(
-        data_name,
-        n_examples=None if request.shuffle else request.n_examples or MOST_EXAMPLES,
-        data_dir=request.data_dir,
-        preprocessing=preprocessing,
-    )
+    opened = _opened(request, target, data_name, dataset)
+    dataset = opened.dataset if request.classes else in_order_of(opened.dataset, target.classes)
     order = derive_seed(request.seed, 0, "shuffle") if request.shuffle else None
     dataset = arranged(dataset, request.size, request.classes, order)
     count = _count(request.n_examples, dataset)
@@ -189,7 +185,7 @@ def load_model_and_data(
     resolved = request.model_copy(
         update={
             "dataset": data_name,
-            "preprocessing": preprocessing,
+            "preprocessing": opened.preprocessing,
             "n_examples": count,
             "batch_size": request.batch_size or default_batch_size(_values_of(dataset)),
             "device": str(device),
@@ -216,6 +212,8 @@ def _load_target(request: EvaluationRequest) -> Target:
         mean=request.mean,
         std=request.std,
         allow_code=request.allow_code,
+        classes=request.classes,
+        templates=request.templates,
     )
 
 
@@ -333,16 +331,34 @@ def _budget_fields(request: EvaluationRequest, info: AttackInfo, target: Target)
     return {"norm": norm, "eps": eps}
 
 
-def _preprocessing(
-    request: EvaluationRequest, target: Target, data_name: str, dataset: Dataset | None
-) -> str | None:
-    if dataset is None and uses_preprocessing(data_name):
-        return request.preprocessing or target.defaults.preprocessing
-    if request.preprocessing is not None:
-        raise UsageError(
-            f"--preprocessing is for files of images; {data_name} is used as it is stored"
-        )
-    return None
+@dataclass(frozen=True)
+class _Opened:
+    """A data set, and what its pictures are preprocessed by; None if it is used as stored."""
+
+    dataset: Dataset
+    preprocessing: str | None = None
+
+
+def _opened(
+    request: EvaluationRequest, target: Target, name: str, given: Dataset | None
+) -> _Opened:
+    """The data set; pictures as the request says, or else as the model's own config says."""
+    wanted = request.preprocessing
+    if wanted is None and request.resize is None:
+        wanted = target.defaults.preprocessing
+    pictures = given.preprocessed(wanted) if given is not None and wanted is not None else None
+    if pictures is not None:
+        return _Opened(pictures, wanted)
+    takes_it = given is None and uses_preprocessing(name)
+    if request.preprocessing is not None and not takes_it:
+        raise UsageError(f"--preprocessing is for files of images; {name} is used as it is stored")
+    dataset = given or load_dataset(
+        name,
+        n_examples=None if request.shuffle else request.n_examples or MOST_EXAMPLES,
+        data_dir=request.data_dir,
+        preprocessing=wanted if takes_it else None,
+    )
+    return _Opened(dataset, wanted if takes_it else None)
 
 
 def _dataset_name(request: EvaluationRequest, target: Target) -> str:

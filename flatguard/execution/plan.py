@@ -42,7 +42,7 @@ def _manifest(
     command: Sequence[str],
     progress: ProgressReporter,
 ) -> Manifest:
-    head = context.target.head
+    head, prompts = context.target.head, context.target.prompts
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=tuple(command),
@@ -60,6 +60,8 @@ def _manifest(
             notes=context.target.notes,
             not_hashed=context.target.not_hashed,
             abstains=context.target.abstains,
+            templates=prompts.templates if prompts else (),
+            class_texts=prompts.words if prompts else (),
             first_answers=first_answers(context),
         ),
         data=_data(context, progress),

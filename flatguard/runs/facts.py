@@ -42,6 +42,8 @@ class TargetFacts(BaseModel):
     Attributes:
         not_hashed: where the model holds tensors that `weights_sha256` does not cover.
         abstains: whether its last class is an abstention.
+        templates: of the texts of a zero-shot model.
+        class_texts: what stands in them for each class.
         first_answers: its logits for the first images, `(n, k)`; None if they are not repeatable.
     """
 
@@ -58,6 +60,8 @@ class TargetFacts(BaseModel):
     notes: tuple[str, ...]
     not_hashed: tuple[str, ...] = ()
     abstains: bool = False
+    templates: tuple[str, ...] = ()
+    class_texts: tuple[str, ...] = ()
     first_answers: tuple[tuple[float, ...], ...] | None = None
 
     def answers_like(self, other: tuple[tuple[float, ...], ...] | None) -> bool:

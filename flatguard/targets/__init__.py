@@ -14,7 +14,7 @@ from flatguard.targets.target import Defaults, Target, make_target, prepare
 
 __all__ = ["Defaults", "Target", "load_target", "make_target", "prepare"]
 
-_ZOOS = ("timm", "torchvision")
+_ZOOS = ("timm", "torchvision", "hf", "openclip")
 DEFAULT_MODEL_DIR = Path("models")
 
 
@@ -30,12 +30,15 @@ def load_target(
     std: tuple[float, ...] | None = None,
     weights_key: str | None = None,
     allow_code: bool = False,
+    classes: Path | None = None,
+    templates: Path | None = None,
 ) -> Target:
     """Load a target by name.
 
     Args:
         name: `demo`; a RobustBench entry or an unambiguous prefix of one; `timm:NAME`;
-            `torchvision:NAME`; or the path of a checkpoint.
+            `torchvision:NAME`; `hf:NAME` of transformers; `openclip:ARCH/PRETRAINED`; or the path
+            of a checkpoint.
         dataset: restricts RobustBench's tables to one data set, if it is one of theirs.
         threat_model: restricts them to one threat model.
         model_dir: RobustBench's folder of checkpoints.
@@ -44,6 +47,8 @@ def load_target(
         std: as `mean`.
         weights_key: for a checkpoint with several sets of weights: which one.
         allow_code: load files that run code when they are loaded.
+        classes: for a zero-shot model: the file with the names of its classes.
+        templates: for a zero-shot model: the file with the templates of its texts.
 
     Raises:
         ModelError, UntrustedCodeError, EnvironmentProblem, UsageError: each with one line.
@@ -54,13 +59,18 @@ def load_target(
     """
     keep_offline()
     kind, _, rest = name.partition(":")
-    is_file = _is_checkpoint(name)
+    by_name = kind in _ZOOS and bool(rest)
+    is_file = not by_name and _is_checkpoint(name)
     if not is_file and (arch or mean or std or weights_key):
         raise UsageError(
             f"--arch, --weights-key, --mean and --std belong to a checkpoint file, not to {name!r}"
         )
-    if threat_model is not None and (is_file or name == "demo" or kind in _ZOOS):
+    if threat_model is not None and (is_file or name == "demo" or by_name):
         raise UsageError(f"--threat-model belongs to a RobustBench entry, not to {name!r}")
+    if by_name:
+        return _by_name(kind, rest, classes, templates)
+    if templates is not None:
+        raise UsageError(f"--templates belongs to a zero-shot model, not to {name!r}")
     if is_file:
         from flatguard.targets import checkpoint
 
@@ -72,10 +82,6 @@ def load_target(
         from flatguard.targets import demo
 
         return demo.load()
-    if kind in _ZOOS and rest:
-        from flatguard.targets import zoo
-
-        return zoo.load_timm(rest) if kind == "timm" else zoo.load_torchvision(rest)
     from flatguard.targets import robustbench
 
     table = dataset if dataset in robustbench.DATASETS else None
@@ -83,6 +89,22 @@ def load_target(
     return robustbench.load(
         robustbench.find_entry(name, table, threat_model), model_dir, allow_code
     )
+
+
+def _by_name(kind: str, name: str, classes: Path | None, templates: Path | None) -> Target:
+    if kind == "hf":
+        from flatguard.targets import hugging_face
+
+        return hugging_face.load(name, classes, templates)
+    if kind == "openclip":
+        from flatguard.targets import openclip
+
+        return openclip.load(name, classes, templates)
+    if templates is not None:
+        raise UsageError(f"--templates belongs to a zero-shot model, not to '{kind}:{name}'")
+    from flatguard.targets import zoo
+
+    return zoo.load_timm(name) if kind == "timm" else zoo.load_torchvision(name)
 
 
 def _is_checkpoint(name: str) -> bool:

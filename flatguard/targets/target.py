@@ -23,6 +23,7 @@ from flatguard.targets.head import (
 )
 from flatguard.targets.parts import parts_of
 from flatguard.targets.programs import batch_notes
+from flatguard.targets.prompts import Prompts
 from flatguard.targets.smoothing import abstention_of
 from flatguard.targets.weights_hash import not_covered, weights_sha256
 
@@ -39,12 +40,21 @@ _INFERENCE_PART = (
 
 @dataclass(frozen=True)
 class Defaults:
-    """The settings of an entry's own benchmark; None where it defines none."""
+    """The settings of an entry's own benchmark; None where it defines none.
+
+    Attributes:
+        dataset: its name.
+        norm: of the perturbation.
+        eps: the radius.
+        preprocessing: of pictures: a name of RobustBench, or steps.
+        size: the height and width of the images that the model was made for.
+    """
 
     dataset: str | None = None
     norm: Norm | None = None
     eps: str | None = None
     preprocessing: str | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class Target:
         weights_sha256: over all that `weights_hash` covers.
         not_hashed: where the model holds tensors that the hash does not cover.
         abstains: whether its last class is an abstention.
+        classes: the names of the classes that the model comes with, in its order.
+        prompts: the texts of a zero-shot model; None for another.
         num_classes: None before `prepare`.
         head: the proven final linear layer; None if there is none, with `head_reason`.
         defaults: the settings of the entry's own benchmark.
@@ -75,6 +87,8 @@ class Target:
     notes: tuple[str, ...] = ()
     not_hashed: tuple[str, ...] = ()
     abstains: bool = False
+    classes: tuple[str, ...] | None = None
+    prompts: Prompts | None = None
 
 
 def make_target(
@@ -168,7 +182,7 @@ def prepare(
     notes: tuple[str, ...] = (_PROBABILITIES,) if bool(probabilities) else ()
     if gradients_are_off(model):
         notes += (_INFERENCE_PART,)
-    notes += batch_notes(model)
+    notes += (*_size_note(target, images), *batch_notes(model))
     if (rule := abstention_of(model)) is not None:
         notes += (rule,)
     return replace(
@@ -194,6 +208,8 @@ def first_look(target: Target, images: Tensor) -> Tensor:
         with model_errors(target.name, f"on images of shape {shape}"):
             logits = call_watched(target.model, images)
     except ModelError as error:
+        if target.defaults.size not in (None, shape[1:]):
+            raise _other_size(target, shape) from error
         dtypes = {
             weight.dtype for weight in target.model.parameters() if weight.is_floating_point()
         }
@@ -217,6 +233,29 @@ def first_look(target: Target, images: Tensor) -> Tensor:
             "images; check the weights and the normalisation (--mean, --std)"
         )
     return logits
+
+
+def _other_size(target: Target, shape: tuple[int, ...]) -> ModelError:
+    own, given = _sides(target.defaults.size or ()), _sides(shape[1:])
+    return ModelError(
+        f"{target.name}: expected images of {own} pixels, as it was made for, got {given}; resize "
+        "them, or give pictures (a folder, a .csv, Hugging Face's data), which are resized and "
+        "cropped as its config says"
+    )
+
+
+def _size_note(target: Target, images: Tensor) -> tuple[str, ...]:
+    own, given = target.defaults.size, tuple(images.shape[2:])
+    if own in (None, given):
+        return ()
+    return (
+        f"images of {_sides(given)} pixels are given to a model that was made for "
+        f"{_sides(own or ())}",
+    )
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(side) for side in shape)
 
 
 def _are_logits(output: object, count: int) -> TypeGuard[Tensor]:
