@@ -44,7 +44,10 @@ def surrogates_of(
     fits = tuple(evaluation.dataset.block(0, 1).images.shape[1:]) == (3, 32, 32)
     if not named and checks in _DEMO_AT and evaluation.num_classes == 10 and fits:
         named = ["demo"]
-    found = [load_target(name) if isinstance(name, str) else name for name in named]
+    classes = evaluation.request.classes  # of a zero-shot surrogate
+    found = [
+        load_target(name, classes=classes) if isinstance(name, str) else name for name in named
+    ]
     for surrogate in found:
         isolate_calls(surrogate.model)
         surrogate.model.to(evaluation.device)

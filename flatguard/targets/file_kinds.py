@@ -81,7 +81,10 @@ def _kind(path: Path, head: bytes) -> str | None:
     if head[:2] == b"BM" and int.from_bytes(head[2:6], "little") == path.stat().st_size:
         return _PICTURE
     if _ONNX.match(head) or path.suffix.lower() == ".onnx":
-        return "a model of ONNX; give the weights that it was exported from"
+        return (
+            "a model of ONNX, which has no gradients here; give the weights of PyTorch that it was "
+            "exported from, with --arch"
+        )
     text = _text(head)
     return None if text is None else _kind_of_text(path, text)
 

@@ -48,7 +48,7 @@ def from_hub(
         reason = why or f"{type(error).__name__}: {one_line(error)}"
         raise EnvironmentProblem(
             f"no pretrained weights for {name} in the cache, and {reason}; "
-            "or name a checkpoint file with --arch"
+            "or give its folder, or a checkpoint file with --arch"
         ) from error
 
 

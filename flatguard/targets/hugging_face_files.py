@@ -61,7 +61,7 @@ class Repository:
                         f"{self.shown} needs code of its own repository, which is never run; give "
                         "its weights with --arch and a network that you trust"
                     ) from error
-                raise ModelError(f"{self.shown}: {one_line(error)}") from error
+                raise ModelError(f"{self.shown} cannot be loaded: {one_line(error)}") from error
 
         if self.folder is not None:
             return from_folder(build, self.shown, self.folder)

@@ -78,7 +78,9 @@ def _candidates(processor: Any, what: str) -> Iterator[PictureSteps]:
     short, height, width = (size.get(k) for k in ("shortest_edge", "height", "width"))
     more = sorted(set(size) - {"shortest_edge", "height", "width"})
     if more or (short is None and (height is None or width is None)):
-        raise ModelError(f"{what} resizes by {listed(list(size))}: the result has no fixed size")
+        raise ModelError(
+            f"{what} resizes by {listed(list(size)) or 'no sides'}: the result has no fixed size"
+        )
     if short is None:
         assert height is not None
         yield PictureSteps((Resize("resize", height, width, filter_), *crop))

@@ -6,6 +6,7 @@ PRETRAINED is one of open_clip's tags, or a file of weights. `openclip:hf-hub:OR
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import warnings
@@ -164,19 +165,23 @@ def _of_folder(folder: Path) -> _Loaded:
     weights = next((folder / each for each in _WEIGHTS if (folder / each).is_file()), None)
     if weights is None:
         raise ModelError(f"{shown}: expected weights in {' or '.join(_WEIGHTS)}")
+    model_config = json.dumps(_with_tokenizer(config["model_cfg"], folder))
+    name = f"{folder.resolve().name}-{hashlib.sha256(model_config.encode()).hexdigest()[:12]}"
     with tempfile.TemporaryDirectory() as place:
-        named = Path(place) / f"{folder.resolve().name}.json"
-        named.write_text(json.dumps(config["model_cfg"]), encoding="utf-8")
-        before = set(open_clip.list_models())
+        (Path(place) / f"{name}.json").write_text(model_config, encoding="utf-8")
         open_clip.add_model_config(place)
-        if named.stem in before:
-            raise ModelError(
-                f"{shown}: the folder has the name of one of open_clip's architectures; rename it"
-            )
         return _built(
-            named.stem, str(weights), f"open_clip, {weights.name}",
+            name, str(weights), f"open_clip, {weights.name}",
             force_preprocess_cfg=dict(config.get("preprocess_cfg") or {}),
         )  # fmt: skip
+
+
+def _with_tokenizer(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A model's config that reads the tokenizer in its folder, where there is one."""
+    text = dict(config.get("text_cfg") or {})
+    if text.get("hf_tokenizer_name") and (folder / "tokenizer_config.json").is_file():
+        text["hf_tokenizer_name"] = str(folder.resolve())
+    return config | {"text_cfg": text}
 
 
 def _inputs(model: Any, shown: str) -> OwnInputs:

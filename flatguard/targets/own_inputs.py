@@ -25,7 +25,7 @@ Process = Callable[[Any], Tensor]
 
 _TOLERANCE = 3.5 / 255
 """Largest difference of a pixel in [0, 1]: Pillow and torchvision round differently."""
-_AGREES = 1e-5
+_AGREES, _DIGITS = 1e-5, 7
 _SIDE = 224
 
 
@@ -123,8 +123,11 @@ class _Normalisation:
                 f"{name}: its preprocessing mixes or inverts the channels; serve prepared images "
                 "as tensors with a model of your own, --arch"
             )
-        mean, std = (-black / slopes).tolist(), (1.0 / slopes).tolist()
-        return cls(tuple(mean), tuple(std), is_reversed)
+        numbers = [
+            tuple(float(f"{value:.{_DIGITS}g}") + 0.0 for value in each.tolist())  # -0.0 is 0.0
+            for each in (-black / slopes, 1.0 / slopes)
+        ]
+        return cls(numbers[0], numbers[1], is_reversed)
 
     def as_printed(self, printed: Sequence[Sequence[float]]) -> _Normalisation:
         """With the description's numbers, where they are the measured ones but for rounding."""

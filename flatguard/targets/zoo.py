@@ -113,7 +113,8 @@ def _of_folder(folder: Path) -> nn.Module:
         raise ModelError(
             f"timm has no model {architecture!r}{did_you_mean(architecture, timm.list_models())}"
         )
-    own |= {"source": "timm", "hf_hub_id": None, "url": "", "file": str(weights)}
+    own |= {"source": "timm", "hf_hub_id": None, "url": "", "custom_load": False}
+    own["file"] = str(weights)
     arguments = config.get("model_args") or {}
     built: nn.Module = timm.create_model(
         architecture, pretrained=True, pretrained_cfg=own, **arguments
