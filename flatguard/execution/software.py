@@ -13,8 +13,8 @@ from flatguard.runs.run import Run
 
 _PACKAGES = (
     "flatguard", "torch", "torchvision", "torchattacks", "pyautoattack", "autoattack",
-    "robustbench", "foolbox", "timm", "transformers", "tokenizers", "open-clip-torch", "numpy", "pandas",
-    "pyarrow",
+    "robustbench", "foolbox", "timm", "transformers", "tokenizers", "open-clip-torch", "numpy",
+    "pandas", "pyarrow",
 )  # fmt: skip
 
 
