@@ -80,6 +80,8 @@ MAIN = "sys.argv = {typed!r}\nfrom flatguard.__main__ import main\nmain()"
          "--model timm:NAME needs timm>=1.0.9"),
         ("torchvision", ["evaluate", "--model", "torchvision:resnet18", "--attack", "apgd-ce"],
          "--model torchvision:NAME needs torchvision>=0.21"),
+        ("transformers", ["evaluate", "--model", "hf:org/name", "--attack", "apgd-ce"],
+         "--model hf:NAME needs transformers"),
     ],
 )  # fmt: skip
 def test_an_absent_extra_is_one_line(gone: str, typed: list[str], needs: str) -> None:
@@ -114,7 +116,7 @@ def test_an_unknown_attack_is_unknown_where_a_library_is_absent() -> None:
 
 def test_the_core_alone_runs_the_demo(tmp_path: Path) -> None:
     extras = ("torchattacks", "robustbench", "timm", "torchvision", "gdown", "numba", "sklearn",
-              "curvlinops", "pytorch_ood", "ray", "s3fs")  # fmt: skip
+              "curvlinops", "pytorch_ood", "ray", "s3fs", "transformers", "open_clip")  # fmt: skip
     typed = ["flatguard", "evaluate", "--model", "demo", "--attack", "apgd-ce", "--n-examples",
              "2", "--checks", "none", "--out", str(tmp_path / "run"),
              "--attack-arg", "n_restarts=1", "--attack-arg", "n_iter=2"]  # fmt: skip
