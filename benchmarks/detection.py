@@ -185,7 +185,7 @@ def _both(target: Target, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]
     """log κ, and κ by the plain formula in float32."""
     logs, plain = [], []
     assert target.head is not None, "every network here has one"
-    squared = float(target.head.module.weight.detach().square().sum())
+    squared = float(target.head.weight.detach().square().sum())
     with torch.no_grad():
         for batch in images.split(100):
             seen = forward_pass(target, batch)

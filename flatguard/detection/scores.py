@@ -11,18 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flatguard.environment.devices import device_of
 from flatguard.errors import ModelError
 from flatguard.geometry.decision import margin
 from flatguard.geometry.precision import wide
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p, log_trace
-from flatguard.targets.head import RELATIVE_TOLERANCE, Head, as_matrix, relative_mismatch
+from flatguard.targets.head import FinalMap, as_matrix, relative_mismatch
 from flatguard.targets.target import Target, model_errors
 
 LOG_KAPPA = "log-kappa"
@@ -50,7 +49,7 @@ class ForwardPass:
         return self.logits.argmax(dim=1)
 
 
-def head_of(target: Target) -> Head:
+def head_of(target: Target) -> FinalMap:
     """The target's proven head.
 
     Raises:
@@ -80,24 +79,20 @@ def forward_pass(target: Target, images: Tensor) -> ForwardPass:
     head = head_of(target)
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        features, result = as_matrix(inputs[0]), as_matrix(output)
+    def listener(given: Tensor | None, output: Tensor) -> None:
+        features, result = None if given is None else as_matrix(given), as_matrix(output)
         if features is not None and result is not None:
             seen.append((features, result))
 
-    handle: Any = head.module.register_forward_hook(hook)
-    try:
-        with model_errors(target.name, f"on {len(images)} images"):
-            logits = target.model(images)
-    finally:
-        handle.remove()
+    with head.watched(listener), model_errors(target.name, f"on {len(images)} images"):
+        logits = target.model(images)
     if len(seen) != 1 or seen[0][1].shape != logits.shape:
         raise ModelError(
             f"{target.name}: expected its head '{head.name}' to run once a forward pass, on a "
             f"vector an image; it ran {len(seen)} times"
         )
     features, output = seen[0]
-    proven = relative_mismatch(logits.detach(), output.detach(), head.scale) <= RELATIVE_TOLERANCE
+    proven = relative_mismatch(logits.detach(), output.detach(), head.scale) <= head.tolerance
     log_scaled_norm = 2.0 * math.log(head.scale) + head.log_weight_norm_squared()
     log_kappa = torch.where(proven, log_trace(logits, features) + log_scaled_norm, torch.nan)
     return ForwardPass(logits, features, log_kappa)

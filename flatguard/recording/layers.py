@@ -21,7 +21,7 @@ from flatguard.errors import UsageError
 from flatguard.geometry.trace import layer_sharpness
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.waypoints import Waypoints
-from flatguard.targets.head import Head, LinearLike
+from flatguard.targets.head import FinalMap, LinearLike
 
 METHOD: Literal["hutchinson"] = "hutchinson"
 CLOSED_FORM = "closed form"
@@ -81,7 +81,7 @@ class LayerTable:
         return table
 
 
-def last_layers(model: nn.Module, head: Head, image: Tensor, count: int) -> list[Layer]:
+def last_layers(model: nn.Module, head: FinalMap, image: Tensor, count: int) -> list[Layer]:
     """The head, and the `count` convolutions and linear layers that run before it, nearest first.
 
     Args:
@@ -146,7 +146,7 @@ def points_of(
 
 def measure_points(
     model: nn.Module,
-    head: Head,
+    head: FinalMap,
     layers: Sequence[Layer],
     points: Sequence[Point],
     seed: int,
@@ -175,7 +175,7 @@ def measure_points(
             table.add(point, layer, float(found.kappa), float(found.standard_error))
 
 
-def _closed_form(model: nn.Module, head: Head, points: Sequence[Point]) -> list[float]:
+def _closed_form(model: nn.Module, head: FinalMap, points: Sequence[Point]) -> list[float]:
     images = torch.stack([point.image for point in points])
     labels = torch.stack([point.label for point in points])
     recorder = Recorder(model, images, labels, head=head, order=Order(keeps=True))

@@ -13,7 +13,7 @@ from flatguard.geometry.decision import confidence, cross_entropy, margin
 from flatguard.geometry.named_losses import NamedLoss
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.recording.attribution import UNASSIGNED, Assignment
-from flatguard.targets.head import RELATIVE_TOLERANCE, Head, as_matrix, relative_mismatch
+from flatguard.targets.head import FinalMap, as_matrix, relative_mismatch
 
 COLUMNS = (
     "loss", "log_kappa", "trace", "feature_norm", "confidence", "margin", "prediction",
@@ -84,7 +84,7 @@ class Seen:
 def measure(
     seen: Seen,
     labels: Tensor,
-    head: Head | None,
+    head: FinalMap | None,
     log_weight_norm_squared: float,
     losses: Sequence[NamedLoss] = (),
 ) -> Tensor:
@@ -148,10 +148,10 @@ class _Proof:
     log_scale_squared: float
 
 
-def _proven(seen: Seen, head: Head | None) -> _Proof | None:
+def _proven(seen: Seen, head: FinalMap | None) -> _Proof | None:
     if head is None:
         return None
-    rows = relative_mismatch(seen.logits, seen.head_output, head.scale) <= RELATIVE_TOLERANCE
+    rows = relative_mismatch(seen.logits, seen.head_output, head.scale) <= head.tolerance
     # tr H is with respect to the layer's own weights W; the logits are a W φ.
     return _Proof(seen.feature_norm, rows, _log_squared(head.scale))
 

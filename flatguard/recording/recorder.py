@@ -38,7 +38,8 @@ from flatguard.recording.mistakes import Mistakes
 from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, to_frame, with_names
 from flatguard.recording.waypoints import Waypoints
 from flatguard.targets.calls import isolate_calls
-from flatguard.targets.head import Head, HeadSearch, find_head
+from flatguard.targets.final_map import find_final_map
+from flatguard.targets.head import FinalMap, HeadSearch
 from flatguard.targets.restored import restored, restored_but_values
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Recorder:
         images: Tensor,
         labels: Tensor,
         *,
-        head: Head | HeadSearch | str | None = None,
+        head: FinalMap | HeadSearch | str | None = None,
         budget: Budget | None = None,
         order: Order = NO_ORDER,
         first_sample: int = 0,
@@ -135,16 +136,18 @@ class Recorder:
         self.first_nonfinite: int | None = None
         self.calls = self.forwards = self.backwards = self.rows_unassigned = 0
 
-    def _proven(self, head: Head | HeadSearch | str | None) -> tuple[Head | None, str | None]:
-        if isinstance(head, Head):
-            return head, None
+    def _proven(
+        self, head: FinalMap | HeadSearch | str | None
+    ) -> tuple[FinalMap | None, str | None]:
         if isinstance(head, HeadSearch):
             return head.head, head.reason
+        if head is not None and not isinstance(head, str):
+            return head, None
         # A stochastic model draws random numbers in this pass, too.
         with restored(self.model), preserved(self._images.device):
             self.model.eval()
             isolate_calls(self.model)
-            search = find_head(self.model, self._images[:_HEAD_PROOF_IMAGES], name=head)
+            search = find_final_map(self.model, self._images[:_HEAD_PROOF_IMAGES], name=head)
         if head is not None and search.head is None:
             raise UsageError(f"head {head}: {search.reason}")
         return search.head, search.reason
@@ -159,9 +162,7 @@ class Recorder:
             if self.head is not None:
                 with own_state():
                     self._log_weight_norm = self.head.log_weight_norm_squared()
-                stack.callback(
-                    self.head.module.register_forward_hook(self._after_head, prepend=True).remove
-                )
+                stack.enter_context(self.head.watched(self._after_head))
             # This hook runs first, before the model's input is copied.
             before = self.model.register_forward_pre_hook(
                 self._before_call, prepend=True, with_kwargs=True
@@ -246,10 +247,10 @@ class Recorder:
         view.register_hook(self._gradient_rows.add)
         return (view, *inputs[1:]), keywords
 
-    def _after_head(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if self.head is not None and module is self.head.module and inputs:
+    def _after_head(self, features: Tensor | None, output: Tensor) -> None:
+        if features is not None:
             with own_state(), torch.no_grad():
-                self._head_call = HeadCall.of(inputs[0].detach(), output.detach())
+                self._head_call = HeadCall.of(features.detach(), output.detach())
 
     def _after_call(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any

@@ -21,7 +21,7 @@ from flatguard.geometry.budget import Norm
 from flatguard.request import derive_seed
 from flatguard.runs.run import Run
 from flatguard.studies.claim import Claim
-from flatguard.targets.head import Head
+from flatguard.targets.head import FinalMap
 
 Status = Literal["runs-here", "needs-checkpoint", "planned", "illustration"]
 """`runs-here`: `make reproduce` has what it needs; `needs-checkpoint`: give it one with --model;
@@ -124,7 +124,7 @@ class Subject:
         """The first model's module, in eval mode on its device."""
         return self.context.target.model
 
-    def head(self) -> Head:
+    def head(self) -> FinalMap:
         """The first model's proven head.
 
         Raises:

@@ -9,10 +9,10 @@ Names and positions only sort the candidates; the evaluation decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,41 @@ from torch import Tensor, nn
 from flatguard.errors import ModelError
 from flatguard.geometry.precision import wide
 from flatguard.geometry.sharpness import log_weight_norm_squared
+from flatguard.targets.linear_operations import is_wrapped
 
 RELATIVE_TOLERANCE = 1e-4
 """Largest |z - a h - c| over the largest centred |z|; float32 needs about 1e-6."""
 
 LinearLike = nn.Linear | nn.Conv2d
+
+HeadListener = Callable[[Tensor | None, Tensor], None]
+"""Receives the head's input, None if it came by keyword, and its output, in each forward pass."""
+
+
+class FinalMap(Protocol):
+    """The final linear map of a model, a layer or an operation; proven on real images."""
+
+    @property
+    def name(self) -> str:
+        """The layer's name in the model, or the operation and where it runs."""
+
+    @property
+    def scale(self) -> float:
+        """The global factor a between its output and the logits."""
+
+    @property
+    def tolerance(self) -> float:
+        """The largest `relative_mismatch` in a call that it explains."""
+
+    @property
+    def weight(self) -> Tensor:
+        """W, `(k, d)`, without the factor."""
+
+    def log_weight_norm_squared(self) -> float:
+        r"""$\log \|W\|_F^2$ of the current weights."""
+
+    def watched(self, listener: HeadListener) -> AbstractContextManager[None]:
+        """Call the listener in every forward pass inside."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +71,40 @@ class Head:
     module: LinearLike
     scale: float
 
+    @property
+    def tolerance(self) -> float:
+        """The largest `relative_mismatch` in a call that the layer explains."""
+        return RELATIVE_TOLERANCE
+
+    @property
+    def weight(self) -> Tensor:
+        """W, `(k, d)`, of the layer as it is now."""
+        return self.module.weight.flatten(1)
+
     def log_weight_norm_squared(self) -> float:
         r"""$\log \|W\|_F^2$ of the layer's current weights."""
-        return log_weight_norm_squared(self.module.weight.flatten(1))
+        return log_weight_norm_squared(self.weight)
+
+    @contextmanager
+    def watched(self, listener: HeadListener) -> Iterator[None]:
+        """Call the listener whenever the layer runs, before any hook of the user."""
+
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if module is self.module:  # a copy of the model copies its hooks
+                listener(inputs[0] if inputs else None, output)
+
+        handle = self.module.register_forward_hook(hook, prepend=True)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 @dataclass(frozen=True)
 class HeadSearch:
     """A proven head, or the reason why none was found."""
 
-    head: Head | None
+    head: FinalMap | None
     reason: str | None
 
 
@@ -101,7 +155,7 @@ def as_matrix(x: Tensor) -> Tensor | None:
 
 
 @contextmanager
-def inputs_of(head: Head, attached: bool = False) -> Iterator[list[Tensor]]:
+def inputs_of(head: FinalMap, attached: bool = False) -> Iterator[list[Tensor]]:
     """A list to which every forward pass adds the head's inputs, the features φ, `(n, d)`.
 
     Args:
@@ -113,17 +167,14 @@ def inputs_of(head: Head, attached: bool = False) -> Iterator[list[Tensor]]:
     """
     seen: list[Tensor] = []
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        features = as_matrix(inputs[0]) if inputs else None
+    def listener(given: Tensor | None, output: Tensor) -> None:
+        features = None if given is None else as_matrix(given)
         if features is None:
             raise ModelError(f"the head {head.name} did not work on one vector a sample")
         seen.append(features if attached else features.detach().clone())
 
-    handle = head.module.register_forward_hook(hook, prepend=True)
-    try:
+    with head.watched(listener):
         yield seen
-    finally:
-        handle.remove()
 
 
 def _fit_scale(logits: Tensor, head_output: Tensor) -> tuple[float, float]:
@@ -153,7 +204,7 @@ def _centred(x: Tensor) -> Tensor:
 def _hooked(candidates: dict[str, LinearLike], outputs: dict[str, list[Tensor]]) -> Iterator[None]:
     def remember(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if inputs:  # hooks do not receive inputs by keyword
+            if inputs and not is_wrapped(output):  # hooks do not receive inputs by keyword
                 earlier = outputs.pop(name, [])
                 # A copy: the model may write into it afterwards. The last to run is the last key.
                 outputs[name] = [*earlier, output.detach().clone()]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from flatguard.targets.head import Head
+from flatguard.targets.head import FinalMap, Head
 
 
 def initial_copy(model: nn.Module) -> nn.Module | None:
@@ -72,8 +72,9 @@ def _children(value: Any) -> list[Any]:
     return list(getattr(value, "__dict__", {}).values())
 
 
-def with_scaled_head(initial: nn.Module, head: Head) -> nn.Module:
+def with_scaled_head(initial: nn.Module, head: FinalMap) -> nn.Module:
     """The same copy with the weights of a head that was scaled in another copy."""
+    assert isinstance(head, Head), "only a layer is scaled"
     layer: Any = initial.get_submodule(head.name)
     layer.weight, layer.bias = head.module.weight, head.module.bias
     return initial

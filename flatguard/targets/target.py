@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from flatguard.errors import FlatguardError, ModelError, UsageError, memory_errors, one_line
 from flatguard.geometry.budget import Norm
 from flatguard.targets.calls import call_watched, gradients_are_off, isolate_calls
+from flatguard.targets.final_map import find_final_map
 from flatguard.targets.head import (
     RELATIVE_TOLERANCE,
+    FinalMap,
     Head,
     HeadSearch,
-    find_head,
     relative_mismatch,
 )
 from flatguard.targets.parts import parts_of
@@ -71,7 +72,7 @@ class Target:
         classes: the names of the classes that the model comes with, in its order.
         prompts: the texts of a zero-shot model; None for another.
         num_classes: None before `prepare`.
-        head: the proven final linear layer; None if there is none, with `head_reason`.
+        head: the proven final linear map; None if there is none, with `head_reason`.
         defaults: the settings of the entry's own benchmark.
         notes: messages to the user, such as a mode that was changed.
     """
@@ -81,7 +82,7 @@ class Target:
     source: str
     weights_sha256: str
     num_classes: int | None = None
-    head: Head | None = None
+    head: FinalMap | None = None
     head_reason: str | None = None
     defaults: Defaults = field(default_factory=Defaults)
     notes: tuple[str, ...] = ()
@@ -172,7 +173,7 @@ def prepare(
     if logit_scale != 1.0:
         model = copy.deepcopy(model)  # the caller's model stays unchanged
     with model_errors(target.name, f"on {len(images)} images"):
-        search = find_head(model, images, name=head)
+        search = find_final_map(model, images, name=head)
     if head is not None and search.head is None:
         raise UsageError(f"--head {head}: {search.reason}")
     if logit_scale != 1.0:
@@ -291,9 +292,10 @@ def _check_scaled(model: nn.Module, images: Tensor, before: Tensor, scale: float
 
 
 def _scale_logits(search: HeadSearch, scale: float) -> None:
-    if search.head is None:
+    if not isinstance(search.head, Head):
+        found = search.reason if search.head is None else f"the head is {search.head.name}"
         raise UsageError(
-            f"--logit-scale needs a final linear layer to scale W and b together: {search.reason}"
+            f"--logit-scale needs a final linear layer to scale W and b together: {found}"
         )
     layer = search.head.module
     if not isinstance(layer.weight, nn.Parameter):

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.environment.randomness import seeded
-from flatguard.targets.head import Head, inputs_of
+from flatguard.targets.head import FinalMap, inputs_of
 
 POINTS, POWER_STEPS = 5, 12
 
 
-def features_of(model: nn.Module, head: Head, images: Tensor) -> Tensor:
+def features_of(model: nn.Module, head: FinalMap, images: Tensor) -> Tensor:
     """The head's inputs, `(n, d)`, with their graph where gradients are on."""
     with inputs_of(head, attached=True) as seen:
         model(images)
@@ -25,7 +25,7 @@ def features_of(model: nn.Module, head: Head, images: Tensor) -> Tensor:
 
 def local_lipschitz(
     model: nn.Module,
-    head: Head,
+    head: FinalMap,
     images: Tensor,
     ends: Tensor,
     seed: int,
@@ -56,7 +56,7 @@ def local_lipschitz(
     return found
 
 
-def _spectral_norm(model: nn.Module, head: Head, images: Tensor, steps: int) -> Tensor:
+def _spectral_norm(model: nn.Module, head: FinalMap, images: Tensor, steps: int) -> Tensor:
     x = images.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         features = features_of(model, head, x)

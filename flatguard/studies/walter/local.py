@@ -17,7 +17,7 @@ from flatguard.geometry.bounds import (
 from flatguard.studies.study import Subject
 from flatguard.studies.walter.lipschitz import POINTS, POWER_STEPS, local_lipschitz
 from flatguard.studies.walter.path import Path, walk
-from flatguard.targets.head import Head
+from flatguard.targets.head import FinalMap
 
 SHRUNK = 1e-4
 """φ is multiplied by this and W divided: the same classifier, the same κ, another printed bound.
@@ -46,7 +46,7 @@ class Local:
     """
 
     path: Path
-    head: Head
+    head: FinalMap
     batch: Batch
     lipschitz: Tensor
     log_kappa: Tensor
@@ -81,7 +81,7 @@ class Local:
 
     def any_head(self) -> HeadBound:
         """The bound that holds for any head."""
-        weight = self.head.module.weight.detach().flatten(1).cpu()
+        weight = self.head.weight.detach().cpu()
         return HeadBound.of(self.path.logits[0], self.path.labels, weight, self.head.scale)
 
 

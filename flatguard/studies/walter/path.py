@@ -20,7 +20,7 @@ from flatguard.geometry.decision import cross_entropy
 from flatguard.geometry.distance import within
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.studies.study import Subject
-from flatguard.targets.head import Head, inputs_of
+from flatguard.targets.head import FinalMap, inputs_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Path:
         loss = self.loss(scale)
         return loss - loss[:1]
 
-    def log_kappa(self, head: Head) -> Tensor:
+    def log_kappa(self, head: FinalMap) -> Tensor:
         """log κ of the head at each point, `(m, n)` float64."""
         m, n, k = self.logits.shape
         spread = log_sum_p_one_minus_p(self.logits.reshape(m * n, k))
@@ -120,7 +120,7 @@ class Walk:
     ends: Tensor
 
 
-def walk(subject: Subject, batch: Batch, head: Head, start: int = 0) -> Walk:
+def walk(subject: Subject, batch: Batch, head: FinalMap, start: int = 0) -> Walk:
     """The study's attack on one batch, whose first sample has the number `start`."""
     model, context = subject.model, subject.context
     watch = _Watch(batch.images)

@@ -21,7 +21,7 @@ from flatguard.studies.claim import Claim
 from flatguard.studies.statement import statements
 from flatguard.studies.study import Outcome, Subject
 from flatguard.targets import prepare
-from flatguard.targets.head import Head, inputs_of
+from flatguard.targets.head import FinalMap, inputs_of
 
 _CLAIMS = statements("walter", "scale_sweep")
 _SCALES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
@@ -86,7 +86,7 @@ def _swept(subject: Subject) -> _Sweep:
     return _Sweep(*(torch.cat(values, dim=-1).cpu() for values in columns))
 
 
-def _clean(subject: Subject, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
+def _clean(subject: Subject, batch: Batch, head: FinalMap) -> tuple[Tensor, Tensor]:
     """The logits and ‖φ‖, `(n, k)` and `(n,)`."""
     with inputs_of(head) as seen, torch.no_grad():
         logits = subject.model(batch.images)
