@@ -34,6 +34,7 @@ from flatguard.checks.search.repairs import double
 from flatguard.checks.search.repeat import cost_of_repeat, repeat_attack
 from flatguard.checks.search.scales import cost_of_scales, sweep_scales
 from flatguard.checks.statistics import rank_biserial
+from flatguard.geometry.measures import measure_in
 
 NAME = "discrepancy"
 _TWINS = (
@@ -60,7 +61,7 @@ _ADVICE = {
 """What to do, by the family of the twin that was fooled most often."""
 
 _RIDGE_DROP = 2.0
-"""A path crosses the ridge if log κ ends this much (in nats) below its peak."""
+"""A path crosses the ridge if log sharpness ends this much (in nats) below its peak."""
 
 _FAMILIES: dict[str, Family] = {
     "saturating": "saturating", "smoothed": "smoothed", "estimated": "estimated",
@@ -182,13 +183,12 @@ def _sharpness_and_survival(evidence: Evidence, fooled: set[int]) -> float | Non
     samples = evidence.samples[evidence.samples["clean_correct"]]
     survived = samples[samples["sample"].isin(fooled)]
     others = samples[~samples["robust"]]
-    return rank_biserial(
-        survived["clean_log_kappa"].tolist(), others["clean_log_kappa"].tolist()
-    )  # fmt: skip
+    column = f"clean_{measure_in(samples.columns).column}"
+    return rank_biserial(survived[column].tolist(), others[column].tolist())
 
 
 def _paths(evidence: Evidence, fooled: set[int]) -> list[dict[str, Any]]:
-    """Counts of survived × fooled by a twin's attack × how log κ changed on the audited path."""
+    """Counts of survived × fooled by a twin's attack × how sharpness changed on the path."""
     crossed = {n: path for table in evidence.trajectory for n, path in crossed_ridge(table).items()}
     samples = evidence.samples[evidence.samples["clean_correct"]]
     rows = pd.DataFrame(
@@ -211,14 +211,15 @@ def _paths(evidence: Evidence, fooled: set[int]) -> list[dict[str, Any]]:
 
 
 def crossed_ridge(trajectory: pd.DataFrame) -> dict[int, str]:
-    """For each sample: does its path cross a ridge of log κ, climb it, or stay in a flat basin?
+    """For each sample: does its path cross a ridge of sharpness, climb it, or stay in a basin?
 
-    `crossed`: log κ rises above its start and ends `_RIDGE_DROP` below its peak; `climbed`: it
+    `crossed`: it rises above its start and ends `_RIDGE_DROP` below its peak; `climbed`: it
     rises by that much and stays; `flat basin`: neither.
     """
     rows = trajectory[trajectory["sample"].notna() & ~trajectory["bookkeeping"]]
-    rows = rows[np.isfinite(rows["log_kappa"])].sort_values("call", kind="stable")
-    grouped = rows.groupby(rows["sample"].astype("int64"))["log_kappa"]
+    column = measure_in(rows.columns).column
+    rows = rows[np.isfinite(rows[column])].sort_values("call", kind="stable")
+    grouped = rows.groupby(rows["sample"].astype("int64"))[column]
     if not len(rows):
         return {}
     table = pd.DataFrame({"first": grouped.first(), "peak": grouped.max(), "last": grouped.last()})

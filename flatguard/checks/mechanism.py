@@ -155,6 +155,7 @@ def _rules(evidence: Evidence, gradients: GradientEvidence) -> list[_Rule]:
     found = []
     if (known := conditions.saturated(gradients)) is not None:
         dead = ("repair",) if gradients.dead > MOST else ()
+        known += conditions.by_logit_sharpness(evidence)
         found.append(_rule(evidence, "saturation", known, *UNSATURATED, *dead))
     if (known := conditions.cut(gradients)) is not None:
         by_repair = _rule(evidence, "unavailable-gradient", known, *REPAIRED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gradient_evidence import MOST, USEFUL, GradientEvidence
 from flatguard.checks.state_evidence import after_a_stream
+from flatguard.geometry.measures import LOGIT_SHARPNESS
 
 _HIDDEN = 0.5
 _MATTERS = 0.01
@@ -54,6 +55,15 @@ def saturated(gradients: GradientEvidence) -> str | None:
     if _unsaturated(gradients) < USEFUL or _unsaturated(gradients) < 0.5 * _repaired(gradients):
         return None
     return f"the gradient is absent at {gradients.dead:.0%} of the points until it is unsaturated"
+
+
+def by_logit_sharpness(evidence: Evidence) -> str:
+    """How flat the clean images are, where logit sharpness was measured because κ was not."""
+    column = f"clean_{LOGIT_SHARPNESS.column}"
+    if column not in evidence.samples:
+        return ""
+    median = evidence.samples[column].median()
+    return f", and the median {LOGIT_SHARPNESS.log_name} of clean images is {median:.1f}"
 
 
 def cut(gradients: GradientEvidence) -> str | None:

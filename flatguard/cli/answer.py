@@ -99,7 +99,7 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("clean accuracy", _share(summary, "clean", n)),
         (f"robust accuracy, {budget}", _share(summary, "robust", n)),
-        ("median log κ", _sharpness(run, summary)),
+        (f"median {run.sharpness.log_name}", _sharpness(run, summary)),
         (
             "price",
             f"{summary['sample_forwards']:,} sample-forwards, "
@@ -143,8 +143,8 @@ def _share(summary: dict[str, Any], which: str, n: int) -> str:
 
 
 def _sharpness(run: Run, summary: dict[str, Any]) -> str:
-    clean = summary["median_log_kappa_clean"]
-    adversarial = summary["median_log_kappa_adversarial"]
+    column = run.sharpness.column
+    clean, adversarial = (summary[f"median_{column}_{when}"] for when in ("clean", "adversarial"))
     if clean is None or adversarial is None:
         return f"not measured: {run.manifest.target.head_reason or 'the head did not match'}"
     change = adversarial - clean

@@ -56,7 +56,7 @@ def _facts(found: Basins, delta: float) -> dict[str, Any]:
 
     refuted, n = found.refuted(delta), len(found.table)
     robust = n - len(refuted)
-    rho = found.width_and_kappa
+    rho = found.width_and_sharpness
     return {
         "samples": n,
         "epsilon": found.epsilon,
@@ -68,6 +68,7 @@ def _facts(found: Basins, delta: float) -> dict[str, Any]:
         "epsilon_star": found.epsilon_star,
         "left_their_basin": int(found.table["left"].sum()),
         "width_quartiles": list(found.width_quartiles),
+        "sharpness": found.measure.name,
         "rank_correlation": None if rho is None else rho.rho,
         "rank_correlation_interval": None if rho is None else list(rho.interval),
         "flatter_than_clean": list(found.flatter),
@@ -90,12 +91,15 @@ def _show(facts: dict[str, Any]) -> None:
         ("left their basin", f"{facts['left_their_basin']} of {n}"),
         ("width, quartiles", ", ".join(map(_width, facts["width_quartiles"]))),
         ("ε_* over visited flips", _cell(facts["epsilon_star"])),
-        ("ρ of width and log κ", _with_interval(facts)),
+        (f"ρ of width and log {facts['sharpness']}", _with_interval(facts)),
         (
             "flatter than clean",
             "{} of {} adversarial examples".format(*facts["flatter_than_clean"]),
         ),
-        ("κ peaks at the flip", "{} of {}, within a step".format(*facts["peak_at_flip"])),
+        (
+            f"{facts['sharpness']} peaks at the flip",
+            "{} of {}, within a step".format(*facts["peak_at_flip"]),
+        ),
     ]
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:

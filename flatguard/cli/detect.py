@@ -113,6 +113,7 @@ def score(
     from flatguard.cli.progress import watching
     from flatguard.detection.scoring import score_images
     from flatguard.execution import context
+    from flatguard.geometry.measures import measure_in
 
     request = make_request(**given, attack=NO_ATTACK)
     if out is not None and out.suffix not in (".csv", ".parquet"):
@@ -125,7 +126,8 @@ def score(
     if as_json:
         flagged = int(table["flagged"].sum())
         facts = {"images": len(table), "flagged": flagged, "out": str(out) if out else None}
-        typer.echo(json.dumps({**facts, "unmeasured": int(table["log_kappa"].isna().sum())}))
+        score = table[measure_in(table.columns).column]
+        typer.echo(json.dumps({**facts, "unmeasured": int(score.isna().sum())}))
     else:
         show_scores(table, out)
 

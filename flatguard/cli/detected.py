@@ -13,6 +13,7 @@ from rich.table import Table
 from flatguard.detection.detector_file import SavedDetector
 from flatguard.detection.results import AdaptiveAtRadius, AttackResult, DetectionExperiment, Share
 from flatguard.errors import UsageError
+from flatguard.geometry.measures import measure_in
 
 WIDTH = 112
 """Of the table, in characters; a narrower terminal wraps its lines."""
@@ -35,10 +36,10 @@ def show_fit(kept: SavedDetector, out: Path) -> None:
             f"{data.name}{sure}"
         )
     for key, bounds in kept.classes.items():
-        name = "log κ passes" if key < 0 else f"class {key}"
+        name = f"{kept.measure.log_name} passes" if key < 0 else f"class {key}"
         low = "any" if bounds.lower is None else f"{bounds.lower:.2f}"
         high = "any" if bounds.upper is None else f"{bounds.upper:.2f}"
-        typer.echo(f"{name:<23}{low} to {high}")
+        typer.echo(f"{name:<22} {low} to {high}")
     found = kept.adaptive
     if found is None:
         typer.echo(f"adaptive attack        not measured; it is {NO_DEFENCE}: see --adaptive")
@@ -66,7 +67,10 @@ def write_scores(table: pd.DataFrame, out: Path) -> None:
 
 def show_scores(table: pd.DataFrame, out: Path | None) -> None:
     """Print how many images are flagged."""
-    flagged, missing = int(table["flagged"].sum()), int(table["log_kappa"].isna().sum())
+    flagged, missing = (
+        int(table["flagged"].sum()),
+        int(table[measure_in(table.columns).column].isna().sum()),
+    )
     typer.echo(f"flagged  {flagged} of {len(table)} images ({flagged / len(table):.1%})")
     if missing:
         typer.echo(f"without a score, and so flagged: {missing}")

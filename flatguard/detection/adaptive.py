@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatguard.detection.scores import ForwardPass, forward_pass
+from flatguard.detection.scores import ScoredPass, scored_pass
 from flatguard.detection.thresholds import ALL, Thresholds
 from flatguard.environment.caller import own_process
 from flatguard.environment.devices import device_of
@@ -80,7 +80,7 @@ class Evaded:
 
 
 class _Bounds:
-    """For each predicted class: bounds, clean median and spread of log κ, as tensors to index."""
+    """For each predicted class: bounds, clean median and spread of the score, as tensors."""
 
     def __init__(self, thresholds: Thresholds, classes: int, device: torch.device):
         self.by_class = ALL not in thresholds.bounds
@@ -94,16 +94,16 @@ class _Bounds:
         self.lower, self.upper, self.median, low, high = columns.T
         self.width = (high - low).clamp_min(1e-12)
 
-    def _rows(self, values: Tensor, seen: ForwardPass) -> Tensor:
+    def _rows(self, values: Tensor, seen: ScoredPass) -> Tensor:
         return values[seen.predicted] if self.by_class else values.expand(len(seen.logits))
 
-    def flagged(self, seen: ForwardPass) -> Tensor:
+    def flagged(self, seen: ScoredPass) -> Tensor:
         low, high = self._rows(self.lower, seen), self._rows(self.upper, seen)
-        return ~((seen.log_kappa >= low) & (seen.log_kappa <= high))
+        return ~((seen.score >= low) & (seen.score <= high))
 
-    def distance(self, seen: ForwardPass) -> Tensor:
+    def distance(self, seen: ScoredPass) -> Tensor:
         median, width = self._rows(self.median, seen), self._rows(self.width, seen)
-        return (seen.log_kappa - median).abs() / width
+        return (seen.score - median).abs() / width
 
 
 @own_process()
@@ -120,7 +120,7 @@ def adaptive_attack(
     """Search for images that are misclassified, unflagged and within the budget.
 
     Args:
-        target: prepared, with a head.
+        target: prepared.
         thresholds: of the detector to evade.
         images: `(n, ...)` clean, that the target classifies correctly.
         labels: `(n,)` int64.
@@ -177,7 +177,7 @@ class _Attack:
         self.eps: float = budget.eps
         self.clean, self.labels = images, labels
         with torch.no_grad():
-            seen = forward_pass(target, images)
+            seen = scored_pass(target, images)
         self.known = _Bounds(thresholds, seen.logits.shape[1], images.device)
         typical = margin(seen.logits, labels).abs().median()
         self.unit = typical.clamp_min(1e-12)
@@ -208,7 +208,7 @@ class _Attack:
         weight = torch.ones(len(active), dtype=torch.float64, device=images.device)
         for step in range(self.effort.steps + 1):
             images = images.detach().requires_grad_(True)
-            seen = forward_pass(self.target, images)
+            seen = scored_pass(self.target, images)
             lead = margin(seen.logits, self.labels[active])
             away, flagged = self.known.distance(seen), self.known.flagged(seen)
             # argmax decides, as in every verdict; float32 logits can tie.
@@ -260,7 +260,7 @@ class _Attack:
     def _verified(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Whether each is misclassified and unflagged in a fresh pass, within box and budget."""
         with torch.no_grad():
-            seen = forward_pass(self.target, images)
+            seen = scored_pass(self.target, images)
         inside = within(images, self.clean[numbers], self.budget)
         return inside & (seen.predicted != self.labels[numbers]) & ~self.known.flagged(seen)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flatguard.detection.conformal import FalsePositiveRate, Side
 from flatguard.detection.detector_file import NoiseFacts, SavedDetector
-from flatguard.detection.scores import LARGEST, forward_pass
+from flatguard.detection.scores import LARGEST, scored_pass
 from flatguard.detection.thresholds import Thresholds, conformal, from_stump
 from flatguard.environment.caller import own_process
 from flatguard.environment.devices import device_of
@@ -40,26 +40,29 @@ class Classified:
     Attributes:
         logits: `(n, k)`.
         predicted: `(n,)` int64.
-        log_kappa: `(n,)` float64; NaN where it could not be measured.
-        flagged: `(n,)` bool; an image without log κ is flagged.
+        score: `(n,)` float64, log κ, or log logit sharpness without a proven head; NaN where it
+            could not be measured.
+        flagged: `(n,)` bool; an image without a score is flagged.
     """
 
     logits: Tensor
     predicted: np.ndarray
-    log_kappa: np.ndarray
+    score: np.ndarray
     flagged: np.ndarray
 
 
 @dataclass(frozen=True)
 class Scored:
-    """log κ and the predicted class of n images."""
+    """log κ, or log logit sharpness without a proven head, and the predicted class of n images."""
 
-    log_kappa: np.ndarray
+    score: np.ndarray
     predicted: np.ndarray
 
 
 class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     r"""Flags images whose log κ at the head lies outside that of clean images.
+
+    Without a proven head, log logit sharpness $\log \sum_j p_j (1 - p_j)$ takes its place.
 
     $\log \kappa = \log \|W\|_F^2 + \log \sum_j p_j (1 - p_j) + 2 \log \|\varphi\|$, of the class
     probabilities p and the head's inputs φ. Converged attacks end *below* the clean range, in the
@@ -67,7 +70,7 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     Source: Walter et al. (2026), Appendix D.4.
 
     Args:
-        target: a prepared `Target` with a proven head. Clones share it.
+        target: a prepared `Target`. Clones share it.
         alpha: the rate of false positives on clean images.
         side: `two-sided`, `low` or `high`; a stump chooses its own.
         per_class: separate thresholds for each predicted class.
@@ -134,10 +137,10 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         scored, is_adversarial = self.scored(images), kinds == ADVERSARIAL
         if self.calibration == "stump":
             own = np.arange(len(images)) if groups is None else np.asarray(groups)
-            self.thresholds_ = from_stump(scored.log_kappa, is_adversarial, own, self.seed)
+            self.thresholds_ = from_stump(scored.score, is_adversarial, own, self.seed)
         elif self.calibration == "conformal":
             self.thresholds_ = conformal(
-                scored.log_kappa[~is_adversarial],
+                scored.score[~is_adversarial],
                 scored.predicted[~is_adversarial],
                 FalsePositiveRate(self.alpha, self.side, self.delta),
                 self.target.num_classes if self.per_class else None,
@@ -147,10 +150,10 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def scored(self, X: Images) -> Scored:
-        """log κ and predicted class of images, in batches."""
+        """Score and predicted class of images, in batches."""
         parts = [_forward(self.target, batch)[1] for batch in _images(X).split(self.batch_size)]
         return Scored(
-            np.concatenate([part.log_kappa for part in parts]),
+            np.concatenate([part.score for part in parts]),
             np.concatenate([part.predicted for part in parts]),
         )
 
@@ -158,26 +161,26 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """The model's logits and the detector's flags, from the same single forward pass."""
         check_is_fitted(self, "thresholds_")
         logits, scored = _forward(self.target, _images(X))
-        flagged = self.thresholds_.flags(scored.log_kappa, scored.predicted)
-        return Classified(logits, scored.predicted, scored.log_kappa, flagged)
+        flagged = self.thresholds_.flags(scored.score, scored.predicted)
+        return Classified(logits, scored.predicted, scored.score, flagged)
 
     def decision_function(self, X: Images) -> np.ndarray:
-        """How far log κ lies inside the bounds, `(n,)` in nats; negative is flagged."""
+        """How far the score lies inside the bounds, `(n,)` in nats; negative is flagged."""
         check_is_fitted(self, "thresholds_")
         scored = self.scored(X)
-        return self.thresholds_.distance(scored.log_kappa, scored.predicted)
+        return self.thresholds_.distance(scored.score, scored.predicted)
 
     def score_samples(self, X: Images) -> np.ndarray:
         """Minus `conformal.atypicality`, `(n,)`, for ROC curves; independent of alpha."""
         check_is_fitted(self, "thresholds_")
         scored = self.scored(X)
-        return -self.thresholds_.atypicality(scored.log_kappa, scored.predicted)
+        return -self.thresholds_.atypicality(scored.score, scored.predicted)
 
     def predict(self, X: Images) -> np.ndarray:
         """1 for an image that passes, -1 for one that is flagged, `(n,)`."""
         check_is_fitted(self, "thresholds_")
         scored = self.scored(X)
-        flagged = self.thresholds_.flags(scored.log_kappa, scored.predicted)
+        flagged = self.thresholds_.flags(scored.score, scored.predicted)
         return np.where(flagged, ADVERSARIAL, CLEAN)
 
     def save(self, path: str | Path, **facts: Any) -> None:
@@ -218,9 +221,9 @@ class SharpnessDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _forward(target: Target, images: Tensor) -> tuple[Tensor, Scored]:
     with own_process(), torch.no_grad():
-        seen = forward_pass(target, images.to(device_of(target.model)))
-    kappa = seen.log_kappa.cpu().numpy().clip(-LARGEST, LARGEST)
-    return seen.logits, Scored(kappa, seen.predicted.cpu().numpy())
+        seen = scored_pass(target, images.to(device_of(target.model)))
+    score = seen.score.cpu().numpy().clip(-LARGEST, LARGEST)
+    return seen.logits, Scored(score, seen.predicted.cpu().numpy())
 
 
 def _images(given: Images) -> Tensor:

@@ -16,10 +16,11 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 from flatguard.detection.conformal import Bounds, Side
 from flatguard.detection.facts import Facts
-from flatguard.detection.scores import head_of
+from flatguard.detection.scores import prepared
 from flatguard.detection.stump import Stump
 from flatguard.detection.thresholds import Thresholds
 from flatguard.errors import DetectorError, UsageError, one_line
+from flatguard.geometry.measures import KAPPA, LOGIT_SHARPNESS, SharpnessMeasure
 from flatguard.runs.facts import TargetFacts, same_answers
 from flatguard.runs.json_files import write_text
 from flatguard.targets.answers import Answers, answers_to_noise
@@ -109,15 +110,18 @@ class NoiseFacts(Facts):
 
 
 class SavedDetector(Facts):
-    """The content of a `SharpnessDetector`'s file."""
+    """The content of a `SharpnessDetector`'s file.
+
+    Without a head its scores are logit sharpness, and log ‖W‖² is missing.
+    """
 
     format_version: int = _FORMAT_VERSION
     kind: Literal["flatguard sharpness detector"] = "flatguard sharpness detector"
     created: str
     model: str
     weights_sha256: str
-    head: str
-    log_weight_norm_squared: float
+    head: str | None
+    log_weight_norm_squared: float | None
     how: DetectorParameters
     side: Side
     classes: dict[int, ClassCalibration]
@@ -133,13 +137,13 @@ class SavedDetector(Facts):
         cls, target: Target, thresholds: Thresholds, parameters: dict[str, Any], **facts: Any
     ) -> SavedDetector:
         """The file's content for a fitted detector; `facts` are `data`, `adaptive`, `noise`."""
-        head = head_of(target)
+        head = prepared(target).head
         return cls(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             model=target.name,
             weights_sha256=target.weights_sha256,
-            head=head.name,
-            log_weight_norm_squared=head.log_weight_norm_squared(),
+            head=head.name if head else None,
+            log_weight_norm_squared=head.log_weight_norm_squared() if head else None,
             how=DetectorParameters(**parameters),
             side=thresholds.side,
             classes={
@@ -226,8 +230,9 @@ class SavedDetector(Facts):
         Raises:
             DetectorError: other weights, or the same weights with scaled logits or other answers.
         """
-        head = head_of(target)
-        self._check(target.name, target.weights_sha256, head.log_weight_norm_squared())
+        head = prepared(target).head
+        norm = head.log_weight_norm_squared() if head else None
+        self._check(target.name, target.weights_sha256, norm)
         if self.noise is not None and not self.noise.agree(target):
             raise DetectorError(
                 f"{target.name} answers otherwise now than when this detector was fitted: its "
@@ -237,19 +242,24 @@ class SavedDetector(Facts):
 
     def check_run(self, facts: TargetFacts) -> None:
         """Refuse a run of another model; as `check_target`."""
-        if facts.log_weight_norm_squared is None:
+        if facts.log_weight_norm_squared is None and self.log_weight_norm_squared is not None:
             raise DetectorError(
                 f"{facts.name} has no head, so it has no relative sharpness: {facts.head_reason}"
             )
         self._check(facts.name, facts.weights_sha256, facts.log_weight_norm_squared)
 
-    def _check(self, name: str, sha256: str, log_weight_norm_squared: float) -> None:
+    @property
+    def measure(self) -> SharpnessMeasure:
+        """What the thresholds are about."""
+        return LOGIT_SHARPNESS if self.head is None else KAPPA
+
+    def _check(self, name: str, sha256: str, log_weight_norm_squared: float | None) -> None:
         if sha256 != self.weights_sha256:
             raise DetectorError(
                 f"this detector was fitted on {self.model} (weights {self.weights_sha256[:12]}), "
                 f"not on {name} (weights {sha256[:12]}); fit one with flatguard detect fit"
             )
-        if not math.isclose(log_weight_norm_squared, self.log_weight_norm_squared, abs_tol=1e-6):
+        if not _is_like(log_weight_norm_squared, self.log_weight_norm_squared):
             raise DetectorError(
                 f"this detector was fitted on {self.model} with another --logit-scale or --head; "
                 "fit one with flatguard detect fit"
@@ -259,3 +269,9 @@ class SavedDetector(Facts):
     def alpha(self) -> float | None:
         """The rate of false positives that it was calibrated for; None for a stump."""
         return None if self.stump else self.how.alpha
+
+
+def _is_like(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, abs_tol=1e-6)

@@ -20,6 +20,7 @@ from flatguard.detection.thresholds import Thresholds
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import pretty_eps
+from flatguard.geometry.measures import KAPPA, SharpnessMeasure
 from flatguard.runs.json_files import read_json, write_text
 from flatguard.runs.run import Run
 
@@ -34,10 +35,11 @@ class Flagged(Facts):
 
     Attributes:
         samples: of this kind.
-        flagged: of them. A sample without log κ is always flagged.
-        unmeasured: of the flagged samples, those without log κ.
+        flagged: of them. A sample without a score is always flagged.
+        unmeasured: of the flagged samples, those without a score.
         share: flagged of samples; None without samples.
         interval: of the share, exact 95%; (0, 1) without samples.
+        score: its name.
     """
 
     samples: int
@@ -45,9 +47,12 @@ class Flagged(Facts):
     unmeasured: int
     share: float | None
     interval: tuple[float, float]
+    score: str = KAPPA.log_name
 
     @classmethod
-    def of(cls, flags: np.ndarray, scores: np.ndarray) -> Flagged:
+    def of(
+        cls, flags: np.ndarray, scores: np.ndarray, measure: SharpnessMeasure = KAPPA
+    ) -> Flagged:
         """Count the samples, from their flags and scores, `(n,)` each."""
         n, flagged = len(flags), int(flags.sum())
         return cls(
@@ -56,16 +61,17 @@ class Flagged(Facts):
             unmeasured=int(np.isnan(scores).sum()),
             share=flagged / n if n else None,
             interval=interval(flagged, n),
+            score=measure.log_name,
         )
 
     @property
     def recognised(self) -> int:
-        """How many samples are flagged because of their log κ: not those without log κ."""
+        """How many samples are flagged because of their score: not those without one."""
         return self.flagged - self.unmeasured
 
     def __str__(self) -> str:
         text = "none" if self.share is None else f"{self.share:.1%} of {self.samples:,}"
-        return text + (f" ({self.unmeasured:,} without log κ)" if self.unmeasured else "")
+        return text + (f" ({self.unmeasured:,} without {self.score})" if self.unmeasured else "")
 
 
 class Kinds(Facts):
@@ -98,7 +104,7 @@ class Detection(Facts):
         side, per_class, delta: as in `SharpnessDetector`.
         data: the images that it was calibrated on; None if its file does not name them.
         calibration_scores: how many clean scores its thresholds come from.
-        thresholds: predicted class -> bounds of log κ; -1 is every class.
+        thresholds: predicted class -> bounds of the score; -1 is every class.
         kinds: the flagged samples.
         outside_budget: examples that count neither as successful nor as failed.
         seen: clean images with the score of a calibration image: probably the same image.
@@ -162,7 +168,7 @@ def flag(run: Run, detector: SavedDetector) -> Detection:
     detector.check_run(run.manifest.target)
     classes = detector.classes
     thresholds = {key: Bounds(lower=of.lower, upper=of.upper) for key, of in classes.items()}
-    clean = run.samples["clean_log_kappa"].to_numpy(np.float64)
+    clean = run.samples[f"clean_{detector.measure.column}"].to_numpy(np.float64)
     calibration = np.concatenate([of.scores for of in classes.values()])
     return Detection(
         adversarial_sha256=run.adversarial_sha256(),
@@ -209,12 +215,12 @@ def load_detection(run: Run) -> Detection | None:
 
 
 def scores_of(run: Run) -> dict[str, np.ndarray]:
-    """log κ of each kind of samples, `(n,)` float64; the keys are the fields of `Kinds`."""
+    """The scores of each kind of samples, `(n,)` float64; the keys are the fields of `Kinds`."""
     return {name: scores for name, (scores, _) in _parts(run).items()}
 
 
 def distances_of(run: Run, detection: Detection) -> dict[str, np.ndarray]:
-    """How far log κ lies inside its class's thresholds, in nats, for each kind of samples."""
+    """How far the score lies inside its class's thresholds, in nats, for each kind of samples."""
     thresholds = Thresholds(detection.thresholds, {}, detection.side)
     return {name: thresholds.distance(*part) for name, part in _parts(run).items()}
 
@@ -223,16 +229,18 @@ def _kinds(run: Run, thresholds: Mapping[int, Bounds]) -> Kinds:
     decide = Thresholds(thresholds, {}, "two-sided")
     return Kinds(
         **{
-            # A run stores log κ in float32. NumPy compares it with bounds rounded to float32, so
+            # A run stores scores in float32. NumPy compares it with bounds rounded to float32, so
             # a score on a bound is not flagged.
-            name: Flagged.of(decide.flags(scores.astype(np.float32), predicted), scores)
+            name: Flagged.of(
+                decide.flags(scores.astype(np.float32), predicted), scores, run.sharpness
+            )
             for name, (scores, predicted) in _parts(run).items()
         }
     )
 
 
 def _parts(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """log κ and the predicted class for each kind of samples."""
+    """The score and the predicted class for each kind of samples."""
     right, robust = _right(run), run.samples["robust"].to_numpy(bool)
     everything = np.ones(len(right), dtype=bool)
     kinds = {
@@ -244,7 +252,7 @@ def _parts(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
     return {
         name: (
-            run.samples.loc[chosen, f"{when}_log_kappa"].to_numpy(np.float64),
+            run.samples.loc[chosen, f"{when}_{run.sharpness.column}"].to_numpy(np.float64),
             run.samples.loc[chosen, f"{when}_prediction"].to_numpy(np.int64),
         )
         for name, (when, chosen) in kinds.items()

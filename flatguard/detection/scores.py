@@ -19,6 +19,7 @@ from torch import Tensor
 from flatguard.environment.devices import device_of
 from flatguard.errors import ModelError
 from flatguard.geometry.decision import margin
+from flatguard.geometry.measures import KAPPA, LOGIT_SHARPNESS, SharpnessMeasure
 from flatguard.geometry.precision import wide
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p, log_trace
 from flatguard.targets.head import FinalMap, as_matrix, relative_mismatch
@@ -27,6 +28,25 @@ from flatguard.targets.target import Target, model_errors
 LOG_KAPPA = "log-kappa"
 LARGEST = 1e300
 """In place of an infinite score, which a logit of -inf gives."""
+
+
+@dataclass(frozen=True)
+class ScoredPass:
+    """The score of one forward pass over n images; differentiable if the pass was.
+
+    Attributes:
+        logits: `(n, k)`.
+        score: `(n,)` float64, log κ, or log logit sharpness where the target has no proven head;
+            NaN where the head's output does not explain the logits.
+    """
+
+    logits: Tensor
+    score: Tensor
+
+    @property
+    def predicted(self) -> Tensor:
+        """`(n,)` int64."""
+        return self.logits.argmax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -59,6 +79,36 @@ def head_of(target: Target) -> FinalMap:
         reason = target.head_reason or "it was not prepared; see flatguard.targets.prepare"
         raise ModelError(f"{target.name}: relative sharpness needs the model's head: {reason}")
     return target.head
+
+
+def prepared(target: Target) -> Target:
+    """The target itself, if its head was searched.
+
+    Raises:
+        ModelError: it was not prepared.
+    """
+    if target.num_classes is None and target.head is None:
+        head_of(target)
+    return target
+
+
+def measure_of(target: Target) -> SharpnessMeasure:
+    """What a threshold on this target's sharpness measures."""
+    return LOGIT_SHARPNESS if target.head is None else KAPPA
+
+
+def scored_pass(target: Target, images: Tensor) -> ScoredPass:
+    """One forward pass over images on the model's device, and the score of each.
+
+    Raises:
+        ModelError: the target's head does not run exactly once, or it was not prepared.
+    """
+    if prepared(target).head is not None:
+        seen = forward_pass(target, images)
+        return ScoredPass(seen.logits, seen.log_kappa)
+    with model_errors(target.name, f"on {len(images)} images"):
+        logits = target.model(images)
+    return ScoredPass(logits, log_sum_p_one_minus_p(logits))
 
 
 def on_device(target: Target, images: Tensor, batch_size: int) -> Iterator[Tensor]:

@@ -25,7 +25,7 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.distance import distance, within
 from flatguard.recording.layers import LayerTable, measure_points, points_of
-from flatguard.recording.measure import COLUMNS, loss_columns
+from flatguard.recording.measure import measured_columns
 from flatguard.recording.mistakes import KeptMistakes
 from flatguard.recording.recorder import Recorder
 from flatguard.recording.trajectory import NARROW
@@ -226,7 +226,7 @@ def _measured(context: EvaluationContext, batch: Batch, images: Tensor, seed: in
 
 
 def _measured_columns(context: EvaluationContext) -> list[str]:
-    return [*COLUMNS, *(column for name in context.request.losses for column in loss_columns(name))]
+    return measured_columns(context.target.head is not None, context.request.losses)
 
 
 def _recorder(context: EvaluationContext, batch: Batch, **how: Any) -> Recorder:

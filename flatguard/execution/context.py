@@ -287,7 +287,9 @@ def describe(context: EvaluationContext) -> list[str]:
     few = class_note(context.dataset, context.count)
     lines += [] if few is None else [few]
     if target.head is None:
-        lines.append(f"κ is not measured: {target.head_reason}")
+        lines.append(
+            f"κ is not measured: {target.head_reason}; logit sharpness Σp(1−p) is, in its place"
+        )
     return lines
 
 

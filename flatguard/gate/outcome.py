@@ -309,7 +309,7 @@ def _detected(facts: _Facts, detection: Detection, rate: _Rate) -> Outcome:
             f"{attack} fooled the model on no sample, so there was nothing to detect",
             "no successful adversarial example", f"{rate.threshold}, unless `allow` has detection",
         )  # fmt: skip
-    # In use a sample without log κ is flagged; it does not count as recognised here.
+    # In use a sample without a score is flagged; it does not count as recognised here.
     share, (low, high) = found.recognised / found.samples, interval(found.recognised, found.samples)
     needed = f"{rate.limit:.1%} is required"
     if low >= rate.limit:
@@ -325,7 +325,7 @@ def _detected(facts: _Facts, detection: Detection, rate: _Rate) -> Outcome:
     )
     measured = (
         f"{found.recognised:,} of {found.samples:,} successful adversarial examples (95% interval "
-        f"{low:.1%} to {high:.1%}), {found.unmeasured:,} without log κ; "
+        f"{low:.1%} to {high:.1%}), {found.unmeasured:,} without {found.score}; "
         f"{detection.adaptive_evidence}"
     )
     return Outcome(
@@ -338,7 +338,7 @@ def _false_positives(facts: _Facts, detection: Detection, rate: _Rate) -> Outcom
     (low, high), share = found.interval, found.flagged / found.samples
     measured = (
         f"{found.flagged:,} of {found.samples:,} clean images (95% interval {low:.1%} to "
-        f"{high:.1%}), {found.unmeasured:,} without log κ"
+        f"{high:.1%}), {found.unmeasured:,} without {found.score}"
     )
     details = facts.details(measured, rate.threshold)
     accepted = f"at most {rate.limit:.1%} is accepted"

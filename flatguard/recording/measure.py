@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from flatguard.geometry.decision import confidence, cross_entropy, margin
+from flatguard.geometry.measures import LOGIT_SHARPNESS
 from flatguard.geometry.named_losses import NamedLoss
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p
 from flatguard.recording.attribution import UNASSIGNED, Assignment
@@ -20,6 +21,12 @@ COLUMNS = (
     "linf", "l2",
 )  # fmt: skip
 """The measured columns of a trajectory, in order; `trajectory.py` describes them."""
+
+
+def measured_columns(has_head: bool, losses: Sequence[str] = ()) -> list[str]:
+    """The measured columns of a model with or without a proven head, and of these losses."""
+    further = [] if has_head else [LOGIT_SHARPNESS.column]
+    return [*COLUMNS, *further, *(column for name in losses for column in loss_columns(name))]
 
 
 def loss_columns(name: str) -> tuple[str, str, str]:
@@ -98,9 +105,9 @@ def measure(
         losses: additional losses, each with its three `loss_columns`.
 
     Returns:
-        `(m, len(COLUMNS) + 3 * len(losses))` float64; NaN where a value was not measured:
-        in unassigned rows, values that need a label or a clean image; if the head's output does
-        not explain the logits, the geometry.
+        `(m, c)` float64, the `measured_columns` in order; NaN where a value was not measured: in
+        unassigned rows, values that need a label or a clean image; if the head's output does not
+        explain the logits, the geometry.
     """
     logits, known = seen.logits, seen.sample != UNASSIGNED
     own = labels[seen.sample.clamp_min(0)]
@@ -117,6 +124,8 @@ def measure(
         "linf": seen.distances[:, 0],
         "l2": seen.distances[:, 1],
     }
+    if head is None:
+        columns[LOGIT_SHARPNESS.column] = log_sum_p_one_minus_p(logits)
     for loss in losses:
         found = _other_loss(loss, logits, own, proof)
         for name, values in zip(loss_columns(loss.name), found, strict=True):

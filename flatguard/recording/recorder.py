@@ -227,7 +227,8 @@ class Recorder:
         self._sink(self._stored(sent))
 
     def _stored(self, calls: Sequence[CallRows]) -> pd.DataFrame:
-        return to_frame(calls, self._first_sample, [loss.name for loss in self._losses])
+        losses = [loss.name for loss in self._losses]
+        return to_frame(calls, self._first_sample, losses, has_head=self.head is not None)
 
     def _before_call(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]

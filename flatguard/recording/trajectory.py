@@ -16,6 +16,12 @@
 | `part`, `restart`, `target`, `eps` | of the attack's run; missing if it has none |
 | `bookkeeping` | whether the library made the call outside the attack's search |
 
+and, if the model has no proven head, in place of the geometry, which is missing,
+
+| column | meaning |
+|---|---|
+| `log_logit_sharpness` | natural logarithm of Σp(1−p), the loss's trace in the logits |
+
 and, if gradients were recorded,
 
 | column | meaning |
@@ -49,10 +55,11 @@ from torch import Tensor
 
 from flatguard.attacks.monitor import Segment
 from flatguard.recording.attribution import UNASSIGNED, How
-from flatguard.recording.measure import COLUMNS, loss_columns
+from flatguard.recording.measure import loss_columns, measured_columns
 
 BOOKKEEPING = -1
-NARROW = {name: "float32" for name in COLUMNS if name not in ("trace", "prediction")}
+_WIDE = ("trace", "prediction")
+NARROW = {name: "float32" for name in measured_columns(False) if name not in _WIDE}
 """Stored in float32; a trace may be 1e-200, and is kept in float64."""
 
 
@@ -89,17 +96,21 @@ class CallRows:
 
 
 def to_frame(
-    calls: Sequence[CallRows], first_sample: int = 0, losses: Sequence[str] = ()
+    calls: Sequence[CallRows],
+    first_sample: int = 0,
+    losses: Sequence[str] = (),
+    has_head: bool = True,
 ) -> pd.DataFrame:
     """The stored form of calls: numbers only, with codes for `assigned_by` and `segment`."""
-    measured = [*COLUMNS, *(column for name in losses for column in loss_columns(name))]
+    measured = measured_columns(has_head, losses)
     sizes = [len(call.sample) for call in calls]
     sample = _joined([call.sample for call in calls], (0,)).astype(np.int64)
     values = _joined([call.values for call in calls], (0, len(measured)))
     number = pd.array(sample + first_sample, dtype="Int32")
     number[sample == UNASSIGNED] = pd.NA
     numbers = dict(zip(measured, values.T, strict=True))
-    frame = pd.DataFrame({name: numbers[name] for name in COLUMNS})
+    geometry = measured_columns(has_head)
+    frame = pd.DataFrame({name: numbers[name] for name in geometry})
     frame.insert(0, "sample", pd.Series(number))
     frame.insert(1, "call", np.repeat([call.call for call in calls], sizes).astype(np.int32))
     frame["assigned_by"] = _joined([call.how for call in calls], (0,)).astype(np.int8)
@@ -115,7 +126,9 @@ def to_frame(
         frame[value] = numbers[value].astype(np.float32)
         frame[sign] = pd.array(numbers[sign], dtype="Int8")
         frame[log_trace] = numbers[log_trace].astype(np.float32)
-    narrow: pd.DataFrame = frame.astype({**NARROW, "prediction": "int32"})
+    narrow: pd.DataFrame = frame.astype(
+        {**{name: NARROW[name] for name in geometry if name in NARROW}, "prediction": "int32"}
+    )
     return narrow
 
 

@@ -1,4 +1,4 @@
-"""Loss and log κ along the attack: quantiles over samples at each step, and single paths.
+"""Loss and log sharpness along the attack: quantiles over samples at each step, and single paths.
 
 A trajectory may have many million rows. It is read block by block, with the needed columns and
 samples only.
@@ -27,13 +27,13 @@ class AttackPaths:
         sample: number in the data set, ascending.
         step: number of the call among the sample's own calls, from 0.
         loss: cross-entropy.
-        log_kappa: NaN where it was not measured.
+        sharpness: its logarithm, by the run's measure; NaN where it was not measured.
     """
 
     sample: np.ndarray
     step: np.ndarray
     loss: np.ndarray
-    log_kappa: np.ndarray
+    sharpness: np.ndarray
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -42,7 +42,7 @@ class AttackPaths:
         """The path of one sample."""
         part = slice(*np.searchsorted(self.sample, [sample, sample + 1]).tolist())
         return AttackPaths(
-            self.sample[part], self.step[part], self.loss[part], self.log_kappa[part]
+            self.sample[part], self.step[part], self.loss[part], self.sharpness[part]
         )
 
 
@@ -63,19 +63,20 @@ class StepQuantiles:
 
 def read_attack_paths(run: Run, samples: np.ndarray) -> AttackPaths:
     """The attack's own calls on these samples; empty if it made none."""
-    parts = [rows[rows["sample"].isin(samples)] for rows in run.paths("loss", "log_kappa")]
-    empty = pd.DataFrame({"sample": [], "loss": [], "log_kappa": []})
+    sharpness = run.sharpness.column
+    parts = [rows[rows["sample"].isin(samples)] for rows in run.paths("loss", sharpness)]
+    empty = pd.DataFrame({"sample": [], "loss": [], sharpness: []})
     table = pd.concat(parts, ignore_index=True) if parts else empty
     return AttackPaths(
         table["sample"].to_numpy(np.int64),
         table.groupby("sample").cumcount().to_numpy(np.int32),
         table["loss"].to_numpy(np.float32),
-        table["log_kappa"].to_numpy(np.float32),
+        table[sharpness].to_numpy(np.float32),
     )
 
 
 def step_quantiles(paths: AttackPaths, column: str, samples: np.ndarray) -> StepQuantiles:
-    """Quantiles of `loss` or `log_kappa` over these samples at each step that has any of them."""
+    """Quantiles of `loss` or `sharpness` over these samples at each step that has any of them."""
     values = getattr(paths, column)
     chosen = np.isin(paths.sample, samples) & np.isfinite(values)
     step, values = paths.step[chosen], values[chosen]

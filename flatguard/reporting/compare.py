@@ -14,6 +14,7 @@ from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval, mcnemar
 from flatguard.checks.verdict import Word
 from flatguard.environment.system import quoted
 from flatguard.errors import UsageError
+from flatguard.geometry.measures import KAPPA, measure_in
 from flatguard.reporting.json_report import Part
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.summaries import finite_median
@@ -219,8 +220,11 @@ def _paired(name: str, first: np.ndarray, second: np.ndarray) -> Paired:
 
 
 def _shifts(first: pd.DataFrame, second: pd.DataFrame) -> list[Shift]:
+    measures = {measure_in(table.columns) for table in (first, second)}
+    measure = measures.pop() if len(measures) == 1 else KAPPA  # missing in one of them
     columns = {
-        "clean_log_kappa": "log κ, clean", "adv_log_kappa": "log κ, adversarial",
+        f"clean_{measure.column}": f"{measure.log_name}, clean",
+        f"adv_{measure.column}": f"{measure.log_name}, adversarial",
         "clean_margin": "margin, clean", "adv_loss": "loss, adversarial", "distance": "distance",
     }  # fmt: skip
     return [

@@ -19,6 +19,7 @@ from flatguard.detection.flagging import Detection, load_detection
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
 from flatguard.geometry.budget import Budget
+from flatguard.geometry.measures import SharpnessMeasure, measure_in
 from flatguard.reporting.attack_paths import AttackPaths, read_attack_paths
 from flatguard.runs.facts import Number
 from flatguard.runs.layout import SUMMARY
@@ -35,6 +36,7 @@ class _SummaryFields(BaseModel):
     clean_interval: tuple[_Share, _Share]
     robust_interval: tuple[_Share, _Share]
     median_log_kappa_clean: Annotated[float, Field(allow_inf_nan=False)] | None
+    median_log_logit_sharpness_clean: Annotated[float, Field(allow_inf_nan=False)] | None = None
     sample_forwards: Number
     sample_backwards: Number
     check_forwards: Number
@@ -80,6 +82,11 @@ class JudgedRun:
         return self.run.samples
 
     @property
+    def sharpness(self) -> SharpnessMeasure:
+        """The measure of sharpness that the run holds."""
+        return measure_in(self.samples.columns)
+
+    @property
     def budget(self) -> Budget:
         """Norm and radius."""
         return self.run.request.budget()
@@ -90,7 +97,7 @@ class JudgedRun:
         return Evidence.of_samples(self.run)
 
     def paths(self, samples: Sequence[int] | np.ndarray) -> AttackPaths:
-        """Loss and log κ along the attack, for these samples."""
+        """Loss and log sharpness along the attack, for these samples."""
         return read_attack_paths(self.run, np.asarray(samples))
 
     @cached_property

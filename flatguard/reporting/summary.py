@@ -6,10 +6,13 @@ import json
 import math
 from typing import Any
 
+import pandas as pd
+
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.checks.verdict import Verdict
 from flatguard.detection.flagging import Detection
 from flatguard.errors import RunFolderError
+from flatguard.geometry.measures import LOGIT_SHARPNESS
 from flatguard.runs.check_evidence import price_of_checks
 from flatguard.runs.json_files import write_text
 from flatguard.runs.layout import SUMMARY
@@ -62,6 +65,7 @@ def summarise(
         "next": verdict.next,
         "median_log_kappa_clean": _finite(samples["clean_log_kappa"].median()),
         "median_log_kappa_adversarial": _finite(samples["adv_log_kappa"].median()),
+        **_logit_sharpness(samples),
         "detection": None if detection is None else detection.model_dump(mode="json"),
         "outside_budget": int((~samples["admissible"]).sum()) - failed,
         "failed": failed,
@@ -85,6 +89,17 @@ def _abstentions(run: Run) -> dict[str, float] | None:
     return {
         "clean": float((samples["clean_prediction"] == last).mean()),
         "adversarial": float((samples["adv_prediction"] == last).mean()),
+    }
+
+
+def _logit_sharpness(samples: pd.DataFrame) -> dict[str, float | None]:
+    """Medians of log logit sharpness where the model has no proven head, else None."""
+    column = LOGIT_SHARPNESS.column
+    return {
+        f"median_{column}_{name}": _finite(samples[f"{when}_{column}"].median())
+        if f"{when}_{column}" in samples
+        else None
+        for when, name in (("clean", "clean"), ("adv", "adversarial"))
     }
 
 

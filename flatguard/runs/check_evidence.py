@@ -39,7 +39,7 @@ COLUMNS = {
     "repeated": {"sample", "difference", "flips"},
     "survival": {"sample", "wrong"},
     "sweep": {"sample", "sight", "eps", "fooled"},
-    "scales": {"sample", "factor", "log_kappa", "fooled", "fooled_by_best"},
+    "scales": {"sample", "factor", "fooled", "fooled_by_best"},
     "responses": {"sample", "candidate", "agreement", "closer"},
     "drops": {"sample", "point", "candidate", "drop"},
     "weight_losses": {
@@ -155,6 +155,7 @@ def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
     for file in (folder / name for name in facts.files if name.endswith(".parquet")):
         with reading(file):
             wanted = COLUMNS.get(file.stem, {"sample"})
+            wanted = wanted | {run.sharpness.column} if file.stem == "scales" else wanted
             table = check_columns(file, run.room.read(file), wanted)
             if facts.facts.get("part", OWN) == OWN:  # others are about other data
                 check_known(file, table, set(run.samples["sample"]))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
+from flatguard.geometry.measures import SharpnessMeasure, measure_in
 from flatguard.recording.mistakes import KeptMistakes
 from flatguard.recording.trajectory import BOOKKEEPING, to_frame, with_names
 from flatguard.request import EvaluationRequest
@@ -276,7 +277,13 @@ class Run:
             read_sealed(Timing, folder / TIMING)
 
     def _no_rows(self) -> pd.DataFrame:
-        return to_frame([], losses=self.request.losses)
+        has_head = self.manifest.target.head is not None
+        return to_frame([], losses=self.request.losses, has_head=has_head)
+
+    @cached_property
+    def sharpness(self) -> SharpnessMeasure:
+        """The measure of sharpness that the run holds: κ, or logit sharpness without a head."""
+        return measure_in(self.samples.columns)
 
     def __repr__(self) -> str:
         return f"Run({str(self.storage)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"

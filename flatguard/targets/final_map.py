@@ -249,8 +249,8 @@ def _without_offset(x: Tensor) -> Tensor:
 
 
 def _rounded(factor: float) -> float:
-    """A factor within rounding of 1 is 1: most models return the result unchanged."""
-    return 1.0 if abs(factor - 1.0) < 1e-5 else factor
+    """Six digits, so that rounding on another machine gives the same factor."""
+    return float(f"{factor:.6g}")
 
 
 def _tolerance(precision: torch.dtype, roundings: int) -> float:

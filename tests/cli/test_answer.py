@@ -1,5 +1,6 @@
 """What `flatguard evaluate` prints for a person."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,13 +57,14 @@ def test_a_model_in_training_mode_is_reported(cli, files: Path) -> None:
     assert "it is evaluated in eval mode" in result.out
 
 
-def test_without_a_head_kappa_is_reported_missing(cli, files: Path) -> None:
+def test_without_a_head_logit_sharpness_is_reported(cli, files: Path) -> None:
     torch.save(torch.nn.Sequential(tiny(), torch.nn.Softmax(1)).eval(), files / "soft.pt")
     result = cli("evaluate", "--model", "soft.pt", "--allow-code", "--dataset", "data.npz", *PGD)
     assert result.code in JUDGED
     assert "κ is not measured: the model's output is not that of its layer '0.3'" in result.out
-    assert "median log κ" in result.out
-    assert "not measured: " in result.out
+    assert "median log κ" not in result.out
+    line = next(row for row in result.out.splitlines() if row.startswith("median log logit"))
+    assert re.fullmatch(r"median log logit sharpness +-?\d.* clean → -?\d.* adversarial .*", line)
 
 
 def test_scaled_logits_are_reported(cli, files: Path) -> None:

@@ -42,7 +42,7 @@ def test_false_positives_of_a_real_network_stay_below_alpha(
     digits_net: Target, side: str, alpha: float
 ) -> None:
     """Over random splits of 797 clean images, the mean rate is at most alpha."""
-    pool = SharpnessDetector(digits_net).scored(digits_target.images(797)).log_kappa
+    pool = SharpnessDetector(digits_net).scored(digits_target.images(797)).score
     generator, rates = np.random.default_rng(0), []
     for _ in range(SPLITS):
         mixed = generator.permutation(pool)

@@ -1,5 +1,7 @@
 """The columns of the trajectory, against the formulas and dense autograd."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,7 @@ from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import cross_entropy, margin
 from flatguard.geometry.sharpness import log_relative_sharpness
 from flatguard.recording.attribution import UNASSIGNED, Assignment
-from flatguard.recording.measure import COLUMNS, HeadCall, Seen, measure
+from flatguard.recording.measure import HeadCall, Seen, measure, measured_columns
 
 EPS = 8 / 255
 
@@ -137,7 +139,7 @@ def rows(sample: list[int], head_call: HeadCall | None) -> Seen:
 
 def test_without_a_head_the_geometry_is_missing() -> None:
     found = measure(rows([0, 1], None), torch.tensor([0, 2]), None, 0.0)
-    table = dict(zip(COLUMNS, found.T, strict=True))
+    table = dict(zip(measured_columns(has_head=False), found.T, strict=True))
     assert table["log_kappa"].isnan().all()
     assert table["feature_norm"].isnan().all()
     assert table["margin"].tolist() == [2.0, -2.0]
@@ -145,7 +147,7 @@ def test_without_a_head_the_geometry_is_missing() -> None:
 
 def test_an_unassigned_row_has_no_loss() -> None:
     found = measure(rows([UNASSIGNED], None), torch.tensor([0]), None, 0.0)
-    table = dict(zip(COLUMNS, found.T, strict=True))
+    table = dict(zip(measured_columns(has_head=False), found.T, strict=True))
     assert table["loss"].isnan().all()
     assert table["margin"].isnan().all()
     assert table["prediction"].tolist() == [0]
@@ -158,3 +160,45 @@ def test_calls_are_joined_in_order() -> None:
     assert joined.feature_norm[0] == 5.0
     assert joined.feature_norm[1:].isnan().all()
     assert HeadCall.of(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3)) is None
+
+
+class Distances(nn.Module):
+    """Logits that no linear operation computes, times a factor."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        torch.manual_seed(0)
+        self.factor, self.prototypes = factor, nn.Parameter(torch.rand(5, 3 * 8 * 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -self.factor * torch.cdist(x.flatten(1), self.prototypes)
+
+
+@pytest.mark.parametrize("factor", [1.0, 300.0])
+def test_without_a_head_logit_sharpness_is_the_trace_in_the_logits(factor: float) -> None:
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    y = torch.arange(6) % 5
+    model = Distances(factor)
+    with flatguard.Recorder(model, x, y, order=Order(keeps=True)) as recorder:
+        logits = model(x).detach()
+    frame = recorder.trajectory()
+    assert frame[["log_kappa", "trace", "feature_norm"]].isna().all(axis=None)
+    found = frame["log_logit_sharpness"].to_numpy()
+    assert np.isfinite(found).all()
+    for row in range(6):
+        z = logits[row].double()
+        if float((z.topk(2).values * torch.tensor([1.0, -1.0])).sum()) > 20:
+            other = z.sort(descending=True).values[1:] - z.max()
+            assert found[row] == pytest.approx(math.log(2) + float(other.logsumexp(0)), rel=1e-6)
+            continue
+        hessian = torch.autograd.functional.hessian(
+            lambda v, label=y[row]: nn.functional.cross_entropy(v[None], label[None]), z
+        )
+        assert math.exp(found[row]) == pytest.approx(float(hessian.trace()), rel=1e-5)
+
+
+def test_with_a_head_there_is_no_logit_sharpness(model: nn.Module, tiny_data: Images) -> None:
+    x, y = tiny_data
+    with flatguard.Recorder(model, x, y) as recorder:
+        model(x)
+    assert "log_logit_sharpness" not in recorder.trajectory()

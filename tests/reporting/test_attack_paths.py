@@ -27,11 +27,12 @@ def test_every_row_has_its_step(run: Run, table: pd.DataFrame) -> None:
     assert paths.loss.tolist() == table["loss"].tolist()
 
 
-@pytest.mark.parametrize("column", ["loss", "log_kappa"])
+@pytest.mark.parametrize("column", ["loss", "sharpness"])
 def test_bands_are_quantiles(run: Run, table: pd.DataFrame, column: str) -> None:
     chosen = np.arange(0, 60, 3)
     found = step_quantiles(read_attack_paths(run, chosen), column, chosen)
-    grouped = table[table["sample"].isin(chosen)].groupby("step")[column]
+    recorded = "log_kappa" if column == "sharpness" else column
+    grouped = table[table["sample"].isin(chosen)].groupby("step")[recorded]
     for row, level in zip(found.values, LEVELS, strict=True):
         wanted = grouped.apply(np.quantile, level, method="nearest")
         assert row.tolist() == wanted.tolist()
@@ -41,7 +42,7 @@ def test_bands_are_quantiles(run: Run, table: pd.DataFrame, column: str) -> None
 def test_one_path_is_a_samples_own(run: Run, table: pd.DataFrame) -> None:
     wanted = table[table["sample"] == 31]
     found = read_attack_paths(run, np.array([7, 31]))
-    assert found.of(31).log_kappa.tolist() == wanted["log_kappa"].tolist()
+    assert found.of(31).sharpness.tolist() == wanted["log_kappa"].tolist()
     assert set(found.sample) == {7, 31}
     assert len(found.of(1000)) == 0
 

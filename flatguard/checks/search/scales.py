@@ -6,6 +6,8 @@ attack reports is not: where cross-entropy is saturated, its gradient carries no
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from flatguard.checks.evidence import ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
 from flatguard.checks.search.gradients import Gradient, Outputs, Twin, cross_entropy
 from flatguard.checks.search.projected_gradient import Search, search
+from flatguard.geometry.measures import KAPPA, SharpnessMeasure, measure_in
 from flatguard.geometry.sharpness import rise_of_log_kappa
 
 _SAMPLES = 48
@@ -56,13 +59,15 @@ def _swept(context: CheckContext, attempts: AttemptTable, rows: Rows, steps: int
     best = max(range(len(FACTORS)), key=lambda index: int(fooled[index].sum()))
     _add_survivors(context, attempts, rows, examples[best], fooled[best])
     clean, shown = context.logits(rows.images), context.logits(examples[best])
-    kappa = torch.from_numpy(_of_samples(context, rows, "clean_log_kappa").to_numpy("float64"))
+    measure = measure_in(context.samples.columns)
+    of_clean = _of_samples(context, rows, f"clean_{measure.column}").to_numpy("float64")
+    own = torch.from_numpy(of_clean)
     frames = [
         pd.DataFrame(
             {
                 "sample": rows.sample.cpu().numpy(),
                 "factor": factor,
-                "log_kappa": (kappa + rise_of_log_kappa(clean, factor).cpu()).numpy(),
+                measure.column: (own + _rise(measure, clean, factor).cpu()).numpy(),
                 "fooled": fooled[index].cpu().numpy(),
                 "fooled_by_best": ((shown * factor).argmax(dim=1) != rows.labels).cpu().numpy(),
             }
@@ -71,6 +76,11 @@ def _swept(context: CheckContext, attempts: AttemptTable, rows: Rows, steps: int
     ]
     swept: pd.DataFrame = pd.concat(frames, ignore_index=True)
     return swept
+
+
+def _rise(measure: SharpnessMeasure, logits: Tensor, factor: float) -> Tensor:
+    rise = rise_of_log_kappa(logits, factor)
+    return rise if measure is KAPPA else rise - 2.0 * math.log(factor)  # no weights are scaled
 
 
 def _add_survivors(

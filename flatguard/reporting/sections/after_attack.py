@@ -1,10 +1,11 @@
-"""The samples after the attack: increase of the loss, and log κ before and after."""
+"""The samples after the attack: increase of the loss, and sharpness before and after."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from flatguard.geometry.basin import LOSS_TOLERANCE
+from flatguard.geometry.measures import KAPPA, SharpnessMeasure
 from flatguard.reporting.charts import Axis, ReferenceLine
 from flatguard.reporting.figure import Figure, FigureText
 from flatguard.reporting.histogram import Distribution, histogram
@@ -26,13 +27,14 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
         return NotMeasured("no correctly classified sample has a finite loss after the attack")
     figures = [_loss_increase(groups)]
     correct = judged.samples[judged.samples["clean_correct"]]
-    clean = correct["clean_log_kappa"].to_numpy(float)
-    adversarial = correct["adv_log_kappa"].to_numpy(float)
+    measure = judged.sharpness
+    clean = correct[f"clean_{measure.column}"].to_numpy(float)
+    adversarial = correct[f"adv_{measure.column}"].to_numpy(float)
     if np.isfinite(clean).any() and np.isfinite(adversarial).any():
-        figures.append(_kappa(clean, adversarial, judged.detection is not None))
+        figures.append(_sharpness(clean, adversarial, measure, judged.detection is not None))
     data = {
         "loss_increase": {str(group.tone): _summary(group.values) for group in groups},
-        "log_kappa": {"clean": _summary(clean), "adversarial": _summary(adversarial)},
+        measure.column: {"clean": _summary(clean), "adversarial": _summary(adversarial)},
     }
     return SectionContent(tuple(figures), data=data)
 
@@ -57,7 +59,9 @@ def _loss_increase(groups: list[Distribution]) -> Figure:
     )
 
 
-def _kappa(clean: np.ndarray, adversarial: np.ndarray, has_detector: bool) -> Figure:
+def _sharpness(
+    clean: np.ndarray, adversarial: np.ndarray, measure: SharpnessMeasure, has_detector: bool
+) -> Figure:
     thresholds = (
         'see the section "Detection" for the thresholds of the detector'
         if has_detector
@@ -65,15 +69,15 @@ def _kappa(clean: np.ndarray, adversarial: np.ndarray, has_detector: bool) -> Fi
     )
     return histogram(
         FigureText(
-            "kappa-ends",
-            "log κ of clean and adversarial images",
-            f"Histogram of log κ. Median {number(finite_median(clean))} clean, "
+            "kappa-ends" if measure is KAPPA else "sharpness-ends",
+            f"{measure.log_name} of clean and adversarial images",
+            f"Histogram of {measure.log_name}. Median {number(finite_median(clean))} clean, "
             f"{number(finite_median(adversarial))} adversarial.",
             "Samples whose clean image is classified correctly, before and after the attack. Where "
-            "the two distributions are separate, a threshold on κ detects adversarial examples; "
-            f"{thresholds}.",
+            f"the two distributions are separate, a threshold on {measure.name} detects "
+            f"adversarial examples; {thresholds}.",
         ),
-        Axis("log κ"),
+        Axis(measure.log_name),
         [
             Distribution("clean", "clean", clean),
             Distribution("adversarial", "fooled", adversarial),

@@ -1,4 +1,4 @@
-"""Loss and log κ along the attack: up to the ridge at the boundary and into the uncanny valley."""
+"""Loss and sharpness along the attack: up to the ridge and into the uncanny valley."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flatguard.geometry.measures import KAPPA, SharpnessMeasure
 from flatguard.reporting.attack_paths import StepQuantiles, step_quantiles
 from flatguard.reporting.charts import Axis, Band, Series, line_chart
 from flatguard.reporting.figure import Figure, FigureText, Tone
@@ -39,13 +40,16 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     if not len(paths):
         return NotMeasured("no model call of the attack could be assigned to a sample")
     found: dict[str, dict[str, StepQuantiles]] = {}
-    for column in ("loss", "log_kappa"):
+    for column in ("loss", "sharpness"):
         measured = {name: step_quantiles(paths, column, chosen) for name, chosen in used.items()}
         found[column] = {name: band for name, band in measured.items() if len(band.step)}
-    figures = _figures(groups, found)
+    measure = judged.sharpness
+    figures = _figures(groups, found, measure)
     if not figures:
-        return NotMeasured("loss and log κ were finite at no model call of the attack")
-    notes = [] if found["log_kappa"] else [f"κ was not measured: {_why_no_kappa(judged)}."]
+        return NotMeasured(
+            f"loss and {measure.log_name} were finite at no model call of the attack"
+        )
+    notes = _notes(judged, is_measured=bool(found["sharpness"]))
     notes += [
         f"Of {len(samples):,} samples that {'were fooled' if name == 'fooled' else name}, "
         f"{len(used[name]):,} evenly spaced ones are shown."
@@ -53,10 +57,20 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
         if len(used[name]) < len(samples)
     ]
     data = {
-        column: {name: _data(band) for name, band in measured.items()}
+        measure.column if column == "sharpness" else column: {
+            name: _data(band) for name, band in measured.items()
+        }
         for column, measured in found.items()
     }
     return SectionContent(figures, intro=" ".join(notes), data=data)
+
+
+def _notes(judged: JudgedRun, is_measured: bool) -> list[str]:
+    """Why κ is missing, and what is shown in its place."""
+    if is_measured and judged.sharpness is KAPPA:
+        return []
+    note = f"κ was not measured: {_why_no_kappa(judged)}."
+    return [f"{note} Logit sharpness is shown in its place."] if is_measured else [note]
 
 
 def _why_no_kappa(judged: JudgedRun) -> str:
@@ -67,7 +81,9 @@ def _why_no_kappa(judged: JudgedRun) -> str:
 
 
 def _figures(
-    groups: Sequence[tuple[str, Tone, np.ndarray]], found: dict[str, dict[str, StepQuantiles]]
+    groups: Sequence[tuple[str, Tone, np.ndarray]],
+    found: dict[str, dict[str, StepQuantiles]],
+    measure: SharpnessMeasure,
 ) -> tuple[Figure, ...]:
     loss = FigureText(
         "loss-along",
@@ -76,11 +92,11 @@ def _figures(
         f"{_QUANTILES} A working attack raises the loss. Where the loss stays constant, the "
         "gradient gave the attack no direction.",
     )
-    kappa = FigureText(
-        "kappa-along",
-        "log κ along the attack",
-        _description("log κ", found["log_kappa"]),
-        f"{_QUANTILES} Relative sharpness κ has a maximum near the decision boundary (the ridge). "
+    sharpness = FigureText(
+        "kappa-along" if measure is KAPPA else "sharpness-along",
+        f"{measure.log_name} along the attack",
+        _description(measure.log_name, found["sharpness"]),
+        f"{_QUANTILES} {measure.title} has a maximum near the decision boundary (the ridge). "
         "Beyond it, the model is wrong, confident and flat (the uncanny valley).",
     )
     step = Axis("step of the attack on a sample")
@@ -88,7 +104,7 @@ def _figures(
         line_chart(words, step, Axis(axis), _series(groups, found[column]))
         for words, axis, column in (
             (loss, "cross-entropy", "loss"),
-            (kappa, "log κ", "log_kappa"),
+            (sharpness, measure.log_name, "sharpness"),
         )
         if found[column]
     )

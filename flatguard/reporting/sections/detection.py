@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flatguard.detection.flagging import Detection, Kinds, distances_of, scores_of
+from flatguard.geometry.measures import KAPPA
 from flatguard.reporting.charts import Axis, ReferenceLine
 from flatguard.reporting.figure import Figure, FigureText, Table, Tone
 from flatguard.reporting.histogram import Distribution, histogram
@@ -26,7 +27,7 @@ _SHOWN: dict[str, Tone] = {"clean": "clean", "successful": "fooled", "failed": "
 
 
 def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
-    detection = judged.detection
+    detection, name = judged.detection, judged.sharpness.log_name
     if detection is None:
         return NotMeasured(
             "no detector was given; flatguard detect fit makes one",
@@ -39,21 +40,22 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     if detection.in_sample:
         notes.append(f"{detection.in_sample_warning}.")
     if not figures:
-        notes.append("There is no figure, because log κ was measured for no sample.")
+        notes.append(f"There is no figure, because {name} was measured for no sample.")
     return SectionContent(figures, html, " ".join(notes), detection.model_dump(mode="json"))
 
 
 def _figures(judged: JudgedRun, detection: Detection) -> tuple[Figure, ...]:
-    """log κ with the thresholds; per class, the distance to the class's own thresholds."""
+    """The score with the thresholds; per class, the distance to the class's own thresholds."""
+    name = judged.sharpness.log_name
     if detection.per_class:
-        values, axis = distances_of(judged.run, detection), Axis("log κ inside its thresholds")
+        values, axis = distances_of(judged.run, detection), Axis(f"{name} inside its thresholds")
         lines = [ReferenceLine(0.0, "flagged to the left")]
         caption = (
-            "Distance of log κ to the thresholds of the predicted class, in nats. A sample below 0 "
-            "is flagged."
+            f"Distance of {name} to the thresholds of the predicted class, in nats. A sample below "
+            "0 is flagged."
         )
     else:
-        values, axis = scores_of(judged.run), Axis("log κ")
+        values, axis = scores_of(judged.run), Axis(name)
         lines = _threshold_lines(detection)
         caption = "Samples outside the dashed lines are flagged."
     groups = [
@@ -66,7 +68,7 @@ def _figures(judged: JudgedRun, detection: Detection) -> tuple[Figure, ...]:
     medians = "; ".join(f"{group.name}: {number(finite_median(group.values))}" for group in groups)
     kinds = detection.kinds
     words = FigureText(
-        "detector-kappa",
+        "detector-kappa" if judged.sharpness is KAPPA else "detector-sharpness",
         "Scores and thresholds of the detector",
         f"Histogram of {axis.name}. Medians: {medians}. Flagged: clean images {kinds.clean}, "
         f"successful examples {kinds.successful}, failed examples {kinds.failed}.",
@@ -94,7 +96,14 @@ def _table(kinds: Kinds) -> Table:
             share, interval = percent(kind.share), between(kind.interval)
         counts = f"{kind.samples:,}", f"{kind.flagged:,}"
         rows.append((title, *counts, share, interval, f"{kind.unmeasured:,}"))
-    head = ("", "samples", "flagged", "share", "95% interval", "flagged without log κ")
+    head = (
+        "",
+        "samples",
+        "flagged",
+        "share",
+        "95% interval",
+        f"flagged without {kinds.clean.score}",
+    )
     return Table(head, tuple(rows))
 
 

@@ -59,8 +59,8 @@ def _rank_sentence(judged: JudgedRun) -> str:
         return ""
     return (
         "Among the samples that are fooled by a twin, the rank-biserial correlation between clean "
-        f"log κ and survival of the audited attack is {number(rank, 2)}. A value near {MINUS}1 "
-        "means that the flattest samples survived."
+        f"{judged.sharpness.log_name} and survival of the audited attack is {number(rank, 2)}. "
+        f"A value near {MINUS}1 means that the flattest samples survived."
     )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from flatguard.checks.basins import Basins
 from flatguard.checks.statistics import interval, median_interval
+from flatguard.geometry.measures import KAPPA
 from flatguard.reporting.charts import Axis, Series, line_chart
 from flatguard.reporting.figure import Figure, FigureText, Tone
 from flatguard.reporting.judged_run import JudgedRun
@@ -17,7 +18,7 @@ from flatguard.reporting.text import counted, number, percent
 
 _MOST_CORNERS = 120
 _GROUPS = 4
-"""Samples are grouped by quarters of clean log κ."""
+"""Samples are grouped by quarters of clean log sharpness."""
 
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
@@ -32,9 +33,9 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
             )
         return SectionContent(tuple(of_weights), intro=weight_sentence(judged), data=data)
     figures = [_share_in_basin(found)]
-    quarters = _quarters(found.table)
+    quarters = _quarters(found.table, found.measure.column)
     if quarters is not None:
-        figures.append(_width_by_kappa(found, quarters))
+        figures.append(_width_by_sharpness(found, quarters))
     intro = f"{_valley_sentence(found)} {weight_sentence(judged)}".strip()
     return SectionContent((*figures, *of_weights), intro=intro, data=_data(found) | data)
 
@@ -80,42 +81,42 @@ def _share_curve(table: pd.DataFrame, tone: Tone) -> Series:
     )
 
 
-def _quarters(table: pd.DataFrame) -> pd.DataFrame | None:
-    """Median width in each quarter of clean log κ; None if a quarter has under six samples."""
-    known: pd.DataFrame = table[np.isfinite(table["log_kappa"])]
+def _quarters(table: pd.DataFrame, sharpness: str) -> pd.DataFrame | None:
+    """Median width in each quarter of log sharpness; None if one has under six samples."""
+    known: pd.DataFrame = table[np.isfinite(table[sharpness])]
     if len(known) < 6 * _GROUPS:
         return None
-    quarter = (known["log_kappa"].rank(method="first") - 1) * _GROUPS // len(known)
+    quarter = (known[sharpness].rank(method="first") - 1) * _GROUPS // len(known)
     grouped = known.groupby(quarter)
-    found: pd.DataFrame = grouped[["log_kappa", "width"]].median()
+    found: pd.DataFrame = grouped[[sharpness, "width"]].median()
     found["interval"] = grouped["width"].apply(lambda widths: median_interval(widths.tolist()))
     return found
 
 
-def _width_by_kappa(found: Basins, quarters: pd.DataFrame) -> Figure:
-    rho = found.width_and_kappa
+def _width_by_sharpness(found: Basins, quarters: pd.DataFrame) -> Figure:
+    rho, name = found.width_and_sharpness, found.measure.log_name
     correlation = "All basins have the same width"
     if rho is not None:
         low, high = rho.interval
         correlation = (
-            f"Spearman's ρ between basin width and clean log κ is {number(rho.rho, 2)} (95% "
+            f"Spearman's ρ between basin width and clean {name} is {number(rho.rho, 2)} (95% "
             f"{number(low, 2)} to {number(high, 2)})"
         )
     return line_chart(
         FigureText(
-            "basin-kappa",
+            "basin-kappa" if found.measure is KAPPA else "basin-sharpness",
             "Basin width by flatness at the clean image",
             f"{correlation}.",
-            "Median width in each quarter of the samples, by clean log κ. A basin that the attack "
-            "did not leave counts with the length of the path. Whiskers are 95% intervals of the "
-            f"medians. {correlation}. A value well below 0 means that flat images have wide "
+            f"Median width in each quarter of the samples, by clean {name}. A basin that the "
+            "attack did not leave counts with the length of the path. Whiskers are 95% intervals "
+            f"of the medians. {correlation}. A value well below 0 means that flat images have wide "
             "basins. A basin says nothing about the region beyond it.",
         ),
-        Axis("log κ, clean"),
+        Axis(f"{name}, clean"),
         Axis(f"width in {_NORMS[found.distance]}"),
         [
             Series(
-                "median width", "clean", quarters["log_kappa"].tolist(),
+                "median width", "clean", quarters[found.measure.column].tolist(),
                 quarters["width"].tolist(), kind="points", interval=quarters["interval"].tolist(),
             )
         ],
@@ -125,7 +126,7 @@ def _width_by_kappa(found: Basins, quarters: pd.DataFrame) -> Figure:
 def _valley_sentence(found: Basins) -> str:
     flatter, fooled = found.flatter
     if not fooled:
-        return "No adversarial example has κ measured at both ends of its path."
+        return f"No adversarial example has {found.measure.name} measured at both ends of its path."
     sentence = (
         f"{percent(flatter / fooled)} of {counted(fooled, 'adversarial example')} are flatter than "
         "their clean image: a flat prediction is not necessarily correct."
@@ -133,14 +134,14 @@ def _valley_sentence(found: Basins) -> str:
     at, flips = found.peak_at_flip
     if flips:
         sentence += (
-            " κ has its maximum within one step of the first wrong prediction on "
-            f"{percent(at / flips)} of the paths."
+            f" {found.measure.start} has its maximum within one step of the first wrong prediction "
+            f"on {percent(at / flips)} of the paths."
         )
     return sentence
 
 
 def _data(found: Basins) -> dict[str, object]:
-    rho = found.width_and_kappa
+    rho = found.width_and_sharpness
     return {
         "epsilon": found.epsilon,
         "distance": found.distance,
@@ -148,7 +149,7 @@ def _data(found: Basins) -> dict[str, object]:
         "left": int(found.table["left"].sum()),
         "width_quartiles": list(found.width_quartiles),
         "epsilon_star": found.epsilon_star,
-        "width_and_log_kappa": None
+        f"width_and_{found.measure.column}": None
         if rho is None
         else {"rho": rho.rho, "interval": list(rho.interval), "samples": rho.n},
         "flatter_than_clean": _share_data(*found.flatter),

@@ -1,4 +1,4 @@
-"""The same search on the same decisions at other scales of the logits, and log κ there."""
+"""The same search on the same decisions at other scales of the logits, and sharpness there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from flatguard.geometry.measures import KAPPA, SharpnessMeasure
 from flatguard.reporting.charts import Axis, Band, Series, line_chart
 from flatguard.reporting.figure import Figure, FigureText
 from flatguard.reporting.judged_run import JudgedRun
@@ -27,11 +28,12 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
         )
     own = accuracy_by(table["factor"], table["fooled"])
     best = accuracy_by(table["factor"], table["fooled_by_best"])
-    kappa = _kappa_quartiles(table)
+    measure = judged.sharpness
+    sharpness = _quartiles(table, measure.column)
     figures = [_accuracy(own, best)]
-    if len(kappa):
-        figures.append(_kappa(kappa))
-    medians = kappa[0.5].to_dict() if len(kappa) else {}
+    if len(sharpness):
+        figures.append(_sharpness(sharpness, measure))
+    medians = sharpness[0.5].to_dict() if len(sharpness) else {}
     samples, steps = int(table["sample"].nunique()), probe.facts.get("steps")
     data = {
         "steps": steps,
@@ -41,7 +43,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
                 "factor": a.group,
                 "left": a.share,
                 "left_by_best": b.share,
-                "log_kappa": medians.get(a.group),
+                measure.column: medians.get(a.group),
             }
             for a, b in zip(own, best, strict=True)
         ],
@@ -90,27 +92,27 @@ def _accuracy(own: list[GroupAccuracy], best: list[GroupAccuracy]) -> Figure:
     )  # fmt: skip
 
 
-def _kappa_quartiles(table: pd.DataFrame) -> pd.DataFrame:
-    """Quartiles of log κ at each scale at which it was measured."""
-    known = table[np.isfinite(table["log_kappa"])]
-    found: pd.DataFrame = known.groupby("factor")["log_kappa"].quantile(_QUARTILES).unstack()
+def _quartiles(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Quartiles of log sharpness at each scale at which it was measured."""
+    known = table[np.isfinite(table[column])]
+    found: pd.DataFrame = known.groupby("factor")[column].quantile(_QUARTILES).unstack()
     return found.sort_index()
 
 
-def _kappa(found: pd.DataFrame) -> Figure:
+def _sharpness(found: pd.DataFrame, measure: SharpnessMeasure) -> Figure:
     factors = [float(factor) for factor in found.index]
     low, median, high = (found[quantile].tolist() for quantile in _QUARTILES)
     return line_chart(
         FigureText(
-            "scale-kappa",
-            "log κ at each scale of the logits",
+            "scale-kappa" if measure is KAPPA else "scale-sharpness",
+            f"{measure.log_name} at each scale of the logits",
             f"The median is {number(median[0])} at × {factors[0]:g} and {number(median[-1])} at "
             f"× {factors[-1]:g}.",
-            "Clean images; the band holds 50% of them. A low κ means flat and confident. Here the "
-            "flatness comes from the confidence, not from robustness.",
+            f"Clean images; the band holds 50% of them. A low {measure.name} means flat and "
+            "confident. Here the flatness comes from the confidence, not from robustness.",
         ),
         _axis(factors),
-        Axis("log κ, clean"),
+        Axis(f"{measure.log_name}, clean"),
         [
             Series(
                 "median", "clean", [math.log10(factor) for factor in factors], median,

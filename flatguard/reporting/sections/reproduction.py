@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flatguard.environment.system import quoted
+from flatguard.geometry.measures import KAPPA, LOGIT_SHARPNESS, SharpnessMeasure
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import Section, SectionContent
 from flatguard.reporting.templating import render
@@ -17,10 +18,9 @@ _LIMITS = (
     "certificate: a stronger attack may find more adversarial examples.",
     "An interval describes how much the number varies with other samples from the same "
     "distribution. It says nothing about attacks that were not run.",
-    "Relative sharpness κ is closely related to confidence: it adds the norm of the features and "
-    "of the last layer's weights. It does not depend on deeper layers unless they are listed.",
-    "A threshold on κ detects examples that were not made to evade it. It is not a defence: an "
-    "attacker who knows the threshold can keep κ high.",
+    "{sharpness}",
+    "A threshold on {name} detects examples that were not made to evade it. It is not a defence: "
+    "an attacker who knows the threshold can keep {name} high.",
     "A flat loss around an example does not make the prediction correct: adversarial examples also "
     "lie in flat regions (the uncanny valley).",
     "What was not measured is left out or shown as not run. It counts neither as zero nor as "
@@ -37,18 +37,35 @@ class _Item:
     is_code: bool = False
 
 
+_SHARPNESS = {
+    KAPPA: (
+        "Relative sharpness κ is closely related to confidence: it adds the norm of the features "
+        "and of the last layer's weights. It does not depend on deeper layers unless they are "
+        "listed."
+    ),
+    LOGIT_SHARPNESS: (
+        "Logit sharpness is a function of the logits alone: it measures confidence, and not the "
+        "sharpness of any layer."
+    ),
+}
+
+
+def _limits(measure: SharpnessMeasure) -> tuple[str, ...]:
+    return tuple(text.format(sharpness=_SHARPNESS[measure], name=measure.name) for text in _LIMITS)
+
+
 def _build(judged: JudgedRun) -> SectionContent:
-    manifest = judged.run.manifest.model_dump(mode="json")
+    manifest, limits = judged.run.manifest.model_dump(mode="json"), _limits(judged.sharpness)
     html = render(
         "reproduction.html.j2",
         items=_items(judged),
-        limits=_LIMITS,
+        limits=limits,
         request=_listed(manifest["request"]),
         arguments=_listed(manifest["attack_args"]),
         versions=_listed(manifest["versions"]),
         blocks=judged.run.manifest.blocks,
     )
-    return SectionContent(html=html, data={"manifest": manifest, "limits": list(_LIMITS)})
+    return SectionContent(html=html, data={"manifest": manifest, "limits": list(limits)})
 
 
 def _items(judged: JudgedRun) -> list[_Item]:

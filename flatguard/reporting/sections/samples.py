@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from flatguard.geometry.measures import SharpnessMeasure
 from flatguard.reporting.attack_paths import MOST_STEPS, AttackPaths
 from flatguard.reporting.charts import Axis, Series, line_chart
 from flatguard.reporting.figure import Figure, FigureText
@@ -155,10 +156,10 @@ def _case(judged: JudgedRun, row: pd.Series, images: _Images, paths: AttackPaths
         clean_prediction=_prediction(judged, row["clean_prediction"]),
         prediction=_prediction(judged, row["adv_prediction"]),
         distance=_distance(judged, row),
-        quantities=_quantities(row),
+        quantities=_quantities(row, judged.sharpness),
         fooled_by=_fooled_by(judged, sample),
         images=images.of(sample),
-        paths=_path_figures(paths.of(sample), sample),
+        paths=_path_figures(paths.of(sample), sample, judged.sharpness),
     )
 
 
@@ -172,9 +173,9 @@ def _distance(judged: JudgedRun, row: pd.Series) -> str:
     return f"{number(float(row['distance']))}{'' if norm == 'none' else f' in {norm}'}{outside}"
 
 
-def _quantities(row: pd.Series) -> tuple[_Quantity, ...]:
+def _quantities(row: pd.Series, measure: SharpnessMeasure) -> tuple[_Quantity, ...]:
     names: Mapping[str, str] = {
-        "loss": "loss", "log_kappa": "log κ", "margin": "margin", "feature_norm": "‖φ‖",
+        "loss": "loss", measure.column: measure.log_name, "margin": "margin", "feature_norm": "‖φ‖",
     }  # fmt: skip
     confidences = (percent(float(row[f"{when}_confidence"])) for when in ("clean", "adv"))
     others = [
@@ -190,15 +191,15 @@ def _fooled_by(judged: JudgedRun, sample: int) -> tuple[str, ...]:
     return tuple(attempt_name(str(name)) for name in fooled.unique())
 
 
-def _path_figures(path: AttackPaths, sample: int) -> tuple[Figure, ...]:
+def _path_figures(path: AttackPaths, sample: int, measure: SharpnessMeasure) -> tuple[Figure, ...]:
     figures = []
-    for column, name in (("loss", "loss"), ("log_kappa", "log κ")):
+    for column, name in (("loss", "loss"), ("sharpness", measure.log_name)):
         values = getattr(path, column)
         if not np.isfinite(values).any():
             continue
         kept = evenly_spaced(len(values), MOST_STEPS)
         words = FigureText(
-            f"sample-{sample}-{column}",
+            f"sample-{sample}-{measure.column if column == 'sharpness' else column}",
             f"{name} along the attack",
             f"Sample {sample}: {name} from {number(float(values[0]))} to "
             f"{number(float(values[-1]))} over {counted(len(values), 'step')}.",

@@ -60,12 +60,13 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
 
 
 def _scale_sentence(judged: JudgedRun) -> str:
-    scale, kappa = judged.run.request.logit_scale, judged.summary["median_log_kappa_clean"]
+    scale, measure = judged.run.request.logit_scale, judged.sharpness
+    median = judged.summary[f"median_{measure.column}_clean"]
     sentences = [f"The run multiplies the model's logits by {scale:g}."] if scale != 1.0 else []
-    if kappa is not None:
+    if median is not None:
         sentences.append(
-            f"The median log κ of clean images is {number(kappa)}. The lower it is, the more "
-            "confident is the model and the smaller is the gradient of cross-entropy."
+            f"The median {measure.log_name} of clean images is {number(median)}. The lower it "
+            "is, the more confident is the model and the smaller is the gradient of cross-entropy."
         )
     return " ".join(sentences)
 
