@@ -9,7 +9,7 @@ weights that depend on the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.environment.randomness import preserved
+from flatguard.errors import ran_out_of_memory
 from flatguard.geometry.precision import wide
 from flatguard.targets.head import (
     RELATIVE_TOLERANCE,
@@ -25,14 +26,24 @@ from flatguard.targets.head import (
     relative_mismatch,
 )
 from flatguard.targets.linear_operations import Product, Reading, name_of, readings
-from flatguard.targets.operation_head import OperationHead, Part
+from flatguard.targets.operation_head import UNDIVIDED, Division, OperationHead, Part
 from flatguard.targets.operation_watch import Place, Watch, is_compiled, is_sealed
+from flatguard.targets.restored import restored
 
 _MOST_CANDIDATES = 64
 _EQUAL = 1e-5
 """Weights whose relative difference is smaller are the same, up to rounding."""
 
-_DEPENDS = "the weights of its last linear operation, {name}, depend on the image"
+_VARIES = 1e-2
+"""The largest error of a fit over how much the logits vary from image to image, in float32.
+
+Without it, an offset explains logits that hardly vary.
+"""
+
+_DEPENDS = (
+    "the weights of its last linear operation, {name}, depend on the image, or change from call "
+    "to call"
+)
 _COMPILED = (
     "a part of the model is compiled, and hooks do not see the operations there; evaluate the "
     "model before torch.compile"
@@ -56,11 +67,23 @@ def find_final_map(model: nn.Module, images: Tensor, name: str | None = None) ->
     search = find_head(model, images, name)
     if search.head is not None or name is not None:
         return search
-    with preserved(images.device), torch.no_grad():
-        found = _find_operations(model, images)
+    found = _search_operations(model, images)
     if found.head is not None or found.reason is not None:
         return found
     return search
+
+
+def _search_operations(model: nn.Module, images: Tensor) -> HeadSearch:
+    """The search leaves the model as it was: one that counts its calls, or fails on a new image."""
+    if is_sealed(model):
+        return HeadSearch(None, _reason(model))
+    with restored(model), preserved(images.device), torch.no_grad():
+        try:
+            return _find_operations(model, images)
+        except Exception as error:  # whatever a model raises on images that it did not expect
+            if ran_out_of_memory(error):
+                raise
+            return HeadSearch(None, None)
 
 
 @dataclass(frozen=True)
@@ -75,6 +98,7 @@ class _Candidate:
         bias: what it adds to W φ, `(k,)`.
         precision: of the operation.
         is_fixed: whether the weights are the same for all images.
+        division: of the result, after the operation.
     """
 
     place: Place
@@ -86,6 +110,18 @@ class _Candidate:
     bias: Tensor
     precision: torch.dtype
     is_fixed: bool
+    division: Division = UNDIVIDED
+
+    def divided(self) -> Iterator[_Candidate]:
+        """The same as parts of cosine classifiers that divide by norms after the operation."""
+        norms = self.weights.norm(dim=1)
+        for division in (Division(True, norms), Division(True), Division(False, norms)):
+            features, own = division.of(self.features, self.own)
+            weights = self.weights if division.by_weights is None else self.weights / norms[:, None]
+            bias = (own - features @ weights.T).mean(dim=0)
+            yield replace(
+                self, features=features, own=own, weights=weights, bias=bias, division=division
+            )
 
     def joined(self, other: _Candidate) -> _Candidate:
         """The same operation in two passes."""
@@ -107,8 +143,6 @@ class _Pass:
 
 
 def _find_operations(model: nn.Module, images: Tensor) -> HeadSearch:
-    if is_sealed(model):
-        return HeadSearch(None, _reason(model))
     classes = model(images).shape[1]
     first, second = (_observed(model, each, classes) for each in (images, 1.0 - images))
     logits = torch.cat([first.logits, second.logits])
@@ -117,7 +151,10 @@ def _find_operations(model: nn.Module, images: Tensor) -> HeadSearch:
         for key, candidate in first.candidates.items()
         if key in second.candidates
     ][-_MOST_CANDIDATES:]
-    fit = _fit([each for each in both if each.is_fixed], logits)
+    fixed = [each for each in both if each.is_fixed]
+    fit = _fit(fixed, logits) or _fit_one(
+        [one for each in fixed[::-1] for one in each.divided()], logits
+    )
     if fit is None:
         loose = _fit_one(both[::-1], logits)
         reason = _reason(model) if loose is None else _DEPENDS.format(name=_called(loose.used))
@@ -226,7 +263,11 @@ def _fitted(candidates: Sequence[_Candidate], logits: Tensor) -> _Fit | None:
     factors = [_rounded(float(one)) for one in solved[:, 0].to(size) / size]
     explained = sum(a * result for a, result in zip(factors, results, strict=True))
     further = (z - explained).mean(dim=0)
-    if not any(factors) or not _explains(explained + further, z, _coarsest(candidates), 1):
+    error = (z - explained - further).abs().max()
+    precision = _coarsest(candidates)
+    most = max(_VARIES, 16 * torch.finfo(precision).eps)
+    is_close = bool(error <= most * target.abs().max())
+    if not is_close or not _explains(explained + further, z, precision, 1):
         return None
     return _Fit(tuple(candidates), tuple(factors), further)
 
@@ -270,7 +311,7 @@ def _head(model: nn.Module, fit: _Fit, called: dict[str, set[str]]) -> Operation
         totals[number] += factor
     whole = [total if abs(total) > 1e-9 else 1.0 for total in totals]  # views that are subtracted
     parts = tuple(
-        Part(each.place, each.reading, factor, number, factor / whole[number])
+        Part(each.place, each.reading, factor, number, factor / whole[number], each.division)
         for each, factor, number in zip(fit.used, fit.factors, numbers, strict=True)
     )
     weights = [one.weights * factor for one, factor in zip(blocks, whole, strict=True)]

@@ -132,7 +132,7 @@ def find_head(model: nn.Module, images: Tensor, name: str | None = None) -> Head
         if len(seen) != 1:
             reasons.append(f"layer '{candidate}' ran {len(seen)} times in one forward pass")
             continue
-        output = as_matrix(seen[0])
+        output = None if is_wrapped(seen[0]) else as_matrix(seen[0])
         if output is None or output.shape != logits.shape:
             continue
         scale, mismatch = _fit_scale(logits, output)
@@ -204,7 +204,7 @@ def _centred(x: Tensor) -> Tensor:
 def _hooked(candidates: dict[str, LinearLike], outputs: dict[str, list[Tensor]]) -> Iterator[None]:
     def remember(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if inputs and not is_wrapped(output):  # hooks do not receive inputs by keyword
+            if inputs:  # hooks do not receive inputs by keyword
                 earlier = outputs.pop(name, [])
                 # A copy: the model may write into it afterwards. The last to run is the last key.
                 outputs[name] = [*earlier, output.detach().clone()]

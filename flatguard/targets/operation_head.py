@@ -22,6 +22,31 @@ from flatguard.targets.operation_watch import Place, Watch
 
 
 @dataclass(frozen=True)
+class Division:
+    """What a model divides an operation's result by afterwards, as a cosine classifier may.
+
+    Attributes:
+        by_features: ‖φ‖ of each sample, so that φ / ‖φ‖ are the features.
+        by_weights: ‖w‖ of each class, `(k,)`; None where it does not.
+    """
+
+    by_features: bool = False
+    by_weights: Tensor | None = None
+
+    def of(self, features: Tensor, result: Tensor) -> tuple[Tensor, Tensor]:
+        """Features `(n, d)` and result `(n, k)` after the division."""
+        if self.by_features:
+            norm = features.norm(dim=1, keepdim=True)
+            features, result = features / norm, result / norm
+        if self.by_weights is not None:
+            result = result / self.by_weights
+        return features, result
+
+
+UNDIVIDED = Division()
+
+
+@dataclass(frozen=True)
 class Part:
     """One operation of the head.
 
@@ -31,6 +56,7 @@ class Part:
         factor: a_i, its share of the logits.
         block: the number of its block of columns in W; operations with one W share a block.
         share: the factor of its features in that block.
+        division: of its result.
     """
 
     place: Place
@@ -38,6 +64,7 @@ class Part:
     factor: float
     block: int = 0
     share: float = 1.0
+    division: Division = UNDIVIDED
 
 
 @dataclass(frozen=True)
@@ -102,13 +129,16 @@ class _Collector:
         self.seen: dict[Place, tuple[Tensor, Tensor]] = {}
 
     def saw(self, place: Place, function: object, product: Product) -> None:
-        reading = self.parts[place].reading
+        part = self.parts[place]
         try:
             # Copies: the model may write into its tensors afterwards.
-            found = reading.features(product).clone(), reading.output(product).clone()
+            features, result = (
+                part.reading.features(product).clone(),
+                part.reading.output(product).clone(),
+            )
         except (RuntimeError, ValueError, IndexError):
             return  # tensors of another shape than those of the proof
-        self.seen[place] = found
+        self.seen[place] = part.division.of(features, result)
 
     def finished(self) -> None:
         if len(self.seen) != len(self.parts):
