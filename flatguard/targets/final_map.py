@@ -48,7 +48,6 @@ _COMPILED = (
     "a part of the model is compiled, and hooks do not see the operations there; evaluate the "
     "model before torch.compile"
 )
-_SCRIPT = "the model holds a TorchScript program, and hooks do not see its operations"
 _QUANTISED = (
     "its last layers are quantised: they round their input, so the logits are no linear map of it"
 )
@@ -169,8 +168,6 @@ def _reason(model: nn.Module) -> str | None:
     modules = list(model.modules())
     if any(is_compiled(module) for module in modules):
         return _COMPILED
-    if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
-        return _SCRIPT
     if any("quantized" in type(module).__module__ for module in modules):
         return _QUANTISED
     return None
