@@ -115,6 +115,11 @@ def _is_size(text: str) -> str:
     return f"{sides[0]}x{sides[-1]}"
 
 
+def _position_as_text(output: Any) -> Any:
+    return str(output) if isinstance(output, int) and not isinstance(output, bool) else output
+
+
+OutputText = Annotated[str, BeforeValidator(_position_as_text)]
 SizeText = Annotated[str, BeforeValidator(_size_as_text), AfterValidator(_is_size)]
 EpsText = Annotated[str, BeforeValidator(_eps_as_text), AfterValidator(_is_eps)]
 NormName = Annotated[Norm, BeforeValidator(_norm_in_our_case)]
@@ -256,6 +261,13 @@ class EvaluationRequest(BaseModel):
     ] = None
     head: Annotated[
         str | None, Field(description="The name of the final linear layer."), Option("Model")
+    ] = None
+    output: Annotated[
+        OutputText | None,
+        Field(
+            description="Which of several outputs has the logits: its name, or its position from 0."
+        ),
+        Option("Model", metavar="NAME"),
     ] = None
     weights_key: Annotated[
         str | None,

@@ -64,7 +64,8 @@ _RIDGE_DROP = 2.0
 """A path crosses the ridge if log sharpness ends this much (in nats) below its peak."""
 
 _FAMILIES: dict[str, Family] = {
-    "saturating": "saturating", "smoothed": "smoothed", "estimated": "estimated",
+    "saturating": "saturating", "logarithm": "saturating", "smoothed": "smoothed",
+    "estimated": "estimated",
 }  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def bumpy(evidence: Evidence, gradients: GradientEvidence) -> str | None:
 
 
 def _unsaturated(gradients: GradientEvidence) -> float:
-    return max(gradients.drops.get("tempered", 0.0), gradients.drops.get("saturating", 0.0))
+    return max(gradients.drops.get(name, 0.0) for name in ("tempered", "saturating", "logarithm"))
 
 
 def _repaired(gradients: GradientEvidence) -> float:

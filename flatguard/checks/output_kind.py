@@ -1,11 +1,18 @@
-"""Output: does the model return logits, or what was made of them?"""
+"""Output: does the model return logits, or what was made of them, and in which precision?"""
 
 from __future__ import annotations
 
 from flatguard.checks.check import Check
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding
-from flatguard.checks.preflight.facts import SOURCE, Output, OutputKind, facts_of, not_measured
+from flatguard.checks.preflight.facts import (
+    SOURCE,
+    Output,
+    OutputKind,
+    Precision,
+    facts_of,
+    not_measured,
+)
 
 NAME = "output"
 
@@ -35,12 +42,16 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     return Finding(
         check=NAME,
         status="warn" if output.kind in _NEXT else "pass",
-        summary=_summary(output),
+        summary="; ".join([_summary(output), *_precision(facts.precision)]),
         samples=images,
         source=SOURCE,
         next=_NEXT.get(output.kind),
         data={"kind": output.kind},
     )
+
+
+def _precision(precision: Precision | None) -> list[str]:
+    return [] if precision is None else [precision.text]
 
 
 def _summary(output: Output) -> str:

@@ -16,10 +16,11 @@ from flatguard.checks.context import TARGET_GAP, CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
 from flatguard.checks.search.gradients import Gradient, plain, tempered
-from flatguard.errors import ran_out_of_memory
+from flatguard.errors import ModelError, ran_out_of_memory
 from flatguard.geometry.ball import direction, project
 from flatguard.geometry.decision import margin
 from flatguard.request import Checks
+from flatguard.targets.target import first_look
 
 if TYPE_CHECKING:
     from flatguard.execution.context import EvaluationContext
@@ -73,14 +74,15 @@ def _gather(context: CheckContext, steps: int) -> ProbeEvidence:
     return table.evidence({"surrogates": names, "refused": refused})
 
 
+@torch.no_grad()
 def _accuracy(context: CheckContext, surrogate: Target) -> float:
     correct, count = 0, 0
     for rows in context.rows(evenly(context.survivors, 16)):
         context.meter.add(len(rows))
         try:
-            with torch.no_grad():
-                logits = surrogate.model(rows.images)
-        except (RuntimeError, ValueError) as error:
+            # The first look finds out how the surrogate is called and how its logits are read.
+            logits = surrogate.model(rows.images) if count else first_look(surrogate, rows.images)
+        except (RuntimeError, ValueError, ModelError) as error:
             if ran_out_of_memory(error):
                 raise
             return 0.0

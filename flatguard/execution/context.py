@@ -34,7 +34,7 @@ from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
 from flatguard.targets import Target, load_target, prepare
 from flatguard.targets.initial import initial_copy, with_scaled_head
-from flatguard.targets.target import first_look, model_errors
+from flatguard.targets.target import call_alike, first_look, model_errors
 
 FIRST_LOOK = 8
 
@@ -171,6 +171,8 @@ def load_model_and_data(
     """
     device = device or choose_device(request.device)
     target = target or _load_target(request)
+    if request.output is not None:
+        target = replace(target, output=request.output)
     data_name = dataset.name if dataset else _dataset_name(request, target)
     opened = _opened(request, target, data_name, dataset)
     dataset = opened.dataset if request.classes else in_order_of(opened.dataset, target.classes)
@@ -192,6 +194,8 @@ def load_model_and_data(
             "max_failures": _max_failures(request.max_failures, count),
         }
     )
+    if initial is not None:
+        call_alike(initial, target.model)
     if initial is not None and request.logit_scale != 1.0 and target.head is not None:
         initial = with_scaled_head(initial, target.head)
     return ModelAndData(resolved, target, dataset, device, initial=initial)

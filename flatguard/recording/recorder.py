@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from flatguard.attacks.monitor import NO_ORDER, Order, Segment
 from flatguard.environment.randomness import preserved
 from flatguard.environment.torch_state import kept_state, own_state
-from flatguard.errors import DataError, UsageError
+from flatguard.errors import DataError, ModelError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.named_losses import NamedLoss, parse_losses
 from flatguard.recording.attribution import UNASSIGNED, Attribution
@@ -40,6 +40,13 @@ from flatguard.recording.waypoints import Waypoints
 from flatguard.targets.calls import isolate_calls
 from flatguard.targets.final_map import find_final_map
 from flatguard.targets.head import FinalMap, HeadSearch
+from flatguard.targets.outputs import (
+    Reading,
+    UnknownOutput,
+    is_matrix,
+    read_logits,
+    reading_of,
+)
 from flatguard.targets.restored import restored, restored_but_values
 
 if TYPE_CHECKING:
@@ -121,6 +128,7 @@ class Recorder:
         self._first_sample, self._on_call, self._sink = first_sample, on_call, sink
         self._gradients, self._waypoints = gradients, waypoints
         self._losses = _known_losses(losses)
+        self._reading: Reading | None = None
         self.head, self.head_reason = self._proven(head)
         self._log_weight_norm = math.nan
         self._head_call: HeadCall | None = None
@@ -147,10 +155,27 @@ class Recorder:
         with restored(self.model), preserved(self._images.device):
             self.model.eval()
             isolate_calls(self.model)
+            self._reading = self._found_reading()
+            if self._reading is not None:
+                read_logits(self.model, self._reading)
             search = find_final_map(self.model, self._images[:_HEAD_PROOF_IMAGES], name=head)
         if head is not None and search.head is None:
             raise UsageError(f"head {head}: {search.reason}")
         return search.head, search.reason
+
+    def _found_reading(self) -> Reading | None:
+        """How the logits are read where the model returns no tensor `(n, k)`; see `outputs.py`."""
+        images = self._images[:_HEAD_PROOF_IMAGES]
+        with torch.no_grad():
+            output = self.model(images)
+        if is_matrix(output, len(images)):
+            return None  # the attack gets the same bits as without the recorder
+        try:
+            return reading_of(self.model, images, output)
+        except UnknownOutput as unknown:
+            raise ModelError(
+                f"expected logits of shape (n, classes) for {len(images)} images, got {unknown}"
+            ) from unknown
 
     def __enter__(self) -> Recorder:
         with ExitStack() as stack:
@@ -159,6 +184,8 @@ class Recorder:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(restored_but_values(self.model))
             isolate_calls(self.model)
+            if self._reading is not None:
+                read_logits(self.model, self._reading)
             if self.head is not None:
                 with own_state():
                     self._log_weight_norm = self.head.log_weight_norm_squared()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_map_only
 
 from flatguard.errors import ModelError, one_line, ran_out_of_memory
 
@@ -39,12 +40,12 @@ class Program(nn.Module):
         super().__init__()
         self.program, self.batches = program, batches
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The output of the program."""
+    def forward(self, images: Tensor) -> Any:
+        """The output of the program: a tensor, or a structure of tensors."""
         if self.batches is not None or not isinstance(self.program, torch.jit.ScriptModule):
             return self._in_parts(images)
         try:
-            output: Tensor = self.program(images)
+            output = self.program(images)
             if not isinstance(output, Tensor) or len(output) == len(images):
                 return output
         except RuntimeError as error:
@@ -58,17 +59,16 @@ class Program(nn.Module):
         self.batches = size, size
         return self._in_parts(images)
 
-    def _in_parts(self, images: Tensor) -> Tensor:
+    def _in_parts(self, images: Tensor) -> Any:
         least, most = self.batches or (0, max(1, len(images)))
-        return torch.cat([self._part(part, least) for part in images.split(most)])
+        return _joined([self._part(part, least) for part in images.split(most)])
 
-    def _part(self, images: Tensor, least: int) -> Tensor:
+    def _part(self, images: Tensor, least: int) -> Any:
         if len(images) >= least:
-            logits: Tensor = self.program(images)
-            return logits
+            return self.program(images)
         more = images[-1:].expand(least - len(images), *images.shape[1:])
-        logits = self.program(torch.cat([images, more]))
-        return logits[: len(images)]
+        output = self.program(torch.cat([images, more]))
+        return tree_map_only(Tensor, lambda each: each[: len(images)], output)
 
     def _only_size(self, images: Tensor) -> int | None:
         """The first of the usual sizes that a script takes, if it takes none that is larger."""
@@ -89,6 +89,17 @@ class Program(nn.Module):
         if isinstance(self.program, torch.jit.ScriptModule):
             self.program.train(mode)
         return self
+
+
+def _joined(parts: list[Any]) -> Any:
+    """The outputs for parts of a batch as one: each tensor in a structure is joined."""
+    if len(parts) == 1 and not isinstance(parts[0], Tensor):
+        return parts[0]
+
+    def together(*each: Any) -> Any:
+        return torch.cat(each) if isinstance(each[0], Tensor) else each[0]
+
+    return tree_map(together, *parts)
 
 
 def load_program(path: Path, kind: str) -> nn.Module:

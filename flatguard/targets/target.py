@@ -6,12 +6,19 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flatguard.errors import FlatguardError, ModelError, UsageError, memory_errors, one_line
+from flatguard.errors import (
+    FlatguardError,
+    ModelError,
+    UsageError,
+    memory_errors,
+    one_line,
+    ran_out_of_memory,
+)
 from flatguard.geometry.budget import Norm
 from flatguard.targets.calls import call_watched, gradients_are_off, isolate_calls
 from flatguard.targets.final_map import find_final_map
@@ -22,7 +29,22 @@ from flatguard.targets.head import (
     HeadSearch,
     relative_mismatch,
 )
+from flatguard.targets.hooks import forget_hooks, hook_of
+from flatguard.targets.outputs import (
+    Reading,
+    UnknownOutput,
+    read_logits,
+    reading_of,
+)
 from flatguard.targets.parts import parts_of
+from flatguard.targets.precision import (
+    Cast,
+    cast_images,
+    casts_for,
+    name_of,
+    never_takes,
+    own_precision,
+)
 from flatguard.targets.programs import batch_notes
 from flatguard.targets.prompts import Prompts
 from flatguard.targets.smoothing import abstention_of
@@ -30,6 +52,11 @@ from flatguard.targets.weights_hash import not_covered, weights_sha256
 
 _PROBABILITIES = (
     "the output looks like probabilities, not logits: loss, confidence and every attack treat it "
+    "as logits"
+)
+
+_LOG_PROBABILITIES = (
+    "the output is log-probabilities: they reach the attack as they are, and a softmax takes them "
     "as logits"
 )
 
@@ -63,7 +90,8 @@ class Target:
     """A classifier of images in [0, 1], in eval mode; preprocessing is inside the model.
 
     Attributes:
-        model: maps `(n, channels, height, width)` float32 images to `(n, num_classes)` logits.
+        model: maps `(n, channels, height, width)` float32 images to `(n, num_classes)` logits,
+            from `prepare` on.
         name: the resolved name: `demo`, `Carmon2019Unlabeled`, a file name.
         source: a description of where the weights come from.
         weights_sha256: over all that `weights_hash` covers.
@@ -75,6 +103,7 @@ class Target:
         head: the proven final linear map; None if there is none, with `head_reason`.
         defaults: the settings of the entry's own benchmark.
         notes: messages to the user, such as a mode that was changed.
+        output: the name or position of the logits, where the model returns several outputs.
     """
 
     model: nn.Module
@@ -90,6 +119,7 @@ class Target:
     abstains: bool = False
     classes: tuple[str, ...] | None = None
     prompts: Prompts | None = None
+    output: str | None = None
 
 
 def make_target(
@@ -179,8 +209,7 @@ def prepare(
     if logit_scale != 1.0:
         _scale_logits(search, logit_scale)
         _check_scaled(model, images, logits, logit_scale)
-    probabilities = (logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-4).all()
-    notes: tuple[str, ...] = (_PROBABILITIES,) if bool(probabilities) else ()
+    notes = _call_notes(target, logits)
     if gradients_are_off(model):
         notes += (_INFERENCE_PART,)
     notes += (*_size_note(target, images), *batch_notes(model))
@@ -198,35 +227,39 @@ def prepare(
 
 
 def first_look(target: Target, images: Tensor) -> Tensor:
-    """The logits for a few images.
+    """The logits for a few images; from now on, the model takes float32 images and returns logits.
+
+    Hooks on the model do that where it does not: see `outputs.py` and `precision.py`.
 
     Raises:
         ModelError: with one line that says what is wrong with the model.
     """
-    shape = tuple(images.shape[1:])
-    isolate_calls(target.model)
+    model, shape = target.model, tuple(images.shape[1:])
+    isolate_calls(model)
+    forget_hooks(model, Reading)
     try:
         with model_errors(target.name, f"on images of shape {shape}"):
-            logits = call_watched(target.model, images)
+            output = _first_output(target, images)
     except ModelError as error:
         if target.defaults.size not in (None, shape[1:]):
             raise _other_size(target, shape) from error
-        dtypes = {
-            weight.dtype for weight in target.model.parameters() if weight.is_floating_point()
-        }
-        if not dtypes or images.dtype in dtypes:
-            raise
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
-        raise ModelError(
-            f"{target.name}: expected a model that takes float32 images, got one of {names} that "
-            "does not; let its factory return model.float(), or its forward convert the images"
-        ) from error
-    if not _are_logits(logits, len(images)):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(
-            f"{target.name}: expected logits of shape (n, classes) for {len(images)} images of "
-            f"shape {shape}, got {got}"
-        )
+        raise
+    with model_errors(target.name, f"on images of shape {shape}"):
+        try:
+            reading = reading_of(model, images, output, target.output)
+        except UnknownOutput as unknown:
+            raise ModelError(
+                f"{target.name}: expected logits of shape (n, classes) for {len(images)} images of "
+                f"shape {shape}, got {unknown}"
+            ) from unknown
+        cast = hook_of(behind_normalisation(model), Cast)
+        if cast is not None and cast.dtype == torch.float64:
+            plain = Reading((), "rows", "", cast.dtype)
+            reading = replace(reading or plain, in_float32=True)
+        logits: Tensor = output
+        if reading is not None:
+            read_logits(model, reading)
+            logits = reading(model, (images,), output)
     if not torch.isfinite(logits).all():
         bad = int((~torch.isfinite(logits)).any(dim=1).sum())
         raise ModelError(
@@ -259,10 +292,77 @@ def _sides(shape: tuple[int, ...]) -> str:
     return " x ".join(str(side) for side in shape)
 
 
-def _are_logits(output: object, count: int) -> TypeGuard[Tensor]:
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        return False
-    return output.shape[1] > 1 and len(output) == count
+def _first_output(target: Target, images: Tensor) -> Any:
+    """What the model returns for the images as they are, or cast to a type of its tensors."""
+    front = behind_normalisation(target.model)
+    forget_hooks(front, Cast)
+    try:
+        return call_watched(target.model, images)
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise
+        refused = error
+    for cast in casts_for(front, images):
+        cast_images(front, cast)
+        try:
+            return call_watched(target.model, images)
+        except Exception as error:
+            forget_hooks(front, Cast)
+            if ran_out_of_memory(error):
+                raise
+            if never_takes(front, images.dtype):
+                refused = error  # it says what is wrong beside the type
+    raise refused
+
+
+def call_alike(model: nn.Module, as_model: nn.Module) -> None:
+    """Give a copy of a model from before its first look the hooks that it got there."""
+    front, as_front = behind_normalisation(model), behind_normalisation(as_model)
+    cast, reading = hook_of(as_front, Cast), hook_of(as_model, Reading)
+    if cast is not None:
+        cast_images(front, cast)
+    if reading is not None:
+        read_logits(model, reading)
+
+
+def behind_normalisation(model: nn.Module) -> nn.Module:
+    """The module that gets normalised images: they are cast behind a normalisation, not before."""
+    while isinstance(model, Normalized):
+        model = model.model
+    return model
+
+
+def _call_notes(target: Target, logits: Tensor) -> tuple[str, ...]:
+    """How the model is called and read, for the user."""
+    notes = []
+    cast = hook_of(behind_normalisation(target.model), Cast)
+    reading = hook_of(target.model, Reading)
+    if cast is not None:
+        name = name_of(cast.dtype)
+        notes.append(
+            f"the model takes {name} images: the attack works on float32 images above a cast to "
+            f"{name}, losses get logits in {name_of(logits.dtype)}, and results are verified in "
+            f"the model's own {name}"
+        )
+    elif reading is not None and reading.dtype.itemsize < 4:
+        notes.append(
+            f"the model returns {name_of(reading.dtype)} for float32 images; losses get its logits "
+            "in float32, and results are verified in the model's own precision"
+        )
+    if reading is not None and reading.note:
+        notes.append(reading.note)
+    kind = _kind_of(logits)
+    return (*notes, *([kind] if kind and (reading is None or reading.form == "rows") else []))
+
+
+def _kind_of(logits: Tensor) -> str:
+    """The note on probabilities and their logarithms, which reach the attack unchanged."""
+    if bool((logits >= 0).all()) and bool(((logits.sum(dim=1) - 1).abs() < 1e-4).all()):
+        return _PROBABILITIES
+    total = logits.double().logsumexp(dim=1)
+    if bool((logits <= 1e-6).all()) and bool((total.abs() < 1e-3).all()):
+        return _LOG_PROBABILITIES
+    return ""
 
 
 @contextmanager
@@ -285,9 +385,10 @@ def _check_scaled(model: nn.Module, images: Tensor, before: Tensor, scale: float
         after = model(images)
     moved = relative_mismatch(before, after, 1.0 / scale)
     if not bool((moved <= RELATIVE_TOLERANCE).all()):
+        precision = " and ".join(own_precision(model)) or "float32"
         raise UsageError(
-            f"--logit-scale {scale:g} does not keep the decisions: float32 cannot hold the scaled "
-            "layer; choose a number nearer to 1"
+            f"--logit-scale {scale:g} does not keep the decisions: {precision} cannot hold the "
+            "scaled layer; choose a number nearer to 1, or a power of 2"
         )
 
 

@@ -17,7 +17,7 @@ import flatguard
 import flatguard.recording.recorder as recorder_module
 from flatguard.attacks import build_attack
 from flatguard.data.dataset import Batch
-from flatguard.errors import AttackError, DataError, UsageError
+from flatguard.errors import AttackError, DataError, ModelError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.decision import cross_entropy
 from flatguard.targets import Target
@@ -340,3 +340,35 @@ def test_autocast_is_the_attacks_and_not_the_recorders(model: nn.Module, tiny_da
         losses = recorder.trajectory()["loss"]
     assert logits.dtype == torch.bfloat16
     assert losses.tolist() == pytest.approx(cross_entropy(logits, labels).tolist(), rel=1e-6)
+
+
+class Named(nn.Module):
+    """Returns its logits under a name, beside other tensors."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"pixels": x.flatten(1), "logits": self.net(x)}
+
+
+def test_a_named_output_is_read_inside_only(model: nn.Module, tiny_data: Images) -> None:
+    images, labels = tiny_data
+    tables, examples = [], []
+    for net in (model, Named(model).eval()):
+        torch.manual_seed(0)
+        with flatguard.Recorder(net, images, labels) as recorder:
+            examples.append(pgd(recorder.model, images, labels))
+        tables.append(recorder.trajectory())
+    pd.testing.assert_frame_equal(*tables)
+    assert torch.equal(*examples)
+    assert isinstance(net(images), dict)
+
+
+def test_an_output_without_logits_is_refused(tiny_data: Images) -> None:
+    images, labels = tiny_data
+    several = Named(nn.Flatten())
+    several.forward = lambda x: {"a": x, "b": x}  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match=r"expected logits .* got dict of a .*--output a"):
+        flatguard.Recorder(several, images, labels)

@@ -75,3 +75,20 @@ def test_too_few_rows_are_named(tmp_path: Path) -> None:
 def test_programs_of_any_size_have_no_note() -> None:
     assert batch_notes(nn.Linear(2, 2)) == ()
     assert batch_notes(Program(torch.jit.trace(nn.Flatten(), IMAGES))) == ()
+
+
+class Pair(Fixed):
+    """Returns two tensors."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        logits = super().forward(images)
+        return logits, 2 * logits
+
+
+@pytest.mark.parametrize("size", [3, 8, 32])
+def test_several_outputs_in_batches_of_one_size(size: int, tmp_path: Path) -> None:
+    file = tmp_path / "p.pt2"
+    torch.export.save(torch.export.export(Pair(size), (torch.rand(size, 3, 4, 4),)), file)
+    target = prepare(load(file, allow_code=True), IMAGES)
+    assert torch.allclose(target.model(IMAGES), plain(IMAGES))
+    assert "the first of 2 outputs" in " ".join(target.notes)

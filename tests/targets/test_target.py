@@ -41,9 +41,9 @@ def test_one_part_in_training_mode_is_enough() -> None:
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        (torch.zeros(4, 1), r"expected logits of shape \(n, classes\).*got \(4, 1\)"),
-        (torch.zeros(4, 3, 2, 2), r"got \(4, 3, 2, 2\)"),
-        ((torch.zeros(4, 3), 1), "got tuple"),
+        (torch.zeros(5, 1), r"expected logits of shape \(n, classes\).*got \(5, 1\)"),
+        (torch.zeros(4, 3, 2, 2), r"got \(4, 3, 2, 2\): a value for each pixel or place"),
+        ((1, 2), "got tuple of 0 int, 1 int"),
         (torch.full((4, 3), float("nan")), "NaN or infinite logits on 4 of the first 4"),
         (torch.tensor([[0.0, float("inf")]] * 4), "NaN or infinite logits"),
     ],
@@ -59,8 +59,10 @@ def test_images_of_the_wrong_shape() -> None:
 
 
 def test_a_model_of_another_precision_is_not_a_wrong_shape() -> None:
-    with pytest.raises(ModelError, match=r"float32 images, got one of float64.*model\.float\(\)"):
-        prepare(make_target(tiny().double().eval(), "t", "here"), IMAGES)
+    target = prepare(make_target(tiny().double().eval(), "t", "here"), IMAGES)
+    assert any("the model's own float64" in note for note in target.notes)
+    with pytest.raises(ModelError, match="mat1 and mat2 shapes"):
+        prepare(make_target(tiny().double().eval(), "t", "here"), IMAGES[:, :1])
 
 
 def test_scaling_moves_no_decision() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -119,6 +119,39 @@ class Output(_Facts):
     detail: str = ""
 
 
+class Precision(_Facts):
+    """A model in another precision than float32 beside its float32 copy, on the same images.
+
+    Attributes:
+        name: of the model's own precision: `bfloat16`.
+        largest: the largest difference of a logit, in logits; None where it was not measured, or
+            logits were not finite.
+        difference: the same relative to the size of the logits, and the decisions; None where it
+            was not measured.
+        unmeasured: why it was not.
+    """
+
+    name: str
+    largest: FiniteFloat | None = None
+    difference: Difference | None = None
+    unmeasured: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The precision, and the difference to float32 in words."""
+        if self.difference is None:
+            return (
+                f"computed in {self.name}; the difference to float32 is unmeasured: "
+                f"{self.unmeasured}"
+            )
+        images, flips = self.difference.images, self.difference.flips
+        size = "not finite" if self.largest is None else f"up to {self.largest:.2g}"
+        return (
+            f"computed in {self.name}: a float32 copy decides alike on {images - flips} of "
+            f"{images} images, and logits differ by {size}"
+        )
+
+
 class PreflightFacts(_Facts):
     """Everything that preflight measured. A part that could not be measured is None.
 
@@ -145,6 +178,7 @@ class PreflightFacts(_Facts):
         value_changes: parameters and buffers whose values are others after calls.
         gradient: of the input.
         output: what comes out.
+        precision: of a model that computes in another one than float32; None for float32.
         failed: parts that could not be measured, each with the reason.
     """
 
@@ -170,6 +204,7 @@ class PreflightFacts(_Facts):
     value_changes: tuple[str, ...] = ()
     gradient: InputGradient | None = None
     output: Output | None = None
+    precision: Precision | None = None
     failed: dict[str, str] = {}
 
     @property
@@ -218,6 +253,12 @@ def facts_of(evidence: Evidence) -> PreflightFacts | None:
 
 
 _NAMES = set(PreflightFacts.model_fields)
+
+
+def stored(facts: PreflightFacts) -> dict[str, Any]:
+    """The facts as the run folder holds them; the precision only where it is not float32."""
+    kept = {"precision"} if facts.precision is None else set()
+    return facts.model_dump(mode="json", exclude=kept)
 
 
 def not_measured(check: str, evidence: Evidence, part: str) -> Finding:

@@ -22,10 +22,12 @@ from flatguard.checks.preflight.facts import (
     clean_table,
     differs,
     is_batch_effect,
+    stored,
 )
 from flatguard.checks.preflight.inputs import try_inputs
 from flatguard.checks.preflight.leaderboard import published
 from flatguard.checks.preflight.output import output_of
+from flatguard.checks.preflight.precision import measure_precision
 from flatguard.environment.randomness import preserved
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import ModelError, one_line
@@ -64,7 +66,7 @@ def preflight_run(context: EvaluationContext, run: Run, progress: ProgressReport
         name=PREFLIGHT,
         checks="none",
         ran=True,
-        facts=facts.model_dump(mode="json"),
+        facts=stored(facts),
         sample_forwards=facts.forwards,
         seed=_seed(context),
     )
@@ -239,6 +241,9 @@ class _Preflight:
             lowest_pixel=float(clean.images.min()),
             highest_pixel=float(clean.images.max()),
         )
+        precision = measure_precision(self.caller, clean.images, clean.logits)
+        if precision is not None:
+            self.found["precision"] = precision
         figure = published(self.loaded)
         self.found |= {
             "output": output_of(clean.logits[clean.different]),

@@ -16,7 +16,8 @@ _CLIPPED = 0.1
 def output_of(logits: Tensor) -> Output:
     """Describe the outputs for different images, `(n, classes)`; finite rows only."""
     rows = logits.double()
-    kind, detail = _kind(rows)
+    is_single = rows.shape[1] == 2 and bool((rows[:, 0] == 0).all())
+    kind, detail = _kind_of_one(rows[:, 1:]) if is_single else _kind(rows)
     return Output(kind=kind, lowest=float(rows.min()), highest=float(rows.max()), detail=detail)
 
 
@@ -42,6 +43,14 @@ def _kind(rows: Tensor) -> tuple[OutputKind, str]:
         return ("clipped", below) if below else ("log-probabilities", "")
     if bool(((rows >= 0) & (rows <= 1)).all()):
         return "sigmoid", ""
+    return ("clipped", clipped) if clipped else ("logits", "")
+
+
+def _kind_of_one(rows: Tensor) -> tuple[OutputKind, str]:
+    """The kind of a single logit, `(n, 1)`: the 0 beside it is no clipped value."""
+    if len(rows) >= 2 and bool((rows == rows[:1]).all()):
+        return "constant", ""
+    clipped = _clipped(rows) if len(rows) >= _FEWEST else ""
     return ("clipped", clipped) if clipped else ("logits", "")
 
 

@@ -7,7 +7,8 @@
 - `front`: everything before the first layer with weights, NumPy and PIL included: an affine
   function of the image instead, fitted to that layer's input;
 - `head`: everything behind the final linear layers: their own outputs are differentiated;
-- `all` of them together.
+- `all` of them together;
+- `logarithm`: of a model that returns probabilities (`logarithm.py`).
 
 Values, and so decisions, are the target's own. Only what is differentiated differs.
 """
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flatguard.checks.search.gradients import Outputs, Twin
+from flatguard.checks.search.logarithm import LogarithmTwin, are_probabilities
 from flatguard.checks.search.straight_through import Group, StraightThrough, straight
 from flatguard.errors import ran_out_of_memory
 
@@ -71,7 +73,7 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
         _if_possible(lambda: _operations(model, images, "saturating")),
         _if_possible(lambda: _operations(model, images, "cutting")),
         _if_possible(lambda: _sharpened(model, images)),
-        _if_possible(lambda: _functions(model, images)),
+        *(_if_possible(lambda: _of_the_output(model, images)) or ()),
     ]
     front = _if_possible(lambda: fit_front(model, images))
     heads = _if_possible(lambda: _find_heads(model, images))
@@ -81,11 +83,12 @@ def repairs(model: nn.Module, images: Tensor) -> list[Repair]:
     if heads:
         found.append(Repair("head", RepairedTwin(model, heads=heads), {"head": len(heads)}))
     useful = [repair for repair in found if repair is not None and repair.met]
-    if len({repair.name for repair in useful} - {"sharp"}) > 1:
+    if len({repair.name for repair in useful} - {"sharp", "logarithm"}) > 1:
         everything = RepairedTwin(
             model, front=front, heads=heads, groups={"cutting", "saturating"}, functions=True
         )
-        met = {name: count for repair in useful for name, count in repair.met.items()}
+        stages = [repair for repair in useful if repair.name != "logarithm"]
+        met = {name: count for repair in stages for name, count in repair.met.items()}
         useful.append(Repair("all", everything, met))
     return useful
 
@@ -114,11 +117,16 @@ def _sharpened(model: nn.Module, images: Tensor) -> Repair:
     return Repair("sharp", twin, {"comparison": seen} if seen else {})
 
 
-def _functions(model: nn.Module, images: Tensor) -> Repair:
+def _of_the_output(model: nn.Module, images: Tensor) -> tuple[Repair, Repair]:
+    """Custom functions in the graph of the output, and the logarithm of probabilities."""
     with torch.enable_grad():
         logits = model(images.detach().clone().requires_grad_(True))
     met = {type(node).__name__.removesuffix("Backward"): 1 for node in _custom_functions(logits)}
-    return Repair("function", RepairedTwin(model, functions=True), met)
+    probabilities = {"probabilities": 1} if are_probabilities(logits) else {}
+    return (
+        Repair("function", RepairedTwin(model, functions=True), met),
+        Repair("logarithm", LogarithmTwin(model), probabilities),
+    )
 
 
 class RepairedTwin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from flatguard.checks.preflight.accuracy import clean_accuracy
-from flatguard.checks.preflight.facts import Difference, PreflightFacts, facts_of
+from flatguard.checks.preflight.facts import Difference, PreflightFacts, facts_of, stored
 from flatguard.checks.preflight.repeats import repeatable
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
@@ -28,7 +28,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
             f"{counted(len(facts.clean.samples), 'clean image')} classified once, some of them "
             f"several times, before the attack: {facts.forwards:,} sample-forwards."
         ),
-        data={**facts.model_dump(mode="json"), "cause": accuracy.cause},
+        data={**stored(facts), "cause": accuracy.cause},
     )
 
 
@@ -49,6 +49,8 @@ def _rows(facts: PreflightFacts) -> list[tuple[str, str]]:
     if facts.output is not None:
         low, high = facts.output.lowest, facts.output.highest
         rows.append(("output", f"{facts.output.kind} from {number(low)} to {number(high)}"))
+    if facts.precision is not None:
+        rows.append(("precision", facts.precision.text))
     rows += [
         (f"{each.name} tried", f"{each.correct} of {each.images} right, {each.own} without")
         for each in facts.tried

@@ -52,3 +52,11 @@ def test_decisions_of_any_height_are_decisions() -> None:
 def test_logits_anywhere_are_logits(shift: float) -> None:
     assert output_of(logits() + shift).kind == "logits"
     assert output_of(F.logsigmoid(logits() + 0.1 * shift)).kind == "logits"
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_single_logit_beside_0_is_not_clipped(sign: int) -> None:
+    z = sign * (logits(2)[:, :1].abs() + 0.1)
+    assert output_of(torch.cat([torch.zeros_like(z), z], dim=1)).kind == "logits"
+    clipped = torch.cat([torch.zeros_like(z), z.clamp(-1, 1)], dim=1)
+    assert output_of(clipped).kind == "clipped"

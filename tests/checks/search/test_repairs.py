@@ -18,6 +18,8 @@ CASES = {
     ),
     "squashed": (lambda net: After(net, lambda z: torch.tanh(1000 * z)), "saturating"),
     "rounded logits": (lambda net: After(net, lambda z: (100 * z).round()), "cutting"),
+    "probabilities": (lambda net: After(net, lambda z: (2 * z).exp() / (2 * z).exp().sum(1, True)),
+                      "logarithm"),
     "detached logits": (lambda net: After(net, lambda z: z.detach() * 2 + 0 * z), "head"),
 }  # fmt: skip
 
