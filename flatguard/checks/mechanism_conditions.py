@@ -52,6 +52,11 @@ def saturated(gradients: GradientEvidence) -> str | None:
         if gradients.drops.get("tempered", 0.0) < 0.5 * max(gradients.drops.values()):
             return None
         return f"cross-entropy's gradient vanishes at {gradients.vanished:.0%} of the points"
+    if gradients.unavailable <= 0.5 * gradients.dead:
+        return (
+            f"the gradient is absent at {gradients.dead:.0%} of the points, and at most of them "
+            "the margin does not move either"
+        )
     if _unsaturated(gradients) < USEFUL or _unsaturated(gradients) < 0.5 * _repaired(gradients):
         return None
     return f"the gradient is absent at {gradients.dead:.0%} of the points until it is unsaturated"

@@ -13,7 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from flatguard.checks.context import CheckContext, Rows
-from flatguard.checks.gradient_evidence import is_partly_missing, mean_drops, median_agreement
+from flatguard.checks.gradient_evidence import MOST, is_partly_missing, mean_drops, median_agreement
 from flatguard.checks.search.attempts import Method
 from flatguard.checks.search.gradients import (
     Estimated,
@@ -110,13 +110,24 @@ def worth_trying(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """The repaired directions that lead further than the raw and tempered ones, best first.
 
     Where the target's own gradient is partly missing, also the others: it may get stuck anywhere.
+    Where the margin's gradient is absent, also what unsaturates it: a margin that does not move
+    shows no direction's drop.
 
     Args:
         tables: the gradient-truth probe's; empty where it did not run.
     """
-    further = _further(tables.get("drops"))
-    whole = [name for name in _more_whole(tables.get("responses")) if name not in further]
-    return (further + whole)[:_REPAIRS_TRIED]
+    drops = tables.get("drops")
+    further = _further(drops)
+    hidden = _hidden(tables.get("gradients"), drops)
+    found = [*further[:1], *hidden, *further[1:], *_more_whole(tables.get("responses"))]
+    return list(dict.fromkeys(found))[:_REPAIRS_TRIED]
+
+
+def _hidden(gradients: pd.DataFrame | None, drops: pd.DataFrame | None) -> list[str]:
+    if gradients is None or drops is None:
+        return []
+    is_dead = float((gradients["margin_state"] != "ok").mean()) > MOST
+    return ["saturating"] if is_dead and "saturating" in set(drops["candidate"]) else []
 
 
 def _more_whole(responses: pd.DataFrame | None) -> list[str]:

@@ -41,6 +41,16 @@ def test_where_the_gradient_is_partly_missing_repairs_are_tried_wherever_they_le
     assert worth_trying({"drops": drops(means), "responses": whole}) == []
 
 
+def test_where_the_margin_is_dead_what_unsaturates_it_is_tried_whatever_it_showed() -> None:
+    flat = drops({"raw": 0.1, "tempered": 0.1, "smoothed": 0.4, "saturating": 0.1})
+    dead = pd.DataFrame({"margin_state": ["zero"] * 9 + ["ok"]})
+    assert worth_trying({"drops": flat, "gradients": dead}) == ["smoothed", "saturating"]
+    alive = pd.DataFrame({"margin_state": ["ok"] * 9 + ["zero"]})
+    assert worth_trying({"drops": flat, "gradients": alive}) == ["smoothed"]
+    without = drops({"raw": 0.1, "tempered": 0.1, "smoothed": 0.4})
+    assert worth_trying({"drops": without, "gradients": dead}) == ["smoothed"]
+
+
 def test_without_evidence_nothing_is() -> None:
     assert worth_trying({}) == []
 
