@@ -165,7 +165,7 @@ def judged(pair: Pair, checks: str, out: Path) -> tuple[Any | None, str | None]:
             )
             return run, problem
         except Exception as error:  # whatever it raises, the pair is shown
-            problem = f"{type(error).__name__}: {error}"
+            problem = f"{type(error).__name__}: {error}".replace(str(out), "RUN")
     return None, problem
 
 
