@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from flatguard.environment.caller import own_process
 from flatguard.environment.system import quoted
 from flatguard.errors import UsageError
 from flatguard.evaluation import evaluate
@@ -59,6 +60,7 @@ def threats_of(norm: str, eps: str | None, attack: str) -> list[Threat]:
     return found
 
 
+@own_process()
 def evaluate_union(
     model: str | nn.Module | Target,
     threats: Sequence[Threat],

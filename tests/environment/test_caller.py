@@ -15,11 +15,12 @@ import flatguard
 from flatguard.environment.caller import own_process
 from flatguard.environment.torch_state import OWN, TorchState
 
-READ_ONLY = {"load_run"}
+READ_ONLY = {"load_run", "threats_of"}
 """Entry points that compute nothing with torch."""
 WITHIN = {
     "flatguard.evaluation": ("evaluate", "resume", "audit", "resolve"),
     "flatguard.runs.merging": ("merge",),
+    "flatguard.threats": ("evaluate_union",),
     "flatguard.checks.preflight.entry": ("preflight",),
     "flatguard.targets": ("load_target",),
     "flatguard.gate.gate": ("pass_through",),
