@@ -213,13 +213,16 @@ class HeldOut:
         """The table, and what it rests on."""
         names = ("flatguard's thresholds", "recall", "false alarms", "right mechanisms")
         cells = [[r.name, str(r.recall), str(r.false_alarms), str(r.mechanisms)] for r in self.rows]
-        moved = [f"{kind}: {_words(setting)}" for kind, setting in self.moved.items() if setting]
         lines = [
             table_of(names, cells),
             "",
             f"Thresholds: {', '.join(f'`{t.name}` {t.value:g}' for t in self.tried)}.",
-            f"Kinds held out: {len(self.moved)}. Without the kind, thresholds move for "
-            f"{len(moved)} of them{': ' + '; '.join(moved) if moved else ''}.",
+            "",
+            f"Kinds held out: {len(self.moved)}. Chosen without the kind:",
+            "",
+            *(f"- {len(kinds)} kinds: {words}." for words, kinds in self._by_setting()[:1]),
+            *(f"- {', '.join(kinds)}: {words}." for words, kinds in self._by_setting()[1:]),
+            "",
         ]
         if self.wrong:
             lines.append(f"Judged worse without their kind: {', '.join(self.wrong)}.")
@@ -227,9 +230,16 @@ class HeldOut:
             lines.append(f"Without usable evidence: {', '.join(self.left_out)}.")
         return "\n".join(lines) + "\n"
 
+    def _by_setting(self) -> list[tuple[str, list[str]]]:
+        """Chosen thresholds in words, with the kinds that they are chosen without; most first."""
+        found: dict[str, list[str]] = {}
+        for kind, setting in self.moved.items():
+            found.setdefault(_words(setting), []).append(kind)
+        return sorted(found.items(), key=lambda one: -len(one[1]))
+
 
 def _words(setting: Setting) -> str:
-    return ", ".join(f"`{name}` {value:g}" for name, value in setting)
+    return ", ".join(f"`{name}` {value:g}" for name, value in setting) or "today's"
 
 
 def held_out(results: Sequence[Result], pool: Executor | None = None) -> HeldOut:

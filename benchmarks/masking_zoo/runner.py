@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,23 +73,37 @@ def label_by_name(name: str, fresh: bool) -> str:
     )
 
 
-def run_by_name(name: str, fresh: bool, checks: str, images: int | None = None) -> Result:
+@dataclass(frozen=True)
+class Asked:
+    """How a pair is run.
+
+    Attributes:
+        checks: flatguard's level.
+        images: judge the first ones only; the label is of all.
+        known: earlier results by pair; their labels and the other judges' answers are taken.
+    """
+
+    checks: str = "fast"
+    images: int | None = None
+    known: Mapping[str, Result] = field(default_factory=dict)
+
+
+def run_by_name(name: str, fresh: bool, asked: Asked) -> Result:
     """What a worker process is asked for."""
-    return run_pair(find(name), fresh, checks, images)
+    return run_pair(find(name), fresh, asked)
 
 
-def run_pair(
-    pair: Pair, fresh: bool = False, checks: str = "fast", images: int | None = None
-) -> Result:
+def run_pair(pair: Pair, fresh: bool = False, asked: Asked | None = None) -> Result:
     """Label the pair, let flatguard judge it, and ask the other judges.
 
     Args:
         pair: the pair.
         fresh: measure its label anew.
-        checks: flatguard's level.
-        images: judge the first ones only; the label is of all.
+        asked: how; None is `fast`, on all images.
     """
-    labelled = label(pair, fresh)
+    asked = asked or Asked()
+    checks, images, known = asked.checks, asked.images, asked.known.get(pair.name)
+    labelled = Label(**_of_measuring(known.label)) if known is not None else label(pair, fresh)
     if images is not None:
         pair = replace(pair, n=min(pair.n, images))
     with tempfile.TemporaryDirectory() as folder:
@@ -98,9 +113,13 @@ def run_pair(
         summary: dict[str, Any] = run.summary if run is not None else {}
         if run is not None:
             kept_evidence.keep(Evidence.of(run), kept_evidence.folder_of(pair.name, checks))
-            if problem is not None or pair.random:
+            if known is None and (problem is not None or pair.random):
                 labelled = by_its_number(labelled, summary["robust_accuracy"])
-        peers = ask_all(lambda: Audited(pair.build(), *pair.data(), pair.eps, run))
+        peers = (
+            known.peers
+            if known is not None
+            else ask_all(lambda: Audited(pair.build(), *pair.data(), pair.eps, run))
+        )
     return Result(
         pair=pair.name,
         network=pair.network,
@@ -172,3 +191,8 @@ def judged(pair: Pair, checks: str, out: Path) -> tuple[Any | None, str | None]:
 def as_dict(labelled: Label) -> dict[str, Any]:
     """For JSON, with the overestimate."""
     return asdict(labelled) | {"overestimate": labelled.overestimate}
+
+
+def _of_measuring(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What `as_dict` was given."""
+    return {name: value for name, value in stored.items() if name != "overestimate"}
