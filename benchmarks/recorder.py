@@ -1,23 +1,26 @@
 """What recording costs: attacks recorded, rows attributed and streamed, against the same ones bare.
 
 The demo's ResNet-18 always; the CIFAR ResNet-20 if `FLATGUARD_REAL` names the folder of real
-checkpoints (see CONTRIBUTING.md); AttackBench's `BenchModel` in the same run, if it is installed
+checkpoints (see CONTRIBUTING.md), as it is and with a head of functions in place of its `nn.Linear`,
+as zero-shot models have one; AttackBench's `BenchModel` in the same run, if it is installed
 (`pip install attackbenchlib`).
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import flatguard
 from benchmarks.timing import interleaved
@@ -72,7 +75,26 @@ def subjects() -> list[tuple[str, Target, Batch]]:
         )
         images = load_dataset(str(real / "cifar10_test_first1000.npz")).block(0, 64)
         found.append(("ResNet-20", target, images))
+        functional = replace(target, model=FunctionalHead(target.model))
+        found.append(("ResNet-20 with a functional head", functional, images))
     return found
+
+
+class FunctionalHead(nn.Module):
+    """The same logits from a matrix product that no module does, like a zero-shot model's."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.body = copy.deepcopy(model)
+        layers = [(n, m) for n, m in self.body.named_modules() if isinstance(m, nn.Linear)]
+        name, layer = layers[-1]
+        self.body.set_submodule(name, nn.Identity())
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape (B, K)."""
+        features: Tensor = self.body(images)
+        return features @ self.weight.T + self.bias
 
 
 def recorded(target: Target, batch: Batch, attack: Attack) -> None:
