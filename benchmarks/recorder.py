@@ -1,9 +1,9 @@
 """What recording costs: attacks recorded, rows attributed and streamed, against the same ones bare.
 
 The demo's ResNet-18 always; the CIFAR ResNet-20 if `FLATGUARD_REAL` names the folder of real
-checkpoints (see CONTRIBUTING.md), as it is and with a head of functions in place of its `nn.Linear`,
-as zero-shot models have one; AttackBench's `BenchModel` in the same run, if it is installed
-(`pip install attackbenchlib`).
+checkpoints (see CONTRIBUTING.md), as it is and with a head of functions in place of its
+`nn.Linear`, as zero-shot models have one; AttackBench's `BenchModel` in the same run, if it is
+installed (`pip install attackbenchlib`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A layer with output $h$ is the head of a model with output $z$ if, on every samp
 $z = a h + c$ with one global $a > 0$ and a shift $c$ that is equal across classes: then
 softmax and argmax of $z$ are those of $a h$. Derivatives in the layer's W contain the factor, so
 tr H is $a^2 \sum_j p_j (1 - p_j) \|\varphi\|^2$, and κ is that of a head with weights $aW$.
+A layer with one output h, whose model is read as the two classes 0 and h, is the head
+$W = (0, w)$ of these two classes.
 Names and positions only sort the candidates; the evaluation decides.
 """
 
@@ -65,11 +67,13 @@ class Head:
         name: its name in `model.named_modules()`.
         module: an `nn.Linear`, or an `nn.Conv2d` with a 1×1 kernel on a 1×1 map.
         scale: the global factor a between its output and the logits.
+        is_single: whether its one output is the logit of the second of two classes.
     """
 
     name: str
     module: LinearLike
     scale: float
+    is_single: bool = False
 
     @property
     def tolerance(self) -> float:
@@ -78,8 +82,9 @@ class Head:
 
     @property
     def weight(self) -> Tensor:
-        """W, `(k, d)`, of the layer as it is now."""
-        return self.module.weight.flatten(1)
+        """W, `(k, d)`, of the layer as it is now; the first row of a single output is zero."""
+        own = self.module.weight.flatten(1)
+        return torch.cat([torch.zeros_like(own), own]) if self.is_single else own
 
     def log_weight_norm_squared(self) -> float:
         r"""$\log \|W\|_F^2$ of the layer's current weights."""
@@ -91,7 +96,10 @@ class Head:
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if module is self.module:  # a copy of the model copies its hooks
-                listener(inputs[0] if inputs else None, output)
+                listener(
+                    inputs[0] if inputs else None,
+                    _of_two_classes(output) if self.is_single else output,
+                )
 
         handle = self.module.register_forward_hook(hook, prepend=True)
         try:
@@ -133,11 +141,14 @@ def find_head(model: nn.Module, images: Tensor, name: str | None = None) -> Head
             reasons.append(f"layer '{candidate}' ran {len(seen)} times in one forward pass")
             continue
         output = None if is_wrapped(seen[0]) else as_matrix(seen[0])
+        is_single = output is not None and output.shape[1] == 1 and logits.shape[1] == 2
+        if output is not None and is_single:
+            output = _of_two_classes(output)
         if output is None or output.shape != logits.shape:
             continue
         scale, mismatch = _fit_scale(logits, output)
         if scale > 0 and mismatch <= RELATIVE_TOLERANCE:
-            return HeadSearch(Head(candidate, candidates[candidate], scale), None)
+            return HeadSearch(Head(candidate, candidates[candidate], scale, is_single), None)
         reasons.append(
             f"the model's output is not that of its layer '{candidate}' times one positive factor "
             f"plus a shift (relative mismatch {mismatch:.1g}; does it end in a softmax?)"
@@ -152,6 +163,12 @@ def as_matrix(x: Tensor) -> Tensor | None:
     if x.ndim > 2 and x[0, 0].numel() == 1:
         return x.flatten(1)
     return None
+
+
+def _of_two_classes(single: Tensor) -> Tensor:
+    """`(n, 2)` logits, 0 and h, of the one output h of a layer."""
+    column = single.reshape(-1, 1)
+    return torch.cat([torch.zeros_like(column), column], dim=1)
 
 
 @contextmanager

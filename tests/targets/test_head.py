@@ -140,3 +140,35 @@ def test_mismatch_is_relative_to_the_spread_of_the_logits() -> None:
     z = torch.tensor([[0.0, 1000.0], [0.0, 1.0]])
     off = relative_mismatch(z, z + torch.tensor([[0.0, 0.1], [0.0, 0.1]]), 1.0)
     assert off.tolist() == pytest.approx([1e-4, 0.1], rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", ["column", "vector", "probability"])
+def test_a_single_output_is_the_head_of_two_classes(shape: str) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(48, 1)
+    end = {"column": nn.Identity(), "vector": nn.Flatten(0), "probability": nn.Sigmoid()}[shape]
+    model = nn.Sequential(nn.Flatten(), layer, end).eval()
+    target = flatguard.targets.prepare(flatguard.targets.make_target(model, "one", "here"), IMAGES)
+    assert target.head is not None
+    assert target.head.name == "1"
+    assert torch.equal(target.head.weight, torch.cat([torch.zeros(1, 48), layer.weight]))
+    recorder = flatguard.Recorder(target.model, IMAGES, torch.zeros(6).long(), head=target.head)
+    with recorder:
+        target.model(IMAGES)
+    found = recorder.trajectory()["log_kappa"]
+    for image, log_kappa in zip(IMAGES.double().flatten(1), found, strict=True):
+        assert log_kappa == pytest.approx(math.log(dense_kappa(layer, image)), abs=1e-5)
+
+
+def dense_kappa(layer: nn.Linear, features: torch.Tensor) -> float:
+    """κ of the two-class head (0, w), from the whole Hessian of its cross-entropy, in float64."""
+    row = layer.weight.detach().double()
+    weight = torch.cat([torch.zeros_like(row), row])
+    bias = torch.tensor([0.0, float(layer.bias.detach())], dtype=torch.float64)
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        logits = flat.view_as(weight) @ features + bias
+        return nn.functional.cross_entropy(logits[None], torch.tensor([0]))
+
+    hessian = torch.autograd.functional.hessian(loss, weight.flatten())
+    return float(weight.square().sum() * torch.as_tensor(hessian).trace())
