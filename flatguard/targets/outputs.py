@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -142,7 +142,7 @@ def _is_probability(model: nn.Module, reading: Reading, images: Tensor, values: 
     return True
 
 
-def is_matrix(output: Any, count: int) -> bool:
+def is_matrix(output: Any, count: int) -> TypeGuard[Tensor]:
     """Whether an output is a tensor with one row of two or more values an image."""
     return isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1 and (
         len(output) == count

@@ -8,11 +8,13 @@ two-sided exact binomial test of their votes has $p > \alpha$ (Cohen et al. 2019
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flatguard.errors import ModelError
+from flatguard.targets.outputs import Reading, UnknownOutput, is_matrix, reading_of
 
 _CERTAIN = 1.0
 
@@ -27,7 +29,8 @@ class Smoothed(nn.Module):
     differentiate (Salman et al. 2019).
 
     Args:
-        base: maps images in [0, 1] to `(n, k)` logits; its normalisation is inside.
+        base: a classifier of images in [0, 1]; its normalisation is inside. Its logits are found
+            in what it returns, as `outputs` finds them.
         sigma: standard deviation of the noise.
         votes: N.
         alpha: the chance of an answer that the vote does not support.
@@ -51,6 +54,7 @@ class Smoothed(nn.Module):
                 f"sigma={sigma}, votes={votes}, draws={draws}, alpha={alpha}"
             )
         self.base = base
+        self.reading: Reading | None = None
         self.sigma, self.votes, self.alpha, self.draws = sigma, votes, alpha, draws
 
     def forward(self, images: Tensor) -> Tensor:
@@ -82,8 +86,21 @@ class Smoothed(nn.Module):
         return torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
 
     def _noisy(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.base(images + self.sigma * torch.randn_like(images))
-        return logits
+        noisy = images + self.sigma * torch.randn_like(images)
+        output = self.base(noisy)
+        if is_matrix(output, len(images)):
+            return output
+        if self.reading is None:
+            self.reading = self._reading(noisy, output)
+        return self.reading(self.base, (), output)
+
+    def _reading(self, images: Tensor, output: Any) -> Reading:
+        try:
+            found = reading_of(self.base, images, output)
+        except UnknownOutput as error:
+            raise ModelError(f"expected logits from the smoothed model, got {error}") from error
+        assert found is not None, "a matrix needs no reading"
+        return found
 
 
 @lru_cache(maxsize=100_000)

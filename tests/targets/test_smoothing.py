@@ -84,3 +84,30 @@ def test_abstentions_are_counted_apart(tmp_path) -> None:
     assert not table.loc[table["adv_prediction"] == k - 1, "robust"].any()
     assert any("an abstention is no right answer" in note for note in run.manifest.target.notes)
     assert abstention_of(net) is None
+
+
+class Renamed(nn.Module):
+    """A model that returns its logits by name."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.net(x), "features": x.flatten(1)}
+
+
+def test_the_logits_of_the_base_are_found_in_what_it_returns() -> None:
+    x = torch.rand(5, 1, 2, 2)
+    base = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+    single = nn.Sequential(nn.Flatten(), nn.Linear(4, 1)).eval()
+    for grad in (False, True):
+        found = []
+        for net in (base, Renamed(base)):
+            torch.manual_seed(3)
+            with torch.set_grad_enabled(grad):
+                found.append(Smoothed(net, sigma=0.2)(x.requires_grad_(grad)))
+        assert torch.equal(*found)
+        assert Smoothed(single, sigma=0.2)(x).shape == (5, 3)
+    with pytest.raises(ModelError, match=r"smoothed model, got \(5, 3, 2, 2\): a value for each"):
+        Smoothed(nn.Conv2d(1, 3, 1), sigma=0.2)(x)
