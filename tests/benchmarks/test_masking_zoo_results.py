@@ -12,14 +12,29 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[2]))
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
-from benchmarks.masking_zoo import document, fingerprint, networks, pair, pairs, results, runner
+from benchmarks.masking_zoo import (
+    advice,
+    document,
+    fingerprint,
+    kept_evidence,
+    networks,
+    pair,
+    pairs,
+    results,
+    runner,
+)
 from benchmarks.masking_zoo.defences import outputs
 from benchmarks.masking_zoo.digits import DigitsNet, digits, fit
 from benchmarks.masking_zoo.pairs.making import plain
 from benchmarks.masking_zoo.runner import Result
+from flatguard.checks.mechanism import FIXES
 
 KEY = results.Key("digits", "fast", "1.0", "abc")
 LABEL = {"kind": "honest", "n": 10}
+MEASURED = {
+    "pair": "digits", "n": 40, "clean": 39, "audited": 8, "left": 4, "low": 0.03, "high": 0.2,
+    "kind": "unscored", "fell_to": {}, "error": None, "seconds": 1.0,
+}  # fmt: skip
 
 
 def result(**changes) -> Result:
@@ -121,3 +136,32 @@ def test_a_named_handful_is_judged(name, small_network, monkeypatch, tmp_path):
     assert summary["corrected_robust_accuracy"] <= 0.2
     if name != "digits":
         assert summary["mechanism"] in chosen.mechanism
+
+
+def test_another_level_takes_the_label_and_the_other_judges(small_network, monkeypatch, tmp_path):
+    monkeypatch.setattr(networks, "load", lambda asked: small_network)
+    monkeypatch.setattr(kept_evidence, "folder_of", lambda *of: tmp_path / "evidence")
+    known = result(label={**MEASURED, "overestimate": 0.1}, peers={"a judge": {"alarm": True}})
+    asked = runner.Asked("fast", 20, {"digits": known})
+    found = runner.run_pair(replace(pairs.find("digits"), n=40), False, asked)
+    assert (found.label, found.peers) == (known.label, known.peers)
+    assert found.images == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "mechanism"),
+    [
+        ("digits-locked", "state"),
+        ("digits-parity-x1000", "saturation"),
+        ("digits-module-hook", "unavailable-gradient"),
+    ],
+)
+def test_advice_that_is_followed_closes_the_gap(name, mechanism, small_network, monkeypatch):
+    monkeypatch.setattr(networks, "load", lambda asked: small_network)
+    one = advice.followed(replace(pairs.find(name), n=40), mechanism, 0)
+    assert one.gap > 8
+    assert one.share >= 0.5
+
+
+def test_every_advice_of_a_mechanism_is_followed():
+    assert set(advice.FOLLOWED) == set(FIXES)

@@ -1,0 +1,156 @@
+"""Each mechanism's advice, followed on the masked pairs that flatguard named it for.
+
+What closes the gap between the audited number and the reference is counted as for a label: the
+samples that survive PGD-20 and fall to an attack that does what `mechanism.FIXES` says. Nothing
+here comes from flatguard's checks but the mechanism. A stage's straight-through gradient is that
+of the pair's own stand-ins.
+
+`python -m benchmarks.masking_zoo.advice` prints a line for each pair of the documented run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import flatguard  # noqa: F401  (makes torchattacks and pyautoattack importable together)
+from benchmarks.masking_zoo import reference, train
+from benchmarks.masking_zoo.attacks import StandIn, Survivors, cross_entropy, margin, pgd, square
+from benchmarks.masking_zoo.pair import Pair
+from benchmarks.masking_zoo.pairs import find
+from benchmarks.masking_zoo.results import Store, file_of
+
+STEPS, MANY_STEPS = 50, 200
+RESTARTS = 5
+QUERIES = 1000
+
+
+class NewCopy(nn.Module):
+    """A copy of the model for each query batch."""
+
+    def __init__(self, initial: nn.Module):
+        super().__init__()
+        self.initial = initial
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, as on a first call."""
+        logits: Tensor = copy.deepcopy(self.initial)(x)
+        return logits
+
+
+def in_new_copies(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
+    """A new copy of the model for each query batch."""
+    pgd(survivors, StandIn(NewCopy(model)), cross_entropy, pair.eps, STEPS, 0, "advice")
+
+
+def on_the_margin(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
+    """The margin in place of cross-entropy."""
+    for restart in range(2):
+        pgd(survivors, StandIn(model), margin, pair.eps, STEPS, restart, "advice")
+
+
+def straight_through(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
+    """Through the stage with a straight-through gradient (BPDA)."""
+    for stand_in in pair.stand_ins(model):
+        pgd(survivors, stand_in, margin, pair.eps, STEPS, 0, "advice")
+
+
+def over_noise(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
+    """Gradients that are averaged over noise, then Square."""
+    stand_in = StandIn(model, draws=8, smoothing=0.5)
+    pgd(survivors, stand_in, margin, pair.eps, STEPS, 0, "advice")
+    square(survivors, pair.eps, QUERIES)
+
+
+def over_draws(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
+    """Gradients that are averaged over draws (EOT)."""
+    pgd(survivors, StandIn(model, draws=16), cross_entropy, pair.eps, STEPS, 0, "advice")
+
+
+def more_steps(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
+    """More restarts, and more and smaller steps."""
+    for restart in range(RESTARTS):
+        for loss in (cross_entropy, margin):
+            pgd(survivors, StandIn(model), loss, pair.eps, MANY_STEPS, restart, "advice")
+
+
+FOLLOWED: dict[str, Callable[[Survivors, Pair, nn.Module], None]] = {
+    "state": in_new_copies,
+    "saturation": on_the_margin,
+    "unavailable-gradient": straight_through,
+    "shattered-gradient": over_noise,
+    "stochastic": over_draws,
+    "rugged-loss": more_steps,
+}
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What the advice took from a pair.
+
+    Attributes:
+        gap: samples that survive PGD-20 and fall to the reference.
+        found: of those that survive PGD-20, how many fall to the advised attack.
+    """
+
+    pair: str
+    mechanism: str
+    gap: int
+    found: int
+
+    @property
+    def share(self) -> float:
+        """Of the gap; above 1 where the advice finds more than the reference."""
+        return self.found / self.gap
+
+
+def followed(pair: Pair, mechanism: str, left: int) -> Closed:
+    """Audit the pair with PGD-20, and follow the advice on whoever survives it.
+
+    Args:
+        pair: the pair.
+        mechanism: whose advice is followed.
+        left: how many survive the reference.
+    """
+    torch.manual_seed(reference.SEED)
+    model = pair.build()
+    untouched = copy.deepcopy(model)
+    images, labels = pair.data()
+    first = Survivors(model, images, labels, pair.random)
+    first.once(images, "clean")
+    right = first.rows
+    first.once(reference.audited(model, images, labels, pair.eps)[0], "audited")
+    standing = len(first.rows)
+    survivors = pair.survivors(copy.deepcopy(untouched), images, labels, pair.random)
+    survivors.rows = first.rows if pair.survivors is Survivors else right
+    FOLLOWED[mechanism](survivors, pair, untouched)
+    return Closed(pair.name, mechanism, standing - left, standing - len(survivors.rows))
+
+
+def main() -> None:
+    """Follow the advice on every masked pair with a named mechanism."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.masking_zoo.advice")
+    parser.add_argument("--only", default="", help="pairs whose name has this in it")
+    only = parser.parse_args().only
+    torch.set_num_threads(1)
+    train.train_all()
+    closed = []
+    for record in Store(file_of("fast")).records().values():
+        result = record.result
+        known = result.kind == "masked" and result.mechanism in FOLLOWED
+        if known and only in result.pair and find(result.pair).missing() is None:
+            left = int(result.label["left"])
+            one = followed(find(result.pair), str(result.mechanism), left)
+            closed.append(one)
+            print(f"{one.pair}: {one.mechanism}: {one.found} of {one.gap}", flush=True)
+    half = sum(one.share >= 0.5 for one in closed)
+    print(f"at least half of the gap: {half} of {len(closed)} pairs")
+
+
+if __name__ == "__main__":
+    main()
