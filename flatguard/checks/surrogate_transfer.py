@@ -20,7 +20,7 @@ from flatguard.errors import ModelError, ran_out_of_memory
 from flatguard.geometry.ball import direction, project
 from flatguard.geometry.decision import margin
 from flatguard.request import Checks
-from flatguard.targets.target import first_look
+from flatguard.targets.first_call import first_look
 
 if TYPE_CHECKING:
     from flatguard.execution.context import EvaluationContext

@@ -22,8 +22,9 @@ from flatguard.geometry.decision import margin
 from flatguard.geometry.measures import KAPPA, LOGIT_SHARPNESS, SharpnessMeasure
 from flatguard.geometry.precision import wide
 from flatguard.geometry.sharpness import feature_norm, log_sum_p_one_minus_p, log_trace
+from flatguard.targets.first_call import model_errors
 from flatguard.targets.head import FinalMap, as_matrix, relative_mismatch
-from flatguard.targets.target import Target, model_errors
+from flatguard.targets.target import Target
 
 LOG_KAPPA = "log-kappa"
 LARGEST = 1e300

@@ -32,8 +32,8 @@ from flatguard.recording.trajectory import NARROW
 from flatguard.recording.waypoints import Waypoints
 from flatguard.request import derive_seed
 from flatguard.runs.facts import BlockFacts, BlockPlan
+from flatguard.targets.first_call import model_errors
 from flatguard.targets.head import HeadSearch
-from flatguard.targets.target import model_errors
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from flatguard.geometry.budget import Norm
 from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
 from flatguard.targets import Target, load_target, prepare
+from flatguard.targets.first_call import call_alike, first_look, model_errors
 from flatguard.targets.initial import initial_copy, with_scaled_head
-from flatguard.targets.target import call_alike, first_look, model_errors
 
 FIRST_LOOK = 8
 

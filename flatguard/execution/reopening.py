@@ -18,8 +18,8 @@ from flatguard.execution.context import EvaluationContext, resolve
 from flatguard.execution.origin import BY_NAME, DATA_FROM_PYTHON, FROM_PYTHON, Origin
 from flatguard.request import derive_seed
 from flatguard.runs.run import Run
+from flatguard.targets.first_call import model_errors
 from flatguard.targets.restored import restored
-from flatguard.targets.target import model_errors
 
 _ANSWERED = 4
 

@@ -26,7 +26,7 @@ from flatguard.runs.check_evidence import load_fooled, load_probes
 from flatguard.runs.checksums import sha256
 from flatguard.runs.facts import digest
 from flatguard.runs.run import Run
-from flatguard.targets.target import model_errors
+from flatguard.targets.first_call import model_errors
 
 
 def identity_of(context: EvaluationContext) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from flatguard.environment.devices import device_of
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import ModelError
+from flatguard.targets.first_call import model_errors
 from flatguard.targets.restored import restored
-from flatguard.targets.target import Target, model_errors
+from flatguard.targets.target import Target
 
 Answers = tuple[tuple[float, ...], ...]
 """Logits in six digits, `(n, k)`."""

@@ -30,9 +30,10 @@ from flatguard.targets.architecture import build
 from flatguard.targets.calls import make_ordinary
 from flatguard.targets.file_kinds import AGAIN, refuse_other_files
 from flatguard.targets.neighbours import imports_of
+from flatguard.targets.normalized import Normalized
 from flatguard.targets.programs import load_program, program_kind
 from flatguard.targets.shards import INDEX, Shards, shards_of
-from flatguard.targets.target import Normalized, Target, make_target
+from flatguard.targets.target import Target, make_target
 from flatguard.targets.weights import Loaded, find_weights, load_weights, without_weights
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2", ".tar", ".ckpt", ".bin")

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from flatguard.data.picture_steps import PictureSteps
 from flatguard.data.pictures import to_tensor
 from flatguard.errors import ModelError
-from flatguard.targets.target import Defaults, Normalized
+from flatguard.targets.normalized import Normalized
+from flatguard.targets.target import Defaults
 
 Process = Callable[[Any], Tensor]
 """The library's own preprocessing: a picture of Pillow to `(channels, height, width)`."""

@@ -13,7 +13,7 @@ import flatguard
 from flatguard.checks.verdict import Verdict
 from flatguard.data import load_dataset
 from flatguard.runs.run import Run
-from flatguard.targets.target import Normalized
+from flatguard.targets.normalized import Normalized
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 EVEN = ((0.485, 0.456, 0.406), (0.225, 0.225, 0.225))

@@ -16,7 +16,8 @@ from flatguard.detection.conformal import atypicality
 from flatguard.detection.scores import forward_pass, one_pass_scores
 from flatguard.detection.stump import fit_stump
 from flatguard.targets import Target, prepare
-from flatguard.targets.target import Normalized, make_target
+from flatguard.targets.normalized import Normalized
+from flatguard.targets.target import make_target
 
 ATTACKED = 300
 

@@ -74,7 +74,7 @@ def test_a_file_that_is_no_python_has_no_imports(project: Path) -> None:
 
 
 def test_installed_packages_and_flatguard_are_no_part_of_it() -> None:
-    from flatguard.targets.target import Normalized
+    from flatguard.targets.normalized import Normalized
 
     assert Path(torch.__file__) not in source_files(nn.Linear(2, 2))
     assert source_files(nn.Sequential(nn.ReLU())) == []

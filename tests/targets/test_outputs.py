@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from flatguard.errors import ModelError
 from flatguard.targets import make_target, prepare
+from flatguard.targets.first_call import call_alike
 from flatguard.targets.initial import FreshEachCall, initial_copy
 from flatguard.targets.restored import restored
-from flatguard.targets.target import call_alike
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Named = namedtuple("Named", ["features", "logits"])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import flatguard
 from flatguard.data import load_dataset
 from flatguard.runs.run import Run
-from flatguard.targets.target import Normalized
+from flatguard.targets.normalized import Normalized
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SHOWN: dict[str, Callable[[Tensor, Tensor], Any]] = {

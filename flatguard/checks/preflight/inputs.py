@@ -14,7 +14,7 @@ from flatguard.checks.preflight.facts import TriedInput
 from flatguard.execution.context import ModelAndData
 from flatguard.execution.origin import FROM_PYTHON
 from flatguard.targets.checkpoint import SUFFIXES
-from flatguard.targets.target import Normalized
+from flatguard.targets.normalized import Normalized
 
 _COLOUR = (
     ("ImageNet's mean and std", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

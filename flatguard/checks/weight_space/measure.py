@@ -31,7 +31,7 @@ from flatguard.data.hashing import DataHash
 from flatguard.errors import UsageError, memory_errors
 from flatguard.request import derive_seed
 from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes
-from flatguard.targets.target import model_errors
+from flatguard.targets.first_call import model_errors
 
 _PartName = Literal["test", "training", "held-out"]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from flatguard.detection.scores import on_device
-from flatguard.targets.target import Target, model_errors
+from flatguard.targets.first_call import model_errors
+from flatguard.targets.target import Target
 
 
 @dataclass(frozen=True)

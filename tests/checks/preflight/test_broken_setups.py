@@ -12,7 +12,7 @@ from support.broken import Around, SetUp
 from support.preflight import tried
 from torch import Tensor, nn
 
-from flatguard.targets.target import Normalized
+from flatguard.targets.normalized import Normalized
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Numbers = tuple[tuple[float, ...], tuple[float, ...]]

@@ -8,7 +8,7 @@ from support.preflight import loaded
 from flatguard.checks.preflight.calls import Caller
 from flatguard.checks.preflight.inputs import InputMap, try_inputs
 from flatguard.environment.randomness import preserved
-from flatguard.targets.target import Normalized
+from flatguard.targets.normalized import Normalized
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -14,7 +14,8 @@ from flatguard.checks.preflight.judged import Preflight, preflight
 from flatguard.data import load_dataset
 from flatguard.execution.context import load_model_and_data
 from flatguard.request import make_request
-from flatguard.targets.target import Normalized, make_target
+from flatguard.targets.normalized import Normalized
+from flatguard.targets.target import make_target
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 EVEN = ((0.485, 0.456, 0.406), (0.225, 0.225, 0.225))

@@ -7,7 +7,7 @@ from support.defences import After, Before, Negated, bits, jpeg
 from torch import Tensor, nn
 
 from flatguard.checks.search.repairs import Repair, RepairedTwin, double, fit_front, repairs
-from flatguard.targets.target import Normalized
+from flatguard.targets.normalized import Normalized
 
 CASES = {
     "rounded": (lambda net: Before(net, bits(3)), "cutting"),
