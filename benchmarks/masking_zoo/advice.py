@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import flatguard  # noqa: F401  (makes torchattacks and pyautoattack importable together)
 from benchmarks.masking_zoo import reference, train
 from benchmarks.masking_zoo.attacks import StandIn, Survivors, cross_entropy, margin, pgd, square
+from benchmarks.masking_zoo.deciding import Fresh
 from benchmarks.masking_zoo.pair import Pair
 from benchmarks.masking_zoo.pairs import find
+from benchmarks.masking_zoo.randomised_labels import BestOfDraws
 from benchmarks.masking_zoo.results import Store, file_of
 
 STEPS, MANY_STEPS = 50, 200
@@ -30,22 +33,9 @@ RESTARTS = 5
 QUERIES = 1000
 
 
-class NewCopy(nn.Module):
-    """A copy of the model for each query batch."""
-
-    def __init__(self, initial: nn.Module):
-        super().__init__()
-        self.initial = initial
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, as on a first call."""
-        logits: Tensor = copy.deepcopy(self.initial)(x)
-        return logits
-
-
 def in_new_copies(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
     """A new copy of the model for each query batch."""
-    pgd(survivors, StandIn(NewCopy(model)), cross_entropy, pair.eps, STEPS, 0, "advice")
+    pgd(survivors, StandIn(Fresh(model)), cross_entropy, pair.eps, STEPS, 0, "advice")
 
 
 def on_the_margin(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
@@ -109,27 +99,31 @@ class Closed:
         return self.found / self.gap
 
 
-def followed(pair: Pair, mechanism: str, left: int) -> Closed:
+def followed(pair: Pair, mechanism: str, label: Mapping[str, Any]) -> Closed:
     """Audit the pair with PGD-20, and follow the advice on whoever survives it.
+
+    The reference of a model with a memory, or of one that draws, attacks all clean samples; so
+    does the advice.
 
     Args:
         pair: the pair.
         mechanism: whose advice is followed.
-        left: how many survive the reference.
+        label: of its documented run.
     """
     torch.manual_seed(reference.SEED)
     model = pair.build()
     untouched = copy.deepcopy(model)
     images, labels = pair.data()
-    first = Survivors(model, images, labels, pair.random)
-    first.once(images, "clean")
-    right = first.rows
-    first.once(reference.audited(model, images, labels, pair.eps)[0], "audited")
-    standing = len(first.rows)
     survivors = pair.survivors(copy.deepcopy(untouched), images, labels, pair.random)
-    survivors.rows = first.rows if pair.survivors is Survivors else right
+    survivors.once(images, "clean")
+    if pair.survivors is Survivors:
+        survivors.once(reference.audited(model, images, labels, pair.eps)[0], "audited")
     FOLLOWED[mechanism](survivors, pair, untouched)
-    return Closed(pair.name, mechanism, standing - left, standing - len(survivors.rows))
+    left = survivors.rows
+    if isinstance(survivors, BestOfDraws):
+        left = left[~survivors.decided(left)]
+    audited = int(label["audited"])
+    return Closed(pair.name, mechanism, audited - int(label["left"]), audited - len(left))
 
 
 def main() -> None:
@@ -144,8 +138,7 @@ def main() -> None:
         result = record.result
         known = result.kind == "masked" and result.mechanism in FOLLOWED
         if known and only in result.pair and find(result.pair).missing() is None:
-            left = int(result.label["left"])
-            one = followed(find(result.pair), str(result.mechanism), left)
+            one = followed(find(result.pair), str(result.mechanism), result.label)
             closed.append(one)
             print(f"{one.pair}: {one.mechanism}: {one.found} of {one.gap}", flush=True)
     half = sum(one.share >= 0.5 for one in closed)

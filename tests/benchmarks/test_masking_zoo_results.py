@@ -158,8 +158,8 @@ def test_another_level_takes_the_label_and_the_other_judges(small_network, monke
 )
 def test_advice_that_is_followed_closes_the_gap(name, mechanism, small_network, monkeypatch):
     monkeypatch.setattr(networks, "load", lambda asked: small_network)
-    one = advice.followed(replace(pairs.find(name), n=40), mechanism, 0)
-    assert one.gap > 8
+    one = advice.followed(replace(pairs.find(name), n=40), mechanism, {"audited": 30, "left": 0})
+    assert one.gap == 30
     assert one.share >= 0.5
 
 
