@@ -1,9 +1,10 @@
 """Each mechanism's advice, followed on the masked pairs that flatguard named it for.
 
 What closes the gap between the audited number and the reference is counted as for a label: the
-samples that survive PGD-20 and fall to an attack that does what `mechanism.FIXES` says. Nothing
-here comes from flatguard's checks but the mechanism. A stage's straight-through gradient is that
-of the pair's own stand-ins.
+samples that survive PGD-20 and fall to an attack that does what `mechanism.FIXES` says, or
+`GATE_FIX` for a gate between networks. Nothing here comes from flatguard's checks but the
+mechanism. A stage's straight-through gradient, and the branches of a gate, are the pair's own
+stand-ins.
 
 `python -m benchmarks.masking_zoo.advice` prints a line for each pair of the documented run.
 """
@@ -48,6 +49,13 @@ def straight_through(survivors: Survivors, pair: Pair, model: nn.Module) -> None
     """Through the stage with a straight-through gradient (BPDA)."""
     for stand_in in pair.stand_ins(model):
         pgd(survivors, stand_in, margin, pair.eps, STEPS, 0, "advice")
+
+
+def all_branches(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
+    """Every branch, and all of them at once."""
+    for stand_in in pair.stand_ins(model):
+        for loss in (margin, cross_entropy):
+            pgd(survivors, stand_in, loss, pair.eps, STEPS, 0, "advice")
 
 
 def over_noise(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
@@ -118,12 +126,18 @@ def followed(pair: Pair, mechanism: str, label: Mapping[str, Any]) -> Closed:
     survivors.once(images, "clean")
     if pair.survivors is Survivors:
         survivors.once(reference.audited(model, images, labels, pair.eps)[0], "audited")
-    FOLLOWED[mechanism](survivors, pair, untouched)
+    follow = all_branches if is_gate(pair, mechanism) else FOLLOWED[mechanism]
+    follow(survivors, pair, untouched)
     left = survivors.rows
     if isinstance(survivors, BestOfDraws):
         left = left[~survivors.decided(left)]
     audited = int(label["audited"])
     return Closed(pair.name, mechanism, audited - int(label["left"]), audited - len(left))
+
+
+def is_gate(pair: Pair, mechanism: str) -> bool:
+    """Whether the advice is that for a gate."""
+    return pair.kind == "gates between networks" and mechanism == "shattered-gradient"
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.gradient_evidence import is_partly_missing, median_agreement
-from flatguard.checks.mechanism import FIXES
+from flatguard.checks.mechanism import FIXES, GATE_FIX
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
 from flatguard.checks.search.branch_attacks import attack_switches, cost_of_switches
 from flatguard.checks.search.candidates import Candidate, by_search, candidates, worth_trying
@@ -56,7 +56,7 @@ _ADVICE = {
     "smoothed": FIXES["shattered-gradient"],
     "estimated": "attack with gradients estimated from values (SPSA)",
     "eot": FIXES["stochastic"],
-    "switch": "attack all branches of the model at once, and each together with its gate",
+    "switch": GATE_FIX,
 }
 """What to do, by the family of the twin that was fooled most often."""
 

@@ -30,6 +30,11 @@ FIXES: dict[Mechanism, str] = {
 }
 """What to do where a mechanism masks the number."""
 
+GATE_FIX = "attack all branches of the model at once, and each together with its gate"
+"""What to do in place of the mechanism's own, where a gate hides the other branches."""
+
+_GATE = "the output is chosen between branches, and the gradient misses the choice"
+
 UNSATURATED = ("temperature", "float64", "saturating", "loss")
 REPAIRED = ("repair", "estimated", "black-box", "surrogate")
 COARSE = ("smoothed", "estimated", "repair", "black-box")
@@ -68,6 +73,11 @@ class Explanation(BaseModel):
     missed: int
     interval: tuple[float, float]
     confidence: Confidence
+
+    @property
+    def fix(self) -> str:
+        """What to do about it."""
+        return GATE_FIX if self.condition == _GATE else FIXES[self.mechanism]
 
     @property
     def sentence(self) -> str:
@@ -181,9 +191,8 @@ def _gate(evidence: Evidence) -> _Rule:
     """The gradient of the chosen branch is true, and it misses that the gate turns."""
     hidden, again = hidden_by_the_gate(evidence) & evidence.fooled, fooled_again(evidence)
     only, other = len(hidden - again), len(again - hidden)
-    known = "the output is chosen between branches, and the gradient misses the choice"
     return _Rule(
-        "shattered-gradient", known, frozenset(hidden - again), frozenset(evidence.fooled - again),
+        "shattered-gradient", _GATE, frozenset(hidden - again), frozenset(evidence.fooled - again),
         only > other and mcnemar(only, other) < LEVEL,
     )  # fmt: skip
 

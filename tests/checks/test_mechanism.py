@@ -6,7 +6,7 @@ import pytest
 from support.evidence import determinism, evidence, gradients, judged_by
 
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.mechanism import explanations
+from flatguard.checks.mechanism import FIXES, explanations
 from flatguard.checks.verdict import judge
 
 DEAD = gradients(16, margin_state="zero", drops={"raw": 0.0, "tempered": 0.0, "cutting": 1.0})
@@ -39,6 +39,8 @@ def mechanism_of(found: Evidence) -> str | None:
 )
 def test_the_simplest_mechanism(found: Evidence, mechanism: str | None) -> None:
     assert mechanism_of(found) == mechanism
+    if mechanism is not None:
+        assert FIXES[mechanism] in judge(found).next
 
 
 def test_a_mechanism_explains_half_of_what_is_missed() -> None:

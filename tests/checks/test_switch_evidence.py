@@ -6,7 +6,7 @@ import pandas as pd
 from support.evidence import judged_by
 
 from flatguard.checks.evidence import Evidence, ProbeEvidence
-from flatguard.checks.mechanism import explanations
+from flatguard.checks.mechanism import GATE_FIX, explanations
 from flatguard.checks.switch_evidence import hidden_by_the_gate
 from flatguard.checks.verdict import judge
 
@@ -34,6 +34,7 @@ def test_what_the_attack_fools_where_the_gate_is_frozen() -> None:
     assert hidden_by_the_gate(hidden) == set(range(12))
     assert mechanism_of(hidden) == "shattered-gradient"
     assert judge(hidden).verdict == "masked"
+    assert judge(hidden).next[0] == GATE_FIX
     less = with_choices(found, frozen=[n < 8 for n in range(20)])
     assert mechanism_of(less) is None
     assert judge(less).verdict == "overestimated"
