@@ -2,9 +2,9 @@
 
 What closes the gap between the audited number and the reference is counted as for a label: the
 samples that survive PGD-20 and fall to an attack that does what `mechanism.FIXES` says, or
-`GATE_FIX` for a gate between networks. Nothing here comes from flatguard's checks but the
-mechanism. A stage's straight-through gradient, and the branches of a gate, are the pair's own
-stand-ins.
+what `mechanism.fix_of` says in its place. Nothing here comes from flatguard's checks but the
+mechanism. A stage's straight-through gradient, the branches of a gate, and an output that is not
+squashed are the pair's own stand-ins.
 
 `python -m benchmarks.masking_zoo.advice` prints a line for each pair of the documented run.
 """
@@ -51,8 +51,8 @@ def straight_through(survivors: Survivors, pair: Pair, model: nn.Module) -> None
         pgd(survivors, stand_in, margin, pair.eps, STEPS, 0, "advice")
 
 
-def all_branches(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
-    """Every branch, and all of them at once."""
+def by_stand_ins(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
+    """Every branch, and all of them at once; of a squashed output, its unsquashed stand-ins."""
     for stand_in in pair.stand_ins(model):
         for loss in (margin, cross_entropy):
             pgd(survivors, stand_in, loss, pair.eps, STEPS, 0, "advice")
@@ -66,8 +66,8 @@ def over_noise(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
 
 
 def over_draws(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
-    """Gradients that are averaged over draws (EOT)."""
-    pgd(survivors, StandIn(model, draws=16), cross_entropy, pair.eps, STEPS, 0, "advice")
+    """The margin's gradients, averaged over draws (EOT)."""
+    pgd(survivors, StandIn(model, draws=16), margin, pair.eps, STEPS, 0, "advice")
 
 
 def more_steps(survivors: Survivors, pair: Pair, model: nn.Module) -> None:
@@ -85,6 +85,14 @@ FOLLOWED: dict[str, Callable[[Survivors, Pair, nn.Module], None]] = {
     "stochastic": over_draws,
     "rugged-loss": more_steps,
 }
+
+
+OWN = {
+    ("gates between networks", "shattered-gradient"),
+    ("squashed logits", "saturation"),
+    ("clipped logits", "saturation"),
+}
+"""Kinds and mechanisms whose advice is not the mechanism's usual one; see `mechanism.fix_of`."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ def followed(pair: Pair, mechanism: str, label: Mapping[str, Any]) -> Closed:
     survivors.once(images, "clean")
     if pair.survivors is Survivors:
         survivors.once(reference.audited(model, images, labels, pair.eps)[0], "audited")
-    follow = all_branches if is_gate(pair, mechanism) else FOLLOWED[mechanism]
+    follow = by_stand_ins if has_own_advice(pair, mechanism) else FOLLOWED[mechanism]
     follow(survivors, pair, untouched)
     left = survivors.rows
     if isinstance(survivors, BestOfDraws):
@@ -135,9 +143,9 @@ def followed(pair: Pair, mechanism: str, label: Mapping[str, Any]) -> Closed:
     return Closed(pair.name, mechanism, audited - int(label["left"]), audited - len(left))
 
 
-def is_gate(pair: Pair, mechanism: str) -> bool:
-    """Whether the advice is that for a gate."""
-    return pair.kind == "gates between networks" and mechanism == "shattered-gradient"
+def has_own_advice(pair: Pair, mechanism: str) -> bool:
+    """Whether the advice is that for a gate, or for an output that is squashed or clipped."""
+    return (pair.kind, mechanism) in OWN
 
 
 def main() -> None:

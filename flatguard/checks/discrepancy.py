@@ -17,7 +17,7 @@ from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.gradient_evidence import is_partly_missing, median_agreement
-from flatguard.checks.mechanism import FIXES, GATE_FIX
+from flatguard.checks.mechanism import FIXES, GATE_FIX, SQUASHED_FIX
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
 from flatguard.checks.search.branch_attacks import attack_switches, cost_of_switches
 from flatguard.checks.search.candidates import Candidate, by_search, candidates, worth_trying
@@ -51,7 +51,7 @@ _TWINS = (
 _ADVICE = {
     "temperature": FIXES["saturation"],
     "float64": "attack the model in float64",
-    "saturating": "attack the model with tanh, sigmoid, softmax and clamp unsaturated",
+    "saturating": SQUASHED_FIX,
     "repair": FIXES["unavailable-gradient"],
     "smoothed": FIXES["shattered-gradient"],
     "estimated": "attack with gradients estimated from values (SPSA)",

@@ -25,7 +25,7 @@ FIXES: dict[Mechanism, str] = {
     "saturation": "divide the logits by a temperature (a gap of about 2), or attack the margin",
     "unavailable-gradient": "attack through the stage with a straight-through gradient (BPDA)",
     "shattered-gradient": "average gradients over noise, or attack with Square",
-    "stochastic": "average gradients over draws (EOT), and classify by majority of several draws",
+    "stochastic": "average gradients of the margin over draws (EOT), and decide by majority",
     "rugged-loss": "attack with more restarts and more, smaller steps",
 }
 """What to do where a mechanism masks the number."""
@@ -33,9 +33,13 @@ FIXES: dict[Mechanism, str] = {
 GATE_FIX = "attack all branches of the model at once, and each together with its gate"
 """What to do in place of the mechanism's own, where a gate hides the other branches."""
 
+SQUASHED_FIX = "attack the model with tanh, sigmoid, softmax and clamp unsaturated"
+"""What to do where a temperature and the margin find less than that."""
+
 _GATE = "the output is chosen between branches, and the gradient misses the choice"
 
 UNSATURATED = ("temperature", "float64", "saturating", "loss")
+_SCALE_FREE = ("temperature", "float64", "loss")
 REPAIRED = ("repair", "estimated", "black-box", "surrogate")
 COARSE = ("smoothed", "estimated", "repair", "black-box")
 PLAIN = ("temperature", "float64", "loss", "budget")
@@ -73,11 +77,6 @@ class Explanation(BaseModel):
     missed: int
     interval: tuple[float, float]
     confidence: Confidence
-
-    @property
-    def fix(self) -> str:
-        """What to do about it."""
-        return GATE_FIX if self.condition == _GATE else FIXES[self.mechanism]
 
     @property
     def sentence(self) -> str:
@@ -126,6 +125,18 @@ def explanations(evidence: Evidence) -> tuple[Explanation, ...]:
             _explained(rule.mechanism, rule.condition, rule.found, rule.missed) for rule in equal
         )
     return _by_condition_alone(evidence, gradients, rules)
+
+
+def fix_of(found: Explanation, evidence: Evidence) -> str:
+    """What to do about a mechanism, by what was tried for it and found most."""
+    if found.condition == _GATE:
+        return GATE_FIX
+    squashed, scaled = (
+        evidence.fooled_by(*families) for families in (("saturating",), _SCALE_FREE)
+    )
+    if found.mechanism == "saturation" and len(squashed) > len(scaled):
+        return SQUASHED_FIX
+    return FIXES[found.mechanism]
 
 
 @dataclass(frozen=True)

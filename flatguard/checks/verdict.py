@@ -12,7 +12,7 @@ from flatguard.checks.error_rates import ErrorRate, error_rates, within
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, consenting
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
-from flatguard.checks.mechanism import NEEDED, Explanation, Mechanism, explanations
+from flatguard.checks.mechanism import NEEDED, Explanation, Mechanism, explanations, fix_of
 from flatguard.checks.preflight.accuracy import CleanAccuracy, clean_accuracy
 from flatguard.checks.registry import load_checks
 from flatguard.checks.state_evidence import (
@@ -258,7 +258,7 @@ def _next(
     steps = []
     if not evidence.complete:
         steps.append(f"flatguard resume RUN{CONSENT if evidence.names_code else ''}")
-    steps += [found.fix for found in explained]
+    steps += [fix_of(found, evidence) for found in explained]
     if word == "overestimated" and _gradients_failed(findings):
         steps.append(
             "gradients are unreliable, for a reason that too few samples show: evaluate more"

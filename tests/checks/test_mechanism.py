@@ -6,7 +6,7 @@ import pytest
 from support.evidence import determinism, evidence, gradients, judged_by
 
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.mechanism import FIXES, explanations
+from flatguard.checks.mechanism import FIXES, SQUASHED_FIX, explanations
 from flatguard.checks.verdict import judge
 
 DEAD = gradients(16, margin_state="zero", drops={"raw": 0.0, "tempered": 0.0, "cutting": 1.0})
@@ -41,6 +41,13 @@ def test_the_simplest_mechanism(found: Evidence, mechanism: str | None) -> None:
     assert mechanism_of(found) == mechanism
     if mechanism is not None:
         assert FIXES[mechanism] in judge(found).next
+
+
+def test_advice_follows_what_found_most() -> None:
+    squashed = judged_by({"saturating": SOME, "temperature": range(9)}, truth=VANISHED)
+    assert judge(squashed).next[0] == SQUASHED_FIX
+    scaled = judged_by({"saturating": range(9), "temperature": SOME}, truth=VANISHED)
+    assert judge(scaled).next[0] == FIXES["saturation"]
 
 
 def test_a_mechanism_explains_half_of_what_is_missed() -> None:
