@@ -52,12 +52,23 @@ def log_sum_p_one_minus_p(logits: Tensor) -> Tensor:
     top, index = z.max(dim=1, keepdim=True)
     d = (z - top).scatter_(1, index, float("-inf"))
     log_s = d.logsumexp(dim=1)
+    return log_spread(top[:, 0], log_s, (2.0 * d).logsumexp(dim=1))
+
+
+def log_spread(top: Tensor, log_s: Tensor, log_q: Tensor) -> Tensor:
+    r"""$\log \sum_j p_j (1 - p_j)$ from the sums S and Q over the classes other than the top one.
+
+    Args:
+        top: `(n,)`, the top logit $z_t$; NaN or infinite ones give NaN.
+        log_s: `(n,)`, $\log \sum_{j \ne t} e^{z_j - z_t}$.
+        log_q: `(n,)`, $\log \sum_{j \ne t} e^{2 (z_j - z_t)}$.
+    """
     # Q / S is the mean of exp(d) under the weights exp(d) / S, so it lies in [0, 1].
-    mean = ((2.0 * d).logsumexp(dim=1) - log_s).exp()
+    mean = (log_q - log_s).exp()
     s = log_s.exp()
     result = log_s + (2.0 + s - mean).log() - 2.0 * s.log1p()
     result = torch.where(log_s == float("-inf"), log_s, result)
-    return torch.where(top[:, 0].isfinite(), result, torch.nan)
+    return torch.where(top.isfinite(), result, torch.nan)
 
 
 def log_trace(logits: Tensor, features: Tensor) -> Tensor:
