@@ -17,17 +17,23 @@ if TYPE_CHECKING:
     from flatguard.checks.verdict import Verdict
     from flatguard.errors import FlatguardError
     from flatguard.evaluation import audit, evaluate, resume
+    from flatguard.prompts import evaluate_prompts, resume_prompts
+    from flatguard.recording.prompt_recorder import PromptRecorder
     from flatguard.recording.recorder import Recorder
     from flatguard.runs.merging import merge
     from flatguard.runs.run import Run, load_run
     from flatguard.targets import Target, load_target
+    from flatguard.targets.language_model import LanguageModel, language_model
+    from flatguard.targets.language_models import load_language_model
     from flatguard.targets.smoothing import Smoothed
     from flatguard.threats import evaluate_union, threats_of
 
 __version__ = "0.1.0"
 __all__ = [
     "FlatguardError",
+    "LanguageModel",
     "Preflight",
+    "PromptRecorder",
     "Recorder",
     "Run",
     "Smoothed",
@@ -36,18 +42,24 @@ __all__ = [
     "__version__",
     "audit",
     "evaluate",
+    "evaluate_prompts",
     "evaluate_union",
+    "language_model",
+    "load_language_model",
     "load_run",
     "load_target",
     "merge",
     "preflight",
     "resume",
+    "resume_prompts",
     "threats_of",
 ]
 
 _HOME = {
     "FlatguardError": "flatguard.errors",
+    "LanguageModel": "flatguard.targets.language_model",
     "Preflight": "flatguard.checks.preflight.judged",
+    "PromptRecorder": "flatguard.recording.prompt_recorder",
     "Recorder": "flatguard.recording.recorder",
     "Run": "flatguard.runs.run",
     "Smoothed": "flatguard.targets.smoothing",
@@ -55,12 +67,16 @@ _HOME = {
     "Verdict": "flatguard.checks.verdict",
     "audit": "flatguard.evaluation",
     "evaluate": "flatguard.evaluation",
+    "evaluate_prompts": "flatguard.prompts",
     "evaluate_union": "flatguard.threats",
+    "language_model": "flatguard.targets.language_model",
+    "load_language_model": "flatguard.targets.language_models",
     "load_run": "flatguard.runs.run",
     "load_target": "flatguard.targets",
     "merge": "flatguard.runs.merging",
     "preflight": "flatguard.checks.preflight.entry",
     "resume": "flatguard.evaluation",
+    "resume_prompts": "flatguard.prompts",
     "threats_of": "flatguard.threats",
 }
 

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli import options, resume, union
+from flatguard.cli import options, prompts, resume, union
 from flatguard.cli.options import Executing, takes
+from flatguard.prompt_request import PromptOptions
 from flatguard.request import EvaluationRequest
 
 
 @takes(EvaluationRequest.model_fields, model=None, attack=None)
+@takes(PromptOptions.model_fields, of=PromptOptions, into="asked")
 @takes(Executing.model_fields, of=Executing, into="executing")
 def command(
     ctx: typer.Context,
@@ -26,6 +28,7 @@ def command(
         ),
     ] = None,
     given: dict[str, Any],
+    asked: dict[str, Any],
     executing: dict[str, Any],
     out: options.Out = None,
     resumed: Annotated[
@@ -38,6 +41,9 @@ def command(
     """Attack a model, record the geometry of every call, and judge the robust accuracy.
 
     Several norms, `--norm Linf,L2 --eps 8/255,0.5`, are a run each and one verdict on their union.
+
+    A language model is attacked on its prompts: --model smollm2 --attack gcg --prompt ... --target
+    ...; the verdict says how many of the attack's successes are left from the text.
 
     A sample counts as robust if the model classifies it correctly, both clean and under the
     attack. Robust accuracy is the share of such samples; it is measured again on the returned
@@ -56,6 +62,10 @@ def command(
     from flatguard.cli.progress import watching
     from flatguard.evaluation import evaluate
 
+    if prompts.is_wanted(asked, given):
+        with watching(quiet, as_json) as watcher:
+            found_prompts = prompts.evaluate(ctx, given, asked, out=out, progress=watcher)
+        prompts.end(found_prompts, as_json)
     executor, shard = options.executor_of(executing), executing["shard"]
     chosen = configured(ctx, config, given)
     fields = dict(chosen.fields)

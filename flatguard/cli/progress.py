@@ -40,6 +40,7 @@ class Watcher:
         self._task: TaskID | None = None
         self._samples = self._total = self._rows = 0
         self._calls_each: int | None = None
+        self._unit = "images"
 
     def __enter__(self) -> Watcher:
         if not self._progress.disable:  # rich before 14.3 prints an empty line at the end
@@ -64,11 +65,14 @@ class Watcher:
         console = self._progress.console if on_bar else self._lines
         console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
-    def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
+    def stage(
+        self, name: str, total: int, calls_each: int | None = None, unit: str = "images"
+    ) -> None:
         """Start a new bar; without `calls_each` it pulses until the first samples are done."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._samples, self._rows, self._total, self._calls_each = 0, 0, total, calls_each
+        self._unit = unit
         self._task = self._progress.add_task(name, total=None, detail="")
         self._show()
 
@@ -86,7 +90,7 @@ class Watcher:
     def _show(self) -> None:
         if self._task is None:
             return
-        detail = f"{self._samples}/{self._total} images"
+        detail = f"{self._samples}/{self._total} {self._unit}"
         if self._calls_each:
             total = float(self._total * self._calls_each)
             done = min(self._rows, total - 1 if self._samples < self._total else total)

@@ -35,6 +35,16 @@ def command(
     resume_run(run, given, executing, as_json, quiet)
 
 
+def _resume_prompts(folder: str, as_json: bool, quiet: bool) -> NoReturn:
+    from flatguard.cli import prompts
+    from flatguard.cli.progress import watching
+    from flatguard.prompts import resume_prompts
+
+    with watching(quiet, as_json) as watcher:
+        run = resume_prompts(folder, progress=watcher)
+    prompts.end(run, as_json)
+
+
 def resume_run(
     folder: str, given: dict[str, Any], executing: dict[str, Any], as_json: bool, quiet: bool
 ) -> NoReturn:
@@ -43,7 +53,10 @@ def resume_run(
     from flatguard.cli.progress import watching
     from flatguard.evaluation import resume
     from flatguard.gate.config import Config
+    from flatguard.runs.prompt_run import is_prompt_run
 
+    if is_prompt_run(folder):
+        _resume_prompts(folder, as_json, quiet)
     executor, shard = options.executor_of(executing), executing["shard"]
     with watching(quiet, as_json) as watcher:
         run = resume(folder, **given, executor=executor, shard=shard, progress=watcher)

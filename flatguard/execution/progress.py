@@ -11,8 +11,13 @@ class ProgressReporter(Protocol):
     def log(self, line: str) -> None:
         """Receive a message for the user."""
 
-    def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
-        """A stage of `total` samples begins; each takes about `calls_each` model calls."""
+    def stage(
+        self, name: str, total: int, calls_each: int | None = None, unit: str = "images"
+    ) -> None:
+        """A stage of `total` samples begins; each takes about `calls_each` model calls.
+
+        `unit` is what a sample is called.
+        """
 
     def advanced(self, samples: int) -> None:
         """This many more samples are done."""
@@ -27,7 +32,9 @@ class Silent:
     def log(self, line: str) -> None:
         """Ignore a message."""
 
-    def stage(self, name: str, total: int, calls_each: int | None = None) -> None:
+    def stage(
+        self, name: str, total: int, calls_each: int | None = None, unit: str = "images"
+    ) -> None:
         """Ignore the start of a stage."""
 
     def advanced(self, samples: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 import torch
 
@@ -18,10 +20,14 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python, the platform and the packages that may change a run's numbers."""
+def versions(more: Sequence[str] = ()) -> dict[str, str]:
+    """The versions of Python, the platform and the packages that may change a run's numbers.
+
+    Args:
+        more: packages beside those of a run on images.
+    """
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *more):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -33,22 +39,44 @@ def versions() -> dict[str, str]:
 def check_same_software(run: Run) -> None:
     """Refuse to resume a run with other software or on another kind of device.
 
+    Raises:
+        UsageError: names the first difference.
+    """
+    device = torch.device(str(run.request.device))
+    check_same(str(run.storage), run.manifest.versions, versions(), run.manifest.device, device)
+
+
+def check_same(
+    run: str,
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    device: Mapping[str, Any],
+    here: torch.device,
+) -> None:
+    """Refuse other versions, or another kind of device, than a run began with.
+
     The operating system's version may differ, as it does between the nodes of a cluster.
+
+    Args:
+        run: its name in the message.
+        before: the versions that it began with.
+        now: those of this process.
+        device: the facts of the device that it began on.
+        here: the device of this process.
 
     Raises:
         UsageError: names the first difference.
     """
-    before, now = run.manifest.versions, versions()
     for name in sorted({*before, *now} - {"platform"}):
         if before.get(name) != now.get(name):
             raise UsageError(
-                f"{run.storage} was begun with {name} {before.get(name)}, and here is "
+                f"{run} was begun with {name} {before.get(name)}, and here is "
                 f"{now.get(name)}; install that version, or start a new run"
             )
-    device, here = run.manifest.device, device_facts(torch.device(str(run.request.device)))
-    for name in sorted({*device, *here} - {"threads"}):
-        if device.get(name) != here.get(name):
+    facts = device_facts(here)
+    for name in sorted({*device, *facts} - {"threads"}):
+        if device.get(name) != facts.get(name):
             raise UsageError(
-                f"{run.storage} was begun on a device with {name} {device.get(name)}, and here is "
-                f"{here.get(name)}; its other blocks need the same device"
+                f"{run} was begun on a device with {name} {device.get(name)}, and here is "
+                f"{facts.get(name)}; its other blocks need the same device"
             )

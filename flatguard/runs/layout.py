@@ -43,6 +43,8 @@ BLOCK, FAILURE, PROBE, TIMING = "block.json", "failure.json", "probe.json", "tim
 SAMPLES, TRAJECTORY, LAYERS = "samples.parquet", "trajectory.parquet", "layers.parquet"
 ADVERSARIAL, CLEAN = "adversarial.safetensors", "clean.safetensors"
 MISTAKES = "mistakes.safetensors"
+PROMPTS = "prompts.json"
+"""The manifest of a run on prompts; see `prompt_run`."""
 BLOCK_NAME = r"[0-9]{5,9}-[0-9a-f]{12}"
 
 

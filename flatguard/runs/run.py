@@ -39,6 +39,7 @@ from flatguard.runs.layout import (
     LAYERS,
     MANIFEST,
     MISTAKES,
+    PROMPTS,
     SAMPLES,
     SUMMARY,
     TIMING,
@@ -303,6 +304,10 @@ def load_run(location: str | Path | RunStorage, *, blocks: bool = True) -> Run:
     storage.pull(blocks)
     file = storage.path / EVIDENCE / MANIFEST
     if not (is_plain_folder(file.parent) and is_plain_file(file)):
+        if is_plain_folder(file.parent) and (file.parent / PROMPTS).exists():
+            raise RunFolderError(
+                f"{storage} is a run on the prompts of a language model: expected one on images"
+            )
         raise RunFolderError(f"{storage} is no run folder: it has no {EVIDENCE}/{MANIFEST}")
     with reading(file):
         version = json.loads(read_text(file)).get("format_version")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -68,20 +69,35 @@ def check_new(storage: RunStorage) -> None:
 
 def create(storage: RunStorage, manifest: Manifest) -> Run:
     """Make the run folder together with its manifest; from here on the request is fixed."""
+
+    def fill(evidence: Path) -> None:
+        (evidence / BLOCKS).mkdir()
+        write_sealed(evidence / MANIFEST, manifest)
+
+    make_folder(storage, fill)
+    return Run(storage, manifest)
+
+
+def make_folder(storage: RunStorage, fill: Callable[[Path], object]) -> None:
+    """Make a run folder whose evidence is filled before anybody sees it.
+
+    Args:
+        storage: where; there must be nothing yet.
+        fill: writes into the folder of the evidence.
+    """
     check_new(storage)
     path = storage.path
     sweep_dead(path.parent, f".{path.name}")
     begun = path.with_name(f".{path.name}{ending()}")
     try:
         with writing(str(path)):
-            (begun / EVIDENCE / BLOCKS).mkdir(parents=True)
-            write_sealed(begun / EVIDENCE / MANIFEST, manifest)
+            (begun / EVIDENCE).mkdir(parents=True)
+            fill(begun / EVIDENCE)
             replace(begun, path)
             sync(path.parent)
     finally:
         shutil.rmtree(begun, ignore_errors=True)
     storage.push()
-    return Run(storage, manifest)
 
 
 def drop_if_nothing_was_recorded(run: Run) -> None:
