@@ -1,7 +1,7 @@
 """PromptRequest: every option of an attack on the prompts of a language model, once.
 
-As `request`, for another kind of run: the command line, `evaluate_prompts()` and the manifest follow
-from the fields. Imports no torch.
+As `request`, for another kind of run: the command line, `evaluate_prompts()` and the manifest
+follow from the fields. Imports no torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`evaluate_prompts()` and `resume_prompts()`: an attack on a language model's prompts, judged.
 
-The command line, the studies and notebooks call these functions. A new run and a resumed one take the
-same path, `_carry_out`.
+The command line, the studies and notebooks call these functions. A new run and a resumed one take
+the same path, `_carry_out`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from flatguard.execution.prompts import (
 )
 from flatguard.prompt_request import PromptAndTarget, PromptRequest
 from flatguard.reporting.prompt_report import write_prompt_report
+from flatguard.reporting.text import counted
 from flatguard.request import validated
 from flatguard.runs.naming import named_folder
 from flatguard.runs.prompt_run import PromptRun, create_prompt_run, load_prompt_run
@@ -152,18 +153,19 @@ def _carry_out(
 
 def _described(context: PromptContext) -> str:
     model, request = context.model, context.request
+    prompts, steps = counted(len(context.prompts), "prompt"), counted(request.steps, "step")
     return (
-        f"{model.name} ({model.source}); {len(context.prompts)} prompts; {request.attack} with "
-        f"{context.attack.expected_forwards() - 1} candidates a step, {request.steps} steps; "
+        f"{model.name} ({model.source}); {prompts}; {request.attack} with "
+        f"{context.attack.expected_forwards() - 1} candidates a step, {steps}; "
         f"{model.head.out_features:,} tokens; {model.device}; seed {request.seed}"
     )
 
 
 def _result(run: PromptRun, number: int) -> str:
-    steps = [one.accepted for one in run.steps[number]]
+    first, *_, last = [one.accepted for one in run.steps[number]]
     return (
-        f"prompt {number + 1} of {len(run.steps)}: loss {steps[0].loss:.3f} → {steps[-1].loss:.3f}, "
-        f"log κ {steps[0].log_mean_kappa:.3f} → {steps[-1].log_mean_kappa:.3f}"
+        f"prompt {number + 1} of {len(run.steps)}: loss {first.loss:.3f} → {last.loss:.3f}, "
+        f"log κ {first.log_mean_kappa:.3f} → {last.log_mean_kappa:.3f}"
     )
 
 

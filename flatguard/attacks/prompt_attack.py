@@ -1,9 +1,9 @@
 """The protocol of attacks on a prompt: they search a suffix, one accepted suffix a step.
 
-An adapter builds the library's own object and calls it for one step. What is common (the seed of each
-step, quiet libraries, one-line errors) is in `PromptAttack.next_suffix`, which adapters do not
-override. A step depends on the accepted suffix and its seed alone, so a run that was stopped goes on
-at the suffix that was accepted last, and takes the same steps.
+An adapter builds the library's own object and calls it for one step. What is common (the seed of
+each step, quiet libraries, one-line errors) is in `PromptAttack.next_suffix`, which adapters do not
+override. A step depends on the accepted suffix and its seed alone, so a run that was stopped goes
+on at the suffix that was accepted last, and takes the same steps.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a model answers to an attacked prompt, from the text as a user would send it.
 
 The attack optimises tokens and looks at the target's probabilities. Here the suffix is decoded, the
-whole text is encoded again, and the model generates: greedily, and several times at temperature 1. It
-also answers the prompt without a suffix, because a model that gives the target anyway was not
+whole text is encoded again, and the model generates: greedily, and several times at temperature 1.
+It also answers the prompt without a suffix, because a model that gives the target anyway was not
 attacked. Gathers only; `prompt_verdict` judges.
 """
 

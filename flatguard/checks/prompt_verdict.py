@@ -151,10 +151,20 @@ def _finding(run: PromptRun, number: int, answers: AnswerFacts | None) -> Prompt
 def _sentence(word: Word, attack: str, n: int, claimed: int, left: int, open_: int) -> str:
     of = f"{n} prompt{'' if n == 1 else 's'}"
     if word == "inconclusive":
-        return f"inconclusive: {open_} of {of} are not finished; {left} of {claimed} successes are left"
+        return (
+            f"inconclusive: {open_} of {of} {_is(open_)} not finished; {left} of {claimed} claimed "
+            f"successes {_is(left)} left"
+        )
     if not claimed:
         return (
             f"{word}: {attack} claims no success on {of}; that is no proof of robustness, because "
             "more steps or another attack may find one"
         )
-    return f"{word}: {attack} claims success on {claimed} of {of}; from the text {left} of them is left"
+    return (
+        f"{word}: {attack} claims success on {claimed} of {of}; from the text {left} of them "
+        f"{_is(left)} left"
+    )
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

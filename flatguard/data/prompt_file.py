@@ -25,7 +25,7 @@ def read_prompts(path: Path) -> list[tuple[str, str]]:
             raise DataError(f"{path}: expected at most {_LARGEST >> 20} MiB of prompts")
         table = csv.DictReader(io.StringIO(path.read_text("utf-8-sig")))
         rows = list(table)
-    found = [name for name in table.fieldnames or ()]
+    found = list(table.fieldnames or ())
     if not set(_COLUMNS) <= set(found):
         raise DataError(
             f"{path}: expected the columns prompt and target, got {', '.join(found) or 'none'}"

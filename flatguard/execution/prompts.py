@@ -1,7 +1,7 @@
 """Attacks prompts step by step; each accepted suffix is measured and written before the next.
 
-A step depends on the suffix before it and on a seed of its own, so a run that was stopped goes on at
-its last accepted suffix and takes the same steps as if it had never been stopped.
+A step depends on the suffix before it and on a seed of its own, so a run that was stopped goes on
+at its last accepted suffix and takes the same steps as if it had never been stopped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Relative sharpness of a language model's head for each token, block by block over the vocabulary.
+r"""Relative sharpness of a language model's head at each token, block by block over the vocabulary.
 
 The head of a causal language model is the final linear layer of a classifier with a class for each
 token of the vocabulary: $z = W\varphi + b$, and the loss of a target token y is $-\log p_y$. So
@@ -10,9 +10,10 @@ and the trace is linear, so the κ of the whole target is the mean of its tokens
 
 A vocabulary has up to some 250,000 tokens. The logits are computed in float64 from the features and
 a block of rows of W, reduced, and dropped: neither the logits of all tokens nor a wide copy of W
-exists at any time, and no matrix in k². Each block leaves five numbers a token: its top logit, the
-token of it, the log-sum-exps of the other logits and of twice the other logits, and the same for the
-logits other than the target's. Two blocks merge into one by log-sum-exps, which do not cancel.
+exists at any time, and no matrix in k². Each block leaves six numbers for each target token: its
+top logit and that one's token, the log-sum-exps of the other logits and of twice the other logits,
+the target's logit and the log-sum-exp of all but it. Two blocks merge by log-sum-exps, which do not
+cancel.
 
 Source: Walter et al. (2026), Eq. (3) and (4), and its Figure 15.
 """

@@ -40,9 +40,9 @@ def prompt_page(report: PromptReport) -> str:
 def verdict_lines(verdict: PromptVerdict) -> list[str]:
     """What the verdict rests on, a line each."""
     lines = [
-        f"successes claimed {verdict.claimed} of {counted(verdict.prompts, 'prompt')}; left from the "
-        f"text {verdict.left} ({percent(verdict.left / verdict.prompts)} of all; 95% interval "
-        f"{between(verdict.left_interval)})"
+        f"successes: {verdict.claimed} claimed on {counted(verdict.prompts, 'prompt')}, "
+        f"{verdict.left} left from the text ({percent(verdict.left / verdict.prompts)} of all; 95% "
+        f"interval {between(verdict.left_interval)})"
     ]
     lines += [f"{FATES[fate]}: {count}" for fate, count in verdict.lost.items()]
     if verdict.sampled_share is not None and verdict.sampled_interval is not None:

@@ -6,10 +6,10 @@
         prompts/00000/           one folder a prompt
           step-00000.json        the suffix before the first step; then one file a step
           answers.json           what the model answers
-      summary.json report.*      derived; can be deleted and made again
+      report.html report.json    derived; can be deleted and made again
 
-Each file of the evidence is written at once or not at all, has the seal of its content, and bears the
-run's identity. A run is complete when each prompt has all its steps and its answers.
+Each file of the evidence is written at once or not at all, has the seal of its content, and bears
+the run's identity. A run is complete when each prompt has all its steps and its answers.
 """
 
 from __future__ import annotations

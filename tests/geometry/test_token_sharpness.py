@@ -1,4 +1,4 @@
-"""κ of each target token against dense float64 Hessians, and against the closed form of a matrix."""
+"""κ of each target token against dense float64 Hessians, and against the unblocked closed form."""
 
 import math
 

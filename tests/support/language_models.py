@@ -72,3 +72,14 @@ def save(folder: Path, **changes: Any) -> Path:
     llama(**changes).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def claimed_target(model: Any, prompt: str, suffix: list[int], length: int = 2) -> str:
+    """What the model answers greedily after these tokens, as a target that it is sure to claim."""
+    from flatguard.targets.prompt_tokens import PromptTokens
+
+    ids = PromptTokens.of(model, prompt, "x").ids(tuple(suffix))
+    for _ in range(length):
+        with torch.no_grad():
+            ids.append(int(model.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    return str(model.decode(ids[-length:]))
