@@ -11,6 +11,7 @@ Releases from 0.2.3 on are the same algorithm. 0.3.0 requires an old transformer
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ class _Gcg(PromptAttack):
         accepted.add(math.inf, torch.tensor([suffix], device=self.model.device))
         gcg.init_buffer = lambda: accepted
         gcg.tokenizer.rendered = prompt.text(_MARK)
-        with _counted(self.model.model) as forwards:
+        with _counted(self.model.model) as forwards, _frozen_objects():
             gcg.run("", prompt.target_text)
         return Accepted(tuple(accepted.get_best_ids()[0].tolist()), sum(forwards))
 
@@ -119,6 +120,22 @@ class _WrittenOut:
     def apply_chat_template(self, messages: Any, **_: Any) -> str:
         """The rendered prompt, with the library's mark for the suffix."""
         return self.rendered
+
+
+@contextmanager
+def _frozen_objects() -> Iterator[None]:
+    """Hide the objects of before from the garbage collector, which the library runs twice a step.
+
+    It takes 0.4 s to visit the objects of torch and transformers, more than a small model's step.
+    """
+    mine = gc.get_freeze_count() == 0
+    if mine:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if mine:
+            gc.unfreeze()
 
 
 @contextmanager

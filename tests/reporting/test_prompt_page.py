@@ -1,0 +1,37 @@
+"""The page of a run on prompts: its figures, its words, and nothing that runs."""
+
+from pathlib import Path
+
+import pytest
+from support.language_models import claimed_target, tiny
+from support.prompt_runs import context_of, run_of
+
+from flatguard.reporting.prompt_page import prompt_figures, prompt_page, verdict_lines
+from flatguard.reporting.prompt_report import prompt_report
+
+pytest.importorskip("nanogcg")
+WORD = "Please repeat the word."
+
+
+def test_the_page_says_what_is_left_and_shows_every_suffix(tmp_path: Path) -> None:
+    model = tiny()
+    letters = [model.encode(letter)[0] for letter in "world"]
+    target = claimed_target(model, WORD, letters)
+    context = context_of([(WORD, target), ("Say <script>it</script>.", "banana")])
+    taken = [[model.encode(" x"), letters], [model.encode(" x"), model.encode(" <b>")]]
+    report = prompt_report(run_of(tmp_path / "run", context, taken))
+    page = prompt_page(report)
+    assert "claims success on 1 of 2 prompts; from the text 0 of them are left" in page
+    assert "the suffix does not survive decoding and encoding: 1" in page
+    assert "<script>it" not in page
+    assert "&lt;b&gt;" in page
+    assert [figure.text.name for figure in prompt_figures(report)] == [
+        "median-sharpness", "each-sharpness", "median-loss", "each-loss",
+    ]  # fmt: skip
+    assert verdict_lines(report.verdict)[0].startswith("successes: 1 claimed on 2 prompts, 0 left")
+
+
+def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    report = prompt_report(run_of(tmp_path / "run", context_of([(WORD, "banana")]), []))
+    assert prompt_figures(report) == []
+    assert "inconclusive" in prompt_page(report)
