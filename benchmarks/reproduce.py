@@ -21,7 +21,8 @@ from benchmarks.reproduction_page import page
 from flatguard.errors import FlatguardError, UsageError
 from flatguard.runs.json_files import write_text
 from flatguard.studies import STUDIES, find_study
-from flatguard.studies.reproduce import Result, reproduce, reproduce_from_runs
+from flatguard.studies.reproduce import reproduce, reproduce_from_runs
+from flatguard.studies.result import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "reproduction"

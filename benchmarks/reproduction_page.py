@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from flatguard.studies import PAPERS
-from flatguard.studies.reproduce import Result
+from flatguard.studies.result import Result
 from flatguard.studies.study import Study
 
 _NAMED = 3

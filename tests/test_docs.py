@@ -133,3 +133,22 @@ def test_how_many_images_detection_needs() -> None:
         )
         cells = " | ".join(str(rate.min_samples()) for rate in rates)
         assert f"| {alpha:.0%} | {cells} |" in page
+
+
+def test_the_commands_and_python_of_language_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they are, on a tiny model in place of SmolLM2."""
+    pytest.importorskip("nanogcg")
+    from support import language_models
+
+    name = f"hf:{language_models.save(tmp_path / 'model')}"
+    typed = commands("how-to/language-models.md")
+    assert len(typed) == 3
+    for command in typed:
+        assert flatguard(command.replace("smollm2", name)) == 0, command
+        assert "reports/bees/report.html" in capsys.readouterr().out
+    (code,) = blocks("how-to/language-models.md", "python")
+    space: dict[str, object] = {}
+    exec(code.replace("smollm2", name), space)
+    assert len(space["table"]) == 2  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.reproduce import KEPT, ROOT
 from flatguard.runs.json_files import write_text
-from flatguard.studies.reproduce import Result
+from flatguard.studies.result import Result
 from flatguard.studies.stutz.checkpoint import Checkpoint
 from flatguard.studies.stutz.table import variant_of
 

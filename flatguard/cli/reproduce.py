@@ -13,7 +13,7 @@ from flatguard.cli.options import MODEL_AND_DATA, takes
 from flatguard.errors import UsageError
 
 if TYPE_CHECKING:
-    from flatguard.studies.reproduce import Result
+    from flatguard.studies.result import Result
 
 Models = Annotated[
     list[str] | None,
@@ -31,7 +31,10 @@ def command(
     model: Models = None,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(help="Runs of `geometry robust-flatness`, or a folder of them; repeated."),
+        typer.Option(
+            help="Runs of `geometry robust-flatness`, or a folder of them; repeated. Or one run on "
+            "the prompts of a language model."
+        ),
     ] = None,
     n_examples: Annotated[
         int | None, typer.Option(help="The first so many; by default the study's own number.")

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from flatguard.errors import RunFolderError, UsageError
@@ -21,75 +20,18 @@ from flatguard.execution.reopening import data_sha256
 from flatguard.execution.software import versions
 from flatguard.runs.facts import TargetFacts
 from flatguard.runs.layout import EVIDENCE
+from flatguard.runs.prompt_run import PromptRun
 from flatguard.runs.run import load_run
 from flatguard.studies import find_study
-from flatguard.studies.claim import Claim
+from flatguard.studies.prompts import (
+    attacked_prompts,
+    model_facts_of,
+    opened_prompts,
+    prompts_shown,
+)
+from flatguard.studies.result import ModelFacts, Result, Shown
 from flatguard.studies.study import Study, Subject
 from flatguard.targets.target import Target
-
-_FORMAT = 1
-
-
-class ModelFacts(BaseModel):
-    """A model that a study was run on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    source: str
-    weights_sha256: str
-
-
-class Shown(BaseModel):
-    """The samples of a study, and the attack on them.
-
-    Attributes:
-        protocol: the attack, in words.
-        data, sha256, samples: the data set, the hash of the samples, and their number.
-        seed: of every random choice.
-        device: the device of the models.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    protocol: str
-    data: str
-    sha256: str
-    samples: int
-    seed: int
-    device: str
-
-
-class Result(BaseModel):
-    """A study's claims and their provenance: what `--json` prints.
-
-    Attributes:
-        format: of this object; rises when a field changes its meaning.
-        study, paper, reference, claim: the study's.
-        claims: each with its verdict.
-        figures: the numbers behind the paper's panels.
-        notes: on the method that all claims share.
-        models: in the given order; none for a calculation.
-        shown: the samples and the attack; None for a calculation.
-        versions: of flatguard and of the packages that can change a number.
-        created, seconds: the time of the result, and how long it took.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = _FORMAT
-    study: str
-    paper: str
-    reference: str
-    claim: str
-    claims: tuple[Claim, ...]
-    figures: dict[str, Any] = {}
-    notes: tuple[str, ...] = ()
-    models: tuple[ModelFacts, ...]
-    shown: Shown | None
-    versions: dict[str, str]
-    created: str
-    seconds: float
 
 
 def reproduce(
@@ -120,6 +62,9 @@ def reproduce(
     """
     study = find_study(name)
     _check_models(study, len(models))
+    if study.prompts is not None:
+        run = attacked_prompts(study, models, n_examples, fields, progress or Silent())
+        return _of_prompts(study, run, progress or Silent())
     with caller_state_kept(*models):
         subject = _subject(study, models, data, progress or Silent(), n_examples, fields)
         about = f"; {study.protocol}; {subject.count} samples" if models else ""
@@ -135,7 +80,8 @@ def reproduce_from_runs(
 
     Args:
         name: of a study that takes runs.
-        folders: runs of `flatguard geometry robust-flatness`, or folders of such runs.
+        folders: runs of `flatguard geometry robust-flatness`, or folders of such runs; for a
+            study of prompts, one run of `flatguard evaluate --prompt`.
         progress: receives progress updates; None is silent.
 
     Raises:
@@ -143,6 +89,8 @@ def reproduce_from_runs(
         RunFolderError: a folder holds no run, or one without what the study needs.
     """
     study, progress = find_study(name), progress or Silent()
+    if study.prompts is not None:
+        return _of_prompts(study, opened_prompts(study, folders), progress)
     if study.run is None or study.models != "runs":
         raise UsageError(f"{study.name} takes no --runs; it looks at a --model")
     runs = tuple(load_run(path) for folder in folders for path in _run_folders(Path(folder)))
@@ -162,6 +110,12 @@ def reproduce_from_runs(
     )
     facts = tuple(_model_facts(run.manifest.target, run.path.name) for run in runs)
     return _measured(Subject(study, (), progress, runs), f"; {len(runs)} runs", facts, shown)
+
+
+def _of_prompts(study: Study, run: PromptRun, progress: ProgressReporter) -> Result:
+    about = f"; {len(run.request.prompts)} prompts"
+    subject = Subject(study, (), progress, prompt_run=run)
+    return _measured(subject, about, (model_facts_of(run),), prompts_shown(run))
 
 
 def _measured(
@@ -207,8 +161,9 @@ def _check_models(study: Study, given: int) -> None:
         "many": "at least one --model",
         "none": "no --model",
         "runs": "--runs FOLDER, or at least one --model",
+        "prompts": "--runs FOLDER of a run on prompts, or one --model",
     }
-    fits = {"one": given == 1, "none": given == 0}
+    fits = {"one": given == 1, "prompts": given == 1, "none": given == 0}
     if not fits.get(study.models, given >= 1):
         raise UsageError(f"{study.name}: expected {wanted[study.models]}, got {given}")
 

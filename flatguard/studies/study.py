@@ -19,6 +19,7 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.geometry.budget import Norm
 from flatguard.request import derive_seed
+from flatguard.runs.prompt_run import PromptRun
 from flatguard.runs.run import Run
 from flatguard.studies.claim import Claim
 from flatguard.targets.head import FinalMap
@@ -27,8 +28,9 @@ Status = Literal["runs-here", "needs-checkpoint", "planned", "illustration"]
 """`runs-here`: `make reproduce` has what it needs; `needs-checkpoint`: give it one with --model;
 `planned`: no code yet; `illustration`: the figure shows no measurement."""
 
-Models = Literal["one", "many", "none", "runs"]
-"""`runs`: the runs of `flatguard geometry robust-flatness`, or models that are measured first."""
+Models = Literal["one", "many", "none", "runs", "prompts"]
+"""`runs`: the runs of `flatguard geometry robust-flatness`, or models that are measured first;
+`prompts`: a run on prompts, or a language model that is attacked first."""
 
 
 class Protocol(BaseModel):
@@ -52,6 +54,24 @@ class Protocol(BaseModel):
         return f"{self.attack} within {self.norm} {self.eps}" + (f" ({given})" if given else "")
 
 
+class PromptProtocol(BaseModel):
+    """The attack on prompts of a study.
+
+    Attributes:
+        attack: as on the command line.
+        args: its arguments.
+        steps: accepted suffixes for each prompt.
+        file: the prompts and targets, in this package.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attack: str
+    args: dict[str, Any]
+    steps: int
+    file: str
+
+
 class Study(BaseModel):
     """A figure, a table or a statement of a paper; an entry of a `studies.yaml`.
 
@@ -65,6 +85,7 @@ class Study(BaseModel):
         why: what is missing, where something is missing.
         function: what computes it, in this package: `walter.valley:valley_of`.
         protocol: the paper's attack.
+        prompts: the attack in place of `protocol`, for a study of language models.
         samples: how many samples by default.
         models: how many models it takes; a calculation takes none.
     """
@@ -80,6 +101,7 @@ class Study(BaseModel):
     why: str = ""
     function: str = ""
     protocol: Protocol = Protocol()
+    prompts: PromptProtocol | None = None
     samples: int = 200
     models: Models = "one"
 
@@ -102,12 +124,14 @@ class Subject:
             number of samples. Empty where the study takes no model.
         progress: receives progress updates.
         runs: finished runs, in place of models.
+        prompt_run: a run on prompts, in place of models.
     """
 
     study: Study
     contexts: tuple[EvaluationContext, ...]
     progress: ProgressReporter
     runs: tuple[Run, ...] = ()
+    prompt_run: PromptRun | None = None
 
     @property
     def context(self) -> EvaluationContext:

@@ -1,9 +1,9 @@
 """A prompt with a place for a suffix, and a target, as text and as tokens.
 
-An attack optimises tokens: a suffix between the tokens of the prompt and those of the target. A user
-sends text. `survives` compares the two: whether the text of a suffix, inside the whole prompt, is
-encoded as the tokens that the attack optimised. Tokens at the seams merge, and some tokens decode to
-a text that is encoded differently, so many suffixes do not.
+An attack optimises tokens: a suffix between the tokens of the prompt and those of the target. A
+user sends text. `survives` compares the two: whether the text of a suffix, inside the whole prompt,
+is encoded as the tokens that the attack optimised. Tokens at the seams merge, and some tokens
+decode to a text that is encoded differently, so many suffixes do not.
 """
 
 from __future__ import annotations

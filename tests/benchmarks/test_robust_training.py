@@ -15,7 +15,7 @@ from benchmarks.robust_training.__main__ import VARIANTS
 from benchmarks.robust_training.data import parts
 from benchmarks.robust_training.train import Variant
 from flatguard.data.dataset import Batch
-from flatguard.studies.reproduce import Result
+from flatguard.studies.result import Result
 from flatguard.studies.stutz.checkpoint import Checkpoint
 
 

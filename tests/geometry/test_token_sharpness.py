@@ -95,6 +95,25 @@ def test_half_precision_is_measured_in_float64(dtype: torch.dtype) -> None:
     assert half.loss.dtype == F64
 
 
+def test_no_tensor_grows_with_the_vocabulary() -> None:
+    """The largest one is a block of W in float64, whatever k is."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    made: list[int] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, given=(), named=None):  # type: ignore[no-untyped-def]
+            result = function(*given, **(named or {}))
+            parts = result if isinstance(result, tuple) else (result,)
+            made.extend(one.numel() for one in parts if isinstance(one, torch.Tensor))
+            return result
+
+    phi, weight, targets = torch.randn(4, 16), torch.randn(20_000, 16), torch.arange(4)
+    with Watch():
+        token_geometry(phi, weight, None, targets, 0.0, block=512)
+    assert max(made) == 512 * 16
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
     phi, weight, _, targets = drawn(0, 2, 6, 3, 1.0)
     for features, rows in ((phi, weight[:1]), (phi[0], weight), (phi[:, :2], weight)):

@@ -15,7 +15,8 @@ from support.studies import Plain, robust_flatness
 from support.weight_space import fitted
 
 from flatguard.studies import find_study
-from flatguard.studies.reproduce import Result, reproduce
+from flatguard.studies.reproduce import reproduce
+from flatguard.studies.result import Result
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,8 @@ def test_a_status_says_whether_it_runs(study) -> None:
 
 
 def test_what_cannot_be_run_says_why() -> None:
-    with pytest.raises(UsageError, match=r"walter-fig15 cannot be run .*language models"):
-        reproduce("walter-fig15", ["demo"])
+    with pytest.raises(UsageError, match=r"walter-fig1 cannot be run \(illustration\)"):
+        reproduce("walter-fig1", ["demo"])
     with pytest.raises(UsageError, match="no study 'walter-fig133'; nearest: walter-fig13"):
         find_study("walter-fig133")
 

@@ -13,7 +13,8 @@ from torch import nn
 from flatguard.errors import RunFolderError, UsageError
 from flatguard.runs.run import load_run
 from flatguard.studies import STUDIES
-from flatguard.studies.reproduce import Result, reproduce, reproduce_from_runs
+from flatguard.studies.reproduce import reproduce, reproduce_from_runs
+from flatguard.studies.result import Result
 from flatguard.studies.stutz.checkpoint import checkpoint_of
 
 RUN = [s for s in STUDIES if s.name.startswith("walter") and s.status == "runs-here"]

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from support.language_models import tiny
+
 from flatguard.checks.prompt_answers import gather_answers
 from flatguard.execution.prompts import PromptContext, manifest_of, resolve_prompts
 from flatguard.prompt_request import PromptAndTarget, PromptRequest
 from flatguard.recording.prompt_recorder import accepted_suffix
 from flatguard.runs.prompt_facts import StepFacts
 from flatguard.runs.prompt_run import PromptRun, create_prompt_run, load_prompt_run
-from support.language_models import tiny
 
 
 def context_of(pairs: Sequence[tuple[str, str]], steps: int = 1, **more: object) -> PromptContext:

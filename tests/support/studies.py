@@ -13,7 +13,7 @@ from flatguard.evaluation import resolve
 from flatguard.execution.progress import Silent
 from flatguard.studies import find_study
 from flatguard.studies.claim import Claim
-from flatguard.studies.reproduce import Result
+from flatguard.studies.result import Result
 from flatguard.studies.study import Subject
 from flatguard.studies.stutz.checkpoint import Checkpoint
 

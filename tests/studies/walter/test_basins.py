@@ -10,7 +10,8 @@ from support.studies import Plain, claim_of, subject_of
 from torch import nn
 
 from flatguard.geometry.basin import basins
-from flatguard.studies.reproduce import Result, reproduce
+from flatguard.studies.reproduce import reproduce
+from flatguard.studies.result import Result
 from flatguard.studies.walter.path import walk_all
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from support.studies import Plain, claim_of, subject_of
 
-from flatguard.studies.reproduce import Result
+from flatguard.studies.result import Result
 from flatguard.studies.walter.path import walk_all
 
 

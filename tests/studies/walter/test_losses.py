@@ -7,7 +7,7 @@ import torch
 from support.studies import Plain, claim_of, subject_of, verdicts
 
 from flatguard.geometry.sharpness import log_sum_p_one_minus_p
-from flatguard.studies.reproduce import Result
+from flatguard.studies.result import Result
 from flatguard.studies.walter.path import walk_all
 
 

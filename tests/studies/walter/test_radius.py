@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.studies import Plain, claim_of, subject_of, verdicts
 
-from flatguard.studies.reproduce import Result
+from flatguard.studies.result import Result
 from flatguard.studies.walter.radius import _worst_rise
 
 

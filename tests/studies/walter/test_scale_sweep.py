@@ -6,7 +6,7 @@ import torch
 from support.studies import Plain, claim_of, subject_of
 
 from flatguard.geometry.sharpness import log_sum_p_one_minus_p
-from flatguard.studies.reproduce import Result
+from flatguard.studies.result import Result
 
 
 def test_scaling_masks_and_transfer_does_not(result_of: Callable[[str], Result]) -> None:

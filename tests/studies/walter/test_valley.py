@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from support.studies import Plain, claim_of, subject_of
 
-from flatguard.studies.reproduce import Result, reproduce
+from flatguard.studies.reproduce import reproduce
+from flatguard.studies.result import Result
 from flatguard.studies.walter.path import walk_all
 
 
