@@ -17,16 +17,22 @@ from typing import Any
 
 import torch
 
+from benchmarks.prompt_figure import draw
 from benchmarks.reproduction_page import page
 from flatguard.errors import FlatguardError, UsageError
+from flatguard.execution.progress import Silent
+from flatguard.prompts import resume_prompts
 from flatguard.runs.json_files import write_text
 from flatguard.studies import STUDIES, find_study
+from flatguard.studies.prompts import attacked_prompts
 from flatguard.studies.reproduce import reproduce, reproduce_from_runs
 from flatguard.studies.result import Result
+from flatguard.studies.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "reproduction"
 PAGE = ROOT / "docs" / "reproduction.md"
+FIGURE = ROOT / "docs" / "images" / "walter-fig15.svg"
 ARCHITECTURES = ROOT / "tests" / "support" / "architectures.py"
 _TRAINED = ROOT / "benchmarks" / "robust_training" / "cache"
 _IMAGES = "cifar10_test_first1000.npz"
@@ -51,7 +57,7 @@ REAL: dict[str, Checkpoint] = {
     "cnn_wide_certified": Checkpoint("cifar10_cnn_wide_certified_2_255", "cnn_wide", _CERTIFIED),
     "cnn_a_pgd": Checkpoint("cifar10_cnn_a_pgd_2_255", "cnn_wide", _CIFAR),
 }
-DEMO = "demo"
+DEMO, SMOLLM2 = "demo", "smollm2"
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Piece:
 
     Attributes:
         study: its name.
-        models: by their names in `REAL`.
+        models: by their names in `REAL`, or the demo's, or SmolLM2's.
         samples: None is the study's own number.
         runs: a pattern of run folders that `make robust-training` leaves.
     """
@@ -84,6 +90,7 @@ PIECES: tuple[Piece, ...] = (
     Piece("walter-fig12", ("resnet20_rsfgsm", "resnet20"), 150),
     Piece("walter-fig13", ("resnet20",), 200),
     Piece("walter-fig14", ("resnet20",), 7),
+    Piece("walter-fig15", (SMOLLM2,)),
     Piece("walter-fig16", ("resnet56",), 100),
     Piece("walter-fig16", (DEMO,), 24),
     Piece("walter-table1"),
@@ -167,13 +174,27 @@ def chosen(piece: Piece, substrings: str) -> bool:
 
 def _run(piece: Piece) -> Result:
     """One study on its models; the first model's data."""
-    find_study(piece.study)
+    study = find_study(piece.study)
+    if study.prompts is not None:
+        return _of_prompts(study, piece)
     if piece.runs:
         return reproduce_from_runs(piece.study, _trained(piece.runs))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     data = None if not _real_images().is_file() else str(_real_images())
     targets = [_target(name) for name in piece.models]
     return reproduce(piece.study, targets, data=data, n_examples=piece.samples, device="cpu")
+
+
+def _of_prompts(study: Study, piece: Piece) -> Result:
+    """Attack the study's prompts, or go on with the run that was begun; then draw its figure."""
+    folder = ROOT / "reports" / piece.study
+    if folder.is_dir():
+        run = resume_prompts(folder)
+    else:
+        run = attacked_prompts(study, piece.models, None, {"device": "cpu"}, Silent(), folder)
+    result = reproduce_from_runs(piece.study, [run.path])
+    draw(result, FIGURE)
+    return result
 
 
 def _target(name: str) -> Any:

@@ -26,8 +26,17 @@ def attacked_prompts(
     n_examples: int | None,
     fields: Mapping[str, Any],
     progress: ProgressReporter,
+    out: Path | None = None,
 ) -> PromptRun:
-    """The study's attack on its prompts, in a new run folder under `reports/`.
+    """The study's attack on its prompts, in a new run folder.
+
+    Args:
+        study: of prompts.
+        models: one language model.
+        n_examples: how many prompts, from the first on; None takes all.
+        fields: those of an evaluation on images; the ones that prompts have too are used.
+        progress: receives progress updates.
+        out: the folder; None names a new one under `reports/`.
 
     Raises:
         UsageError: an option that belongs to images.
@@ -47,13 +56,13 @@ def attacked_prompts(
         attack=protocol.attack,
         attack_args=protocol.args,
         steps=protocol.steps,
+        out=out,
         progress=progress,
         **own,
     )
     if not run.complete:
         again = f"flatguard resume {quoted(run.path)}"
         raise UsageError(f"{run.path} is incomplete; {again} goes on")
-    progress.log(f"the run is {run.path}")
     return run
 
 

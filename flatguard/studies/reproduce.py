@@ -18,6 +18,7 @@ from flatguard.execution.origin import caller_state_kept
 from flatguard.execution.progress import ProgressReporter, Silent
 from flatguard.execution.reopening import data_sha256
 from flatguard.execution.software import versions
+from flatguard.reporting.prompt_report import PAGE
 from flatguard.runs.facts import TargetFacts
 from flatguard.runs.layout import EVIDENCE
 from flatguard.runs.prompt_run import PromptRun
@@ -63,6 +64,8 @@ def reproduce(
     study = find_study(name)
     _check_models(study, len(models))
     if study.prompts is not None:
+        if data is not None:
+            raise UsageError(f"--dataset belongs to images, and {study.name} has prompts")
         run = attacked_prompts(study, models, n_examples, fields, progress or Silent())
         return _of_prompts(study, run, progress or Silent())
     with caller_state_kept(*models):
@@ -113,7 +116,7 @@ def reproduce_from_runs(
 
 
 def _of_prompts(study: Study, run: PromptRun, progress: ProgressReporter) -> Result:
-    about = f"; {len(run.request.prompts)} prompts"
+    about = f"; {len(run.request.prompts)} prompts; its figure is in {run.path / PAGE}"
     subject = Subject(study, (), progress, prompt_run=run)
     return _measured(subject, about, (model_facts_of(run),), prompts_shown(run))
 

@@ -108,6 +108,7 @@ def test_what_belongs_to_images_is_refused(tmp_path: Path) -> None:
     for models, more, said in (
         ([], {}, "expected --runs FOLDER of a run on prompts, or one --model, got 0"),
         (["smollm2"], {"resize": "224"}, "--resize belongs to images"),
+        (["smollm2"], {"data": "demo"}, "--dataset belongs to images"),
         (["demo"], {}, "expected a language model"),
     ):
         with pytest.raises(UsageError, match=said):
