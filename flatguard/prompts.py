@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from flatguard.attacks.prompt_attack import find_prompt_attack
 from flatguard.checks.prompt_answers import gather_answers
 from flatguard.environment.caller import own_process
 from flatguard.environment.system import quoted
@@ -82,6 +83,7 @@ def evaluate_prompts(
     )
     fields = {"model": named, "attack": attack, "prompts": pairs, **options}
     request = validated(PromptRequest, fields)
+    find_prompt_attack(request.attack)  # before the model is loaded
     folder = named_folder(named, attack) if out is None else _local(out)
     check_new(Folder(folder))
     with torch_threads(request.threads or torch.get_num_threads()):
@@ -112,6 +114,7 @@ def resume_prompts(
         RunFolderError: no such run, or it is damaged.
     """
     found = load_prompt_run(run.path if isinstance(run, PromptRun) else run)
+    found.sweep()
     progress, manifest = progress or Silent(), found.manifest
     spent = sum(one.forwards for steps in found.steps for one in steps)
     with torch_threads(manifest.device["threads"]):

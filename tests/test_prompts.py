@@ -120,6 +120,33 @@ def test_nothing_is_left_after_a_mistake(tmp_path: Path) -> None:
         flatguard.evaluate_prompts(tiny(), PAIRS, out=out, **SMALL)
 
 
+@pytest.mark.llm
+def test_smollm2_is_attacked_and_its_closed_form_is_that_of_all_logits(tmp_path: Path) -> None:
+    """Two steps of four candidates, a minute; κ again from all logits in float64."""
+    import torch
+
+    from flatguard.geometry.sharpness import log_relative_sharpness
+
+    pairs = [("What do bees make?", "Sure, here is")]
+    args = {"search_width": 4, "batch_size": 4}
+    run = flatguard.evaluate_prompts(
+        "smollm2", pairs, out=tmp_path / "run", steps=2, attack_args=args, generations=2
+    )
+    assert run.complete
+    model = flatguard.load_language_model("smollm2")
+    (plan,) = run.manifest.plans
+    assert model.decode(list(plan.before)).count("<|im_start|>") == 2
+    assert run.steps[0][0].accepted.survives
+    last = run.steps[0][-1].accepted
+    ids = torch.tensor([[*plan.before, *last.suffix, *plan.after, *plan.target]])
+    with torch.no_grad():
+        states = model.model.model(input_ids=ids).last_hidden_state[0]
+    phi = states[-len(plan.target) - 1 : -1].double()
+    weight = model.head.weight.detach().double()
+    truth = log_relative_sharpness(phi @ weight.T, phi, weight)
+    assert torch.allclose(torch.tensor(last.log_kappa).double(), truth, rtol=0, atol=1e-5)
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     run: PromptRun = flatguard.evaluate_prompts(
         tiny(), PAIRS[:1], out=tmp_path / "run", **{**SMALL, "steps": 1}

@@ -20,7 +20,13 @@ from typing import Any, final
 from flatguard.attacks.attack import AttackInfo, check_args
 from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import kept_state, own_state
-from flatguard.errors import AttackError, FlatguardError, did_you_mean, memory_errors, one_line
+from flatguard.errors import (
+    AttackError,
+    EnvironmentProblem,
+    FlatguardError,
+    memory_errors,
+    one_line,
+)
 from flatguard.targets.language_model import LanguageModel
 from flatguard.targets.prompt_tokens import PromptTokens
 
@@ -108,21 +114,37 @@ class PromptAttack(ABC):
         """Run the library's own step."""
 
 
+NAMES = ("gcg",)
+"""The attacks on prompts."""
+
+
+def is_prompt_attack(name: str) -> bool:
+    """Whether a name is that of an attack on prompts; its library need not be installed."""
+    return name.lower() in NAMES
+
+
+def prompt_attacks() -> list[AttackInfo]:
+    """The attacks on prompts whose library is installed."""
+    try:
+        return [find_prompt_attack(name) for name in NAMES]
+    except EnvironmentProblem:
+        return []
+
+
 def find_prompt_attack(name: str) -> AttackInfo:
     """The attack on prompts of this name.
 
     Raises:
         AttackError: unknown, with the known ones.
+        EnvironmentProblem: its library is not installed.
     """
     from flatguard.attacks import nanogcg_adapter
 
-    known = nanogcg_adapter.infos()
-    if name.lower() not in known:
+    if not is_prompt_attack(name):
         raise AttackError(
-            f"--attack: expected an attack on prompts ({', '.join(known)}), got {name!r}"
-            f"{did_you_mean(name, known, 1)}"
+            f"--attack: expected an attack on prompts ({', '.join(NAMES)}), got {name!r}"
         )
-    return known[name.lower()]
+    return nanogcg_adapter.infos()[name.lower()]
 
 
 def build_prompt_attack(name: str, model: LanguageModel, args: Mapping[str, Any]) -> PromptAttack:

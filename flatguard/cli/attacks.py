@@ -18,8 +18,16 @@ def command(
     from rich.table import Table
 
     from flatguard.attacks import find_attack, libraries, list_attacks, unavailable
+    from flatguard.attacks.prompt_attack import (
+        find_prompt_attack,
+        is_prompt_attack,
+        prompt_attacks,
+    )
 
-    infos = [find_attack(name)] if name else list_attacks()
+    if name is not None:
+        infos = [find_prompt_attack(name) if is_prompt_attack(name) else find_attack(name)]
+    else:
+        infos = [*list_attacks(), *prompt_attacks()]
     if as_json:
         rows = [
             {
@@ -42,7 +50,7 @@ def command(
         kind = info.needs and f"needs {info.needs}"
         kind = kind or ("minimum norm" if info.minimum_norm else "within eps")
         if info.norms == ("none",) and not info.needs:
-            kind = "no budget"
+            kind = "on prompts" if is_prompt_attack(info.name) else "no budget"
         table.add_row(info.name, " ".join(info.norms), (arguments or "none") if name else kind)
     console = Console(soft_wrap=not name)
     console.print(table)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from flatguard.reporting.prompt_report import PromptReport
     from flatguard.runs.prompt_run import PromptRun
 
-_GCG = "gcg"
 _SHARED = {"out", "as_json", "quiet"}
 
 
@@ -29,7 +28,14 @@ def is_wanted(asked: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
     Raises:
         UsageError: some are, but there is no prompt and no such attack.
     """
-    if asked["prompt"] or asked["target"] or asked["prompts"] or fields["attack"] == _GCG:
+    from flatguard.attacks.prompt_attack import is_prompt_attack
+
+    if (
+        asked["prompt"]
+        or asked["target"]
+        or asked["prompts"]
+        or is_prompt_attack(fields["attack"] or "")
+    ):
         return True
     for name, value in asked.items():
         if value not in (None, ()):
@@ -65,9 +71,10 @@ def evaluate(
         pairs = read_prompts(asked["prompts"])
     else:
         pairs = [(one.prompt, one.target) for one in paired(asked["prompt"], asked["target"])]
-    own = {name: fields[name] for name in PromptRequest.model_fields if name in fields}
+    own = {
+        name: fields[name] for name in PromptRequest.model_fields if fields.get(name) is not None
+    }
     own |= {name: asked[name] for name in ("steps", "generations") if asked[name] is not None}
-    own |= {"attack": fields["attack"] or _GCG}
     model = own.pop("model")
     return evaluate_prompts(
         model, pairs, out=out, progress=progress, command=sys.argv, **own

@@ -14,7 +14,7 @@ from flatguard.request import EvaluationRequest
 FORMAT_VERSION = 4
 """Of the run folder; other formats are refused."""
 
-_MOST_THREADS = 4096
+MOST_THREADS = 4096
 _ROUNDING = 2e-3
 """Logits of one model on two devices differ by less than this share of their size."""
 
@@ -142,7 +142,7 @@ class Manifest(BaseModel):
         if not isinstance(self.device.get("type"), str):
             raise ValueError("its device has no type")
         threads = self.device.get("threads", 1)
-        if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
+        if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
             raise ValueError("its device has no such number of threads")
         start = 0
         for index, plan in enumerate(self.blocks):

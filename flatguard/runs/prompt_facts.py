@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flatguard.prompt_request import PromptRequest
 from flatguard.recording.prompt_recorder import AcceptedSuffix
-from flatguard.runs.facts import Number, digest
+from flatguard.runs.facts import MOST_THREADS, Number, digest
 
 PROMPT_FORMAT = 1
 """Of a run on prompts; other formats are refused."""
@@ -70,8 +70,10 @@ class PromptManifest(BaseModel):
         if len(self.plans) != len(self.request.prompts):
             raise ValueError("it has not one plan for each prompt")
         threads = self.device.get("threads")
-        if not isinstance(self.device.get("type"), str) or not isinstance(threads, int):
-            raise ValueError("its device has no type or no threads")
+        if not isinstance(self.device.get("type"), str):
+            raise ValueError("its device has no type")
+        if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+            raise ValueError("its device has no such number of threads")
         return self
 
     def identified(self) -> PromptManifest:

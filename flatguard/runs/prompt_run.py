@@ -72,6 +72,12 @@ class PromptRun:
         wanted = self.request.steps + 1
         return all(len(steps) == wanted for steps in self.steps) and None not in self.answers
 
+    def sweep(self) -> None:
+        """Remove the half-written files of a process that was killed."""
+        for number in range(len(self.manifest.plans)):
+            for file in self._folder(number).glob(".*.json.*"):
+                file.unlink(missing_ok=True)
+
     def write_step(self, facts: StepFacts) -> None:
         """Add one step to the evidence."""
         self._write(facts, _step_name(facts.accepted.step))

@@ -3,6 +3,8 @@
 import inspect
 import json
 
+import pytest
+
 from flatguard.cli.attacks import _default
 
 
@@ -16,6 +18,13 @@ def test_attacks(cli) -> None:
     assert one[0]["arguments"]["steps"] == "10"
     assert "random_start=True" in cli("attacks", "torchattacks:PGD").out.replace("\n", "")
     assert cli("attacks", "PDG").code == 2
+
+
+def test_attacks_on_prompts_are_listed(cli) -> None:
+    pytest.importorskip("nanogcg")
+    assert "on prompts" in cli("attacks").out
+    (one,) = json.loads(cli("attacks", "gcg", "--json").out)
+    assert one["arguments"]["search_width"] == "512"
 
 
 def test_an_argument_without_a_default_is_required() -> None:

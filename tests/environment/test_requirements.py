@@ -64,6 +64,7 @@ metadata.version = without
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
+PROMPT = ["--prompt", "Say hello.", "--target", "Sure", "--attack", "gcg"]
 MAIN = "sys.argv = {typed!r}\nfrom flatguard.__main__ import main\nmain()"
 
 
@@ -82,16 +83,20 @@ MAIN = "sys.argv = {typed!r}\nfrom flatguard.__main__ import main\nmain()"
          "--model torchvision:NAME needs torchvision>=0.21"),
         ("transformers", ["evaluate", "--model", "hf:org/name", "--attack", "apgd-ce"],
          "--model hf:NAME needs transformers"),
+        ("nanogcg", ["evaluate", "--model", "smollm2", *PROMPT], "--attack gcg needs nanogcg"),
+        ("nanogcg", ["attacks", "gcg"], "--attack gcg needs nanogcg"),
+        ("gguf", ["evaluate", "--model", "file.gguf", *PROMPT], "a GGUF file needs gguf"),
     ],
 )  # fmt: skip
 def test_an_absent_extra_is_one_line(gone: str, typed: list[str], needs: str) -> None:
+    Path("file.gguf").touch()
     done = hidden(gone, then=MAIN.format(typed=["flatguard", *typed]))
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert needs in line
-    assert f"{gone} is not installed; install it with: {install_command(f'flatguard[{gone}]')}" in (
-        line
-    )
+    extra = "llm" if gone in ("nanogcg", "gguf") else gone
+    command = install_command(f"flatguard[{extra}]")
+    assert f"{gone} is not installed; install it with: {command}" in line
 
 
 def test_lists_show_what_is_there_and_say_what_is_not() -> None:

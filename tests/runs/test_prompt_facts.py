@@ -48,7 +48,10 @@ def test_the_identity_is_that_of_what_decides_the_evidence() -> None:
 def test_a_manifest_has_a_plan_for_each_prompt() -> None:
     with pytest.raises(ValidationError, match="not one plan for each prompt"):
         manifest(plans=[])
-    with pytest.raises(ValidationError, match="no threads"):
-        manifest(device={"type": "cpu"})
+    for threads in (None, 0, 10**9):
+        with pytest.raises(ValidationError, match="no such number of threads"):
+            manifest(device={"type": "cpu", "threads": threads})
+    with pytest.raises(ValidationError, match="no type"):
+        manifest(device={"threads": 1})
     with pytest.raises(ValidationError):
         PromptPlan(before=(1,), after=(), target=())

@@ -68,6 +68,14 @@ def test_another_format_is_refused(run: PromptRun) -> None:
         load_prompt_run(run.path)
 
 
+def test_what_a_killed_process_left_half_written_is_removed(run: PromptRun) -> None:
+    left = first_step(run).with_name(".step-00002.json.12345")
+    left.write_text("{")
+    assert load_prompt_run(run.path).steps == run.steps
+    run.sweep()
+    assert not left.exists()
+
+
 def test_a_link_in_the_folder_is_refused(run: PromptRun, tmp_path: Path) -> None:
     secret = tmp_path / "secret.json"
     secret.write_bytes(first_step(run).read_bytes())
