@@ -8,7 +8,9 @@ attacked. Gathers only; `prompt_verdict` judges.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -52,8 +54,6 @@ def _answers(prompt: PromptTokens, text: str, sampled: int = 0) -> list[str]:
 
     model = prompt.model
     ids = torch.tensor([model.encode(text)], device=model.device)
-    # The model's own generation config may penalise repetitions or sample; the target's
-    # probability is that of the plain model.
     config = GenerationConfig(
         max_new_tokens=len(prompt.target) + SPARE,
         do_sample=sampled > 0,
@@ -62,9 +62,24 @@ def _answers(prompt: PromptTokens, text: str, sampled: int = 0) -> list[str]:
         pad_token_id=model.tokenizer.pad_token_id or model.tokenizer.eos_token_id or 0,
         **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {}),
     )
-    with torch.no_grad():
+    with torch.no_grad(), _plain(model.model):
         found = model.model.generate(
             ids, attention_mask=torch.ones_like(ids), generation_config=config
         )
     new = found[:, ids.shape[1] :].tolist()
     return [str(text) for text in model.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+@contextmanager
+def _plain(model: Any) -> Iterator[None]:
+    """Without the model's own generation config, which fills what ours leaves open.
+
+    It may penalise repetitions or forbid tokens; the target's probability is the plain model's.
+    """
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own

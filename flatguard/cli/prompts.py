@@ -30,12 +30,7 @@ def is_wanted(asked: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
     """
     from flatguard.attacks.prompt_attack import is_prompt_attack
 
-    if (
-        asked["prompt"]
-        or asked["target"]
-        or asked["prompts"]
-        or is_prompt_attack(fields["attack"] or "")
-    ):
+    if is_prompt_attack(fields["attack"] or "") or asked["prompt"] or asked["prompts"]:
         return True
     for name, value in asked.items():
         if value not in (None, ()):

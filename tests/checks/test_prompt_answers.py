@@ -42,6 +42,20 @@ def test_asked_again_it_answers_the_same(tmp_path: Path) -> None:
     assert load_prompt_run(tmp_path / "run").answers == run.answers
 
 
+def test_the_models_own_generation_config_does_not_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny()
+    context = context_of([(WORD, "banana")])
+    run = run_of(tmp_path / "run", context, [[model.encode(" x"), model.encode(" y")]])
+    own = model.model.generation_config
+    for name, value in (("repetition_penalty", 50.0), ("no_repeat_ngram_size", 1)):
+        monkeypatch.setattr(own, name, value)
+    gather_answers(context, load_prompt_run(tmp_path / "run"), 0)
+    assert load_prompt_run(tmp_path / "run").answers == run.answers
+    assert model.model.generation_config is own
+
+
 def test_the_judged_step_is_the_first_of_the_lowest_loss(tmp_path: Path) -> None:
     model = tiny()
     context = context_of([(WORD, "banana")], steps=3)
