@@ -162,13 +162,16 @@ class EvaluationRequest(BaseModel):
         Field(
             description="demo; a RobustBench entry or a prefix of one; timm:NAME; "
             "torchvision:NAME; hf:NAME; openclip:ARCH/PRETRAINED; or the path of a .safetensors, "
-            ".pt, .pth, .ckpt, .bin or .pt2 file."
+            ".pt, .pth, .ckpt, .bin or .pt2 file. With --prompt a language model: smollm2, hf:NAME "
+            "or the path of a .gguf file."
         ),
         Option("Model", "location"),
     ]
     attack: Annotated[
         str,
-        Field(description="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ..."),
+        Field(
+            description="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...; gcg on prompts."
+        ),
         Option("Attack"),
     ]
     attack_args: Annotated[
