@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flatguard.recording.prompt_recorder import PromptRecorder
     from flatguard.recording.recorder import Recorder
     from flatguard.runs.merging import merge
+    from flatguard.runs.prompt_run import PromptRun, load_prompt_run
     from flatguard.runs.run import Run, load_run
     from flatguard.targets import Target, load_target
     from flatguard.targets.language_model import LanguageModel, language_model
@@ -34,6 +35,7 @@ __all__ = [
     "LanguageModel",
     "Preflight",
     "PromptRecorder",
+    "PromptRun",
     "Recorder",
     "Run",
     "Smoothed",
@@ -46,6 +48,7 @@ __all__ = [
     "evaluate_union",
     "language_model",
     "load_language_model",
+    "load_prompt_run",
     "load_run",
     "load_target",
     "merge",
@@ -60,6 +63,7 @@ _HOME = {
     "LanguageModel": "flatguard.targets.language_model",
     "Preflight": "flatguard.checks.preflight.judged",
     "PromptRecorder": "flatguard.recording.prompt_recorder",
+    "PromptRun": "flatguard.runs.prompt_run",
     "Recorder": "flatguard.recording.recorder",
     "Run": "flatguard.runs.run",
     "Smoothed": "flatguard.targets.smoothing",
@@ -71,6 +75,7 @@ _HOME = {
     "evaluate_union": "flatguard.threats",
     "language_model": "flatguard.targets.language_model",
     "load_language_model": "flatguard.targets.language_models",
+    "load_prompt_run": "flatguard.runs.prompt_run",
     "load_run": "flatguard.runs.run",
     "load_target": "flatguard.targets",
     "merge": "flatguard.runs.merging",

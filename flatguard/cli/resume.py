@@ -9,6 +9,7 @@ import typer
 from flatguard.cli import options
 from flatguard.cli.options import Executing, takes
 from flatguard.errors import UsageError
+from flatguard.request import EvaluationRequest, option_name
 
 FIELDS = ("allow_code", "detector", "max_failures")
 """What a person says anew of a request; everything else is in the run's folder."""
@@ -35,11 +36,20 @@ def command(
     resume_run(run, given, executing, as_json, quiet)
 
 
-def _resume_prompts(folder: str, as_json: bool, quiet: bool) -> NoReturn:
+def _resume_prompts(
+    folder: str, given: dict[str, Any], executing: dict[str, Any], as_json: bool, quiet: bool
+) -> NoReturn:
     from flatguard.cli import prompts
     from flatguard.cli.progress import watching
     from flatguard.prompts import resume_prompts
 
+    for model, values in ((EvaluationRequest, given), (Executing, executing)):
+        for name, value in values.items():
+            if value != model.model_fields[name].default:
+                raise UsageError(
+                    f"{option_name(name, model)} belongs to a run on images, and {folder} "
+                    "is one on prompts; leave it out"
+                )
     with watching(quiet, as_json) as watcher:
         run = resume_prompts(folder, progress=watcher)
     prompts.end(run, as_json)
@@ -56,7 +66,7 @@ def resume_run(
     from flatguard.runs.prompt_run import is_prompt_run
 
     if is_prompt_run(folder):
-        _resume_prompts(folder, as_json, quiet)
+        _resume_prompts(folder, given, executing, as_json, quiet)
     executor, shard = options.executor_of(executing), executing["shard"]
     with watching(quiet, as_json) as watcher:
         run = resume(folder, **given, executor=executor, shard=shard, progress=watcher)

@@ -18,10 +18,11 @@ import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flatguard.errors import RunFolderError
 from flatguard.prompt_request import PromptRequest
+from flatguard.recording.prompt_recorder import to_trajectory
 from flatguard.runs.json_files import read_sealed, reading, write_sealed
 from flatguard.runs.layout import EVIDENCE, PROMPTS
 from flatguard.runs.prompt_facts import PROMPT_FORMAT, AnswerFacts, PromptManifest, StepFacts
@@ -29,6 +30,9 @@ from flatguard.runs.publishing import writing
 from flatguard.runs.storage import Folder
 from flatguard.runs.untrusted import is_plain_file, is_plain_folder, read_text
 from flatguard.runs.writing import make_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ANSWERS = "answers.json"
 _STEP = re.compile(r"step-([0-9]{5,9})\.json")
@@ -65,6 +69,16 @@ class PromptRun:
     def answers(self) -> tuple[AnswerFacts | None, ...]:
         """For each prompt, what the model answers; None where it was not asked yet."""
         return tuple(self._answers_of(number) for number in range(len(self.manifest.plans)))
+
+    @cached_property
+    def trajectory(self) -> pd.DataFrame:
+        """A row per prompt and step: `prompt`, and the columns of `PromptRecorder.trajectory`."""
+        import pandas as pd
+
+        tables = [to_trajectory([one.accepted for one in steps]) for steps in self.steps]
+        for number, table in enumerate(tables):
+            table.insert(0, "prompt", number)
+        return pd.concat(tables, ignore_index=True)
 
     @property
     def complete(self) -> bool:

@@ -6,6 +6,7 @@ file is read without the network. All are computed in float32.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,7 +79,8 @@ def _load_gguf(file: Path, name: str) -> LanguageModel:
         with needed(package, "llm", "a GGUF file"):
             import_module(package)
     repository = Repository(str(file.parent), name, file.parent)
-    return _load(repository, {"gguf_file": file.name})
+    model = _load(repository, {"gguf_file": file.name})
+    return replace(model, source=f"{file.name}, {model.source}")
 
 
 def _load(repository: Repository, how: dict[str, Any]) -> LanguageModel:

@@ -70,6 +70,9 @@ def test_a_run_is_resumed_and_drawn_again(
     assert json.loads(shown.out) == json.loads(whole.out)
     assert step.read_bytes() == kept
     assert "2 of 3 steps were done before" in shown.err
+    workers = cli("resume", "run", "--workers", "2")
+    assert workers.code == 2
+    assert "--workers belongs to a run on images, and run is one on prompts" in workers.err
     Path("run/report.html").unlink()
     assert cli("report", "run").code == 0
     assert Path("run/report.html").is_file()

@@ -32,6 +32,13 @@ def test_what_was_written_is_read(run: PromptRun) -> None:
     assert not list(run.path.rglob("*.tmp"))
 
 
+def test_the_trajectory_has_a_row_for_each_prompt_and_step(run: PromptRun) -> None:
+    table = run.trajectory
+    assert table[["prompt", "step"]].values.tolist() == [[0, 0], [0, 1]]
+    assert table["loss"].tolist() == [one.accepted.loss for one in run.steps[0]]
+    assert table["suffix"].tolist() == [" x", " y"]
+
+
 def test_a_damaged_step_is_named(run: PromptRun) -> None:
     file = first_step(run)
     content = json.loads(file.read_text())
