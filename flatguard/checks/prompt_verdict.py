@@ -151,10 +151,8 @@ def _finding(run: PromptRun, number: int, answers: AnswerFacts | None) -> Prompt
 def _sentence(word: Word, attack: str, n: int, claimed: int, left: int, open_: int) -> str:
     of = f"{n} prompt{'' if n == 1 else 's'}"
     if word == "inconclusive":
-        return (
-            f"inconclusive: {open_} of {of} {_is(open_)} not finished; {left} of {claimed} claimed "
-            f"successes {_is(left)} left"
-        )
+        so_far = f"; {left} of {claimed} claimed successes {_is(left)} left" if claimed else ""
+        return f"inconclusive: {open_} of {of} {_is(open_)} not finished{so_far}"
     if not claimed:
         return (
             f"{word}: {attack} claims no success on {of}; that is no proof of robustness, because "

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _TONES = {"consistent": "pass", "overestimated": "fail", "inconclusive": "warn"}
 _MOST_LINES, _MOST_SUFFIXES = 12, 60
+_DIGITS = 5
+"""log κ is about 20 and changes by tenths."""
 _STEP = Axis("step of the attack")
 
 
@@ -120,7 +122,7 @@ def _suffix_rows(path: PromptPath) -> list[tuple[str, ...]]:
     """At most 60 steps with their numbers and their suffix."""
     return [
         (
-            str(step), number(path.loss[step]), number(path.log_kappa[step]),
+            str(step), number(path.loss[step], _DIGITS), number(path.log_kappa[step], _DIGITS),
             "yes" if path.claimed[step] else "no", "yes" if path.survives[step] else "no",
             path.suffixes[step],
         )
