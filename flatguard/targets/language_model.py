@@ -96,11 +96,10 @@ class LanguageModel:
         """
         ids = torch.tensor([before + target], device=self.device)
         with torch.no_grad():
-            with self._head_inputs() as seen:
+            with self._head_inputs(slice(len(before) - 1, -1)) as seen:
                 self.model(input_ids=ids, use_cache=False)
-            features = seen[0][0, len(before) - 1 : -1]
             return token_geometry(
-                features,
+                seen[0][0],
                 self.head.weight,
                 self.head.bias,
                 ids[0, len(before) :],
@@ -108,9 +107,15 @@ class LanguageModel:
             )
 
     @contextmanager
-    def _head_inputs(self) -> Iterator[list[Tensor]]:
+    def _head_inputs(self, places: slice = slice(None)) -> Iterator[list[Tensor]]:
+        """The head's inputs at some places of a sequence; it computes nothing at the others."""
         seen: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+
+        def keep(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor]:
+            seen.append(given[0][:, places].detach())
+            return (seen[-1],)
+
+        hook = self.head.register_forward_pre_hook(keep)
         try:
             yield seen
         finally:
