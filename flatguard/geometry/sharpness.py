@@ -57,7 +57,7 @@ def log_sum_p_one_minus_p(logits: Tensor) -> Tensor:
     s = log_s.exp()
     result = log_s + (2.0 + s - mean).log() - 2.0 * s.log1p()
     result = torch.where(log_s == float("-inf"), log_s, result)
-    return torch.where(top[:, 0].isfinite(), result, torch.nan)
+    return result.masked_fill(~top[:, 0].isfinite(), torch.nan)
 
 
 def log_trace(logits: Tensor, features: Tensor) -> Tensor:
