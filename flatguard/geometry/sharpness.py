@@ -68,7 +68,7 @@ def log_spread(top: Tensor, log_s: Tensor, log_q: Tensor) -> Tensor:
     s = log_s.exp()
     result = log_s + (2.0 + s - mean).log() - 2.0 * s.log1p()
     result = torch.where(log_s == float("-inf"), log_s, result)
-    return torch.where(top.isfinite(), result, torch.nan)
+    return result.masked_fill(~top.isfinite(), torch.nan)
 
 
 def log_trace(logits: Tensor, features: Tensor) -> Tensor:

@@ -13,6 +13,11 @@
 4. *Sequence.* An attack is declared to process one image after the other, and to start each with
    the clean image: the row belongs to the last matched image.
 5. Otherwise the row is *unassigned*, counted and reported.
+
+Which step it takes depends on values of the device, and the host does not wait for them: `launch`
+computes what holds if the rows are where they are expected, `finish` is called later and does the
+rest. When that is does not matter: a row that is near enough to its expected image is in no other
+image's reach, and all other rows are compared with all images.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from flatguard.attacks.monitor import NO_ORDER, Order
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.geometry.distance import CHUNK_VALUES, Distances
 from flatguard.geometry.precision import wide, wide_type
+from flatguard.recording.host_copy import HostCopy
 
 UNASSIGNED = -1
 _SLACK = 1e-5
@@ -77,6 +83,49 @@ class _Reach:
     has_twin: Tensor
 
 
+@dataclass
+class _Run:
+    """A run of the attack that keeps the order of its clean images.
+
+    Attributes:
+        numbers: their numbers, expected until the flag is read; None if they are not certain.
+        batch: the images, `(m, ...)`, while the flag is on its way.
+        flag: whether the expected numbers are certain; None after it was read.
+    """
+
+    numbers: Tensor | None
+    batch: Tensor | None
+    flag: HostCopy | None
+
+    def is_ready(self) -> bool:
+        """Whether its flag has arrived."""
+        return self.flag is None or self.flag.has_arrived()
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A call on m rows whose assignment is not certain yet.
+
+    Attributes:
+        expected: its assignment, if its rows are where they are expected.
+        run: the attack's run at the time of the call.
+        assumed: the run's numbers that `expected` assumes.
+        near: `(m,)`, which rows are safely near their expected image; None with a known order.
+        flag: whether all are; None with a known order.
+    """
+
+    expected: Assignment
+    run: _Run | None = None
+    assumed: Tensor | None = None
+    near: Tensor | None = None
+    flag: HostCopy | None = None
+
+    def is_ready(self) -> bool:
+        """Whether `finish` needs no value that is still on its way."""
+        has_run = self.run is None or self.run.is_ready()
+        return has_run and (self.flag is None or self.flag.has_arrived())
+
+
 class Attribution:
     """Assigns rows to the images of one batch.
 
@@ -94,8 +143,9 @@ class Attribution:
     ):
         self._images = images
         self._order = order
-        self._active: Tensor | None = None
-        self._at = UNASSIGNED
+        self._whole = torch.arange(len(images), device=images.device)
+        self._run: _Run | None = None
+        self._at = torch.full((), UNASSIGNED, device=images.device)
         declared = budget.norm if budget is not None else "none"
         self._norm: Norm = "Linf" if declared == "none" else declared
         self._eps = budget.eps if budget is not None and budget.eps is not None else 0.0
@@ -114,48 +164,98 @@ class Attribution:
         safe = (apart - radius).amin(dim=1).minimum(radius)
         return _Reach(radius, safe, nearest == 0)
 
-    def begin_run(self, batch: Tensor | None) -> Tensor | None:
+    def begin_run(self, batch: Tensor | None) -> _Run | None:
         """A run begins that keeps the order of these clean images, if any are given.
 
         Returns the state for `end_run`. The batch is used only if all its samples are certain.
         """
-        before, self._active = self._active, None
+        before, self._run = self._run, None
         if batch is None or batch.shape[1:] != self._images.shape[1:]:
             return before
-        if torch.equal(batch, self._images):
-            self._active = torch.arange(len(batch), device=batch.device)
+        if batch.shape == self._images.shape:
+            run = _Run(self._whole, batch, HostCopy.of((batch == self._images).all()))
         else:
             guess = self._guess(batch)
-            (apart,) = self._distances.to(batch, guess, (self._norm,))
-            sample = self._unique(batch, guess, apart)
-            certain = bool((sample != UNASSIGNED).all())
-            self._active = sample if certain else None
+            run = _Run(guess, batch, HostCopy.of(self._near(batch, guess).all()))
+        if run.is_ready():
+            self._resolve(run)
+        else:
+            run.batch = batch.clone()  # the attack may change it
+        self._run = run
         return before
 
-    def end_run(self, before: Tensor | None) -> None:
+    def end_run(self, before: _Run | None) -> None:
         """The run ends; `before` is the result of `begin_run`."""
-        self._active = before
+        self._run = before
+
+    def _resolve(self, run: _Run) -> Tensor | None:
+        """The certain numbers of a run's images, or None; waits for its flag."""
+        if run.flag is not None and run.numbers is not None and run.batch is not None:
+            if not run.flag.read()[0]:
+                near = self._near(run.batch, run.numbers)
+                sample = self._search(run.batch, run.numbers, near)
+                run.numbers = sample if bool((sample != UNASSIGNED).all()) else None
+            run.batch = run.flag = None
+        return run.numbers
+
+    def _near(self, rows: Tensor, guess: Tensor) -> Tensor:
+        """Which rows are so near their likely image that they are in no other one's reach."""
+        (apart,) = self._distances.to(rows, guess, (self._norm,))
+        return apart < self._reach.safe[guess]
 
     def assign(self, rows: Tensor) -> Assignment:
         """The sample of each row of a call, the step that found it, and the row's distances."""
+        return self.finish(self.launch(rows), rows)
+
+    def launch(self, rows: Tensor) -> Launched:
+        """Begin to assign the rows of a call, `(m, ...)`, without a wait.
+
+        Only a run whose own flag is late is waited for, where a call is on another number of rows.
+        """
+        run = self._run
+        if run is not None and (run.numbers is None or len(run.numbers) != len(rows)):
+            self._resolve(run)
+        return self._launch(rows, run)
+
+    def _launch(self, rows: Tensor, run: _Run | None) -> Launched:
         if rows.shape[1:] != self._images.shape[1:]:
             sample = torch.full((len(rows),), UNASSIGNED, device=rows.device)
             missing = torch.full_like(sample, torch.nan, dtype=wide_type(rows))
-            return Assignment(sample, torch.zeros_like(sample), missing, missing)
-        known = self._by_declaration(len(rows))
+            return Launched(Assignment(sample, torch.zeros_like(sample), missing, missing))
+        assumed = None if run is None else run.numbers
+        known = self._by_declaration(len(rows), assumed)
         if known is not None:
             _, linf, l2 = self._apart_from(rows, known)
-            return Assignment(known, torch.full_like(known, How.DECLARED), linf, l2)
-        guess = self._guess(rows)
+            declared = Assignment(known, torch.full_like(known, How.DECLARED), linf, l2)
+            return Launched(declared, run, assumed)
+        guess = self._last = self._guess(rows)
         apart, linf, l2 = self._apart_from(rows, guess)
-        sample = self._unique(rows, guess, apart)
-        self._last = sample
-        if sample is guess and not self._order.sequential:
-            return Assignment(sample, torch.full_like(sample, How.UNIQUE), linf, l2)
-        how = torch.where(sample != UNASSIGNED, How.UNIQUE, How.UNASSIGNED)
-        self._force_by_order(rows, sample, how)
+        near = apart < self._reach.safe[guess]
+        expected = Assignment(guess, torch.full_like(guess, How.UNIQUE), linf, l2)
+        return Launched(expected, run, assumed, near, HostCopy.of(near.all()))
+
+    def finish(self, launched: Launched, rows: Tensor) -> Assignment:
+        """The assignment of a call on these rows; calls are finished in the order of the attack.
+
+        Waits for the call's flags, and where a row is not where it is expected.
+        """
+        if launched.run is not None and self._resolve(launched.run) is not launched.assumed:
+            launched = self._launch(rows, launched.run)
+        expected, near, flag = launched.expected, launched.near, launched.flag
+        if near is None or flag is None:
+            return expected
+        if flag.read()[0]:
+            if self._order.sequential:
+                self._continue_sequence(expected.sample, expected.how)
+            return expected
+        sample = self._search(rows, expected.sample, near)
+        how = expected.how.masked_fill(sample == UNASSIGNED, How.UNASSIGNED)
         if self._order.sequential:
-            self._continue_sequence(sample, how)
+            sample, how = self._continue_sequence(sample, how)
+        else:
+            self._force_by_order(rows, sample, how, launched.assumed)
+        if self._last is expected.sample:
+            self._last = sample.clamp_min(0)
         _, linf, l2 = self._apart_from(rows, sample.clamp_min(0))
         nowhere = sample == UNASSIGNED
         linf, l2 = (size.masked_fill(nowhere, torch.nan) for size in (linf, l2))
@@ -167,45 +267,41 @@ class Attribution:
         found = dict(zip(norms, self._distances.to(rows, numbers, norms), strict=True))
         return found[self._norm], wide(found["Linf"]), wide(found["L2"])
 
-    def _by_declaration(self, count: int) -> Tensor | None:
-        if self._active is not None:
-            return self._active if count == len(self._active) else None
+    def _by_declaration(self, count: int, active: Tensor | None) -> Tensor | None:
+        """The images of a call on so many rows, in a run on the `active` ones."""
+        if active is not None:
+            return active if count == len(active) else None
         n = len(self._images)
-        whole = torch.arange(n, device=self._images.device)
         if self._order.keeps and count == n:
-            return whole
+            return self._whole
         if self._order.copies == "none" or count % n:
             return None
         if self._order.copies == "consecutive":
-            return whole.repeat_interleave(count // n)
-        return whole.repeat(count // n)
+            return self._whole.repeat_interleave(count // n)
+        return self._whole.repeat(count // n)
 
-    def _unique(self, rows: Tensor, guess: Tensor, apart: Tensor) -> Tensor:
-        """Compare only the rows that are not safely near their likely image with all images.
+    def _search(self, rows: Tensor, guess: Tensor, near: Tensor) -> Tensor:
+        """The only image within reach of each row, `(m,)`, or `UNASSIGNED`.
 
-        `apart` are the distances from the likely images. Returns `guess` itself if all of it is
-        correct, as in nearly every call.
+        Only the rows that are not safely near their likely image are compared with all images.
         """
-        near = apart < self._reach.safe[guess]
-        if bool(near.all()):
-            return guess
-        sample = torch.where(near, guess, UNASSIGNED)
+        sample = guess.masked_fill(~near, UNASSIGNED)
         left = (~near).nonzero()[:, 0]
         for numbers in left.split(self._rows_at_once()):
             within = self._apart(rows[numbers]) <= self._reach.radius
             only_one = within.sum(dim=1) == 1
-            sample[numbers] = torch.where(only_one, within.to(torch.int8).argmax(dim=1), UNASSIGNED)
+            found = within.to(torch.int8).argmax(dim=1)
+            sample[numbers] = found.masked_fill(~only_one, UNASSIGNED)
         return sample
 
     def _rows_at_once(self) -> int:
         return max(1, CHUNK_VALUES // self._images[0].numel())
 
     def _guess(self, rows: Tensor) -> Tensor:
-        n = len(self._images)
-        if len(rows) == n:
-            return torch.arange(n, device=rows.device)
+        if len(rows) == len(self._images):
+            return self._whole
         if self._last is not None and len(self._last) == len(rows):
-            return self._last.clamp_min(0)
+            return self._last
         return self._nearest(rows)
 
     def _nearest(self, rows: Tensor) -> Tensor:
@@ -228,15 +324,20 @@ class Attribution:
         apart = torch.cdist(flat, self._images.flatten(1), p=order, compute_mode=exact)
         return apart.to(wide_type(rows))
 
-    def _force_by_order(self, rows: Tensor, sample: Tensor, how: Tensor) -> None:
-        """Assign, in place, the rows for which a sorted subset leaves one possible sample."""
+    def _force_by_order(
+        self, rows: Tensor, sample: Tensor, how: Tensor, run: Tensor | None
+    ) -> None:
+        """Assign, in place, the rows for which a sorted subset leaves one possible sample.
+
+        `run` are the images of the attack's run, all if None.
+        """
         open_rows = (sample == UNASSIGNED).nonzero()[:, 0]
-        active = range(len(self._images)) if self._active is None else self._active.tolist()
+        active = range(len(self._images)) if run is None else run.tolist()
         place = {number: index for index, number in enumerate(active)}
         places = [place.get(number, UNASSIGNED) for number in sample.tolist()]
         known = [index for index in places if index != UNASSIGNED]
         is_sorted = all(a < b for a, b in pairwise(known))
-        if self._order.sequential or not len(open_rows) or len(rows) > len(active) or not is_sorted:
+        if not len(open_rows) or len(rows) > len(active) or not is_sorted:
             return
         forced = forced_by_order(places, len(active))
         nearest = self._nearest(rows[open_rows])
@@ -245,14 +346,17 @@ class Attribution:
             if forced[row] == place.get(near) and not self._reach.has_twin[near]:
                 sample[row], how[row] = near, How.ORDER
 
-    def _continue_sequence(self, sample: Tensor, how: Tensor) -> None:
-        """Assign unassigned rows, in place, to the image that the attack is processing."""
-        known = sample[sample != UNASSIGNED]
-        if len(known):
-            self._at = int(known[-1]) if bool((known == known[0]).all()) else UNASSIGNED
-        if self._at != UNASSIGNED:
-            left = sample == UNASSIGNED
-            sample[left], how[left] = self._at, How.SEQUENCE
+    def _continue_sequence(self, sample: Tensor, how: Tensor) -> tuple[Tensor, Tensor]:
+        """With unassigned rows given to the image that the attack is processing."""
+        if not len(sample):
+            return sample, how
+        is_known, last = sample != UNASSIGNED, sample.amax()
+        first = sample.masked_fill(~is_known, len(self._images)).amin()
+        only = last.masked_fill(first != last, UNASSIGNED)
+        self._at = torch.where(is_known.any(), only, self._at)
+        continued = torch.where(is_known, sample, self._at.expand_as(sample))
+        has_moved = ~is_known & (continued != UNASSIGNED)
+        return continued, how.masked_fill(has_moved, How.SEQUENCE)
 
 
 def forced_by_order(sample: list[int], n: int) -> list[int]:

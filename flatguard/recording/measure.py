@@ -180,4 +180,5 @@ def _geometry(logits: Tensor, proof: _Proof | None) -> tuple[Tensor, Tensor]:
 
 
 def _where(condition: Tensor, values: Tensor) -> Tensor:
-    return torch.where(condition, values, torch.nan)
+    # With `torch.where`, the host waits while NaN is copied to the device.
+    return values.masked_fill(~condition, torch.nan)

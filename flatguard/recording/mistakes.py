@@ -63,10 +63,10 @@ class Mistakes:
         counts = (assigned.sample != UNASSIGNED) & self._is_admissible(assigned, rows, own)
         counts &= logits.isfinite().all(dim=1) & (value < 0)
         trash = len(self._clean)
-        row = torch.where(counts, own, trash)
+        row = own.masked_fill(~counts, trash)
         lowest = self._lowest.scatter_reduce(0, row, value, "amin")
         is_better = counts & (value == lowest[row]) & (value < self._lowest[row])
-        self._images.index_copy_(0, torch.where(is_better, own, trash), rows)
+        self._images.index_copy_(0, own.masked_fill(~is_better, trash), rows)
         self._lowest = lowest
         self._lowest[trash] = 0.0
 

@@ -7,7 +7,8 @@
 `recorder.model` is the model itself. The hooks draw no random number and compute on detached
 tensors, so the attack gets the same bits as without them. The model is called on a copy of its
 input, so that it cannot overwrite a tensor of the attack; with `gradients`, on a copy of a view,
-whose gradient is recorded and passed on unchanged.
+whose gradient is recorded and passed on unchanged. A recorded call does not wait for the device:
+what the host has to know of it arrives later (`call_queue.py`).
 
 Inside, gradients are on, independent of the caller's setting. At the end, torch's settings and the
 model's mode, flags, hooks and gradients are restored; the weights are not touched.
@@ -18,11 +19,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +32,8 @@ from flatguard.environment.torch_state import kept_state, own_state
 from flatguard.errors import DataError, ModelError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.named_losses import NamedLoss, parse_losses
-from flatguard.recording.attribution import UNASSIGNED, Attribution
+from flatguard.recording.attribution import Attribution
+from flatguard.recording.call_queue import Call, CallQueue, Pass, Receivers
 from flatguard.recording.measure import HeadCall, Seen, measure
 from flatguard.recording.mistakes import Mistakes
 from flatguard.recording.trajectory import BOOKKEEPING, CallRows, GradientRows, to_frame, with_names
@@ -55,9 +56,6 @@ if TYPE_CHECKING:
 _HEAD_PROOF_IMAGES = 8
 PIECE_ROWS = 20_000
 """A sink receives about this many rows at a time: 2 MB."""
-
-_PENDING_VALUES = 200_000
-"""This many logits are measured together: 20,000 rows of 10 classes, or 200 of 1,000."""
 
 _GRADIENTS_LATE = 16
 """This many calls are withheld from a sink, because their gradients may still arrive."""
@@ -91,10 +89,6 @@ class Recorder:
         calls: the number of recorded model calls.
         forwards: the number of rows in forward passes so far.
         backwards: the number of rows in backward passes so far.
-        rows_unassigned: the number of rows whose sample is not certain.
-        first_nonfinite: the number of the first call with a NaN or infinite logit, or None.
-        mistakes: the most wrong example within the budget that was seen of each image; None without
-            a budget.
 
     Raises:
         UsageError: `head` names a layer that is not the head, or a loss is unknown.
@@ -121,28 +115,52 @@ class Recorder:
         self.model = model
         device = next((p.device for p in model.parameters()), images.device)
         self._images, self._labels = images.detach().to(device), labels.to(device).long()
-        self._attribution = Attribution(self._images, budget, order)
-        self.mistakes: Mistakes | None = None
-        if budget is not None:
-            self.mistakes = Mistakes(self._images, self._labels, budget)
         self._first_sample, self._on_call, self._sink = first_sample, on_call, sink
-        self._gradients, self._waypoints = gradients, waypoints
+        self._gradients = gradients
         self._losses = _known_losses(losses)
         self._reading: Reading | None = None
         self.head, self.head_reason = self._proven(head)
-        self._log_weight_norm = math.nan
+        self._attribution = Attribution(self._images, budget, order)
+        self._mistakes: Mistakes | None = None
+        if budget is not None:
+            self._mistakes = Mistakes(self._images, self._labels, budget)
+        receivers = Receivers(self._mistakes, waypoints)
+        self._queue = CallQueue(self._attribution, receivers, self._measure(math.nan))
         self._head_call: HeadCall | None = None
         self._gradient_rows: GradientRows | None = None
-        self._pending: list[_Pending] = []
-        self._pending_values = 0
-        self._kept: list[CallRows] = []
-        self._kept_rows = 0
+        self._unsent_rows = 0
         self._inside: ExitStack | None = None
         self._rows: list[Tensor | None] = []
         self.segments: list[Segment] = []
         self._segment = 0
-        self.first_nonfinite: int | None = None
-        self.calls = self.forwards = self.backwards = self.rows_unassigned = 0
+        self.calls = self.forwards = self.backwards = 0
+
+    @property
+    def rows_unassigned(self) -> int:
+        """The number of rows whose sample is not certain."""
+        self._queue.settle()
+        return self._queue.rows_unassigned
+
+    @property
+    def first_nonfinite(self) -> int | None:
+        """The number of the first call with a NaN or infinite logit, or None."""
+        self._queue.settle()
+        return self._queue.first_nonfinite
+
+    @property
+    def mistakes(self) -> Mistakes | None:
+        """The most wrong example within the budget that was seen of each image.
+
+        None without a budget.
+        """
+        self._queue.settle()
+        return self._mistakes
+
+    def _measure(self, log_weight_norm: float) -> Callable[[Seen], Tensor]:
+        return partial(
+            measure, labels=self._labels, head=self.head, losses=self._losses,
+            log_weight_norm_squared=log_weight_norm,
+        )  # fmt: skip
 
     def _proven(
         self, head: FinalMap | HeadSearch | str | None
@@ -188,7 +206,7 @@ class Recorder:
                 read_logits(self.model, self._reading)
             if self.head is not None:
                 with own_state():
-                    self._log_weight_norm = self.head.log_weight_norm_squared()
+                    self._queue.measure = self._measure(self.head.log_weight_norm_squared())
                 stack.enter_context(self.head.watched(self._after_head))
             # This hook runs first, before the model's input is copied.
             before = self.model.register_forward_pre_hook(
@@ -210,8 +228,11 @@ class Recorder:
     ) -> None:
         self._head_call = self._gradient_rows = None
         self._rows.clear()
-        if self._inside is not None:
-            self._inside.close()
+        if self._inside is None:
+            return
+        with self._inside:
+            if error is None:
+                self._queue.settle()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
         # An attack that copies the model copies its hooks; a copy's calls are not recorded.
@@ -240,17 +261,16 @@ class Recorder:
 
     def trajectory(self) -> pd.DataFrame:
         """One row per sample and call; `flatguard.recording.trajectory` lists the columns."""
-        self._measure_pending()
-        return with_names(self._stored(self._kept), self.segments)
+        self._queue.settle()
+        return with_names(self._stored(self._queue.kept), self.segments)
 
     def flush(self, keep: int = 0) -> None:
         """Send all calls but the last `keep` to the sink."""
-        self._measure_pending()
-        if self._sink is None or len(self._kept) <= keep:
+        self._queue.settle()
+        if self._sink is None or len(self._queue.kept) <= keep:
             return
-        sent = self._kept[: len(self._kept) - keep]
-        self._kept = self._kept[len(sent) :]
-        self._kept_rows = sum(len(call.sample) for call in self._kept)
+        sent = self._queue.take(keep)
+        self._unsent_rows = sum(len(call.sample) for call in self._queue.kept)
         self._sink(self._stored(sent))
 
     def _stored(self, calls: Sequence[CallRows]) -> pd.DataFrame:
@@ -310,55 +330,12 @@ class Recorder:
                 f"expected labels below {logits.shape[1]}, as the model has so many classes; got "
                 f"{int(self._labels.max())}"
             )
-        assigned = self._attribution.assign(rows)
-        if self._waypoints is not None and self._segment != BOOKKEEPING:
-            self._waypoints.add(self.calls, assigned.sample, rows)
-        if self.mistakes is not None:
-            self.mistakes.add(assigned, rows, logits)
-        seen = Seen.of(assigned, logits, self._head_call)
-        if self._pending and self._pending[0].seen.logits.shape[1] != logits.shape[1]:
-            self._measure_pending()
-        self._pending.append(
-            _Pending(self.calls, self._segment, assigned.how, seen, self._gradient_rows)
-        )
-        self._pending_values += logits.numel()
-        if self.first_nonfinite is None and not bool(torch.isfinite(logits).all()):
-            self.first_nonfinite = self.calls
+        call = Call(self.calls, self._segment, self._gradient_rows)
+        self._queue.add(call, Pass(rows, logits, self._head_call))
         self.calls += 1
-        self.rows_unassigned += int((assigned.sample == UNASSIGNED).sum())
-        self._kept_rows += len(rows)
-        if self._pending_values >= _PENDING_VALUES:
-            self._measure_pending()
-        if self._sink is not None and self._kept_rows >= PIECE_ROWS:
+        self._unsent_rows += len(rows)
+        if self._sink is not None and self._unsent_rows >= PIECE_ROWS:
             self.flush(keep=_GRADIENTS_LATE if self._gradients else 0)
-
-    def _measure_pending(self) -> None:
-        if not self._pending:
-            return
-        with own_state(), torch.no_grad():
-            seen = Seen.joined([call.seen for call in self._pending])
-            values = measure(seen, self._labels, self.head, self._log_weight_norm, self._losses)
-        sizes = [len(call.how) for call in self._pending]
-        numbers, sample = values.cpu().numpy(), seen.sample.cpu().numpy()
-        ends = np.cumsum(sizes)
-        for call, start, end in zip(self._pending, ends - sizes, ends, strict=True):
-            rows = slice(start, end)
-            how = call.how.cpu().numpy()
-            self._kept.append(
-                CallRows(call.call, call.segment, sample[rows], how, numbers[rows], call.gradients)
-            )
-        self._pending, self._pending_values = [], 0
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A recorded call that is not measured yet."""
-
-    call: int
-    segment: int
-    how: Tensor
-    seen: Seen
-    gradients: GradientRows | None
 
 
 def _known_losses(names: Sequence[str]) -> tuple[NamedLoss, ...]:

@@ -55,6 +55,7 @@ from torch import Tensor
 
 from flatguard.attacks.monitor import Segment
 from flatguard.recording.attribution import UNASSIGNED, How
+from flatguard.recording.host_copy import HostCopy
 from flatguard.recording.measure import loss_columns, measured_columns
 
 BOOKKEEPING = -1
@@ -64,19 +65,27 @@ NARROW = {name: "float32" for name in measured_columns(False) if name not in _WI
 
 
 class GradientRows:
-    """The input gradients of one call, counted as they arrive."""
+    """The input gradients of one call on m rows, counted on their device as they arrive.
+
+    Attributes:
+        rows: m.
+        count: the number of backward passes.
+        zero: `(m,)` int16, in how many of them the gradient was exactly 0; None before the first.
+        norm: `(m,)` float32, of the last gradient; None before the first.
+    """
 
     def __init__(self, rows: int):
-        self.count = np.zeros(rows, dtype=np.int16)
-        self.zero = np.zeros(rows, dtype=np.int16)
-        self.norm = np.full(rows, np.nan, dtype=np.float32)
+        self.rows, self.count = rows, 0
+        self.zero: Tensor | None = None
+        self.norm: Tensor | None = None
 
     def add(self, gradient: Tensor) -> None:
-        """Add the gradient of one backward pass, `(n, ...)`."""
+        """Add the gradient of one backward pass, `(m, ...)`."""
         with torch.no_grad():
             norm = torch.linalg.vector_norm(gradient.detach().flatten(1).double(), dim=1)
-            self.norm = norm.float().cpu().numpy()
-            self.zero += (norm == 0).cpu().numpy()
+            is_zero = (norm == 0).to(torch.int16)
+            self.zero = is_zero if self.zero is None else self.zero + is_zero
+            self.norm = norm.float()
             self.count += 1
 
 
@@ -118,9 +127,8 @@ def to_frame(
     gradients = [call.gradients for call in calls]
     if calls and all(rows is not None for rows in gradients):
         known = [rows for rows in gradients if rows is not None]
-        frame["gradients"] = _joined([rows.count for rows in known], (0,))
-        frame["zero_gradients"] = _joined([rows.zero for rows in known], (0,))
-        frame["gradient_norm"] = _joined([rows.norm for rows in known], (0,))
+        frame["gradients"] = np.repeat([rows.count for rows in known], sizes).astype(np.int16)
+        frame["zero_gradients"], frame["gradient_norm"] = _gradients(known)
     for loss in losses:
         value, sign, log_trace = loss_columns(loss)
         frame[value] = numbers[value].astype(np.float32)
@@ -130,6 +138,18 @@ def to_frame(
         {**{name: NARROW[name] for name in geometry if name in NARROW}, "prediction": "int32"}
     )
     return narrow
+
+
+def _gradients(known: Sequence[GradientRows]) -> tuple[np.ndarray, np.ndarray]:
+    """How many gradients were 0, and the norm of the last one, for each row of all calls."""
+    has_any = np.repeat([call.count > 0 for call in known], [call.rows for call in known])
+    zero = np.zeros(len(has_any), dtype=np.int16)
+    norm = np.full(len(has_any), np.nan, dtype=np.float32)
+    zeros = [call.zero for call in known if call.zero is not None]
+    norms = [call.norm for call in known if call.norm is not None]
+    if norms:
+        zero[has_any], norm[has_any] = HostCopy.of(torch.cat(zeros), torch.cat(norms)).read()
+    return zero, norm
 
 
 def with_names(frame: pd.DataFrame, segments: Sequence[Segment]) -> pd.DataFrame:

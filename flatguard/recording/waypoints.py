@@ -38,12 +38,11 @@ class Waypoints:
     def __len__(self) -> int:
         return len(self._ways)
 
-    def add(self, call: int, sample: Tensor, rows: Tensor) -> None:
-        """Add a call on these rows, `(m, ...)`, which belong to the samples `(m,)` or to none.
+    def add(self, call: int, numbers: list[int], rows: Tensor) -> None:
+        """Add a call on these rows, `(m, ...)`, which belong to the samples `numbers` or to none.
 
         Of several rows of one sample, the first is used.
         """
-        numbers = sample.tolist()
         for index, way in enumerate(self._ways):
             if index in numbers:
                 self._pass(way, call, rows[numbers.index(index)])

@@ -10,7 +10,7 @@ from flatguard.recording.waypoints import POINTS, Waypoints
 def calls_kept(total: int) -> list[int]:
     way = Waypoints(1)
     for call in range(total):
-        way.add(call, torch.tensor([1, 0]), torch.full((2, 3), float(call)))
+        way.add(call, [1, 0], torch.full((2, 3), float(call)))
     assert all((point.image == point.call).all() for point in way.of(0))
     return [point.call for point in way.of(0)]
 
@@ -31,13 +31,13 @@ def test_long_attacks_are_thinned_evenly() -> None:
 
 def test_rows_that_belong_to_no_sample_are_not_kept() -> None:
     way = Waypoints(2)
-    way.add(0, torch.tensor([-1, 1, 1]), torch.arange(3.0)[:, None])
+    way.add(0, [-1, 1, 1], torch.arange(3.0)[:, None])
     assert way.of(0) == []
     assert [(p.call, p.image.item()) for p in way.of(1)] == [(0, 1.0)]
 
 
 def test_what_is_kept_does_not_change_with_the_attacks_tensor() -> None:
     way, rows = Waypoints(1), torch.zeros(1, 2)
-    way.add(0, torch.tensor([0]), rows)
+    way.add(0, [0], rows)
     rows += 1
     assert way.of(0)[0].image.sum() == 0

@@ -93,12 +93,19 @@ def _search_once(
         view = source(state.images, here)
         nearer = view.margin < nearest
         nearest = torch.where(nearer, view.margin, nearest)
-        state.best[state.active[nearer]] = state.images[nearer]
-        left = ~_verified(context, rows, state, view.fooled, eps)
-        if not bool(left.any()) or step == steps:
+        # A mask as the index would make the host wait for the device.
+        is_nearer = nearer.view(-1, *[1] * (state.images.ndim - 1))
+        state.best[state.active] = torch.where(is_nearer, state.images, state.best[state.active])
+        verified = _verified(context, rows, state, view.fooled, eps)
+        if step == steps:
             return
-        state.active, nearest, velocity = state.active[left], nearest[left], velocity[left]
-        moved, gradient = state.images[left], view.gradient[left]
+        moved, gradient = state.images, view.gradient
+        if verified is not None:
+            left = (~verified).nonzero()[:, 0]
+            if not len(left):
+                return
+            state.active, nearest, velocity = state.active[left], nearest[left], velocity[left]
+            moved, gradient = moved[left], gradient[left]
         velocity = MOMENTUM * velocity + direction(gradient, norm)
         length = eps * step_length(step, steps)
         clean = rows.images[state.active]
@@ -113,14 +120,14 @@ def step_length(step: int, steps: int) -> float:
 
 def _verified(
     context: CheckContext, rows: Rows, state: _State, candidates: Tensor, eps: float
-) -> Tensor:
-    """Which active samples fool the target now. Their image is kept."""
-    verified = torch.zeros_like(candidates)
+) -> Tensor | None:
+    """Which active samples fool the target now; None without candidates. Their image is kept."""
     found = candidates.nonzero()[:, 0]
-    if len(found):
-        numbers = state.active[found]
-        verified[found] = context.fools(state.images[found], rows[numbers], eps)
-        sure = state.active[verified]
-        state.best[sure] = state.images[verified]
-        state.fooled[sure] = True
+    if not len(found):
+        return None
+    verified, numbers = torch.zeros_like(candidates), state.active[found]
+    verified[found] = context.fools(state.images[found], rows[numbers], eps)
+    sure = state.active[verified]
+    state.best[sure] = state.images[verified]
+    state.fooled[sure] = True
     return verified
