@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flatguard.environment.caller import own_process
 from flatguard.errors import ModelError, UsageError
 from flatguard.geometry.precision import wide
 from flatguard.geometry.sharpness import log_weight_norm_squared
@@ -147,6 +148,7 @@ class LanguageModel:
             )
 
 
+@own_process()
 def language_model(model: Any, tokenizer: Any, name: str, source: str) -> LanguageModel:
     """A language model from its parts, checked.
 

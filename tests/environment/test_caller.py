@@ -15,12 +15,15 @@ import flatguard
 from flatguard.environment.caller import own_process
 from flatguard.environment.torch_state import OWN, TorchState
 
-READ_ONLY = {"load_run", "threats_of"}
+READ_ONLY = {"load_prompt_run", "load_run", "threats_of"}
 """Entry points that compute nothing with torch."""
 WITHIN = {
     "flatguard.evaluation": ("evaluate", "resume", "audit", "resolve"),
     "flatguard.runs.merging": ("merge",),
     "flatguard.threats": ("evaluate_union",),
+    "flatguard.prompts": ("evaluate_prompts", "resume_prompts"),
+    "flatguard.targets.language_model": ("language_model",),
+    "flatguard.targets.language_models": ("load_language_model",),
     "flatguard.checks.preflight.entry": ("preflight",),
     "flatguard.targets": ("load_target",),
     "flatguard.gate.gate": ("pass_through",),
