@@ -1,10 +1,9 @@
 """Each mechanism's advice, followed on the masked pairs that flatguard named it for.
 
 What closes the gap between the audited number and the reference is counted as for a label: the
-samples that survive PGD-20 and fall to an attack that does what `mechanism.FIXES` says, or
-what `mechanism.fix_of` says in its place. Nothing here comes from flatguard's checks but the
-mechanism. A stage's straight-through gradient, the branches of a gate, and an output that is not
-squashed are the pair's own stand-ins.
+samples that survive PGD-20 and fall to an attack that does what `mechanism.fix_of` says. Nothing
+here comes from flatguard's checks but the mechanism. A stage's straight-through gradient, the
+branches of a gate, and an output that is not squashed are the pair's own stand-ins.
 
 `python -m benchmarks.masking_zoo.advice` prints a line for each pair of the documented run.
 """
@@ -91,6 +90,8 @@ OWN = {
     ("gates between networks", "shattered-gradient"),
     ("squashed logits", "saturation"),
     ("clipped logits", "saturation"),
+    ("non-parametric head", "saturation"),
+    ("output codes", "saturation"),
 }
 """Kinds and mechanisms whose advice is not the mechanism's usual one; see `mechanism.fix_of`."""
 

@@ -131,9 +131,7 @@ def fix_of(found: Explanation, evidence: Evidence) -> str:
     """What to do about a mechanism, by what was tried for it and found most."""
     if found.condition == _GATE:
         return GATE_FIX
-    squashed, scaled = (
-        evidence.fooled_by(*families) for families in (("saturating",), _SCALE_FREE)
-    )
+    squashed, scaled = evidence.fooled_by("saturating"), evidence.fooled_by(*_SCALE_FREE)
     if found.mechanism == "saturation" and len(squashed) > len(scaled):
         return SQUASHED_FIX
     return FIXES[found.mechanism]
