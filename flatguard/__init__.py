@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flatguard.environment import compat
 
 if TYPE_CHECKING:
+    from flatguard.checks.claims.answer import Answer
     from flatguard.checks.preflight.entry import preflight
     from flatguard.checks.preflight.judged import Preflight
     from flatguard.checks.verdict import Verdict
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from flatguard.targets.language_models import load_language_model
     from flatguard.targets.smoothing import Smoothed
     from flatguard.threats import evaluate_union, threats_of
+    from flatguard.verification import verify, verify_run
 
 __version__ = "0.1.0"
 __all__ = [
+    "Answer",
     "FlatguardError",
     "LanguageModel",
     "Preflight",
@@ -56,9 +59,12 @@ __all__ = [
     "resume",
     "resume_prompts",
     "threats_of",
+    "verify",
+    "verify_run",
 ]
 
 _HOME = {
+    "Answer": "flatguard.checks.claims.answer",
     "FlatguardError": "flatguard.errors",
     "LanguageModel": "flatguard.targets.language_model",
     "Preflight": "flatguard.checks.preflight.judged",
@@ -83,6 +89,8 @@ _HOME = {
     "resume": "flatguard.evaluation",
     "resume_prompts": "flatguard.prompts",
     "threats_of": "flatguard.threats",
+    "verify": "flatguard.verification",
+    "verify_run": "flatguard.verification",
 }
 
 compat.install_hook()

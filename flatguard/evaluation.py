@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from flatguard.checks.claims.stored_claim import answer_stored_claim
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.gathering import gather_evidence
 from flatguard.checks.preflight.gather import preflight_run
@@ -360,12 +361,14 @@ def finish(
             compute_budget,
         )
     seconds = recorded_seconds(run) if compute_budget is None else compute_budget.seconds
-    verdict = judge(Evidence.of(run), tolerance_of(run) if tolerance is None else tolerance)
+    evidence = Evidence.of(run)
+    verdict = judge(evidence, tolerance_of(run) if tolerance is None else tolerance)
     detection = load_detection(run) if detector is None else flag(run, detector)
     write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
     if detection is not None:
         write_detection(run, detection)
-    write_summary(run, summarise(run, verdict, seconds, detection))
+    claim = answer_stored_claim(run, evidence, verdict)
+    write_summary(run, summarise(run, verdict, seconds, detection, claim))
     try:
         write_report(run)
     except NoRoom:

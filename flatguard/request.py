@@ -51,6 +51,8 @@ CONSENT = " --allow-code"
 """What a command needs to load a model by code that a request names."""
 TOLERANCE = 0.05
 """The default overestimate that is accepted, as a share of all samples."""
+EXAMPLES = "examples:"
+"""How the name of an attack begins that shows the stored examples of a file."""
 MOST_EXAMPLES = 1000
 """Where `n_examples` is None, at most so many samples are evaluated."""
 FAILURES = 0.01
@@ -170,7 +172,8 @@ class EvaluationRequest(BaseModel):
     attack: Annotated[
         str,
         Field(
-            description="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...; gcg on prompts."
+            description="apgd-ce, standard, torchattacks:PGD, foolbox:LinfPGD, ...; examples:FILE "
+            "shows stored ones; gcg on prompts."
         ),
         Option("Attack"),
     ]

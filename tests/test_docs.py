@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from support import digits
 
@@ -121,6 +122,27 @@ def test_the_commands_of_detection(
     (code,) = blocks("detection.md", "python")
     exec(code, space)
     assert space["answer"].flagged.shape == (20,)  # type: ignore[attr-defined]
+
+
+def test_the_commands_of_claims(
+    digits_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clean images in place of examples: they show what the claim says, the checks do not."""
+    shutil.copy(digits_files / "digits.safetensors", tmp_path / "weights.safetensors")
+    shutil.copy(digits.__file__, tmp_path / "model.py")
+    pixels, labels = digits.digits()
+    held = slice(digits.TRAINING, digits.TRAINING + 40)
+    np.savez(tmp_path / "images.npz", images=pixels[held].numpy(), labels=labels[held].numpy())
+    torch.save(pixels[held], tmp_path / "adv.pt")
+    with_examples, on_a_run, normal = commands("how-to/claims.md")
+    assert flatguard(with_examples) == 1
+    assert "claim not reproduced: 77.5% is claimed, and" in capsys.readouterr().out
+    assert flatguard(on_a_run) == 1
+    assert flatguard(normal) in (0, 1, 3)
+    (code,) = blocks("how-to/claims.md", "python")
+    space: dict[str, object] = {}
+    exec(code, space)
+    assert space["answer"].word == "not reproduced"  # type: ignore[attr-defined]
 
 
 def test_how_many_images_detection_needs() -> None:

@@ -32,7 +32,7 @@ __all__ = [
 _ENTRY_POINTS = "flatguard.attacks"
 """The entry point group for adapters of other packages: `library = "module"`."""
 
-_BUILT_IN = ("autoattack", "torchattacks", "foolbox")
+_BUILT_IN = ("autoattack", "torchattacks", "foolbox", "examples")
 
 
 def _adapter(library: str) -> ModuleType:
@@ -91,7 +91,11 @@ def find_attack(name: str) -> AttackInfo:
     Raises:
         AttackError: unknown, with the nearest names.
     """
-    known: dict[str, AttackInfo] = _adapter(_library(name)).infos()
+    adapter = _adapter(_library(name))
+    if hasattr(adapter, "find"):  # its names hold a path, and cannot be listed
+        stored: AttackInfo = adapter.find(name)
+        return stored
+    known: dict[str, AttackInfo] = adapter.infos()
     if name in known:
         return known[name]
     same = [info for key, info in known.items() if key.lower() == name.lower()]

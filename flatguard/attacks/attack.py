@@ -22,6 +22,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from flatguard.attacks.monitor import NO_ORDER, Monitor, NoMonitor, Order, detached
+from flatguard.data.dataset import Dataset
 from flatguard.environment.randomness import seeded
 from flatguard.environment.requirements import install_command
 from flatguard.environment.torch_state import own_state
@@ -44,7 +45,7 @@ class AttackInfo:
 
     Attributes:
         name: as the user types it: `apgd-ce`, `torchattacks:PGD`, `foolbox:LinfPGD`.
-        library: `autoattack`, `torchattacks` or `foolbox`.
+        library: `autoattack`, `torchattacks`, `foolbox`, or `examples` for stored ones.
         norms: the norms that it supports; `("none",)` if it has no budget.
         parameters: the arguments that a user may set, with the library's defaults.
         minimum_norm: it searches for the nearest example and takes no radius.
@@ -112,12 +113,20 @@ class Attack(ABC):
         budget: the norm and radius it was built for.
         num_classes: of the model it was built for.
         args: the user's arguments, checked.
+        notes: what a person should know about this attack on these images; warnings of the run.
     """
 
     info: AttackInfo
     budget: Budget
     num_classes: int
     args: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = field(default=(), init=False)
+
+    def meet(self, dataset: Dataset, count: int) -> None:  # noqa: B027
+        """See the first `count` images of the data before any of them is attacked.
+
+        Only an attack that needs them all overrides it.
+        """
 
     @final
     def perturb(
@@ -171,7 +180,8 @@ class Attack(ABC):
             raise AttackError(
                 f"{self.info.name}: expected images of shape {tuple(images.shape)} back, got {got}"
             )
-        return Perturbed(result.detach().to(images.dtype).contiguous(), tuple(warnings))
+        images = result.detach().to(images.dtype).contiguous()
+        return Perturbed(images, (*self.notes, *warnings))
 
     def _hint(self, error: Exception, rows: int) -> str:
         """What to do about an error of the library or of the model."""

@@ -11,18 +11,22 @@ from rich.console import Console
 from rich.text import Text
 
 from flatguard.checks.finding import TRUST, Finding, advice, needs_trust
-from flatguard.checks.verdict import Verdict
+from flatguard.checks.verdict import Verdict, verdict_of
 from flatguard.detection.flagging import Detection, load_detection
 from flatguard.geometry.budget import Budget
 from flatguard.recording.layers import layer_median
+from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.report import report_files
+from flatguard.reporting.sections.claim import claim_rows
+from flatguard.reporting.sections.leaderboard import leaderboard_rows
 from flatguard.reporting.text import visible
 from flatguard.runs.run import Run
 
 COLOURS = {
     "pass": "green", "warn": "yellow", "fail": "red", "not-run": "dim",
     "vulnerable": "red", "consistent": "green", "overestimated": "red", "masked": "red",
-    "inconclusive": "yellow",
+    "inconclusive": "yellow", "reproduced": "green", "not reproduced": "red", "refuted": "red",
+    "undecided": "yellow",
 }  # fmt: skip
 
 
@@ -43,6 +47,7 @@ def show(run: Run, verdict: Verdict) -> None:
     for warning in summary["warnings"]:
         console.print(visible(f"warning: {warning}"), markup=False)
     _show_verdict(console, verdict, run)
+    _show_others(console, run)
     page = report_files(run).html
     console.print(visible(f"\n{page if page.is_file() else run.path}"), markup=False)
 
@@ -77,6 +82,28 @@ def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
         console.print(visible(f"next: {advice(step, run.storage)}"), markup=False)
     if needs_trust(verdict.next[:3]):
         console.print(TRUST, markup=False)
+
+
+def _show_others(console: Console, run: Run) -> None:
+    """The claim with its answer, and the entry of the leaderboard, where the run has them."""
+    judged = JudgedRun(run, verdict_of(run), run.summary)
+    if judged.leaderboard is not None:
+        rows = leaderboard_rows(judged.leaderboard)
+        _show_rows(console, f"leaderboard: {judged.leaderboard.sentence}", rows)
+    if judged.claim is not None and (answer := judged.claim.answer) is not None:
+        word, _, rest = visible(answer.sentence).partition(":")
+        console.print()
+        style = f"bold {COLOURS[answer.word]}"
+        console.print(Text("claim ") + Text(word, style=style) + Text(f":{rest}"))
+        _show_rows(console, None, claim_rows(judged.claim.claim, answer))
+
+
+def _show_rows(console: Console, title: str | None, rows: Sequence[tuple[str, str]]) -> None:
+    if title is not None:
+        console.print(visible(f"\n{title}"), markup=False)
+    width = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        console.print(f"{name:<{width}}{visible(value)}", markup=False)
 
 
 def decision_line(verdict: Verdict, n: int) -> str | None:

@@ -33,6 +33,7 @@ from flatguard.cli import (
     reproduce,
     resume,
     union,
+    verify,
 )
 from flatguard.cli.options import GroupedCommand
 from flatguard.environment.offline import keep_offline
@@ -61,6 +62,7 @@ app.command("audit", cls=GroupedCommand)(audit.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
 app.command("union")(union.command)
+app.command("verify", cls=GroupedCommand)(verify.command)
 app.add_typer(baseline.app, name="baseline")
 app.command("reproduce", cls=GroupedCommand)(reproduce.command)
 app.add_typer(geometry.app, name="geometry")

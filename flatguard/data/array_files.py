@@ -28,12 +28,12 @@ def load_npz(path: Path) -> Dataset:
     with reading(path):
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path} is damaged, or no .npz archive")
-        _check_unpacked(path)
+        check_unpacked(path)
         archive = np.load(path, allow_pickle=False)
         return _of_mapping(archive, archive.files, path)
 
 
-def _check_unpacked(path: Path) -> None:
+def check_unpacked(path: Path) -> None:
     """Refuse an archive by its stated sizes; NumPy reads at most these from each entry."""
     with zipfile.ZipFile(path) as archive:
         needed = sum(entry.file_size for entry in archive.infolist())

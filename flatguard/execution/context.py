@@ -149,6 +149,7 @@ def resolve(
     attack = build_attack(
         info.name, resolved.budget(), _resolved(loaded.target.num_classes), request.attack_args
     )
+    attack.meet(loaded.dataset, loaded.count)
     return EvaluationContext(
         resolved, loaded.target, loaded.dataset, device, attack, origin, initial=loaded.initial
     )
@@ -287,7 +288,8 @@ def describe(context: EvaluationContext) -> list[str]:
         pieces.insert(2, f"preprocessing {request.preprocessing}")
     if request.logit_scale != 1.0:
         pieces.insert(1, f"logits × {request.logit_scale:g}")
-    lines = ["; ".join(pieces), *target.notes, *context.dataset.notes]
+    notes = [f"{context.attack.info.name}: {note}" for note in context.attack.notes]
+    lines = ["; ".join(pieces), *target.notes, *context.dataset.notes, *notes]
     few = class_note(context.dataset, context.count)
     lines += [] if few is None else [few]
     if target.head is None:

@@ -63,6 +63,7 @@ def _manifest(
             templates=prompts.templates if prompts else (),
             class_texts=prompts.words if prompts else (),
             first_answers=first_answers(context),
+            preprocessing=context.target.defaults.preprocessing,
         ),
         data=_data(context, progress),
         blocks=tuple(_blocks(context)),

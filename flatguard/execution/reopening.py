@@ -45,8 +45,18 @@ def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> E
     check_same_model(context, run)
     if check_data and data_sha256(context) != data.sha256:
         raise UsageError(f"{data.name} has other images now than for {run.storage}")
+    _check_same_examples(context, run)
     context.check_layers()
     return context
+
+
+def _check_same_examples(context: EvaluationContext, run: Run) -> None:
+    """Refuse a file of stored examples that has changed since the run was made."""
+    known = run.manifest.attack_args.get("sha256")
+    if known is not None and context.attack.effective_args().get("sha256") != known:
+        raise UsageError(
+            f"{run.request.attack} holds other examples now than when {run.storage} was made"
+        )
 
 
 def check_same_model(context: EvaluationContext, run: Run) -> None:

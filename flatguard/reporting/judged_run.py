@@ -13,6 +13,11 @@ import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
 
 from flatguard.checks.basins import Basins, basins_of
+from flatguard.checks.claims.leaderboard_comparison import (
+    LeaderboardComparison,
+    compare_with_leaderboard,
+)
+from flatguard.checks.claims.stored_claim import StoredClaim, load_claim
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.verdict import VERDICT, Verdict, verdict_of
 from flatguard.detection.flagging import Detection, load_detection
@@ -109,6 +114,17 @@ class JudgedRun:
     def detection(self) -> Detection | None:
         """What the run's detector flags; None without a detector."""
         return load_detection(self.run)
+
+    @cached_property
+    def claim(self) -> StoredClaim | None:
+        """The claim that the run is judged against; None without one."""
+        return load_claim(self.run)
+
+    @cached_property
+    def leaderboard(self) -> LeaderboardComparison | None:
+        """The run beside its entry of the leaderboard; None where its model is none."""
+        correct, robust = (int(self.samples[name].sum()) for name in ("clean_correct", "robust"))
+        return compare_with_leaderboard(self.run, (correct, len(self.samples)), robust)
 
     def class_name(self, label: int) -> str:
         """A class by its name and number."""

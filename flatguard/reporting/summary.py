@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from flatguard.checks.claims.leaderboard_comparison import compare_with_leaderboard
+from flatguard.checks.claims.stored_claim import StoredClaim
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.checks.verdict import Verdict
 from flatguard.detection.flagging import Detection
@@ -34,13 +36,18 @@ def recorded_seconds(run: Run) -> float:
 
 
 def summarise(
-    run: Run, verdict: Verdict, seconds: float, detection: Detection | None
+    run: Run,
+    verdict: Verdict,
+    seconds: float,
+    detection: Detection | None,
+    claim: StoredClaim | None = None,
 ) -> dict[str, Any]:
     """The numbers that `--json` prints; all but `seconds` are computed from the evidence."""
     request, samples = run.request, run.samples
     n, robust = len(samples), int(samples["robust"].sum())
     correct = int(samples["clean_correct"].sum())
     failed = sum(len(block.failures) for block in run.blocks)
+    published = compare_with_leaderboard(run, (correct, n), robust)
     return {
         "model": run.manifest.target.name,
         "attack": request.attack,
@@ -67,6 +74,8 @@ def summarise(
         "median_log_kappa_adversarial": _finite(samples["adv_log_kappa"].median()),
         **_logit_sharpness(samples),
         "detection": None if detection is None else detection.model_dump(mode="json"),
+        "claim": None if claim is None else claim.model_dump(mode="json"),
+        "leaderboard": None if published is None else published.model_dump(mode="json"),
         "outside_budget": int((~samples["admissible"]).sum()) - failed,
         "failed": failed,
         "sample_forwards": sum(block.sample_forwards for block in run.blocks),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -35,6 +36,13 @@ def render_page(template: str, **values: Any) -> str:
         values[name] = Markup(content)
         values[f"{name}_hash"] = f"sha256-{base64.b64encode(digest).decode('ascii')}"
     return render(template, version=version("flatguard"), **values)
+
+
+def facts_table(rows: Iterable[tuple[str, str]]) -> Markup:
+    """A table of names and values."""
+    row = Markup("<tr><th scope='row'>{}</th><td>{}</td></tr>")
+    body = Markup("").join(row.format(visible(name), visible(text)) for name, text in rows)
+    return Markup("<table>{}</table>").format(body)
 
 
 @lru_cache

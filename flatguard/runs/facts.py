@@ -45,6 +45,7 @@ class TargetFacts(BaseModel):
         templates: of the texts of a zero-shot model.
         class_texts: what stands in them for each class.
         first_answers: its logits for the first images, `(n, k)`; None if they are not repeatable.
+        preprocessing: of the model's own benchmark; None without one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +64,7 @@ class TargetFacts(BaseModel):
     templates: tuple[str, ...] = ()
     class_texts: tuple[str, ...] = ()
     first_answers: tuple[tuple[float, ...], ...] | None = None
+    preprocessing: str | None = None
 
     def answers_like(self, other: tuple[tuple[float, ...], ...] | None) -> bool:
         """Whether these first answers are the same, up to rounding on another device."""

@@ -21,6 +21,7 @@ WITHIN = {
     "flatguard.evaluation": ("evaluate", "resume", "audit", "resolve"),
     "flatguard.runs.merging": ("merge",),
     "flatguard.threats": ("evaluate_union",),
+    "flatguard.verification": ("verify", "verify_run"),
     "flatguard.prompts": ("evaluate_prompts", "resume_prompts"),
     "flatguard.targets.language_model": ("language_model",),
     "flatguard.targets.language_models": ("load_language_model",),

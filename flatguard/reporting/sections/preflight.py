@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
-
 from flatguard.checks.preflight.accuracy import clean_accuracy
 from flatguard.checks.preflight.facts import Difference, PreflightFacts, facts_of, stored
 from flatguard.checks.preflight.repeats import repeatable
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
-from flatguard.reporting.text import counted, number, percent, visible
+from flatguard.reporting.templating import facts_table
+from flatguard.reporting.text import counted, number, percent
 
 
 def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
@@ -23,7 +22,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     rows.insert(0, ("clean accuracy", accuracy.undecided or accuracy.text))
     rows.insert(1, ("chance", percent(accuracy.chance.guess)))
     return SectionContent(
-        html=_table(rows),
+        html=facts_table(rows),
         intro=(
             f"{counted(len(facts.clean.samples), 'clean image')} classified once, some of them "
             f"several times, before the attack: {facts.forwards:,} sample-forwards."
@@ -65,12 +64,6 @@ def _difference(found: Difference | None) -> str:
         return "logits that are not finite"
     changed = f"{found.flips} of {found.images} decisions change"
     return f"logits differ by {found.largest:.2g} of their size; {changed}"
-
-
-def _table(rows: list[tuple[str, str]]) -> Markup:
-    row = Markup("<tr><th scope='row'>{}</th><td>{}</td></tr>")
-    body = Markup("").join(row.format(visible(name), visible(text)) for name, text in rows)
-    return Markup("<table>{}</table>").format(body)
 
 
 PREFLIGHT = Section("preflight", "Before the attack", _build)

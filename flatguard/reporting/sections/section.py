@@ -48,12 +48,13 @@ class Section:
     Attributes:
         name: its anchor in the page and its name in `report.json`.
         title: its heading.
-        build: makes the content from a judged run; it reads evidence and judges nothing.
+        build: makes the content from a judged run; it reads evidence and judges nothing. None
+            where the section does not concern the run.
     """
 
     name: str
     title: str
-    build: Callable[[JudgedRun], SectionContent | NotMeasured]
+    build: Callable[[JudgedRun], SectionContent | NotMeasured | None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def build_sections(judged: JudgedRun, sections: Sequence[Section]) -> Sections:
         if isinstance(found, SectionContent):
             intro = consenting(found.intro, needed)
             built.append(BuiltSection(section, replace(found, intro=intro)))
-        else:
+        elif found is not None:
             how = None if found.how is None else consenting(found.how, needed)
             missing.append(MissingSection(section, replace(found, how=how)))
     return Sections(tuple(built), tuple(missing))
