@@ -111,9 +111,10 @@ def decision_line(verdict: Verdict, n: int) -> str | None:
     passed = verdict.verdict == "consistent" and verdict.robust_accuracy > 0
     if not passed or not verdict.error_rates:
         return None
-    double = next(
-        rate for rate in verdict.error_rates if rate.overestimate >= 2 * verdict.tolerance
-    )
+    larger = (r for r in verdict.error_rates if r.overestimate >= 2 * verdict.tolerance)
+    double = next(larger, None)  # none where twice the tolerance is more than all samples
+    if double is None:
+        return None
     return (
         f"on {n} images a true overestimate of {double.overestimate:.1%} would pass with a chance "
         f"of {double.passes:.1%}"
