@@ -127,7 +127,7 @@ def test_the_commands_of_detection(
 def test_the_commands_of_claims(
     digits_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The clean images in place of examples: they show what the claim says, the checks do not."""
+    """The clean images in place of examples: they show too little, and the checks too much."""
     shutil.copy(digits_files / "digits.safetensors", tmp_path / "weights.safetensors")
     shutil.copy(digits.__file__, tmp_path / "model.py")
     pixels, labels = digits.digits()
@@ -136,13 +136,13 @@ def test_the_commands_of_claims(
     torch.save(pixels[held], tmp_path / "adv.pt")
     with_examples, on_a_run, normal = commands("how-to/claims.md")
     assert flatguard(with_examples) == 1
-    assert "claim not reproduced: 77.5% is claimed, and" in capsys.readouterr().out
+    assert "claim refuted: 77.5% is claimed, and at most 70.0% is true" in capsys.readouterr().out
     assert flatguard(on_a_run) == 1
     assert flatguard(normal) in (0, 1, 3)
     (code,) = blocks("how-to/claims.md", "python")
     space: dict[str, object] = {}
     exec(code, space)
-    assert space["answer"].word == "not reproduced"  # type: ignore[attr-defined]
+    assert space["answer"].word == "refuted"  # type: ignore[attr-defined]
 
 
 def test_how_many_images_detection_needs() -> None:
