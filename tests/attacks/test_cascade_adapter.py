@@ -1,4 +1,4 @@
-"""The cascade: as low as the truth where it is known, for few passes, and honest where it is not."""
+"""The cascade: as low as the truth where it is known, for few passes; honest elsewhere."""
 
 import pytest
 import torch
@@ -54,10 +54,12 @@ def test_a_linear_model_is_fooled_where_it_can_be(norm: Norm, classes: int, scal
     eps = float(nearest.sort().values[29:31].mean())
     budget, expected = Budget(norm, eps), nearest > eps
     found = build_attack("cascade", budget, classes, {}).perturb(model, images, labels, 0)
-    assert within(found.images, images, budget).all() and not found.warnings
+    assert within(found.images, images, budget).all()
+    assert not found.warnings
     with torch.no_grad():
         right = model(found.images).argmax(dim=1) == labels
-    assert torch.equal(right, expected) and int(right.sum()) == 30
+    assert torch.equal(right, expected)
+    assert int(right.sum()) == 30
 
 
 def test_l1_stays_within_its_budget_and_fools() -> None:
@@ -71,7 +73,8 @@ def test_l1_stays_within_its_budget_and_fools() -> None:
     with torch.no_grad():
         fooled = model(found.images).argmax(dim=1) != labels
     clearly = nearest < 0.9 * budget.eps
-    assert int(clearly.sum()) > 5 and fooled[clearly].all()
+    assert int(clearly.sum()) > 5
+    assert fooled[clearly].all()
 
 
 def test_it_costs_little_beside_autoattack() -> None:
@@ -92,7 +95,8 @@ def test_every_row_of_a_run_has_its_sample_and_its_attempt() -> None:
         attack = build_attack("cascade", budget, 10, {})
         attack.perturb(recorder.model, images, labels, 0, recorder)
     rows = recorder.trajectory()
-    assert recorder.rows_unassigned == 0 and (rows["assigned_by"] == "declared").all()
+    assert recorder.rows_unassigned == 0
+    assert (rows["assigned_by"] == "declared").all()
     assert len(rows) == recorder.forwards
     assert {segment.part for segment in recorder.segments} >= {"apgd-dlr"}
 
@@ -141,15 +145,22 @@ def test_nothing_to_attack() -> None:
     labels = (model(images).argmax(dim=1) + 1) % 10
     model.rows, listing = 0, Listing()
     build_attack("cascade", Budget("Linf", 0.01), 10, {}).perturb(model, images, labels, 0, listing)
-    assert model.rows == 4 and not listing.segments
+    assert model.rows == 4
+    assert not listing.segments
 
 
 def test_its_name_and_its_arguments() -> None:
     assert find_attack("Cascade").name == "cascade"
     effective = build_attack("cascade", Budget("L2", 1.0), 10, {"patience": 9}).effective_args()
-    assert effective["patience"] == 9 and set(effective) == {
-        "first_steps", "next_steps", "reach", "least", "patience", "most_attempts",
-    }  # fmt: skip
+    assert effective["patience"] == 9
+    assert set(effective) == {
+        "first_steps",
+        "next_steps",
+        "reach",
+        "least",
+        "patience",
+        "most_attempts",
+    }
     with pytest.raises(AttackError, match="no argument 'steps'"):
         build_attack("cascade", Budget("L2", 1.0), 10, {"steps": 9})
     with pytest.raises(AttackError, match="measures"):

@@ -40,18 +40,22 @@ def test_a_fooled_sample_is_not_asked_about_again() -> None:
     images = (clean.images[:2] + 0.1).requires_grad_()
     answer = found(images)
     assert model.rows == [3, 2, 1]
-    assert answer[0].argmax() != 0 and answer[1].argmax() == 0
+    assert answer[0].argmax() != 0
+    assert answer[1].argmax() == 0
     (gradient,) = torch.autograd.grad(answer[:, 0].sum(), images)
-    assert not gradient[0].any() and gradient[1].all()
+    assert not gradient[0].any()
+    assert gradient[1].all()
 
 
 def test_a_point_outside_the_budget_fools_nobody() -> None:
     clean = batch(0.4)
     found = Survivors(Sum(), clean, EPS, NoMonitor())
     found(clean.images + 0.4)
-    assert not found.fooled.any() and torch.equal(found.points, clean.images)
+    assert not found.fooled.any()
+    assert torch.equal(found.points, clean.images)
     found(clean.images + 0.199)
-    assert found.fooled.all() and torch.equal(found.points, clean.images + 0.199)
+    assert found.fooled.all()
+    assert torch.equal(found.points, clean.images + 0.199)
 
 
 def test_the_nearest_point_is_kept_and_its_gap_is_a_share_of_the_first() -> None:
@@ -61,7 +65,8 @@ def test_the_nearest_point_is_kept_and_its_gap_is_a_share_of_the_first() -> None
         found(clean.images + step)
     assert torch.equal(found.points, clean.images + 0.15)
     assert found.left.item() == pytest.approx((2 - 4 * 0.25) / (2 - 4 * 0.1))
-    assert found.classes(0).tolist() == [1] and found.classes(1).tolist() == [2]
+    assert found.classes(0).tolist() == [1]
+    assert found.classes(1).tolist() == [2]
 
 
 def test_logits_are_scaled_by_the_first_gap() -> None:
@@ -102,4 +107,5 @@ def test_what_is_not_finite_fools_nobody() -> None:
     clean = batch(0.1)
     found = Survivors(Broken(), clean, EPS, NoMonitor())
     found(clean.images + 0.1)
-    assert not found.fooled.any() and torch.equal(found.points, clean.images)
+    assert not found.fooled.any()
+    assert torch.equal(found.points, clean.images)
