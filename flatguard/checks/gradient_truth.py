@@ -300,8 +300,10 @@ def _observations(found: GradientEvidence) -> list[str]:
     if found.vanished > 0:
         same = found.no_loss == found.vanished
         exactly = "" if same else f", and is exactly 0 at {found.no_loss:.0%}"
-        lines.append(f"the gradient of cross-entropy, which most attacks follow, vanishes at "
-            f"{found.vanished:.0%}{exactly}")
+        lines.append(
+            f"the gradient of cross-entropy, which most attacks follow, vanishes at "
+            f"{found.vanished:.0%}{exactly}"
+        )
     if found.leaves_torch:
         lines.append("the computation leaves torch where no stage can be repaired")
     if found.is_partly_missing:

@@ -22,8 +22,8 @@ Confidence = Literal["high", "moderate", "low"]
 
 FIXES: dict[Mechanism, str] = {
     "state": "attack a new copy of the model for each query batch; release a model without memory",
-    "saturation": "divide the logits by a temperature (the largest is then ahead by about 2) and attack "
-    "again, or attack the margin",
+    "saturation": "divide the logits by a temperature (the largest is then ahead by about 2) and "
+    "attack again, or attack the margin",
     "unavailable-gradient": "attack through the stage with a straight-through gradient (BPDA)",
     "shattered-gradient": "average gradients over noise, or attack with Square",
     "stochastic": "average gradients of the margin over draws (EOT), and decide by majority",

@@ -119,7 +119,9 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("time", f"{summary['seconds']:.1f} s, {summary['attack_seconds']:.1f} s of it the attack"),
     ]
     if summary["check_forwards"]:
-        rows.insert(4, ("cost of checks", f"{summary['check_forwards']:,} forward passes of one image"))
+        rows.insert(
+            4, ("cost of checks", f"{summary['check_forwards']:,} forward passes of one image")
+        )
     if (abstained := summary["abstentions"]) is not None:
         shares = f"{abstained['clean']:.1%} clean, {abstained['adversarial']:.1%} under the attack"
         rows.insert(2, ("abstentions", f"{shares}; they are no right answers"))

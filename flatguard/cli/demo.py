@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flatguard.checks.verdict import Verdict
+    from flatguard.reporting.judged_run import JudgedRun
     from flatguard.runs.run import Run
 
 IMAGES = 8
@@ -98,8 +99,9 @@ def command(
     _say(console, _OPENING.format(images=IMAGES))
     runs = []
     for number, step in enumerate(STEPS, start=1):
-        _say(console, f"{number}. {step.title}", style="bold", before="\n")
-        console.print(f"   {step.command}", style="dim", markup=False)
+        console.print()
+        _say(console, step.title, style="bold", first=f"{number}. ", then="   ")
+        _say(console, step.command, style="dim", first="   ", then="     ", end=" \\")
         with _OnlyBar(quiet=quiet) as watcher:
             run = evaluate(
                 "demo", step.attack, attack_args=step.attack_args, logit_scale=step.logit_scale,
@@ -119,14 +121,16 @@ _OPENING = (
 )
 
 
-def _say(console: Console, text: str, style: str = "", before: str = "", indent: str = "") -> None:
-    """Print a paragraph, wrapped to the terminal and to at most 79 columns."""
+def _say(
+    console: Console, text: str, style: str = "", first: str = "", then: str = "", end: str = ""
+) -> None:
+    """Print a paragraph with these indents, at most 79 columns wide; lines that go on end so."""
     width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
-    wrapped = textwrap.fill(
-        text, max(width, 20), initial_indent=indent, subsequent_indent=indent,
+    lines = textwrap.wrap(
+        text, max(width - len(end), 20), initial_indent=first, subsequent_indent=then,
         break_on_hyphens=False, break_long_words=False,
     )  # fmt: skip
-    console.print(f"{before}{wrapped}", style=style, markup=False)
+    console.print(f"{end}\n".join(lines), style=style, markup=False)
 
 
 def _show(console: Console, run: Run, verdict: Verdict) -> None:
@@ -144,7 +148,8 @@ def _show(console: Console, run: Run, verdict: Verdict) -> None:
         f"clean accuracy {percent(summary['clean_accuracy'])}; robust accuracy "
         f"{percent(verdict.robust_accuracy)} ({survived} of {len(run.samples)} images survive; "
         f"95% interval {low_to_high})",
-        indent="   ",
+        first="   ",
+        then="   ",
     )
     word, _, rest = verdict.sentence.partition(":")
     console.print(Text("   ") + Text(word, style=f"bold {COLOURS[verdict.verdict]}") + f":{rest}")
@@ -163,35 +168,32 @@ def _conclude(console: Console, runs: list[Run], folder: Path) -> None:
     found = compare_runs(plain.run, scaled.run)
     page = folder / "side-by-side.html"
     write_text(page, compare_page(found, paired_path(plain, scaled, found)))
-    if scaled.verdict.verdict == "masked":
-        _say(console, "What this shows", style="bold", before="\n")
+    if scaled.verdict.mechanism == "saturation":
+        console.print("\nWhat this shows", style="bold")
         _say(console, _lesson(scaled))
-    rows = (
-        ("side by side, with the path of one image", page),
-        ("the whole report of the last evaluation", report_files(scaled.run).html),
-    )
-    console.print()
-    for name, path in rows:
-        console.print(f"{name}: {path}", markup=False)
-    _say(
-        console,
-        "next: evaluate your own model: flatguard evaluate --help",
+    report = report_files(scaled.run).html
+    console.print(
+        f"\nthe last two side by side, with the path of one image:\n   {page}\n"
+        "the whole report of the last one, and what its terms mean:\n"
+        f"   {report}\n   {report}#terms\n"
+        "your own model:\n   flatguard evaluate --help",
+        markup=False,
     )
 
 
-def _lesson(scaled: Any) -> str:
+def _lesson(scaled: JudgedRun) -> str:
+    """What the evaluation of the scaled network teaches, from what was measured."""
     from flatguard.reporting.text import between, percent
 
     verdict = scaled.verdict
     survived, fooled = int(scaled.samples["robust"].sum()), len(scaled.evidence.fooled)
     return (
-        f"The last two evaluations differ in nothing but the factor 100, which changes no decision. "
-        f"Yet the robust accuracy is {percent(verdict.robust_accuracy)}: the network is now so "
-        "sure of itself that its loss is flat, and an attack that follows the loss finds no "
-        "direction. flatguard "
-        f"attacked the {survived} survivors again through a copy that decides alike and is not "
-        f"saturated, and fooled {fooled} of them with changes of the same size. So "
-        f"{percent(verdict.robust_accuracy)} is a fault of the evaluation and no robustness: at "
-        f"most {percent(verdict.corrected_robust_accuracy)} is true (95% interval "
+        "The last two evaluations differ in nothing but the factor 100, which changes no "
+        f"decision. Yet the robust accuracy is {percent(verdict.robust_accuracy)}: the network is "
+        "now so sure of itself that its loss is flat, and an attack that follows the loss finds "
+        f"no direction. flatguard attacked the {survived} survivors again through copies that "
+        f"decide alike and are not so sure, and fooled {fooled} of them with changes of the same "
+        f"size. So {percent(verdict.robust_accuracy)} is a fault of the evaluation and no "
+        f"robustness: at most {percent(verdict.corrected_robust_accuracy)} is true (95% interval "
         f"{between(verdict.corrected_interval)})."
     )

@@ -90,7 +90,9 @@ class Axis:
         if self.labels:
             return list(self.labels)
         label = "{:.0%}".format if self.is_share else tick_label
-        return [(value, label(value)) for value in ticks(scale.low, scale.high, whole=self.is_whole)]
+        return [
+            (value, label(value)) for value in ticks(scale.low, scale.high, whole=self.is_whole)
+        ]
 
     def format(self, value: float) -> str:
         """A value on this axis as text."""
@@ -222,7 +224,7 @@ def _end_labels(plot: Plot, series: Sequence[Series]) -> Iterator[Markup]:
 
 
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Values at least `gap` apart and within `[low, high]`, in the same order, near where they were.
+    """Values in the same order, at least `gap` apart, within `[low, high]`, near where they were.
 
     Where they do not fit, they are as far apart as they can be.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from flatguard.checks.finding import TRUST, needs_trust
-from flatguard.checks.verdict import Verdict, Word
+from flatguard.checks.verdict import Word
 from flatguard.reporting.findings import finding_cards
 from flatguard.reporting.interval_chart import interval_mark, percent_grid
 from flatguard.reporting.judged_run import JudgedRun

@@ -1,6 +1,7 @@
 """Line charts: every value is drawn, tabulated and readable."""
 
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
 from hypothesis import given
@@ -88,7 +89,7 @@ def test_spread_values_are_apart_and_inside(values: list[float]) -> None:
     found = spread(values, 5.0, 0.0, 100.0)
     gap = min(5.0, 100.0 / max(len(values) - 1, 1))
     ordered = sorted(found)
-    assert all(b - a >= gap - 1e-6 for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(b - a >= gap - 1e-6 for a, b in pairwise(ordered))
     assert all(-1e-6 <= value <= 100 + 1e-6 for value in found)
     order = sorted(range(len(values)), key=values.__getitem__)
     assert [found[index] for index in order] == ordered
