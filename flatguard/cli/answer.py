@@ -44,9 +44,10 @@ def show(run: Run, verdict: Verdict) -> None:
         print_wrapped(console, f"warning: {warning}")
     _show_verdict(console, verdict, run)
     page = report_files(run).html
-    console.print(visible(f"\n{page if page.is_file() else run.path}"), markup=False)
+    console.print()
     if page.is_file():
         console.print(visible(f"what the terms mean: {page}#terms"), markup=False)
+    console.print(visible(f"{page if page.is_file() else run.path}"), markup=False)
 
 
 def print_wrapped(console: Console, sentence: str) -> None:

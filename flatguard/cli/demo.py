@@ -11,6 +11,7 @@ import typer
 
 from flatguard.cli.options import Quiet
 from flatguard.cli.progress import Watcher
+from flatguard.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,7 @@ class _OnlyBar(Watcher):
 
 def command(
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="The folder of the demo; by default a new one in reports/."),
     ] = None,
     quiet: Quiet = False,
@@ -92,10 +93,9 @@ def command(
 
     from flatguard.checks.verdict import verdict_of
     from flatguard.evaluation import evaluate
-    from flatguard.runs.naming import named_folder
 
     console = Console(soft_wrap=True, highlight=False)
-    folder = out or named_folder("flatguard", "demo")
+    folder = _new_folder(out)
     _say(console, _OPENING.format(images=IMAGES))
     runs = []
     for number, step in enumerate(STEPS, start=1):
@@ -111,6 +111,23 @@ def command(
         _show(console, run, verdict_of(run))
         runs.append(run)
     _conclude(console, runs, folder)
+
+
+def _new_folder(out: str | None) -> Path:
+    """The folder of the demo, before anything is spent on it.
+
+    Raises:
+        FlatguardError: it exists, cannot be made, or is no folder of this machine.
+    """
+    from flatguard.runs.naming import named_folder
+    from flatguard.runs.storage import Folder
+    from flatguard.runs.writing import check_new
+
+    if out is not None and "://" in out:
+        raise UsageError(f"--out: expected a folder of this machine, got {out}")
+    folder = named_folder("flatguard", "demo") if out is None else Path(out)
+    check_new(Folder(folder))
+    return folder
 
 
 _OPENING = (

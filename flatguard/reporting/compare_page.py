@@ -20,6 +20,7 @@ def compare_page(comparison: Comparison, path: PairedPath | None) -> str:
         comparison=comparison,
         path=path,
         headline=headline(comparison),
+        difference=difference(comparison),
         status_words=STATUS_WORDS,
         p_value=p_value,
         points=points,
@@ -28,12 +29,19 @@ def compare_page(comparison: Comparison, path: PairedPath | None) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """The reported numbers, and the corrected ones with their difference, in a sentence."""
+    """The reported and the corrected numbers, in a sentence."""
     reported, corrected = comparison.accuracies[1:]
     return (
-        f"Robust accuracy: reported {percent(reported.first)} against {percent(reported.second)}; "
-        f"corrected {percent(corrected.first)} against {percent(corrected.second)}: "
-        f"{points(corrected)}, {p_value(corrected.p_value)}"
+        f"Robust accuracy: reported {percent(reported.first)} against {percent(reported.second)}, "
+        f"corrected {percent(corrected.first)} against {percent(corrected.second)}"
+    )
+
+
+def difference(comparison: Comparison) -> str:
+    """The difference of the corrected numbers, with its interval and its test."""
+    corrected = comparison.accuracies[-1]
+    return (
+        f"Corrected robust accuracy, B minus A: {points(corrected)}, {p_value(corrected.p_value)}"
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from flatguard.reporting.compare import Paired, compare_runs
-from flatguard.reporting.compare_page import compare_page, headline, p_value, points
+from flatguard.reporting.compare_page import compare_page, difference, headline, p_value, points
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.paired_path import paired_path
 from flatguard.reporting.text import MINUS
@@ -17,15 +17,16 @@ def test_the_page_escapes_the_names_of_runs(hostile: Run) -> None:
     assert "document.title=&#39;owned&#39;" in page
 
 
-def test_the_headline_is_the_corrected_difference(run: Run) -> None:
+def test_the_headline_has_both_numbers_and_the_difference_its_test(run: Run) -> None:
     found = compare_runs(run, run)
     share = f"{found.accuracies[2].first:.1%}"
     reported = f"{found.accuracies[1].first:.1%}"
-    assert headline(found).startswith(
-        f"Robust accuracy: reported {reported} against {reported}; "
-        f"corrected {share} against {share}: 0.0 "
+    assert headline(found) == (
+        f"Robust accuracy: reported {reported} against {reported}, "
+        f"corrected {share} against {share}"
     )
-    assert headline(found).endswith("p = 1")
+    assert difference(found).startswith("Corrected robust accuracy, B minus A: 0.0 points (")
+    assert difference(found).endswith("p = 1")
 
 
 def test_differences_are_signed_points() -> None:
