@@ -26,7 +26,7 @@ adv-lib: install
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(VENV)/wheels/*.whl
 
 demo: install
-	$(BIN)/flatguard evaluate --model demo --attack apgd-ce
+	$(BIN)/flatguard demo
 
 test: install
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term

@@ -135,7 +135,7 @@ class Limits(BaseModel):
 
     Attributes:
         max_forwards: images sent forward by the attack and by the checks, as both are counted
-            under `price` and `price of checks`.
+            under `cost of attack` and `cost of checks`.
         max_minutes: of the process that works at the run, with loading; a process that resumes the
             run has all of them again.
     """

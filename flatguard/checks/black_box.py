@@ -86,7 +86,9 @@ def _cost_of_noise(context: CheckContext, draws: int) -> float:
 
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
-    return f"Square and noise fool {len(found.only)} survivors that chance does not fool"
+    return (
+        f"searches without gradients (Square, noise) fool {len(found.only)} survivors beyond chance"
+    )
 
 
 def _data(evidence: Evidence, found: BeyondChance) -> dict[str, float | int | None]:

@@ -145,9 +145,9 @@ def _cost_of_twins(context: CheckContext, steps: int) -> float:
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
     fooled = evidence.fooled_by(*_TWINS)
     return (
-        f"attacks on twins that decide alike fool {len(fooled)} of {len(evidence.standing)} "
-        f"survivors, and {len(found.only)} that chance does not fool (p = {found.p:.2g}); "
-        f"a plain search or another seed fools {len(evidence.chance)}"
+        f"attacks on twins, copies that decide alike, fool {len(fooled)} of "
+        f"{len(evidence.standing)} survivors; another seed or a plain search fools "
+        f"{len(evidence.chance)}, so {len(found.only)} are beyond chance (p = {found.p:.2g})"
     )
 
 

@@ -247,7 +247,7 @@ class Evidence:
         """Why a probe has no evidence."""
         probe = self.probe(prefix)
         if probe is None:
-            return f"budget: {self.stopped}" if self.stopped else "its probe was not run"
+            return f"budget: {self.stopped}" if self.stopped else "not part of the checks that ran"
         return str(probe.facts.get("reason", "it had no sample to try"))
 
 

@@ -72,7 +72,7 @@ def gather_evidence(
     cost = _estimate(context, left)
     if len(context.survivors):
         progress.log(
-            f"checks {checks}: about {cost.forwards:,} sample-forwards on "
+            f"checks {checks}: about {cost.forwards:,} forward passes of one image on "
             f"{len(context.survivors)} survivors, about {cost.seconds:.0f} s"
         )
     else:

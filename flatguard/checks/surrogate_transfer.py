@@ -124,7 +124,7 @@ def _missing(evidence: Evidence) -> str:
 
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
-    return f"another model's examples fool {len(found.only)} survivors that chance does not fool"
+    return f"another model's examples fool {len(found.only)} survivors beyond chance"
 
 
 _QUESTION = ChanceQuestion(

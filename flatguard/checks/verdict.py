@@ -29,6 +29,24 @@ from flatguard.runs.run import Run
 
 Word = Literal["vulnerable", "consistent", "overestimated", "masked", "inconclusive"]
 VERDICT = "verdict.json"
+_DONE = "nothing: cite the number with its interval; more images (--n-examples) make it narrower"
+_UNDECIDED = "evaluate more images (--n-examples): no check asks for anything else"
+_CONCLUSIONS: dict[Word, str] = {
+    "vulnerable": "The model is not robust within this budget: under attack it is no better than "
+    "guessing.",
+    "consistent": "The reported number is supported by the evidence: no check found evidence "
+    "against it.",
+    "overestimated": "Do not cite the reported number. Stronger attacks found more adversarial "
+    "examples. No mechanism of gradient masking explains the difference.",
+    "masked": "Do not cite the reported number. The attack failed because the model's gradients "
+    "are unreliable, not because the model is robust.",
+    "inconclusive": "Do not cite the reported number yet. The checks that would decide did not "
+    "run, or their results contradict each other.",
+}
+_WITHIN_TOLERANCE = (
+    "Cite the corrected number. The reported number differs from it by no more than the "
+    "tolerance, but a check failed."
+)
 _ENOUGH_QUERIES = 2000
 
 EXIT_CODES: dict[Word, int] = {
@@ -76,6 +94,14 @@ class Verdict(BaseModel):
     def exit_code(self) -> int:
         """0 if the evidence supports the number, 1 if it refutes it, 3 if it does neither."""
         return EXIT_CODES[self.verdict]
+
+    @property
+    def conclusion(self) -> str:
+        """What a reader may do with the number, in one or two sentences."""
+        failed = any(finding.status == "fail" for finding in self.findings)
+        if self.verdict == "consistent" and failed:
+            return _WITHIN_TOLERANCE
+        return _CONCLUSIONS[self.verdict]
 
 
 def verdict_of(run: Run) -> Verdict:
@@ -222,7 +248,7 @@ def _sentence(
     if word == "overestimated":
         return f"overestimated: {was} was reported, at most {now} is true"
     if word == "vulnerable":
-        return f"vulnerable: {now} is no better than chance"
+        return f"vulnerable: {now} is no better than guessing"
     if word == "inconclusive" and evidence.stopped is not None:
         return f"inconclusive: {evidence.stopped}, so {was} is neither supported nor refuted"
     if word == "inconclusive" and not evidence.complete:
@@ -231,8 +257,12 @@ def _sentence(
         return f"inconclusive: {clean.undecided}"
     if word == "inconclusive":
         return f"inconclusive: the checks that ran neither support nor refute {was}"
+    if not evidence.reported:
+        return f"consistent: no image survives the attack, so {was} cannot be too high"
     if corrected / n <= 1.0 / evidence.num_classes:
-        return f"consistent: {now} is no better than chance, on too few samples to prove it"
+        return (
+            f"consistent: {now} is no better than guessing, but {n} samples are too few to prove it"
+        )
     against = [finding.check for finding in findings if finding.status == "fail"]
     if not against and evidence.overestimate / n <= TOLERANCE:
         how = "by the majority of draws, " if evidence.confirmed is not None else ""
@@ -275,4 +305,4 @@ def _next(
     for finding in sorted(findings, key=lambda finding: order[finding.status]):
         if finding.next is not None and finding.next not in steps:
             steps.append(finding.next)
-    return tuple(steps) or ("nothing: no check has anything to add",)
+    return tuple(steps) or (_DONE if EXIT_CODES[word] == 0 else _UNDECIDED,)

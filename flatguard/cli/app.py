@@ -22,6 +22,7 @@ from flatguard.cli import (
     baseline,
     compare,
     configs,
+    demo,
     detect,
     doctor,
     evaluate,
@@ -53,6 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("demo")(demo.command)
 app.command("evaluate", cls=GroupedCommand)(evaluate.command)
 app.command("preflight", cls=GroupedCommand)(preflight.command)
 app.command("resume", cls=GroupedCommand)(resume.command)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from flatguard.checks.finding import TRUST, needs_trust
-from flatguard.checks.verdict import Verdict, Word
+from flatguard.checks.verdict import Word
 from flatguard.reporting.findings import finding_cards
 from flatguard.reporting.interval_chart import interval_mark, percent_grid
 from flatguard.reporting.judged_run import JudgedRun
@@ -21,22 +21,6 @@ _VERDICT_TONES: dict[Word, str] = {
     "vulnerable": "fail", "consistent": "pass", "overestimated": "fail", "masked": "fail",
     "inconclusive": "warn",
 }  # fmt: skip
-_CONCLUSIONS: dict[Word, str] = {
-    "vulnerable": "The model is not robust within this budget: its accuracy under attack is no "
-    "better than chance.",
-    "consistent": "The reported number is supported by the evidence: no check found evidence "
-    "against it.",
-    "overestimated": "Do not cite the reported number. Stronger attacks found more adversarial "
-    "examples. No mechanism of gradient masking explains the difference.",
-    "masked": "Do not cite the reported number. The attack failed because the model's gradients "
-    "are unreliable, not because the model is robust.",
-    "inconclusive": "Do not cite the reported number yet. The checks that would decide did not "
-    "run, or their results contradict each other.",
-}
-_WITHIN_TOLERANCE = (
-    "Cite the corrected number. The reported number differs from it by no more than the "
-    "tolerance, but a check failed."
-)
 _WIDTH, _HEIGHT = 460.0, 84.0
 
 
@@ -62,7 +46,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
         tone=_VERDICT_TONES[verdict.verdict],
         word=word,
         rest=f":{rest}" if rest else "",
-        conclusion=_conclusion(verdict),
+        conclusion=verdict.conclusion,
         model=run.manifest.target.name + ("" if scale == 1.0 else f", logits × {scale:g}"),
         attack=run.request.attack,
         budget=str(judged.budget),
@@ -78,14 +62,6 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
         sections=sections.built,
         missing=sections.missing,
     )
-
-
-def _conclusion(verdict: Verdict) -> str:
-    """What the reader can conclude, in one or two sentences."""
-    failed = any(finding.status == "fail" for finding in verdict.findings)
-    if verdict.verdict == "consistent" and failed:
-        return _WITHIN_TOLERANCE
-    return _CONCLUSIONS[verdict.verdict]
 
 
 def headlines(judged: JudgedRun) -> list[Headline]:
