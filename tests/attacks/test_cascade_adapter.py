@@ -136,7 +136,7 @@ def test_a_randomised_model_is_refused() -> None:
     with torch.no_grad():
         labels = model.linear(images.flatten(1)).argmax(dim=1)
     attack = build_attack("cascade", Budget("Linf", 0.01), 10, {})
-    with pytest.raises(AttackError, match="other logits in a second call.*--attack rand"):
+    with pytest.raises(AttackError, match=r"other logits in a second call.*--attack rand"):
         attack.perturb(model, images, labels, 0)
 
 
