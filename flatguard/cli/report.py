@@ -7,22 +7,62 @@ from typing import Annotated
 
 import typer
 
+from flatguard.errors import UsageError
+
 
 def command(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.")],
+    pack: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write an audit pack of one run to this new folder."),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign the pack with this Ed25519 private key in PEM."),
+    ] = None,
 ) -> None:
     """Draw report.html, report.json, report.junit.xml and report.md in each run's folder.
 
-    A run on the prompts of a language model has the first two.
+    A run on the prompts of a language model has the first two. With --pack, write an audit pack
+    instead: the report, a summary, the findings by control (HTML and PDF), a CycloneDX ML-BOM and a
+    manifest of hashes, which `flatguard verify-pack FOLDER` checks.
     """
     from flatguard.reporting.prompt_report import PAGE, write_prompt_report
     from flatguard.reporting.report import write_report
     from flatguard.runs.prompt_run import is_prompt_run, load_prompt_run
     from flatguard.runs.run import load_run
 
+    if pack is not None:
+        _write_pack(runs, pack, sign)
+        return
+    if sign is not None:
+        raise UsageError("--sign signs an audit pack: add --pack FOLDER")
     for path in runs:
         if is_prompt_run(path):
             write_prompt_report(load_prompt_run(path))
             typer.echo(Path(path) / PAGE)
         else:
             typer.echo(write_report(load_run(path)).html)
+
+
+def _write_pack(runs: list[str], folder: Path, key: Path | None) -> None:
+    from flatguard.pack.writing import write_pack
+    from flatguard.runs.run import load_run
+
+    if len(runs) != 1:
+        raise UsageError(f"--pack is about one run: expected one RUN, got {len(runs)}")
+    write_pack(load_run(runs[0]), folder, key, lambda: _passphrase(key))
+    typer.echo(folder)
+
+
+def _passphrase(key: Path | None) -> str:
+    """Ask the person at the terminal.
+
+    Raises:
+        UsageError: nobody is there to ask.
+    """
+    import sys
+
+    if not sys.stdin.isatty():
+        raise UsageError(f"{key} is encrypted: its passphrase can only be typed at a terminal")
+    return str(typer.prompt("Passphrase of the key", hide_input=True, err=True))

@@ -17,7 +17,7 @@ from flatguard.reporting.svg import Scale, drawing
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import between, counted, percent
 
-_VERDICT_TONES: dict[Word, str] = {
+VERDICT_TONES: dict[Word, str] = {
     "vulnerable": "fail", "consistent": "pass", "overestimated": "fail", "masked": "fail",
     "inconclusive": "warn",
 }  # fmt: skip
@@ -59,10 +59,10 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     return render_page(
         "report.html.j2",
         verdict=verdict,
-        tone=_VERDICT_TONES[verdict.verdict],
+        tone=VERDICT_TONES[verdict.verdict],
         word=word,
         rest=f":{rest}" if rest else "",
-        conclusion=_conclusion(verdict),
+        conclusion=conclusion(verdict),
         model=run.manifest.target.name + ("" if scale == 1.0 else f", logits × {scale:g}"),
         attack=run.request.attack,
         budget=str(judged.budget),
@@ -71,7 +71,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
         created=run.manifest.created,
         run=run.path.name,
         numbers=numbers,
-        number_line=_number_line(numbers),
+        number_line=number_line(numbers),
         cards=finding_cards(verdict),
         not_run=[finding for finding in verdict.findings if finding.status == "not-run"],
         trust=TRUST if needs_trust(verdict.next) else None,
@@ -80,7 +80,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     )
 
 
-def _conclusion(verdict: Verdict) -> str:
+def conclusion(verdict: Verdict) -> str:
     """What the reader can conclude, in one or two sentences."""
     failed = any(finding.status == "fail" for finding in verdict.findings)
     if verdict.verdict == "consistent" and failed:
@@ -104,7 +104,7 @@ def headlines(judged: JudgedRun) -> list[Headline]:
     ]  # fmt: skip
 
 
-def _number_line(numbers: Sequence[Headline]) -> Markup:
+def number_line(numbers: Sequence[Headline]) -> Markup:
     """Accuracies with their intervals on one line from 0 to 100%."""
     scale = Scale(0.0, 1.0, 14.0, _WIDTH - 18.0)
     parts = [*percent_grid(scale, 6, _HEIGHT - 18, _HEIGHT - 4)]

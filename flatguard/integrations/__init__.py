@@ -1,0 +1,1 @@
+"""What other services read of a run: one service a file."""
