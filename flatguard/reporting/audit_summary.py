@@ -9,7 +9,7 @@ from flatguard.reporting.report_page import VERDICT_TONES, conclusion, headlines
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import between, counted, percent, shortened
 
-_NAME, _SENTENCE, _STEPS = 90, 220, 5
+_NAME, _SENTENCE, _STEPS = 90, 170, 4
 """Most characters of a name and of a sentence, and most steps: the summary is one page."""
 
 _STATUSES: tuple[tuple[Status, str], ...] = (

@@ -21,7 +21,7 @@ def test_it_answers_the_question(run: Run) -> None:
         assert heading in text
     assert f"a robust accuracy of {percent(verdict.robust_accuracy)}" in text
     assert verdict.sentence in text
-    assert all(step in text for step in verdict.next[:5])
+    assert all(step in text for step in verdict.next[:4])
     for facts in (run.manifest.target.weights_sha256, run.manifest.data.sha256):
         assert facts in text
     findings = [one.status for one in verdict.findings]
