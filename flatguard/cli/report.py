@@ -13,7 +13,7 @@ from flatguard.errors import UsageError
 def command(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.")],
     pack: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FOLDER", help="Write an audit pack of one run to this new folder."),
     ] = None,
     sign: Annotated[
@@ -45,13 +45,15 @@ def command(
             typer.echo(write_report(load_run(path)).html)
 
 
-def _write_pack(runs: list[str], folder: Path, key: Path | None) -> None:
+def _write_pack(runs: list[str], folder: str, key: Path | None) -> None:
     from flatguard.pack.writing import write_pack
     from flatguard.runs.run import load_run
 
     if len(runs) != 1:
         raise UsageError(f"--pack is about one run: expected one RUN, got {len(runs)}")
-    write_pack(load_run(runs[0]), folder, key, lambda: _passphrase(key))
+    if "://" in folder:
+        raise UsageError(f"--pack {folder}: expected a folder on a disk, not an address")
+    write_pack(load_run(runs[0]), Path(folder), key, lambda: _passphrase(key))
     typer.echo(folder)
 
 

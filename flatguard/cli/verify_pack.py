@@ -20,7 +20,6 @@ def command(
     Exit code 0: the pack is as it was written; 1: a file is missing, extra or changed, or the
     signature is not by this key; 2: the folder is no audit pack, or the key is none.
     """
-    from flatguard.errors import visible
     from flatguard.pack.verification import verify_pack
 
     found = verify_pack(folder, public_key)
@@ -30,7 +29,7 @@ def command(
         typer.echo(f"{folder} is not as it was written")
         raise typer.Exit(1)
     manifest = found.manifest
-    typer.echo(f"{folder}: {len(manifest.files)} files are as {visible(manifest.run)} had them")
+    typer.echo(f"{folder}: {len(manifest.files)} files are as they were written")
     if manifest.key is None:
         typer.echo("not signed: nothing tells who wrote it")
     elif public_key is None:

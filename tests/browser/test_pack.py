@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import zlib
@@ -104,6 +106,25 @@ def test_the_same_run_gives_the_same_bytes_but_for_the_pdfs(
             assert (again / name).read_bytes() == (pack / name).read_bytes()
     assert (again / SIGNATURE).is_file()
     assert verify_pack(again, public).problems == ()
+
+
+def test_the_commands_of_the_guide_work(run: Run, tmp_path: Path) -> None:
+    """All but the installation, and the run itself, which is there already."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the guide makes its key with openssl")
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "audit-pack.md"
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
+    shutil.copytree(run.path, tmp_path / "RUN")
+    typed_lines = [line for line in lines if line.startswith(("flatguard report", "openssl"))]
+    checks = [line for line in lines if line.startswith("flatguard verify-pack")]
+    assert (len(lines), len(typed_lines), len(checks)) == (10, 5, 2)
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        if program == "openssl":
+            assert subprocess.run([program, *arguments], capture_output=True).returncode == 0, line
+        elif arguments[0] in ("report", "verify-pack"):
+            assert typed(*arguments).returncode == 0, line
 
 
 def test_without_a_browser_nothing_is_written(run: Run, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_good_pack_is_0(cli: Cli, run: Run, tmp_path: Path) -> None:
     found = cli("verify-pack", sealed(tmp_path / "pack", run))
     assert (found.code, found.err) == (0, "")
-    assert "3 files are as run had them" in found.out
+    assert "3 files are as they were written" in found.out
     assert "not signed" in found.out
 
 
@@ -66,6 +66,7 @@ def test_what_is_no_pack_is_2(cli: Cli, run: Run, tmp_path: Path) -> None:
         (["RUN", "--sign", "key.pem"], "--sign signs an audit pack: add --pack FOLDER"),
         (["RUN", "--pack", "here"], "here exists already; name another folder with --pack"),
         (["RUN", "--pack", "."], "exists already"),
+        (["RUN", "--pack", "s3://bucket/pack"], "expected a folder on a disk, not an address"),
         (["RUN", "--pack", "pack", "--sign", "nowhere.pem"], "there is no such file"),
         (["nowhere", "--pack", "pack"], "is no run folder"),
         (["RUN", "--pack", "RUN/report.html/pack"], "cannot write"),
