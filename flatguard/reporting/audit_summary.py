@@ -5,7 +5,7 @@ from __future__ import annotations
 from flatguard.checks.finding import TRUST, Status, needs_trust
 from flatguard.checks.verdict import Verdict
 from flatguard.reporting.judged_run import JudgedRun
-from flatguard.reporting.report_page import VERDICT_TONES, conclusion, headlines, number_line
+from flatguard.reporting.report_page import VERDICT_TONES, conclusion_of, headlines, number_line
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import between, counted, percent, shortened
 
@@ -26,7 +26,7 @@ def summary_page(judged: JudgedRun) -> str:
         sentence=verdict.sentence,
         tone=VERDICT_TONES[verdict.verdict],
         question=_question(judged),
-        conclusion=conclusion(verdict),
+        conclusion=conclusion_of(verdict),
         explanations=[shortened(one.sentence, _SENTENCE) for one in verdict.explanations[:2]],
         numbers=numbers,
         number_line=number_line(numbers),

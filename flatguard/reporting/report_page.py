@@ -62,7 +62,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
         tone=VERDICT_TONES[verdict.verdict],
         word=word,
         rest=f":{rest}" if rest else "",
-        conclusion=conclusion(verdict),
+        conclusion=conclusion_of(verdict),
         model=run.manifest.target.name + ("" if scale == 1.0 else f", logits × {scale:g}"),
         attack=run.request.attack,
         budget=str(judged.budget),
@@ -80,7 +80,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     )
 
 
-def conclusion(verdict: Verdict) -> str:
+def conclusion_of(verdict: Verdict) -> str:
     """What the reader can conclude, in one or two sentences."""
     failed = any(finding.status == "fail" for finding in verdict.findings)
     if verdict.verdict == "consistent" and failed:
