@@ -31,8 +31,9 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.executors.main_guard import end_if_imported
 from flatguard.execution.missing_blocks import attack_missing_blocks, attack_new_run
+from flatguard.execution.notebook_progress import default_progress
 from flatguard.execution.origin import caller_state_kept, data_name, origin_of, torch_threads
-from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.reopening import reopen
 from flatguard.execution.resources import Resources
 from flatguard.execution.shard import Shard
@@ -81,7 +82,7 @@ def evaluate(
             the default, `Processes(4)` and `Ray("auto")`.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
-        progress: receives progress updates; None is silent.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
         command: the command line, for the manifest.
         **options: the fields of `EvaluationRequest`, by name: `eps="8/255"`, `attack_args`,
             `n_examples`, `batch_size`, `device`, `seed`, `checks`, `tolerance`, `log_to`, ...
@@ -100,7 +101,7 @@ def evaluate(
         (0.25, 'overestimated')
     """
     end_if_imported()
-    progress, executor = progress or Silent(), executor or InProcess()
+    progress, executor = progress or default_progress(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
     opened = None if detector is None else SavedDetector.open(detector)
     with ExitStack() as stack:
@@ -159,7 +160,7 @@ def resume(
         allow_code: run the code that the run's request names, such as its architecture.
         log_to: trackers that the result is logged to; the request's are not asked again, as the
             folder may come from anyone.
-        progress: receives progress updates; None is silent.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
 
     Raises:
         UntrustedCodeError: the run's request names code, and `allow_code` is not set.
@@ -167,7 +168,7 @@ def resume(
         RunFolderError: no such run, or it is damaged.
     """
     end_if_imported()
-    progress, executor = progress or Silent(), executor or InProcess()
+    progress, executor = progress or default_progress(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
     trackers = tracker_names(log_to)
     _check_trackers(trackers, part)
@@ -307,7 +308,7 @@ def audit(
         allow_code: run the code that the run's request names, such as its architecture: the folder
             may come from anyone.
         log_to: trackers that the result is logged to; see `flatguard.log_run`.
-        progress: receives progress updates; None is silent.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
 
     Raises:
         RunFolderError: no such run, or it is damaged.
@@ -316,7 +317,7 @@ def audit(
         UntrustedCodeError: checks need code that the run's request names.
     """
     end_if_imported()
-    progress, trackers = progress or Silent(), tracker_names(log_to)
+    progress, trackers = progress or default_progress(), tracker_names(log_to)
     check_installed(trackers)
     with ExitStack() as stack:
         stack.enter_context(caller_state_kept(model, *surrogates))

@@ -114,8 +114,9 @@ def _plain(value: Any) -> Value:
 def _metrics(judged: JudgedRun) -> Iterator[tuple[str, float]]:
     for number in headlines(judged):
         name = _HEADLINES[number.tone]
-        ends = zip(("", "_low", "_high"), (number.share, *number.interval), strict=True)
-        yield from ((f"{name}{end}", value) for end, value in ends)
+        yield name, number.share
+        if number.interval is not None:
+            yield from zip((f"{name}_low", f"{name}_high"), number.interval, strict=True)
     names = [*_COUNTS, *_SPENT, *(f"{m}_{when}" for m in _MEDIANS for when in _WHEN)]
     for name in names:
         if judged.summary.get(name) is not None:

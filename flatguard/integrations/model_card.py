@@ -108,7 +108,7 @@ def _results(judged: JudgedRun) -> Iterator[EvalResult]:
 
 def _qualities(number: Headline, judged: JudgedRun) -> dict[str, Any]:
     return {
-        "interval": [float(end) for end in number.interval],
+        "interval": [float(end) for end in number.interval or ()],
         "confidence_level": judged.verdict.confidence_level,
         "samples": len(judged.samples),
         "verdict": judged.verdict.verdict,

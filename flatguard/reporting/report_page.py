@@ -17,7 +17,7 @@ from flatguard.reporting.svg import Scale, drawing
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import between, counted, percent
 
-_VERDICT_TONES: dict[Word, str] = {
+VERDICT_TONES: dict[Word, str] = {
     "vulnerable": "fail", "consistent": "pass", "overestimated": "fail", "masked": "fail",
     "inconclusive": "warn",
 }  # fmt: skip
@@ -42,12 +42,12 @@ _WIDTH, _HEIGHT = 460.0, 84.0
 
 @dataclass(frozen=True)
 class Headline:
-    """A number with its interval, at the head of the page."""
+    """A number with its interval, at the head of the page; None where it has none."""
 
     name: str
     tone: str
     share: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 def report_page(judged: JudgedRun, sections: Sections) -> str:
@@ -59,10 +59,10 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     return render_page(
         "report.html.j2",
         verdict=verdict,
-        tone=_VERDICT_TONES[verdict.verdict],
+        tone=VERDICT_TONES[verdict.verdict],
         word=word,
         rest=f":{rest}" if rest else "",
-        conclusion=_conclusion(verdict),
+        conclusion=conclusion_of(verdict),
         model=run.manifest.target.name + ("" if scale == 1.0 else f", logits × {scale:g}"),
         attack=run.request.attack,
         budget=str(judged.budget),
@@ -71,7 +71,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
         created=run.manifest.created,
         run=run.path.name,
         numbers=numbers,
-        number_line=_number_line(numbers),
+        number_line=number_line(numbers),
         cards=finding_cards(verdict),
         not_run=[finding for finding in verdict.findings if finding.status == "not-run"],
         trust=TRUST if needs_trust(verdict.next) else None,
@@ -80,7 +80,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     )
 
 
-def _conclusion(verdict: Verdict) -> str:
+def conclusion_of(verdict: Verdict) -> str:
     """What the reader can conclude, in one or two sentences."""
     failed = any(finding.status == "fail" for finding in verdict.findings)
     if verdict.verdict == "consistent" and failed:
@@ -92,19 +92,26 @@ def headlines(judged: JudgedRun) -> list[Headline]:
     """The numbers at the head of the page: reported and corrected first."""
     summary, verdict = judged.summary, judged.verdict
     return [
-        Headline(
-            "reported", "reported", verdict.robust_accuracy, tuple(summary["robust_interval"])
-        ),
+        *verdict_headlines(verdict, tuple(summary["robust_interval"])),
+        Headline("clean", "clean", summary["clean_accuracy"], tuple(summary["clean_interval"])),
+    ]
+
+
+def verdict_headlines(
+    verdict: Verdict, reported_interval: tuple[float, float] | None = None
+) -> list[Headline]:
+    """The numbers of a verdict; it has no interval of the reported one."""
+    return [
+        Headline("reported", "reported", verdict.robust_accuracy, reported_interval),
         Headline(
             "corrected (upper bound)", "corrected", verdict.corrected_robust_accuracy,
             verdict.corrected_interval,
         ),
         Headline("overestimate", "over", verdict.overestimate, verdict.overestimate_interval),
-        Headline("clean", "clean", summary["clean_accuracy"], tuple(summary["clean_interval"])),
     ]  # fmt: skip
 
 
-def _number_line(numbers: Sequence[Headline]) -> Markup:
+def number_line(numbers: Sequence[Headline]) -> Markup:
     """Accuracies with their intervals on one line from 0 to 100%."""
     scale = Scale(0.0, 1.0, 14.0, _WIDTH - 18.0)
     parts = [*percent_grid(scale, 6, _HEIGHT - 18, _HEIGHT - 4)]
