@@ -77,6 +77,12 @@ class Verdict(BaseModel):
         """0 if the evidence supports the number, 1 if it refutes it, 3 if it does neither."""
         return EXIT_CODES[self.verdict]
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the answer, the numbers with their intervals, the figure."""
+        from flatguard.reporting.notebook import verdict_html
+
+        return verdict_html(self)
+
 
 def verdict_of(run: Run) -> Verdict:
     """The verdict that is stored beside a run's evidence.

@@ -20,23 +20,45 @@ def command(
         Path | None,
         typer.Option(metavar="KEY", help="Sign the pack with this Ed25519 private key in PEM."),
     ] = None,
+    model_card: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the results to this Hugging Face model card, such as README.md; all "
+            "else in it stays.",
+        ),
+    ] = None,
 ) -> None:
-    """Draw report.html, report.json, report.junit.xml and report.md in each run's folder.
+    """Draw report.html, .json, .junit.xml, .sarif and .md in each run's folder.
 
     A run on the prompts of a language model has the first two. With --pack, write an audit pack
     instead: the report, a summary, the findings by control (HTML and PDF), a CycloneDX ML-BOM and a
     manifest of hashes, which `flatguard verify-pack FOLDER` checks.
     """
+    from flatguard.integrations.model_card import update_model_card
+    from flatguard.runs.prompt_run import is_prompt_run
+    from flatguard.runs.run import load_run
+
+    if sign is not None and pack is None:
+        raise UsageError("--sign signs an audit pack: add --pack FOLDER")
+    on_prompts = next((path for path in runs if is_prompt_run(path)), None)
+    if model_card is not None and on_prompts is not None:
+        raise UsageError(f"--model-card takes runs on images, and {on_prompts} is one on prompts")
+    if pack is not None:
+        _write_pack(runs, pack, sign)
+    else:
+        _draw(runs)
+    if model_card is not None:
+        update_model_card([load_run(path) for path in runs], model_card)
+        typer.echo(model_card)
+
+
+def _draw(runs: list[str]) -> None:
     from flatguard.reporting.prompt_report import PAGE, write_prompt_report
     from flatguard.reporting.report import write_report
     from flatguard.runs.prompt_run import is_prompt_run, load_prompt_run
     from flatguard.runs.run import load_run
 
-    if pack is not None:
-        _write_pack(runs, pack, sign)
-        return
-    if sign is not None:
-        raise UsageError("--sign signs an audit pack: add --pack FOLDER")
     for path in runs:
         if is_prompt_run(path):
             write_prompt_report(load_prompt_run(path))

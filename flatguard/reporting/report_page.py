@@ -42,12 +42,12 @@ _WIDTH, _HEIGHT = 460.0, 84.0
 
 @dataclass(frozen=True)
 class Headline:
-    """A number with its interval, at the head of the page."""
+    """A number with its interval, at the head of the page; None where it has none."""
 
     name: str
     tone: str
     share: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 def report_page(judged: JudgedRun, sections: Sections) -> str:
@@ -92,15 +92,22 @@ def headlines(judged: JudgedRun) -> list[Headline]:
     """The numbers at the head of the page: reported and corrected first."""
     summary, verdict = judged.summary, judged.verdict
     return [
-        Headline(
-            "reported", "reported", verdict.robust_accuracy, tuple(summary["robust_interval"])
-        ),
+        *verdict_headlines(verdict, tuple(summary["robust_interval"])),
+        Headline("clean", "clean", summary["clean_accuracy"], tuple(summary["clean_interval"])),
+    ]
+
+
+def verdict_headlines(
+    verdict: Verdict, reported_interval: tuple[float, float] | None = None
+) -> list[Headline]:
+    """The numbers of a verdict; it has no interval of the reported one."""
+    return [
+        Headline("reported", "reported", verdict.robust_accuracy, reported_interval),
         Headline(
             "corrected (upper bound)", "corrected", verdict.corrected_robust_accuracy,
             verdict.corrected_interval,
         ),
         Headline("overestimate", "over", verdict.overestimate, verdict.overestimate_interval),
-        Headline("clean", "clean", summary["clean_accuracy"], tuple(summary["clean_interval"])),
     ]  # fmt: skip
 
 
