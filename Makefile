@@ -34,7 +34,7 @@ test: install
 # Tests in other environments, which are kept outside the clone; TESTS="tests/smoke" takes some.
 # `oldest`: the lowest versions that pyproject.toml allows. `newest`: nothing pinned. `beside`: what
 # touches other libraries, with mlflow, open-clip, timm and transformers, through overrides.txt.
-test-beside: TESTS ?= tests/smoke tests/environment tests/contract tests/attacks tests/targets
+test-beside: TESTS ?= tests/smoke tests/environment tests/contract tests/attacks tests/targets tests/integrations
 
 test-oldest test-newest test-beside: test-%:
 	$(ONE_THREAD) $(PYTHON) .ci/environment.py $* -- \

@@ -31,12 +31,14 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.executors.main_guard import end_if_imported
 from flatguard.execution.missing_blocks import attack_missing_blocks, attack_new_run
+from flatguard.execution.notebook_progress import default_progress
 from flatguard.execution.origin import caller_state_kept, data_name, origin_of, torch_threads
-from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.reopening import reopen
 from flatguard.execution.resources import Resources
 from flatguard.execution.shard import Shard
 from flatguard.execution.software import check_same_software
+from flatguard.integrations.trackers import check_installed, log_result, tracker_names
 from flatguard.reporting.report import write_report
 from flatguard.reporting.summary import recorded_seconds, summarise, write_summary
 from flatguard.request import Checks, EvaluationRequest, make_request
@@ -80,10 +82,10 @@ def evaluate(
             the default, `Processes(4)` and `Ray("auto")`.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
-        progress: receives progress updates; None is silent.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
         command: the command line, for the manifest.
         **options: the fields of `EvaluationRequest`, by name: `eps="8/255"`, `attack_args`,
-            `n_examples`, `batch_size`, `device`, `seed`, `checks`, `tolerance`, ...
+            `n_examples`, `batch_size`, `device`, `seed`, `checks`, `tolerance`, `log_to`, ...
 
     Returns:
         The run; `run.summary` holds the numbers, `run.samples` and `run.trajectory` the tables.
@@ -99,7 +101,7 @@ def evaluate(
         (0.25, 'overestimated')
     """
     end_if_imported()
-    progress, executor = progress or Silent(), executor or InProcess()
+    progress, executor = progress or default_progress(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
     opened = None if detector is None else SavedDetector.open(detector)
     with ExitStack() as stack:
@@ -108,6 +110,7 @@ def evaluate(
         options["surrogates"] = [_name_of(surrogate) for surrogate in surrogates]
         options["detector"] = None if isinstance(detector, SavedDetector) else detector
         request = _request_of(origin.target or model, attack, data, options)
+        _check_trackers(request.log_to, part)
         resources = Resources(
             executor, progress, ComputeBudget(request.limits), part, first_step=preflight_run
         )
@@ -123,6 +126,7 @@ def evaluate(
             surrogates,
             resources,
             opened,
+            request.log_to,
             lambda: attack_new_run(context, storage, command, resources),
         )
 
@@ -138,6 +142,7 @@ def resume(
     executor: Executor | None = None,
     shard: str | None = None,
     allow_code: bool = False,
+    log_to: str | Sequence[str] = (),
     progress: ProgressReporter | None = None,
 ) -> Run:
     """Attack the blocks and run the checks that a run lacks, nothing twice; then judge it.
@@ -153,7 +158,9 @@ def resume(
         executor: attacks the blocks; it may differ from the one before.
         shard: as for `evaluate`.
         allow_code: run the code that the run's request names, such as its architecture.
-        progress: receives progress updates; None is silent.
+        log_to: trackers that the result is logged to; the request's are not asked again, as the
+            folder may come from anyone.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
 
     Raises:
         UntrustedCodeError: the run's request names code, and `allow_code` is not set.
@@ -161,8 +168,10 @@ def resume(
         RunFolderError: no such run, or it is damaged.
     """
     end_if_imported()
-    progress, executor = progress or Silent(), executor or InProcess()
+    progress, executor = progress or default_progress(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
+    trackers = tracker_names(log_to)
+    _check_trackers(trackers, part)
     found = load_run(run.storage if isinstance(run, Run) else run)
     request = found.request
     if model is None and not allow_code:
@@ -189,7 +198,7 @@ def resume(
             return context, attack_missing_blocks(context, found, resources)
 
         named = request.surrogates if surrogates is None else surrogates
-        return _carry_out(context, named, resources, opened, attack)
+        return _carry_out(context, named, resources, opened, trackers, attack)
 
 
 def _carry_out(
@@ -197,6 +206,7 @@ def _carry_out(
     surrogates: Sequence[str | Target],
     resources: Resources,
     detector: SavedDetector | None,
+    trackers: Sequence[str],
     attack: Callable[[], tuple[EvaluationContext, Run]],
 ) -> Run:
     """Attack, gather, judge and report: the path of a new run, a resumed run and a shard.
@@ -211,7 +221,18 @@ def _carry_out(
     if resources.shard is None:
         gathering = Gathering(context, checks, others)
         finish(run, resources.progress, gathering, detector, None, resources.compute_budget)
+        log_result(run, trackers, resources.progress)
     return run
+
+
+def _check_trackers(names: Sequence[str], shard: Shard | None) -> None:
+    """Refuse trackers that could not be logged to, before anything is attacked."""
+    if names and shard is not None:
+        raise UsageError(
+            "--log-to: a shard is not judged; merge the shards, then log the run with flatguard "
+            "audit RUN --log-to TRACKER"
+        )
+    check_installed(names)
 
 
 @contextmanager
@@ -268,6 +289,7 @@ def audit(
     model: nn.Module | Target | None = None,
     data: Any = None,
     allow_code: bool = False,
+    log_to: str | Sequence[str] = (),
     progress: ProgressReporter | None = None,
 ) -> Verdict:
     """Judge a run again from its folder, without the model; or run the checks that are missing.
@@ -285,7 +307,8 @@ def audit(
         data: the run's images and labels, where they came from Python.
         allow_code: run the code that the run's request names, such as its architecture: the folder
             may come from anyone.
-        progress: receives progress updates; None is silent.
+        log_to: trackers that the result is logged to; see `flatguard.log_run`.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
 
     Raises:
         RunFolderError: no such run, or it is damaged.
@@ -294,7 +317,8 @@ def audit(
         UntrustedCodeError: checks need code that the run's request names.
     """
     end_if_imported()
-    progress = progress or Silent()
+    progress, trackers = progress or default_progress(), tracker_names(log_to)
+    check_installed(trackers)
     with ExitStack() as stack:
         stack.enter_context(caller_state_kept(model, *surrogates))
         run = run if isinstance(run, Run) else load_run(run)
@@ -313,7 +337,9 @@ def audit(
             if opened is not None:
                 opened.check_target(context.target)
             gathering = Gathering(context, level, surrogates_of(surrogates, level, context))
-        return finish(run, progress, gathering, opened, tolerance)
+        verdict = finish(run, progress, gathering, opened, tolerance)
+        log_result(run, trackers, progress)
+        return verdict
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from flatguard.geometry.named_losses import parse_losses
 Checks = Literal["none", "fast", "standard", "full"]
 """How much is spent on the verdict."""
 
-Decides = Literal["evidence", "location", "probes", "verdict", "spending"]
+Decides = Literal["evidence", "location", "probes", "verdict", "spending", "logging"]
 """What depends on an option.
 
 - `evidence`: the bytes of the run's blocks.
@@ -43,6 +43,7 @@ Decides = Literal["evidence", "location", "probes", "verdict", "spending"]
 - `probes`: which checks run after the attack.
 - `verdict`: how the evidence is judged.
 - `spending`: when the run ends early.
+- `logging`: nothing of the run; where its result is shown as well.
 """
 
 M = TypeVar("M", bound=BaseModel)
@@ -51,6 +52,8 @@ CONSENT = " --allow-code"
 """What a command needs to load a model by code that a request names."""
 TOLERANCE = 0.05
 """The default overestimate that is accepted, as a share of all samples."""
+TRACKERS = ("mlflow", "wandb", "tensorboard")
+"""The services of `flatguard.integrations` that a run is logged to."""
 MOST_EXAMPLES = 1000
 """Where `n_examples` is None, at most so many samples are evaluated."""
 FAILURES = 0.01
@@ -92,6 +95,18 @@ def _are_losses(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(loss.name for loss in parse_losses(names))
 
 
+def _are_trackers(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in TRACKERS:
+            known = f"expected one of {', '.join(TRACKERS)}, got {name!r}"
+            raise ValueError(f"{known}{did_you_mean(name, TRACKERS, 1)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _one_or_more(names: Any) -> Any:
+    return (names,) if isinstance(names, str) else names
+
+
 def _channels(value: Any) -> Any:
     """`.485,.456,.406` as three numbers."""
     if not isinstance(value, str):
@@ -124,6 +139,9 @@ SizeText = Annotated[str, BeforeValidator(_size_as_text), AfterValidator(_is_siz
 EpsText = Annotated[str, BeforeValidator(_eps_as_text), AfterValidator(_is_eps)]
 NormName = Annotated[Norm, BeforeValidator(_norm_in_our_case)]
 LossNames = Annotated[tuple[str, ...], AfterValidator(_are_losses)]
+TrackerNames = Annotated[
+    tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(_are_trackers)
+]
 Channels = Annotated[tuple[FiniteFloat, ...], BeforeValidator(_channels)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -348,6 +366,11 @@ class EvaluationRequest(BaseModel):
         ),
         Option("Verdict", "verdict", metavar="FILE"),
     ] = None
+    log_to: Annotated[
+        TrackerNames,
+        Field(description="Also log the result to mlflow, wandb or tensorboard; may be repeated."),
+        Option("Verdict", "logging", metavar="TRACKER"),
+    ] = ()
     max_forwards: Annotated[
         AtLeastOne | None,
         Field(description="Images that attack and checks may send forward; then inconclusive."),

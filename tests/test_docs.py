@@ -152,3 +152,11 @@ def test_the_commands_and_python_of_language_models(
     space: dict[str, object] = {}
     exec(code.replace("smollm2", name), space)
     assert len(space["table"]) == 2  # type: ignore[arg-type]
+
+
+def test_the_python_of_trackers() -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    (code,) = blocks("how-to/trackers.md", "python")
+    space: dict[str, object] = {}
+    exec(code, space)
+    assert list(Path("reports").glob("*/tensorboard/events*"))

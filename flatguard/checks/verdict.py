@@ -103,6 +103,12 @@ class Verdict(BaseModel):
             return _WITHIN_TOLERANCE
         return _CONCLUSIONS[self.verdict]
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the answer, the numbers with their intervals, the figure."""
+        from flatguard.reporting.notebook import verdict_html
+
+        return verdict_html(self)
+
 
 def verdict_of(run: Run) -> Verdict:
     """The verdict that is stored beside a run's evidence.

@@ -1,7 +1,7 @@
 """The `flatguard` command: its commands, its exit codes, its one-line errors.
 
-Exit codes: 0 done; 1 masked, or overestimated beyond the tolerance; 2 wrong usage or environment;
-3 inconclusive; 70 a fault of flatguard itself; 130 interrupted.
+Exit codes: 0 done; 1 masked, overestimated beyond the tolerance, or an audit pack that was changed;
+2 wrong usage or environment; 3 inconclusive; 70 a fault of flatguard itself; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from flatguard.cli import (
     reproduce,
     resume,
     union,
+    verify_pack,
 )
 from flatguard.cli.options import GroupedCommand
 from flatguard.environment.offline import keep_offline
@@ -61,6 +62,7 @@ app.command("resume", cls=GroupedCommand)(resume.command)
 app.command("merge")(merge.command)
 app.command("audit", cls=GroupedCommand)(audit.command)
 app.command("report")(report.command)
+app.command("verify-pack")(verify_pack.command)
 app.command("compare")(compare.command)
 app.command("union")(union.command)
 app.add_typer(baseline.app, name="baseline")

@@ -11,7 +11,9 @@ from flatguard.cli.options import Json, Quiet, takes
 
 
 @takes(
-    ("allow_code", "checks", "surrogates", "tolerance", "detector"), checks="none", tolerance=None
+    ("allow_code", "checks", "surrogates", "tolerance", "detector", "log_to"),
+    checks="none",
+    tolerance=None,
 )
 def command(
     run: Annotated[str, typer.Argument(help="A run folder.")],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from flatguard.checks.finding import TRUST, needs_trust
-from flatguard.checks.verdict import Word
+from flatguard.checks.verdict import Verdict, Word
 from flatguard.reporting.findings import finding_cards
 from flatguard.reporting.interval_chart import interval_mark, percent_grid
 from flatguard.reporting.judged_run import JudgedRun
@@ -17,7 +17,7 @@ from flatguard.reporting.svg import Scale, drawing
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import between, counted, percent
 
-_VERDICT_TONES: dict[Word, str] = {
+VERDICT_TONES: dict[Word, str] = {
     "vulnerable": "fail", "consistent": "pass", "overestimated": "fail", "masked": "fail",
     "inconclusive": "warn",
 }  # fmt: skip
@@ -26,12 +26,12 @@ _WIDTH, _HEIGHT = 460.0, 84.0
 
 @dataclass(frozen=True)
 class Headline:
-    """A number with its interval, at the head of the page."""
+    """A number with its interval, at the head of the page; None where it has none."""
 
     name: str
     tone: str
     share: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 def report_page(judged: JudgedRun, sections: Sections) -> str:
@@ -43,7 +43,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     return render_page(
         "report.html.j2",
         verdict=verdict,
-        tone=_VERDICT_TONES[verdict.verdict],
+        tone=VERDICT_TONES[verdict.verdict],
         word=word,
         rest=f":{rest}" if rest else "",
         conclusion=verdict.conclusion,
@@ -55,7 +55,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
         created=run.manifest.created,
         run=run.path.name,
         numbers=numbers,
-        number_line=_number_line(numbers),
+        number_line=number_line(numbers),
         cards=finding_cards(verdict),
         not_run=[finding for finding in verdict.findings if finding.status == "not-run"],
         trust=TRUST if needs_trust(verdict.next) else None,
@@ -68,19 +68,26 @@ def headlines(judged: JudgedRun) -> list[Headline]:
     """The numbers at the head of the page: reported and corrected first."""
     summary, verdict = judged.summary, judged.verdict
     return [
-        Headline(
-            "reported", "reported", verdict.robust_accuracy, tuple(summary["robust_interval"])
-        ),
+        *verdict_headlines(verdict, tuple(summary["robust_interval"])),
+        Headline("clean", "clean", summary["clean_accuracy"], tuple(summary["clean_interval"])),
+    ]
+
+
+def verdict_headlines(
+    verdict: Verdict, reported_interval: tuple[float, float] | None = None
+) -> list[Headline]:
+    """The numbers of a verdict; it has no interval of the reported one."""
+    return [
+        Headline("reported", "reported", verdict.robust_accuracy, reported_interval),
         Headline(
             "corrected (upper bound)", "corrected", verdict.corrected_robust_accuracy,
             verdict.corrected_interval,
         ),
         Headline("overestimate", "over", verdict.overestimate, verdict.overestimate_interval),
-        Headline("clean", "clean", summary["clean_accuracy"], tuple(summary["clean_interval"])),
     ]  # fmt: skip
 
 
-def _number_line(numbers: Sequence[Headline]) -> Markup:
+def number_line(numbers: Sequence[Headline]) -> Markup:
     """Accuracies with their intervals on one line from 0 to 100%."""
     scale = Scale(0.0, 1.0, 14.0, _WIDTH - 18.0)
     parts = [*percent_grid(scale, 6, _HEIGHT - 18, _HEIGHT - 4)]

@@ -15,7 +15,7 @@ import flatguard
 from flatguard.environment.caller import own_process
 from flatguard.environment.torch_state import OWN, TorchState
 
-READ_ONLY = {"load_prompt_run", "load_run", "threats_of"}
+READ_ONLY = {"load_prompt_run", "load_run", "log_run", "threats_of"}
 """Entry points that compute nothing with torch."""
 WITHIN = {
     "flatguard.evaluation": ("evaluate", "resume", "audit", "resolve"),
