@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,6 +158,12 @@ def test_the_commands_and_python_of_language_models(
 def test_the_python_of_trackers() -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     (code,) = blocks("how-to/trackers.md", "python")
-    space: dict[str, object] = {}
-    exec(code, space)
+    exec(code, {})
     assert list(Path("reports").glob("*/tensorboard/events*"))
+
+
+def test_the_python_of_notebooks() -> None:
+    (code,) = blocks("how-to/notebooks.md", "python")
+    space: dict[str, Any] = {}
+    exec(code, space)
+    assert space["run"].summary["sentence"] in space["run"]._repr_html_()

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flatguard.environment.offline import keep_offline, last_refusal
+from flatguard.environment.offline import keep_offline, last_refusal, refusals
 from flatguard.environment.requirements import needed
 from flatguard.environment.system import quoted
 from flatguard.errors import FlatguardError, TrackerError, one_line
@@ -104,6 +104,7 @@ def log_result(run: Run, names: Sequence[str], progress: ProgressReporter) -> No
 
 
 def _log(name: str, logged: LoggedRun) -> str:
+    before = refusals()
     try:
         return _TRACKERS[name](logged)
     except TrackerError as error:
@@ -111,4 +112,5 @@ def _log(name: str, logged: LoggedRun) -> str:
     except FlatguardError:
         raise
     except Exception as error:  # each library, and each of its stores, raises its own
-        raise TrackerError(f"{name}: {one_line(error)}{last_refusal()}") from error
+        why = last_refusal() if refusals() > before else ""
+        raise TrackerError(f"{name}: {one_line(error)}{why}") from error

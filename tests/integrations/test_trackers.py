@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from support.listeners import Listener
 
 import flatguard
 from flatguard.errors import EnvironmentProblem, UsageError
+from flatguard.gate.cache import RunCache
 from flatguard.gate.config import config_of, schema
+from flatguard.gate.gate import pass_through
 from flatguard.integrations.trackers import _TRACKERS, log_run
 from flatguard.request import TRACKERS, make_request
 from flatguard.runs.run import Run, load_run
@@ -122,3 +125,22 @@ def test_a_tracker_that_raises_costs_one_line(
     assert (two.path / "report.html").is_file()
     with pytest.raises(flatguard.FlatguardError, match=r"^wandb: no route"):
         log_run(two, "wandb")
+
+
+def test_a_gate_logs_a_run_that_it_kept_too(
+    files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr("flatguard.integrations.trackers.check_installed", lambda names: None)
+    monkeypatch.setattr("flatguard.evaluation.check_installed", lambda names: None)
+    monkeypatch.setitem(_TRACKERS, "mlflow", lambda logged: called.append(logged.key) or "there")
+    config = config_of(
+        {
+            "model": "weights.safetensors", "arch": CHECKPOINT[4], "dataset": "data.npz",
+            "attack": "foolbox:LinfFastGradientAttack", "norm": "Linf", "eps": "8/255",
+            "checks": "none", "log_to": ["mlflow"],
+        }
+    )  # fmt: skip
+    kept = [pass_through(config, RunCache(tmp_path / "kept", name)).cached for name in "ab"]
+    assert kept == [False, True]
+    assert called[0] == called[1]
