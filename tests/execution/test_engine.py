@@ -111,7 +111,7 @@ def test_what_fools_only_the_twin_is_no_success_and_no_sign_of_masking(tmp_path:
 
 def test_workers_search_the_same_twin(tiny_data: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model, given = tiny().eval(), dict(engine="bfloat16", batch_size=6, checks="none")
+    model, given = tiny().eval(), {"engine": "bfloat16", "batch_size": 6, "checks": "none"}
     here = flatguard.evaluate(model, data=tiny_data, out=tmp_path / "here", **given, **PGD)
     there = flatguard.evaluate(
         model, data=tiny_data, out=tmp_path / "there", executor=Processes(2), **given, **PGD
