@@ -132,9 +132,9 @@ def subject_of(network: str, count: int, steps: int, device: torch.device) -> Su
     loaded = networks.load(network)
     batch = Batch(loaded.images[:count].to(device), loaded.labels[:count].to(device))
     module = copy.deepcopy(loaded.module).to(device)  # the zoo shares its networks
-    count = counted(module)
+    rows = counted(module)
     target = prepare(make_target(module, network, "the masking zoo"), batch.images[:8])
-    return Subject(target, batch, loaded.eps, steps, count)
+    return Subject(target, batch, loaded.eps, steps, rows)
 
 
 def contenders(subject: Subject, without: list[str]) -> dict[str, Contender]:
@@ -242,7 +242,7 @@ def clock_of(device: torch.device) -> Callable[[], float]:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         event.synchronize()
-        return first.elapsed_time(event) / 1e3
+        return float(first.elapsed_time(event)) / 1e3
 
     return now
 

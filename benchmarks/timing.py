@@ -56,9 +56,11 @@ def ratio_of(measured: Sequence[float], base: Sequence[float]) -> Ratio:
     """The ratio of what was measured in turns, pair by pair."""
     ratios = np.array(measured) / np.array(base)
     draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
+    lower, upper = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
     return Ratio(
         float(np.median(ratios)),
-        *(float(np.quantile(np.median(draws, axis=1), q)) for q in (0.025, 0.975)),
+        float(lower),
+        float(upper),
         statistics.median(measured),
         statistics.median(base),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -89,6 +89,8 @@ class Measured:
 
 def measured(trials: Sequence[Trial]) -> Iterator[Measured]:
     """Run each trial in a process of its own, which begins with all libraries loaded."""
+    if sys.platform == "win32":
+        raise SystemExit("this benchmark needs Linux or macOS")
     torch.set_num_threads(1)
     _evaluate(Trial(examples=4, steps=1, batch=4), Network(4, 10).eval())
     context = multiprocessing.get_context("fork")
@@ -190,5 +192,9 @@ def _size_of(network: Network, trial: Trial) -> tuple[int, int]:
 
 
 def _processor_seconds() -> float:
+    if sys.platform == "win32":
+        raise SystemExit("this benchmark needs Linux or macOS")
+    import resource
+
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
