@@ -1,15 +1,26 @@
 """The benchmark of contenders: what it counts, and that it is counted outside what is measured."""
 
 import copy
+import json
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.contenders import BARE, Subject, contenders, counted, find, measure, table
+from benchmarks.contenders import (
+    BARE,
+    Measured,
+    Subject,
+    contenders,
+    counted,
+    find,
+    measure,
+    table,
+)
 from benchmarks.timing import ratio_of
 from flatguard.data.dataset import Batch
 from flatguard.targets import make_target, prepare
@@ -52,6 +63,15 @@ def test_every_contender_attacks_the_same_samples_in_turns() -> None:
     assert found["recorded PGD, --engine bfloat16"].forwards == 24
     assert all(len(each.seconds) == 2 for each in found.values())
     assert len(table(list(found.values()))) == 1 + len(found)
+
+
+@pytest.mark.parametrize("network", ["cnn_a_pgd", "resnet20_rsfgsm"])
+def test_the_page_has_the_kept_measurements(network: str) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    file = docs / "performance" / f"contenders-{network}.json"
+    kept = [Measured(**each) for each in json.loads(file.read_text("utf-8"))["measured"]]
+    page = (docs / "performance.md").read_text("utf-8")
+    assert all(line.rstrip() in page for line in table(kept))
 
 
 def test_the_spread_of_a_ratio_holds_its_median() -> None:
