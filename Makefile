@@ -59,6 +59,7 @@ lint: install
 	$(BIN)/mypy --platform darwin
 	$(BIN)/lint-imports
 
+# CONTENDERS="--network cnn_a_pgd --images 50" takes a real network, "--device cuda" a GPU.
 bench: install
 	$(BIN)/python -m benchmarks.sharpness
 	$(BIN)/python -m benchmarks.recorder
@@ -67,6 +68,7 @@ bench: install
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.detector
 	$(BIN)/python -m benchmarks.preflight
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.contenders $(CONTENDERS)
 
 # Detectors on the real networks that FLATGUARD_REAL names, into docs/detection-study.md: about an hour
 # on one core, and it goes on where it stopped; DETECT="--only resnet20" takes one, "--draw" only writes.

@@ -41,7 +41,7 @@ from flatguard.execution.software import check_same_software
 from flatguard.integrations.trackers import check_installed, log_result, tracker_names
 from flatguard.reporting.report import write_report
 from flatguard.reporting.summary import recorded_seconds, summarise, write_summary
-from flatguard.request import Checks, EvaluationRequest, make_request
+from flatguard.request import AUTO, Checks, EvaluationRequest, make_request
 from flatguard.runs import writing
 from flatguard.runs.json_files import write_text
 from flatguard.runs.layout import EVIDENCE
@@ -111,6 +111,11 @@ def evaluate(
         options["detector"] = None if isinstance(detector, SavedDetector) else detector
         request = _request_of(origin.target or model, attack, data, options)
         _check_trackers(request.log_to, part)
+        if part is not None and request.batch_size == AUTO:
+            raise UsageError(
+                f"--batch-size {AUTO} may find another size in each shard; find it in one run, "
+                "and give all shards the number that its first line names"
+            )
         resources = Resources(
             executor, progress, ComputeBudget(request.limits), part, first_step=preflight_run
         )

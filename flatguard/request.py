@@ -28,6 +28,7 @@ from pydantic import (
     ValidationError,
 )
 
+from flatguard.environment.engines import parse_engine
 from flatguard.errors import UntrustedCodeError, UsageError, did_you_mean
 from flatguard.geometry.budget import NORMS, Budget, Norm, parse_eps
 from flatguard.geometry.named_losses import parse_losses
@@ -58,6 +59,8 @@ MOST_EXAMPLES = 1000
 """Where `n_examples` is None, at most so many samples are evaluated."""
 FAILURES = 0.01
 """Where `max_failures` is None, the model may fail on this share of the samples."""
+AUTO = "auto"
+"""The batch size that is to be found."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,18 @@ def _are_trackers(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _is_batch_size(size: Any) -> Any:
+    if isinstance(size, str) and size.strip().lower() == AUTO:
+        return AUTO
+    try:
+        whole = int(size) if isinstance(size, str) else size
+    except ValueError:
+        whole = 0
+    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 1:
+        raise ValueError(f"expected a number of samples from 1 on, or {AUTO}, got {size!r}")
+    return whole
+
+
 def _one_or_more(names: Any) -> Any:
     return (names,) if isinstance(names, str) else names
 
@@ -138,13 +153,17 @@ OutputText = Annotated[str, BeforeValidator(_position_as_text)]
 SizeText = Annotated[str, BeforeValidator(_size_as_text), AfterValidator(_is_size)]
 EpsText = Annotated[str, BeforeValidator(_eps_as_text), AfterValidator(_is_eps)]
 NormName = Annotated[Norm, BeforeValidator(_norm_in_our_case)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[Literal["auto"] | AtLeastOne, BeforeValidator(_is_batch_size)]
+EngineNames = Annotated[
+    tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(parse_engine)
+]
 LossNames = Annotated[tuple[str, ...], AfterValidator(_are_losses)]
 TrackerNames = Annotated[
     tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(_are_trackers)
 ]
 Channels = Annotated[tuple[FiniteFloat, ...], BeforeValidator(_channels)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-AtLeastOne = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -306,8 +325,11 @@ class EvaluationRequest(BaseModel):
         Option("Model", "location"),
     ] = False
     batch_size: Annotated[
-        AtLeastOne | None,
-        Field(description="Samples attacked together; part of the run's identity."),
+        BatchSize | None,
+        Field(
+            description="Samples attacked together, part of the run's identity; auto measures "
+            "which number is fastest."
+        ),
         Option("Computation"),
     ] = None
     device: Annotated[
@@ -320,6 +342,14 @@ class EvaluationRequest(BaseModel):
         Field(description="Of each worker; by default as torch has it, or a share of the cores."),
         Option("Computation"),
     ] = None
+    engine: Annotated[
+        EngineNames,
+        Field(
+            description="Compute the search faster: fold-batchnorm, channels-last, compile, "
+            "bfloat16 or float16; may be repeated. Results are measured on the model itself."
+        ),
+        Option("Computation", metavar="NAME"),
+    ] = ()
     seed: Annotated[
         int, Field(ge=0, description="Of every random choice."), Option("Computation")
     ] = 0
@@ -392,6 +422,13 @@ class EvaluationRequest(BaseModel):
         if self.norm is None:
             raise ValueError("the request is not resolved: it has no norm")
         return Budget(self.norm, None if self.eps is None else parse_eps(self.eps))
+
+    @property
+    def samples_together(self) -> int:
+        """The batch size of a resolved request."""
+        if not isinstance(self.batch_size, int):
+            raise ValueError("the request is not resolved: it has no batch size")
+        return self.batch_size
 
     @property
     def size(self) -> tuple[int, int] | None:

@@ -167,3 +167,14 @@ def test_the_python_of_notebooks() -> None:
     space: dict[str, Any] = {}
     exec(code, space)
     assert space["run"].summary["sentence"] in space["run"]._repr_html_()
+
+
+def test_the_performance_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its command runs, and each option of `--engine` has its row."""
+    from flatguard.environment.engines import ENGINES
+
+    (command,) = commands("performance.md")
+    assert flatguard(command) == 3  # four images decide nothing
+    assert "channels-last, bfloat16: the searched twin leaves 0.0%" in capsys.readouterr().out
+    text = (DOCS / "performance.md").read_text("utf-8")
+    assert all(f"\n| `{name}` | " in text for name in ENGINES)

@@ -123,6 +123,8 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.insert(
             4, ("cost of checks", f"{summary['check_forwards']:,} forward passes of one image")
         )
+    if summary["engine"] is not None:
+        rows.insert(2, ("engine", engine_line(summary["engine"])))
     if (abstained := summary["abstentions"]) is not None:
         shares = f"{abstained['clean']:.1%} clean, {abstained['adversarial']:.1%} under the attack"
         rows.insert(2, ("abstentions", f"{shares}; they are no right answers"))
@@ -134,6 +136,15 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.insert(-2, ("rows unassigned", f"{summary['rows_unassigned']:,}"))
     detection = load_detection(run)
     return rows if detection is None else rows + _detector(detection)
+
+
+def engine_line(engine: dict[str, Any]) -> str:
+    """How the search's model differs from the model itself, where the examples were verified."""
+    return (
+        f"{', '.join(engine['options'])}: the searched twin leaves "
+        f"{engine['search_robust_accuracy']:.1%}; {engine['only_in_search']} examples fool only "
+        f"it, {engine['only_in_model']} only the model"
+    )
 
 
 def _detector(detection: Detection) -> list[tuple[str, str]]:

@@ -88,6 +88,7 @@ MINE = ed25519.Ed25519PrivateKey.generate()
         (b"", "expected an Ed25519 private key in PEM"),
         (b"\x00\xff" * 100, "expected an Ed25519 private key in PEM"),
     ],
+    ids=["rsa", "curve", "openssh", "public", "cut", "empty", "binary"],
 )
 def test_what_cannot_sign_is_named(tmp_path: Path, content: bytes, why: str) -> None:
     file = tmp_path / "key.pem"
@@ -106,6 +107,7 @@ def test_what_cannot_sign_is_named(tmp_path: Path, content: bytes, why: str) -> 
         (b"ssh-ed25519 AAAAC3Nza", "expected an Ed25519 public key in PEM"),
         (b"", "expected an Ed25519 public key in PEM"),
     ],
+    ids=["rsa", "private", "cut", "ssh", "empty"],
 )
 def test_what_cannot_verify_is_named(tmp_path: Path, content: bytes, why: str) -> None:
     file = tmp_path / "key.pem"
