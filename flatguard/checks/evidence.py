@@ -6,7 +6,7 @@ depends on either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,24 @@ class ProbeEvidence:
     def ran(self) -> bool:
         """Whether it ran."""
         return bool(self.facts.get("ran", True))
+
+
+def joined(parts: Sequence[ProbeEvidence]) -> ProbeEvidence:
+    """The evidence of all parts as that of the whole; one part that could not run is the reason.
+
+    Rows and examples keep their order; the facts are those of the first part.
+    """
+    for part in parts:
+        if not part.ran:
+            return part
+    tables: dict[str, list[pd.DataFrame]] = {}
+    examples: dict[int, Tensor] = {}
+    for part in parts:
+        examples |= part.examples
+        for name, table in part.tables.items():
+            tables.setdefault(name, []).append(table)
+    whole = {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
+    return ProbeEvidence(parts[0].facts, whole, examples)
 
 
 @dataclass(frozen=True)

@@ -349,6 +349,7 @@ CHECK = Check(
             _cost,
             order=10,
             per_survivor=False,
+            reads=(),
         ),
     ),
     decisive=True,
