@@ -107,6 +107,25 @@ class Meter:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Some survivors, drawn at random, that a level's probes look at before all others.
+
+    Attributes:
+        name: of the draw.
+        samples: their numbers, in rising order.
+        first: the name of the first draw, whose evidence the others read.
+    """
+
+    name: str
+    samples: np.ndarray
+    first: str
+
+    def name_of(self, probe: str) -> str:
+        """The name that a probe's evidence of this draw is stored under."""
+        return f"{probe}-{self.name}"
+
+
+@dataclass(frozen=True)
 class _Once:
     """What all parts of a probe need, and the forward passes that it took."""
 
@@ -132,6 +151,8 @@ class CheckContext:
         remembers: whether the target's answers depend on earlier calls.
         is_fresh: whether each call is answered by a new copy of the initial state.
         handed: evidence of other probes that is known already, by name.
+        draw: the survivors that are looked at for now; None is all that were not drawn before.
+        drawn: survivors that were drawn before.
         batch_limit: the most samples that go forward together; smaller where memory ran out.
     """
 
@@ -155,6 +176,8 @@ class CheckContext:
         self.remembers = self.is_fresh = self.decides_alone = False
         self.worth_attacking: set[int] = set()
         self.handed: dict[str, ProbeEvidence] = {}
+        self.draw: Draw | None = None
+        self.drawn = frozenset[int]()
         self._once: dict[str, _Once] = {}
         self.batch_limit = max(plan.stop - plan.start for plan in run.manifest.blocks)
         correct = self.samples["clean_correct"]
@@ -181,8 +204,14 @@ class CheckContext:
 
     @property
     def survivors(self) -> np.ndarray:
-        """The numbers of the samples that survived the attack, or that it fooled by luck."""
+        """The numbers of the samples that survived the attack, or that it fooled by luck.
+
+        Of a draw, or all but what was drawn before.
+        """
+        if self.draw is not None:
+            return self.draw.samples
         chosen = self.samples["robust"] | self.samples["sample"].isin(self.worth_attacking)
+        chosen &= ~self.samples["sample"].isin(self.drawn)
         numbers: np.ndarray = self.samples.loc[chosen, "sample"].to_numpy()
         return numbers
 
@@ -199,6 +228,7 @@ class CheckContext:
         """The evidence that another probe of this run has stored; empty if it did not run."""
         if probe in self.handed:
             return self.handed[probe]
+        probe = probe if self.draw is None else f"{probe}-{self.draw.first}"
         facts = load_probes(self.run).get(probe)
         if facts is None:
             return ProbeEvidence({})
@@ -220,6 +250,7 @@ class CheckContext:
         Its cost counts once for the whole probe, in `Meter.shared`.
         """
         key = f"{key}, {self.batch_limit} at once"
+        key = key if self.draw is None else self.draw.name_of(key)
         if key not in self._once:
             before = self.meter.forwards
             with self.seeded(key):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from flatguard.checks.context import EOT_DRAWS, CheckContext
+from flatguard.checks.deciding import Deciding, why_not_drawn
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.parts import GatheredPart
 from flatguard.checks.preflight.facts import facts_of
@@ -22,6 +23,7 @@ from flatguard.errors import one_line
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.executors import Crew, Executor, InProcess, Workers
 from flatguard.execution.progress import ProgressReporter
+from flatguard.geometry.ball import SEARCHED
 from flatguard.request import Checks
 from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes
 from flatguard.runs.run import Run
@@ -80,8 +82,30 @@ def gather_evidence(
         )
     else:
         progress.log(f"checks {checks}: no sample survived, so there is nothing to attack again")
+    deciding = _deciding(context, checks, steps, store)
+    if deciding is not None and deciding.decides():
+        return
+    left = left if deciding is None else deciding.left(left)
     with _workers(context, left, executor) as workers:
         Schedule(context, left, workers, store).run()
+    if deciding is not None:
+        deciding.end()
+
+
+def _deciding(
+    context: CheckContext,
+    checks: Checks,
+    steps: Sequence[Step],
+    store: Callable[[Step, GatheredPart], None],
+) -> Deciding | None:
+    """The draws that may decide; None without `--until-decided`, or where they cannot."""
+    if not context.run.request.until_decided or context.budget.norm not in SEARCHED:
+        return None
+    why = why_not_drawn(context)
+    if why is not None:
+        context.progress.log(f"all survivors are attacked, in spite of --until-decided: {why}")
+        return None
+    return Deciding(context, checks, [step for step in steps if step.probe.order > 0], store)
 
 
 @contextmanager

@@ -27,11 +27,19 @@ from flatguard.geometry.ball import SEARCHED
 
 @dataclass(frozen=True)
 class Step:
-    """A probe of the plan, with what it spends on a sample and its name in the run folder."""
+    """A probe of the plan.
+
+    Attributes:
+        probe: it.
+        amount: what it spends on a sample.
+        name: in the run folder.
+        drawn: survivors that it has looked at already, under another name.
+    """
 
     probe: Probe
     amount: int
     name: str
+    drawn: frozenset[int] = frozenset()
 
     @property
     def is_here(self) -> bool:
@@ -218,6 +226,7 @@ class Schedule:
         part = begun.next
         if part is not None:
             begun.submitted += 1
+            self._context.drawn = begun.step.drawn
             begun.results[part.number] = part.gather(self._context, begun.step.probe)
             self._done.part(begun.step, part)
 
@@ -238,7 +247,7 @@ class Schedule:
 
 def _opened(context: CheckContext, step: Step, wasted: int = 0) -> _Begun:
     """List a step's parts. Where it has no sample, the evidence of none is gathered here."""
-    probe = step.probe
+    probe, context.drawn = step.probe, step.drawn
     handed = {name: context.stored(name) for name in probe.reads or ()}
     situation = Situation.of(context)
 
