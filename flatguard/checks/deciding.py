@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -76,16 +76,16 @@ class Deciding:
         what was judged before is not judged again, with evidence that came later.
         """
         known = load_probes(self.context.run).get(self.name)
+        seen, state = Drawn(frozenset(), 0), cast(State, "drawing")
         if known is None:
-            order, state = self._order(), "drawing"
-            self._keep(Drawn(frozenset(), len(order)), state, order)
+            order = self._order()
+            self._keep(seen, state, order)
         else:
             order, state = self._stored_order(known), known.facts["state"]
+            seen = drawn_of(self.context.stored(self.name))
         if state == "drawing":
             seen, state = self._drawn(order)
             self._keep(seen, state, order)
-        elif state == "undecided":
-            seen = drawn_of(self.context.stored(self.name))
         self._seen = seen.samples if state == "undecided" else frozenset()
         return state == "decided"
 
