@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,8 @@ class Deciding:
         what was judged before is not judged again, with evidence that came later.
         """
         known = load_probes(self.context.run).get(self.name)
-        seen, state = Drawn(frozenset(), 0), cast(State, "drawing")
+        seen = Drawn(frozenset(), 0)
+        state: State = "drawing"
         if known is None:
             order = self._order()
             self._keep(seen, state, order)

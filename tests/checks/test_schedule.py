@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.progress import Silent
 from flatguard.request import Limits
 from flatguard.runs.check_evidence import load_probes, price_of_checks
+from flatguard.runs.run import Run, load_run
 
 Images = tuple[Tensor, Tensor]
 WEAK = {"attack": "foolbox:LinfAdditiveUniformNoiseAttack", "eps": "32/255", "batch_size": 5}
@@ -37,15 +39,23 @@ def net(data: Images) -> nn.Module:
     return trained(*data)
 
 
+PLAN = ["gradient-truth", "twins", "repeat", "switches-60", "noise", "square-200", "longer-60",
+        "targeted-110", "sweep", "scales"]  # fmt: skip
+
+
 def probes_of(context: CheckContext) -> dict[str, bytes]:
+    return probes_in(context.run)
+
+
+def probes_in(run: Run) -> dict[str, bytes]:
     """Every file of the probes but their times."""
-    folder = context.run.path / "evidence" / "probes"
+    folder = run.path / "evidence" / "probes"
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in files
         if file.name not in ("timing.json", "probe.json")
-    } | {name: facts.model_dump_json().encode() for name, facts in load_probes(context.run).items()}
+    } | {name: facts.model_dump_json().encode() for name, facts in load_probes(run).items()}
 
 
 def gathered(
@@ -64,44 +74,57 @@ def gathered(
     return context
 
 
-@pytest.mark.parametrize("defend", [lambda net: net, lambda net: Before(net, noise(0.3))])
-def test_any_order_gives_the_same_bytes(defend: Any, net: nn.Module, data: Images) -> None:
-    backwards = Backwards()
-    model = defend(net).eval()
-    level = "standard" if model is net else "fast"
-    here = gathered(model, data, InProcess(), level)
-    there = gathered(model, data, backwards, level)
+@pytest.fixture(scope="module")
+def here(net: nn.Module, data: Images) -> CheckContext:
+    return gathered(net, data, InProcess())
+
+
+@pytest.fixture(scope="module")
+def backwards() -> Backwards:
+    return Backwards()
+
+
+@pytest.fixture(scope="module")
+def there(net: nn.Module, data: Images, backwards: Backwards) -> CheckContext:
+    return gathered(net, data, backwards)
+
+
+def test_any_order_gives_the_same_bytes(
+    here: CheckContext, there: CheckContext, backwards: Backwards
+) -> None:
     assert backwards.begun == 4
     assert probes_of(there) == probes_of(here)
 
 
-def test_evidence_is_stored_in_the_order_of_the_plan(net: nn.Module, data: Images) -> None:
+def test_a_randomised_model_too(net: nn.Module, data: Images) -> None:
+    few, model = (data[0][:4], data[1][:4]), Before(net, noise(0.3)).eval()
+    found = [
+        probes_of(gathered(model, few, executor, "fast", batch_size=2))
+        for executor in (InProcess(), Backwards())
+    ]
+    assert any(name.startswith("surest") for name in found[0])
+    assert found[1] == found[0]
+
+
+def test_evidence_is_stored_in_the_order_of_the_plan(there: CheckContext) -> None:
     """A run that is killed lacks the end of the plan, and no probe has read what came after it."""
-    context = gathered(net, data, Backwards())
-    facts = context.run.path / "evidence" / "probes"
+    facts = there.run.path / "evidence" / "probes"
     stored = sorted(facts.glob("*/probe.json"), key=lambda file: file.stat().st_mtime_ns)
-    names = [file.parent.name for file in stored]
-    assert names == [
-        "preflight", "determinism", "recorded", "gradient-truth", "twins", "repeat", "switches-60",
-        "noise", "square-200", "longer-60", "targeted-110", "sweep", "scales",
+    assert [file.parent.name for file in stored] == [
+        "preflight", "determinism", "recorded", *PLAN,
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kept", ["gradient-truth", "square-200", "targeted-110"])
 def test_what_is_left_of_a_killed_run_is_the_same(
-    kept: str, net: nn.Module, data: Images, tmp_path: Path
+    kept: str, here: CheckContext, there: CheckContext, tmp_path: Path
 ) -> None:
-    whole = gathered(net, data, InProcess())
-    killed = gathered(net, data, Backwards())
-    names = ["gradient-truth", "twins", "repeat", "switches-60", "noise", "square-200",
-             "longer-60", "targeted-110", "sweep", "scales"]  # fmt: skip
-    for name in names[names.index(kept) + 1 :]:
-        folder = killed.run.path / "evidence" / "probes" / name
-        folder.rename(tmp_path / name)
-    gather_evidence(
-        killed.evaluation, killed.run, "standard", [], Silent(), executor=Backwards(room=2)
-    )
-    assert probes_of(killed) == probes_of(whole)
+    shutil.copytree(there.run.path, tmp_path / "run")
+    killed = load_run(tmp_path / "run")
+    for name in PLAN[PLAN.index(kept) + 1 :]:
+        shutil.rmtree(killed.path / "evidence" / "probes" / name)
+    gather_evidence(there.evaluation, killed, "standard", [], Silent(), executor=Backwards(room=2))
+    assert probes_in(killed) == probes_of(here)
 
 
 def test_less_memory_gives_the_same_evidence_too(net: nn.Module, data: Images) -> None:
@@ -121,19 +144,22 @@ def test_less_memory_gives_the_same_evidence_too(net: nn.Module, data: Images) -
     assert found[0] == found[1]
 
 
-def test_a_budget_ends_at_the_same_probe(net: nn.Module, data: Images) -> None:
-    price = price_of_checks(gathered(net, data, InProcess()).run)
-    for share in (0.3, 0.7, 0.95):
-        limits = Limits(max_forwards=round(share * price))
-        here = gathered(net, data, InProcess(), limits=limits)
-        there = gathered(net, data, Backwards(), limits=limits)
-        ran = [
-            {name for name, facts in load_probes(context.run).items() if facts.ran}
-            for context in (here, there)
-        ]
-        assert ran[1] == ran[0]
-        assert "scales" not in ran[0]
-        assert load_spent(there.run) <= limits.max_forwards + len(data[0])
+@pytest.mark.parametrize("share", [0.3, 0.95])
+def test_a_budget_ends_at_the_same_probe(
+    share: float, net: nn.Module, data: Images, here: CheckContext
+) -> None:
+    most = round(share * price_of_checks(here.run))
+    limited = [
+        gathered(net, data, executor, limits=Limits(max_forwards=most))
+        for executor in (InProcess(), Backwards())
+    ]
+    ran = [
+        {name for name, facts in load_probes(context.run).items() if facts.ran}
+        for context in limited
+    ]
+    assert ran[1] == ran[0]
+    assert "scales" not in ran[0]
+    assert load_spent(limited[1].run) <= most + len(data[0])
 
 
 def test_a_model_that_remembers_and_cannot_be_copied_is_checked_here(data: Images) -> None:

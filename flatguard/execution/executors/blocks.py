@@ -25,17 +25,14 @@ def attack_by(workers: Workers, work: Work) -> None:
         BudgetSpent, ModelError, AttackError: the first error of a block.
     """
     left, cost = deque(work.plans), _Cost(work)
-    try:
-        while left or workers.busy:
-            while left and workers.room and (not workers.busy or cost.fits(left[0])):
-                cost.begin(left[0])
-                workers.submit(AttackBlock(left.popleft(), work.max_failures))
-            done: AttackedBlock = workers.next().result
-            cost.end(done)
-            record_spent(work.run, work.compute_budget)
-            work.finished(done.plan, done.failures)
-    finally:
+    while left or workers.busy:
+        while left and workers.room and (not workers.busy or cost.fits(left[0])):
+            cost.begin(left[0])
+            workers.submit(AttackBlock(left.popleft(), work.max_failures))
+        done: AttackedBlock = workers.next().result
+        cost.end(done)
         record_spent(work.run, work.compute_budget)
+        work.finished(done.plan, done.failures)
 
 
 class _Cost:

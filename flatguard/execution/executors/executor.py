@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from flatguard.execution.block import attack_block
-from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.compute_budget import ComputeBudget, Counter, record_spent
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.runs.facts import BlockPlan, SampleFailure
@@ -66,6 +66,16 @@ class Crew:
     def of(cls, work: Work) -> Crew:
         """The workers that attack these blocks."""
         return cls(work.context, work.run, work.progress, work.compute_budget, most=len(work.plans))
+
+
+@contextmanager
+def counted_together(crew: Crew, counter: Counter) -> Iterator[None]:
+    """Count forward passes with the workers until they have ended; then record their sum."""
+    try:
+        with crew.compute_budget.counted_by(counter):
+            yield
+    finally:
+        record_spent(crew.run, crew.compute_budget)
 
 
 @dataclass

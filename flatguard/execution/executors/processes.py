@@ -27,6 +27,7 @@ from flatguard.execution.executors.executor import (
     Task,
     Work,
     Workers,
+    counted_together,
 )
 from flatguard.execution.executors.main_guard import MainGuard, main_guard
 from flatguard.execution.executors.worker import Share, WorkerInput, carry_out, sendable
@@ -69,13 +70,13 @@ class Processes:
             )
         with main_guard() as guard:
             pool = _Pool(crew, count, guard)
-            try:
-                with crew.compute_budget.counted_by(pool.slots.own):
+            with counted_together(crew, pool.slots.own):
+                try:
                     yield pool
-            except BaseException as error:
-                pool.end(error)
-                raise
-            pool.end()
+                except BaseException as error:
+                    pool.end(error)
+                    raise
+                pool.end()
 
 
 class _Slots:

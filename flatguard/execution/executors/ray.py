@@ -21,6 +21,7 @@ from flatguard.execution.executors.executor import (
     Task,
     Work,
     Workers,
+    counted_together,
 )
 from flatguard.execution.executors.worker import Share, WorkerInput, carry_out, sendable
 from flatguard.request import NO_LIMITS
@@ -61,12 +62,12 @@ class Ray:
                 f"Ray: {slots.get('CPU', 0):.0f} CPUs, {slots.get('GPU', 0):.0f} GPUs"
             )
             workers = _RayWorkers(ray, crew)
-            try:
-                with crew.compute_budget.counted_by(workers.counter):
+            with counted_together(crew, workers.counter):
+                try:
                     yield workers
-            except BaseException:
-                workers.cancel()
-                raise
+                except BaseException:
+                    workers.cancel()
+                    raise
         finally:
             if started:
                 ray.shutdown()
