@@ -151,8 +151,7 @@ class CheckContext:
         remembers: whether the target's answers depend on earlier calls.
         is_fresh: whether each call is answered by a new copy of the initial state.
         handed: evidence of other probes that is known already, by name.
-        draw: the survivors that are looked at for now; None is all that were not drawn before.
-        drawn: survivors that were drawn before.
+        draw: the survivors that are looked at for now; None is all.
         batch_limit: the most samples that go forward together; smaller where memory ran out.
     """
 
@@ -177,7 +176,6 @@ class CheckContext:
         self.worth_attacking: set[int] = set()
         self.handed: dict[str, ProbeEvidence] = {}
         self.draw: Draw | None = None
-        self.drawn = frozenset[int]()
         self._once: dict[str, _Once] = {}
         self.batch_limit = max(plan.stop - plan.start for plan in run.manifest.blocks)
         correct = self.samples["clean_correct"]
@@ -206,12 +204,11 @@ class CheckContext:
     def survivors(self) -> np.ndarray:
         """The numbers of the samples that survived the attack, or that it fooled by luck.
 
-        Of a draw, or all but what was drawn before.
+        All of them, or those of the draw.
         """
         if self.draw is not None:
             return self.draw.samples
         chosen = self.samples["robust"] | self.samples["sample"].isin(self.worth_attacking)
-        chosen &= ~self.samples["sample"].isin(self.drawn)
         numbers: np.ndarray = self.samples.loc[chosen, "sample"].to_numpy()
         return numbers
 

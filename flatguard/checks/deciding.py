@@ -9,9 +9,9 @@ judged. It decides once
 - the e-value of what is fooled beyond chance is at least `EVIDENCE`.
 
 All three may be read at any time (`confidence_sequence.py`). Otherwise the next draw doubles the
-samples, while it leaves half of them. After the last draw, and where the largest overestimate is
-tolerated already, the level goes on: its cheap probes with the survivors that were not drawn, the
-others with all of them.
+samples, while it leaves half of them and the e-value is at least `_HOPE`. Where no draw decides,
+the level attacks all survivors as without draws, and the draws do not count: the verdict is the
+same.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ import pandas as pd
 
 from flatguard.checks.confidence_sequence import EVIDENCE, sign_evidence
 from flatguard.checks.context import CheckContext, Draw
-from flatguard.checks.error_rates import within
-from flatguard.checks.evidence import CHANCE, DECIDED, Drawn, Evidence, drawn_of
+from flatguard.checks.evidence import CHANCE, DECIDED, Drawn, Evidence
 from flatguard.checks.parts import GatheredPart
 from flatguard.checks.schedule import Schedule, Step
 from flatguard.checks.verdict import judge
@@ -43,8 +42,11 @@ _LOOKS_FIRST = "gradient-truth"
 _CHEAP = 50
 """Probes of an earlier order are cheap; Square, longer and targeted searches are not."""
 
-State = Literal["drawing", "undecided", "decided", "all"]
-"""Draws are made; the other survivors are attacked, too; draws decide; all were attacked."""
+_HOPE = 2.0
+"""Three samples beyond chance, and none that only chance fools."""
+
+State = Literal["drawing", "undecided", "decided"]
+"""Draws are made; all survivors are attacked after them; they decide."""
 
 
 @dataclass
@@ -62,7 +64,6 @@ class Deciding:
     checks: Checks
     steps: Sequence[Step]
     store: Callable[[Step, GatheredPart], None]
-    _seen: frozenset[int] = frozenset()
 
     @property
     def name(self) -> str:
@@ -70,33 +71,22 @@ class Deciding:
         return f"{DECIDED}-{self.checks}"
 
     def decides(self) -> bool:
-        """Draw until it is decided; False where the other survivors have to be attacked as well.
+        """Draw until it is decided; False where all survivors have to be attacked.
 
-        `left` names what is left for each step then. An interrupted process goes on where it was:
-        what was judged before is not judged again, with evidence that came later.
+        An interrupted process goes on where it was: what was judged before is not judged again,
+        with evidence that came later.
         """
         known = load_probes(self.context.run).get(self.name)
-        seen = Drawn(frozenset(), 0)
         state: State = "drawing"
         if known is None:
             order = self._order()
-            self._keep(seen, state, order)
+            self._keep(Drawn(frozenset(), len(order)), state, order)
         else:
             order, state = self._stored_order(known), known.facts["state"]
-            seen = drawn_of(self.context.stored(self.name))
         if state == "drawing":
             seen, state = self._drawn(order)
             self._keep(seen, state, order)
-        self._seen = seen.samples if state == "undecided" else frozenset()
         return state == "decided"
-
-    def left(self, steps: Sequence[Step]) -> list[Step]:
-        """The steps, and which survivors the draws have taken from each."""
-        return [replace(s, drawn=self._seen) if _is_drawn(s) else s for s in steps]
-
-    def end(self) -> None:
-        """All survivors have been attacked: no draw stands for the others."""
-        self._keep(Drawn(frozenset(), 0), "all", np.zeros(0, np.int64))
 
     def _order(self) -> np.ndarray:
         fooled = sorted(Evidence.of_samples(self.context.run).fooled)
@@ -122,7 +112,7 @@ class Deciding:
                 continue
             if look.step.probe.name != _LOOKS_FIRST and self._is_decided(seen):
                 return seen, "decided"
-            if look.is_last and self._may_be_honest(seen):
+            if look.is_last and self._beyond_chance(self._evidence(seen)) < _HOPE:
                 break
         return seen, "undecided"
 
@@ -149,13 +139,10 @@ class Deciding:
         return replace(Evidence.of(self.context.run), drawn=seen)
 
     def _is_decided(self, seen: Drawn) -> bool:
-        evidence, tolerance = self._evidence(seen), self.context.run.request.tolerance
-        fooled = evidence.fooled
-        others = evidence.fooled_by(*set(evidence.attempts["family"]) - set(CHANCE))
-        value = sign_evidence(len(fooled - evidence.chance), len(evidence.chance - others))
-        if value < EVIDENCE:
+        evidence = self._evidence(seen)
+        if self._beyond_chance(evidence) < EVIDENCE:
             return False
-        verdict = judge(evidence, tolerance)
+        verdict = judge(evidence, self.context.run.request.tolerance)
         if verdict.verdict != "masked":
             return False
         first = verdict.explanations[0]
@@ -165,16 +152,17 @@ class Deciding:
         self.context.progress.log(f"masked: {verdict.decided_by.sentence}")
         return True
 
-    def _may_be_honest(self, seen: Drawn) -> bool:
-        """Whether the largest overestimate that the draws allow is accepted."""
-        evidence = self._evidence(seen)
-        most = len(evidence.reported) - evidence.corrected_bounds[0]
-        return within(max(0, most), evidence.n, self.context.run.request.tolerance)
+    @staticmethod
+    def _beyond_chance(evidence: Evidence) -> float:
+        """The e-value of what only attempts beyond chance fool, against what only chance does."""
+        others = evidence.fooled_by(*set(evidence.attempts["family"]) - set(CHANCE))
+        first, second = evidence.fooled - evidence.chance, evidence.chance - others
+        return sign_evidence(len(first), len(second))
 
     def _keep(self, seen: Drawn, state: State, order: np.ndarray) -> None:
         """Store how far it is. Only what is not final may be replaced."""
-        is_final = state in ("decided", "all")
-        waits = {} if is_final else {"reason": "other survivors were not attacked yet"}
+        is_final = state != "drawing"
+        waits = {} if is_final else {"reason": "survivors are drawn"}
         facts = ProbeFacts(
             name=self.name,
             checks=self.checks,
@@ -207,6 +195,11 @@ class _Look:
 
 def why_not_drawn(context: CheckContext) -> str | None:
     """Why draws cannot decide about this target; None where they can."""
+    decisions = [
+        facts for name, facts in load_probes(context.run).items() if name.startswith(f"{DECIDED}-")
+    ]
+    if any(facts.facts["state"] == "undecided" for facts in decisions):
+        return "draws did not decide before"
     if context.randomised:
         return "the target is randomised"
     if context.remembers:

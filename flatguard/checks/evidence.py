@@ -155,6 +155,7 @@ class Evidence:
             )
             for name, facts in load_probes(run).items()
         }
+        probes = _counted(probes)
         return cls(
             num_classes=run.manifest.target.num_classes,
             eps=run.request.budget().eps,
@@ -326,18 +327,30 @@ class Evidence:
 
 
 def _drawn(probes: Mapping[str, ProbeEvidence]) -> Drawn | None:
-    """What decided; None where any level has attacked all survivors."""
-    found = [probe for name, probe in probes.items() if name.startswith(f"{DECIDED}-")]
+    """What decided; where several levels were decided, the larger one."""
+    found = [probe for name, probe in probes.items() if _level_of(name) is not None]
     decided = [probe for probe in found if probe.facts["state"] == "decided"]
-    if not decided or any(probe.facts["state"] == "all" for probe in found):
+    if not decided or any(probe.facts["state"] == "undecided" for probe in found):
         return None
-    return max(map(drawn_of, decided), key=lambda drawn: len(drawn.samples))
+    last = max(decided, key=lambda probe: len(probe.tables["drawn"]))
+    return Drawn(frozenset(last.tables["drawn"]["sample"].astype(int)), int(last.facts["of"]))
 
 
-def drawn_of(decision: ProbeEvidence) -> Drawn:
-    """What was drawn, from the stored decision."""
-    samples = frozenset(decision.tables["drawn"]["sample"].astype(int))
-    return Drawn(samples, int(decision.facts["of"]))
+def _level_of(name: str) -> str | None:
+    """The level that a probe has the decision of."""
+    return name.removeprefix(f"{DECIDED}-") if name.startswith(f"{DECIDED}-") else None
+
+
+def _counted(probes: dict[str, ProbeEvidence]) -> dict[str, ProbeEvidence]:
+    """All but the draws of levels that they do not decide: such a level attacked all survivors."""
+    undecided = [
+        f"-{_level_of(name)}-draw"
+        for name, probe in probes.items()
+        if _level_of(name) is not None and probe.facts["state"] == "undecided"
+    ]
+    return {
+        name: probe for name, probe in probes.items() if not any(draw in name for draw in undecided)
+    }
 
 
 def _stopped(run: Run, probes: Mapping[str, ProbeEvidence]) -> str | None:
@@ -347,7 +360,7 @@ def _stopped(run: Run, probes: Mapping[str, ProbeEvidence]) -> str | None:
             planned = max(plan.stop for plan in run.manifest.blocks)
             return f"{failure.error} after {done} of {planned} samples"
     for name, probe in probes.items():
-        if name.startswith(f"{DECIDED}-") and not probe.ran:
+        if _level_of(name) is not None and not probe.ran:
             return "the checks were interrupted"
         if probe.facts.get("budget") and not probe.ran:
             return (

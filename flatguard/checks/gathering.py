@@ -85,11 +85,8 @@ def gather_evidence(
     deciding = _deciding(context, checks, steps, store)
     if deciding is not None and deciding.decides():
         return
-    left = left if deciding is None else deciding.left(left)
     with _workers(context, left, executor) as workers:
         Schedule(context, left, workers, store).run()
-    if deciding is not None:
-        deciding.end()
 
 
 def _deciding(

@@ -29,7 +29,7 @@ class Situation:
 
     Attributes:
         randomised, shares_draws, decides_alone, remembers: as in `CheckContext`.
-        worth_attacking, drawn: as in `CheckContext`.
+        worth_attacking: as in `CheckContext`.
         batch_limit: as in `CheckContext`.
     """
 
@@ -38,7 +38,6 @@ class Situation:
     decides_alone: bool
     remembers: bool
     worth_attacking: frozenset[int]
-    drawn: frozenset[int]
     batch_limit: int
 
     @classmethod
@@ -46,14 +45,14 @@ class Situation:
         """The situation that a context is in."""
         return cls(
             context.randomised, context.shares_draws, context.decides_alone, context.remembers,
-            frozenset(context.worth_attacking), context.drawn, context.batch_limit,
+            frozenset(context.worth_attacking), context.batch_limit,
         )  # fmt: skip
 
     def apply_to(self, context: CheckContext) -> None:
         """Put another process's context into it."""
         context.randomised, context.shares_draws = self.randomised, self.shares_draws
         context.decides_alone, context.batch_limit = self.decides_alone, self.batch_limit
-        context.worth_attacking, context.drawn = set(self.worth_attacking), self.drawn
+        context.worth_attacking = set(self.worth_attacking)
         if self.remembers and not context.remembers:
             context.forget_between_calls()
 

@@ -24,22 +24,17 @@ from flatguard.execution.compute_budget import ComputeBudget, record_spent, spen
 from flatguard.execution.executors import Finished, Workers
 from flatguard.geometry.ball import SEARCHED
 
+_MORE = 1.5
+"""A probe may cost more than it announces, by about this factor: repairs may be tried."""
+
 
 @dataclass(frozen=True)
 class Step:
-    """A probe of the plan.
-
-    Attributes:
-        probe: it.
-        amount: what it spends on a sample.
-        name: in the run folder.
-        drawn: survivors that it has looked at already, under another name.
-    """
+    """A probe of the plan, with what it spends on a sample and its name in the run folder."""
 
     probe: Probe
     amount: int
     name: str
-    drawn: frozenset[int] = frozenset()
 
     @property
     def is_here(self) -> bool:
@@ -54,7 +49,6 @@ class _Begun:
     Attributes:
         step: it.
         parts: in their order.
-        cost: the forward passes that the whole step is expected to take.
         results: of the parts that ended, by their number.
         submitted: how many parts were given to workers.
         wasted: forward passes of attempts that did not fit the memory.
@@ -62,7 +56,6 @@ class _Begun:
 
     step: Step
     parts: list[Part]
-    cost: float
     results: dict[int, GatheredPart] = field(default_factory=dict)
     submitted: int = 0
     wasted: int = 0
@@ -85,13 +78,6 @@ class _Begun:
         failed = any(not result.evidence.ran for result in self.results.values())
         return None if failed or self.submitted == len(self.parts) else self.parts[self.submitted]
 
-    def share(self, part: Part) -> float:
-        """The forward passes that a part is expected to take."""
-        if part.samples is None:
-            return self.cost
-        samples = sum(len(each.samples) for each in self.parts if each.samples is not None)
-        return self.cost * len(part.samples) / max(1, samples)
-
 
 class Schedule:
     """The probes of a level.
@@ -113,7 +99,6 @@ class Schedule:
         self._context, self._workers, self._store = context, workers, store
         self._left = list(steps)
         self._begun: dict[str, _Begun] = {}
-        self._running: dict[Part, float] = {}
         self._settled = self._budget.forwards
         self._over: GatheredPart | None = None
         self._done = _Done(context, steps)
@@ -197,10 +182,9 @@ class Schedule:
             while workers.room and self._may_begin(step):
                 begun = self._open(step)
                 part = begun.next
-                if part is None or not self._fits(begun, part, is_first=not workers.busy):
+                if part is None or not self._fits(step, is_first=not workers.busy):
                     break
                 begun.submitted += 1
-                self._running[part] = begun.share(part)
                 workers.submit(part)
 
     def _may_begin(self, step: Step) -> bool:
@@ -211,14 +195,23 @@ class Schedule:
         waiting = {other.name for other in self._left}
         return not step.probe.waits and not waiting & set(step.probe.reads or ())
 
-    def _fits(self, begun: _Begun, part: Part, is_first: bool) -> bool:
+    def _fits(self, step: Step, is_first: bool) -> bool:
+        """Whether a step fits the limit with all before it, and what was begun after it."""
         most = self._budget.limits.max_forwards
-        if most is None or (is_first and begun.step is self._left[0]):
+        if most is None or (is_first and step is self._left[0]):
             return True
-        ended = sum(
-            result.forwards for each in self._begun.values() for result in each.results.values()
-        )
-        return self._settled + ended + sum(self._running.values()) + begun.share(part) <= most
+        last = self._left.index(step)
+        before = [self._expected(s) for i, s in enumerate(self._left) if i <= last or self._ran(s)]
+        return self._settled + sum(before) <= most
+
+    def _ran(self, step: Step) -> bool:
+        return step.name in self._begun and self._begun[step.name].submitted > 0
+
+    def _expected(self, step: Step) -> float:
+        """The forward passes that a step may take, by what is announced and what has ended."""
+        begun = self._begun.get(step.name)
+        ended = 0 if begun is None else sum(each.forwards for each in begun.results.values())
+        return max(ended, _MORE * step.probe.cost(self._context, step.amount))
 
     def _gather_here(self) -> None:
         """Gather the next part of the plan in this process."""
@@ -226,14 +219,12 @@ class Schedule:
         part = begun.next
         if part is not None:
             begun.submitted += 1
-            self._context.drawn = begun.step.drawn
             begun.results[part.number] = part.gather(self._context, begun.step.probe)
             self._done.part(begun.step, part)
 
     def _receive(self, finished: Finished) -> None:
         part = finished.task
         assert isinstance(part, Part)
-        del self._running[part]
         begun = self._begun.get(part.stored_name)
         if begun is not None and part in begun.parts:  # it was not begun again meanwhile
             begun.results[part.number] = finished.result
@@ -247,7 +238,7 @@ class Schedule:
 
 def _opened(context: CheckContext, step: Step, wasted: int = 0) -> _Begun:
     """List a step's parts. Where it has no sample, the evidence of none is gathered here."""
-    probe, context.drawn = step.probe, step.drawn
+    probe = step.probe
     handed = {name: context.stored(name) for name in probe.reads or ()}
     situation = Situation.of(context)
 
@@ -256,16 +247,15 @@ def _opened(context: CheckContext, step: Step, wasted: int = 0) -> _Begun:
             probe.name, probe.order, step.amount, step.name, number, samples, situation, handed
         )
 
-    cost = probe.cost(context, step.amount)
     if not isinstance(probe.gather, InParts):
-        return _Begun(step, [part(0, None)], cost, wasted=wasted)
+        return _Begun(step, [part(0, None)], wasted=wasted)
     listed = listed_parts(context, probe.gather)
     if isinstance(listed, list) and listed:
         parts = [part(number, samples) for number, samples in enumerate(listed)]
-        return _Begun(step, parts, cost, wasted=wasted)
+        return _Begun(step, parts, wasted=wasted)
     none = part(0, np.zeros(0, np.int64))
     found = listed if isinstance(listed, GatheredPart) else none.gather(context, probe)
-    return _Begun(step, [none], cost, {0: found}, 1, wasted)
+    return _Begun(step, [none], {0: found}, 1, wasted)
 
 
 def _missing(reason: str, spent: GatheredPart | None = None, **facts: object) -> GatheredPart:
