@@ -1,9 +1,11 @@
 """The confidence sequence covers the true count whenever one stops; simulated."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flatguard.checks.confidence_sequence import EVIDENCE, count_bounds, sign_evidence
+from flatguard.checks.evidence import Drawn, Evidence
 
 RUNS = 1500
 
@@ -66,3 +68,32 @@ def test_a_fair_coin_seldom_reaches_the_evidence() -> None:
     assert reached / RUNS <= 1 / EVIDENCE
     assert sign_evidence(7, 0) < EVIDENCE <= sign_evidence(8, 0)
     assert sign_evidence(10_000, 0) > 1e100
+
+
+def test_the_corrected_interval_covers_the_share_of_all_images_one_could_draw() -> None:
+    """Images are a sample, survivors of them are drawn, and a reader stops where it misses."""
+    generator, n, robust, fooled, missed = np.random.default_rng(1), 120, 0.7, 0.6, 0
+    truth = robust * (1.0 - fooled)
+    kept: dict[tuple[int, int, int], tuple[float, float]] = {}
+    for _ in range(RUNS):
+        survivors = int(generator.binomial(n, robust))
+        falls = generator.random(survivors) < fooled
+        looks = [drawn for drawn in (16, 32, 48) if drawn <= survivors / 2]
+        intervals = []
+        for drawn in looks:
+            key = (survivors, drawn, int(falls[:drawn].sum()))
+            if key not in kept:
+                evidence = evidence_of(n, survivors, drawn)
+                least, most = evidence.bounds(set(range(key[2])))
+                kept[key] = evidence.share_interval(survivors - most, survivors - least)
+            intervals.append(kept[key])
+        missed += any(not low <= truth <= high for low, high in intervals)
+    assert missed / RUNS <= 0.05
+
+
+def evidence_of(n: int, survivors: int, drawn: int) -> Evidence:
+    samples = pd.DataFrame({"sample": range(n), "robust": [i < survivors for i in range(n)]})
+    return Evidence(
+        num_classes=10, eps=0.1, norm="Linf", attack="a", attack_args={}, samples=samples,
+        trajectory=(), probes={}, drawn=Drawn(frozenset(range(drawn)), survivors),
+    )  # fmt: skip
