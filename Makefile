@@ -121,6 +121,7 @@ bench-faults: install
 # Wants two idle cores.
 bench-scale: install
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.scale $(SCALE)
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.checks_workers
 
 docs-attacks: install
 	FLATGUARD_WRITE_DOCS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/contract

@@ -78,8 +78,9 @@ def evaluate(
         surrogates: models whose adversarial examples are shown to this one, by name.
         detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
             has what it flags. Another model's is refused before the attack.
-        executor: attacks the blocks; `flatguard.execution.executors` has `InProcess()`, which is
-            the default, `Processes(4)` and `Ray("auto")`.
+        executor: attacks the blocks and gathers the evidence of the checks;
+            `flatguard.execution.executors` has `InProcess()`, which is the default, `Processes(4)`
+            and `Ray("auto")`. The evidence is the same.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
         progress: receives progress updates; None shows a bar in a notebook, else nothing.
@@ -160,7 +161,7 @@ def resume(
         data: the run's images and labels, where they came from Python; likewise `surrogates`.
         max_failures: replaces the run's own number.
         detector: as for `evaluate`. A run holds no detector's flags until it has ended.
-        executor: attacks the blocks; it may differ from the one before.
+        executor: as for `evaluate`; it may differ from the one before.
         shard: as for `evaluate`.
         allow_code: run the code that the run's request names, such as its architecture.
         log_to: trackers that the result is logged to; the request's are not asked again, as the
@@ -224,7 +225,7 @@ def _carry_out(
         resources.progress.log(line)
     context, run = attack()
     if resources.shard is None:
-        gathering = Gathering(context, checks, others)
+        gathering = Gathering(context, checks, others, resources.executor)
         finish(run, resources.progress, gathering, detector, None, resources.compute_budget)
         log_result(run, trackers, resources.progress)
     return run
@@ -295,6 +296,7 @@ def audit(
     data: Any = None,
     allow_code: bool = False,
     log_to: str | Sequence[str] = (),
+    executor: Executor | None = None,
     progress: ProgressReporter | None = None,
 ) -> Verdict:
     """Judge a run again from its folder, without the model; or run the checks that are missing.
@@ -312,6 +314,7 @@ def audit(
         data: the run's images and labels, where they came from Python.
         allow_code: run the code that the run's request names, such as its architecture: the folder
             may come from anyone.
+        executor: as for `evaluate`; its workers gather the evidence.
         log_to: trackers that the result is logged to; see `flatguard.log_run`.
         progress: receives progress updates; None shows a bar in a notebook, else nothing.
 
@@ -341,7 +344,8 @@ def audit(
             context = reopen(run, origin_of(model, data), check_data=True)
             if opened is not None:
                 opened.check_target(context.target)
-            gathering = Gathering(context, level, surrogates_of(surrogates, level, context))
+            others = surrogates_of(surrogates, level, context)
+            gathering = Gathering(context, level, others, executor)
         verdict = finish(run, progress, gathering, opened, tolerance)
         log_result(run, trackers, progress)
         return verdict
@@ -355,11 +359,13 @@ class Gathering:
         context: the run's model and data, loaded.
         checks: the level; `none` gathers nothing.
         surrogates: models whose adversarial examples are shown to this one.
+        executor: its workers gather; None is this process.
     """
 
     context: EvaluationContext
     checks: Checks
     surrogates: Sequence[Target]
+    executor: Executor | None = None
 
 
 def finish(
@@ -389,6 +395,7 @@ def finish(
             gathering.surrogates,
             progress,
             compute_budget,
+            gathering.executor,
         )
     seconds = recorded_seconds(run) if compute_budget is None else compute_budget.seconds
     verdict = judge(Evidence.of(run), tolerance_of(run) if tolerance is None else tolerance)

@@ -378,6 +378,11 @@ class EvaluationRequest(BaseModel):
         Field(description="What is spent on the verdict: none, fast, standard or full."),
         Option("Verdict", "probes"),
     ] = "fast"
+    until_decided: Annotated[
+        bool,
+        Field(description="Check random survivors first; stop once they show a masked number."),
+        Option("Verdict", "probes"),
+    ] = False
     surrogates: Annotated[
         tuple[str, ...],
         Field(description="Also show it this model's adversarial examples; may be repeated."),

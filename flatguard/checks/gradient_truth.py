@@ -352,6 +352,7 @@ CHECK = Check(
             _cost,
             order=10,
             per_survivor=False,
+            reads=(),
         ),
     ),
     decisive=True,

@@ -54,6 +54,27 @@ EXIT_CODES: dict[Word, int] = {
 }  # fmt: skip
 
 
+class DecidedBy(BaseModel):
+    """The survivors that decided a verdict (`--until-decided`).
+
+    Attributes:
+        samples: how many were drawn at random and attacked again.
+        fooled: how many of them are fooled.
+        of: how many they were drawn from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int
+    fooled: int
+    of: int
+
+    @property
+    def sentence(self) -> str:
+        """What decided it, in words."""
+        return f"{self.fooled} of {self.samples} survivors, drawn at random from {self.of}, decide"
+
+
 class Verdict(BaseModel):
     """The answer, and what it rests on.
 
@@ -67,6 +88,8 @@ class Verdict(BaseModel):
         corrected_interval: its exact 95% interval.
         overestimate: by how much the audited number is too high.
         overestimate_interval: exact 95% interval of that share.
+        decided_by: the survivors that decided it, where not all were attacked; the corrected number
+            is then an estimate, and its interval holds whenever the checks stop.
         tolerance: the overestimate that is accepted.
         error_rates: how often a sample of this size would pass, by the true overestimate.
         findings: of every check, also of those that did not run.
@@ -84,6 +107,7 @@ class Verdict(BaseModel):
     corrected_interval: tuple[float, float]
     overestimate: float
     overestimate_interval: tuple[float, float]
+    decided_by: DecidedBy | None = None
     confidence_level: float = CONFIDENCE_LEVEL
     tolerance: float
     error_rates: tuple[ErrorRate, ...]
@@ -154,8 +178,9 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     findings = [_consented(finding, evidence.names_code) for finding in found]
     decisive = [check.name for check in checks if check.decisive]
     n, reported, corrected = evidence.n, len(evidence.reported), evidence.corrected
-    excess = evidence.overestimate
-    too_high = not within(excess, n, tolerance)
+    excess, bounds = evidence.overestimate, evidence.corrected_bounds
+    least, most = (max(0, reported - bound) for bound in reversed(bounds))
+    too_high = not within(least, n, tolerance)
     clean = clean_accuracy(evidence)
     nothing = None if clean is None else clean.nothing_to_judge
     explained = explanations(evidence) if too_high and nothing is None else ()
@@ -167,9 +192,10 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         sentence=_sentence(word, explained, evidence, findings, tolerance, clean),
         robust_accuracy=reported / n,
         corrected_robust_accuracy=corrected / n,
-        corrected_interval=interval(corrected, n),
+        corrected_interval=evidence.share_interval(*bounds),
         overestimate=excess / n,
-        overestimate_interval=interval(excess, n),
+        overestimate_interval=evidence.share_interval(least, most),
+        decided_by=_decided_by(evidence),
         tolerance=tolerance,
         error_rates=error_rates(n, tolerance),
         findings=tuple(findings),
@@ -181,6 +207,14 @@ def _consented(finding: Finding, names_code: bool) -> Finding:
     if finding.next is None:
         return finding
     return finding.model_copy(update={"next": consenting(finding.next, names_code)})
+
+
+def _decided_by(evidence: Evidence) -> DecidedBy | None:
+    drawn = evidence.drawn
+    if drawn is None:
+        return None
+    fooled = len(evidence.fooled & drawn.samples)
+    return DecidedBy(samples=len(drawn.samples), fooled=fooled, of=drawn.of)
 
 
 def _word(
@@ -196,6 +230,8 @@ def _word(
     if too_high:
         return "masked" if explained else "overestimated"
     if evidence.stopped is not None or (clean is not None and clean.undecided is not None):
+        return "inconclusive"
+    if evidence.drawn is not None:  # they decided it at another tolerance
         return "inconclusive"
     corrected = evidence.corrected
     chance = 1.0 / evidence.num_classes
@@ -249,6 +285,11 @@ def _sentence(
 ) -> str:
     n, corrected = evidence.n, evidence.corrected
     was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
+    decided = _decided_by(evidence)
+    if word == "masked" and decided is not None:
+        return (
+            f"masked{_by(explained)}: {was} was reported, about {now} is true; {decided.sentence}"
+        )
     if word == "masked":
         return f"masked{_by(explained)}: {was} was reported, at most {now} is true"
     if word == "overestimated":

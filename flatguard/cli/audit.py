@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli.options import Json, Quiet, takes
+from flatguard.cli import options
+from flatguard.cli.options import Executing, Json, Quiet, takes
 
 
 @takes(
@@ -15,10 +16,12 @@ from flatguard.cli.options import Json, Quiet, takes
     checks="none",
     tolerance=None,
 )
+@takes(("workers", "executor", "address"), of=Executing, into="executing")
 def command(
     run: Annotated[str, typer.Argument(help="A run folder.")],
     *,
     given: dict[str, Any],
+    executing: dict[str, Any],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -35,9 +38,10 @@ def command(
     from flatguard.evaluation import audit
     from flatguard.runs.run import load_run
 
+    executor = options.executor_of(executing)
     opened = load_run(run)
     with watching(quiet, as_json) as watcher:
-        verdict = audit(opened, **given, progress=watcher)
+        verdict = audit(opened, **given, executor=executor, progress=watcher)
     if as_json:
         typer.echo(json.dumps(opened.summary))
     else:

@@ -32,7 +32,7 @@ WITHIN = {
     "flatguard.detection.fitting": ("fit_detector",),
     "flatguard.detection.experiment": ("run_experiment",),
     "flatguard.detection.detector": ("_forward",),
-    "flatguard.execution.executors.worker": ("attack_in_worker",),
+    "flatguard.execution.executors.worker": ("carry_out",),
 }
 """What the command line, the plugin, workers and notebooks call."""
 
