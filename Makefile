@@ -26,7 +26,7 @@ adv-lib: install
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(VENV)/wheels/*.whl
 
 demo: install
-	$(BIN)/flatguard evaluate --model demo --attack apgd-ce
+	$(BIN)/flatguard demo
 
 test: install
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
@@ -34,7 +34,7 @@ test: install
 # Tests in other environments, which are kept outside the clone; TESTS="tests/smoke" takes some.
 # `oldest`: the lowest versions that pyproject.toml allows. `newest`: nothing pinned. `beside`: what
 # touches other libraries, with mlflow, open-clip, timm and transformers, through overrides.txt.
-test-beside: TESTS ?= tests/smoke tests/environment tests/contract tests/attacks tests/targets
+test-beside: TESTS ?= tests/smoke tests/environment tests/contract tests/attacks tests/targets tests/integrations
 
 test-oldest test-newest test-beside: test-%:
 	$(ONE_THREAD) $(PYTHON) .ci/environment.py $* -- \
@@ -59,6 +59,7 @@ lint: install
 	$(BIN)/mypy --platform darwin
 	$(BIN)/lint-imports
 
+# CONTENDERS="--network cnn_a_pgd --images 50" takes a real network, "--device cuda" a GPU.
 bench: install
 	$(BIN)/python -m benchmarks.sharpness
 	$(BIN)/python -m benchmarks.recorder
@@ -67,6 +68,7 @@ bench: install
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.detector
 	$(BIN)/python -m benchmarks.preflight
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.contenders $(CONTENDERS)
 
 # Detectors on the real networks that FLATGUARD_REAL names, into docs/detection-study.md: about an hour
 # on one core, and it goes on where it stopped; DETECT="--only resnet20" takes one, "--draw" only writes.
@@ -119,6 +121,7 @@ bench-faults: install
 # Wants two idle cores.
 bench-scale: install
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.scale $(SCALE)
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.checks_workers
 
 docs-attacks: install
 	FLATGUARD_WRITE_DOCS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q tests/contract

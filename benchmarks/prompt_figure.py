@@ -9,22 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from flatguard.reporting.charts import HEIGHT, WIDTH, Axis, Band, Series, line_chart
+from benchmarks.panels import joined
+from flatguard.reporting.charts import Axis, Band, Series, line_chart
 from flatguard.reporting.figure import Figure, FigureText, Tone
 from flatguard.runs.json_files import write_text
 from flatguard.studies.result import Result
 
-_TITLE = 24.0
 _TONES: tuple[Tone, ...] = ("ink", "fooled", "clean")
 _STEP = Axis("step of the attack")
-_STYLE = """
-text{font:11.5px sans-serif;fill:#525a64}.label{font-size:12px;fill:#1d2126}.end{text-anchor:end}
-.middle{text-anchor:middle}.title{font-weight:bold;fill:#1d2126}path{fill:none}
-.grid{stroke:#dcd9d3}.axis{stroke:#8b929b}.line{stroke:var(--c);stroke-width:2}
-.band{fill:var(--c);opacity:.16}.ink{--c:#1d2126}.fooled{--c:#b5471b}.clean{--c:#4c7f86}
-"""
 
 
 def draw(result: Result, file: Path) -> None:
@@ -33,7 +25,8 @@ def draw(result: Result, file: Path) -> None:
         *(_median(name, result.figures[key]) for key, name in _NAMES.items()),
         *(_examples(name, key, result.figures["examples"]) for key, name in _NAMES.items()),
     ]
-    write_text(file, _joined(panels, ", ".join(model.name for model in result.models)))
+    models = ", ".join(model.name for model in result.models)
+    write_text(file, joined(panels, f"log κ and loss along GCG on {models}"))
 
 
 _NAMES = {"log_kappa": "log κ", "loss": "loss"}
@@ -52,24 +45,3 @@ def _examples(name: str, key: str, examples: list[dict[str, Any]]) -> Figure:
         for one, tone in zip(examples, _TONES, strict=False)
     ]
     return line_chart(FigureText(key, f"{name} of examples", name), _STEP, Axis(name), series)
-
-
-def _joined(panels: list[Figure], model: str) -> str:
-    parts = []
-    for number, panel in enumerate(panels):
-        x, y = WIDTH * (number % 2), (HEIGHT + _TITLE) * (number // 2)
-        parts.append(
-            Markup('<text class="title" x="{}" y="{}">{}</text>').format(
-                x + 60, y + 16, panel.text.title
-            )
-        )
-        place = Markup('<svg x="{}" y="{}" width="{}" height="{}" ').format(
-            x, y + _TITLE, WIDTH, HEIGHT
-        )
-        parts.append(Markup(str(panel.image).replace("<svg ", str(place), 1)))
-    size = f"{2 * WIDTH:g} {2 * (HEIGHT + _TITLE):g}"
-    head = Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {}" role="img" aria-label="{}">'
-    ).format(size, f"log κ and loss along GCG on {model}")
-    style = Markup("<style>{}</style>").format(Markup(_STYLE))
-    return str(head + style + Markup("").join(parts) + Markup("</svg>"))

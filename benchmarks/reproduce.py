@@ -187,14 +187,14 @@ def _run(piece: Piece) -> Result:
 
 def _of_prompts(study: Study, piece: Piece) -> Result:
     """Attack the study's prompts, or go on with the run that was begun; then draw its figure."""
-    folder = ROOT / "reports" / piece.study
+    began, folder = time.perf_counter(), ROOT / "reports" / piece.study
     if folder.is_dir():
         run = resume_prompts(folder)
     else:
         run = attacked_prompts(study, piece.models, None, {"device": "cpu"}, Silent(), folder)
     result = reproduce_from_runs(piece.study, [run.path])
     draw(result, FIGURE)
-    return result
+    return result.model_copy(update={"seconds": round(time.perf_counter() - began, 3)})
 
 
 def _target(name: str) -> Any:

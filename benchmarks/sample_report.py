@@ -80,7 +80,7 @@ def main() -> None:
         add_detector(path, images, Path(folder) / "detector.json")
         report = write_report(flatguard.load_run(path))
         SAMPLE.mkdir(exist_ok=True)
-        for file in (report.html, report.json, report.junit, report.markdown):
+        for file in (report.html, report.json, report.junit, report.sarif, report.markdown):
             shutil.copy(file, SAMPLE / file.name)
     take_screenshots(SAMPLE / "report.html")
 

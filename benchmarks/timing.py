@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,13 @@ class Ratio:
 
     Attributes:
         median: of the paired ratios.
-        upper: upper end of the 95% bootstrap interval of that median (10,000 resamples, seed 0).
+        lower, upper: the 95% bootstrap interval of that median (10,000 resamples, seed 0).
         seconds: median time of what is measured.
         base_seconds: median time of what it is measured against.
     """
 
     median: float
+    lower: float
     upper: float
     seconds: float
     base_seconds: float
@@ -48,15 +49,18 @@ def interleaved(
             function()
             if turn:
                 times[name].append(clock() - began)
-    return {name: _ratio(times[name], times["base"]) for name in measured}
+    return {name: ratio_of(times[name], times["base"]) for name in measured}
 
 
-def _ratio(measured: list[float], base: list[float]) -> Ratio:
+def ratio_of(measured: Sequence[float], base: Sequence[float]) -> Ratio:
+    """The ratio of what was measured in turns, pair by pair."""
     ratios = np.array(measured) / np.array(base)
     draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
+    lower, upper = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
     return Ratio(
         float(np.median(ratios)),
-        float(np.quantile(np.median(draws, axis=1), 0.975)),
+        float(lower),
+        float(upper),
         statistics.median(measured),
         statistics.median(base),
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flatguard.checks.verdict import Verdict
     from flatguard.errors import FlatguardError
     from flatguard.evaluation import audit, evaluate, resume
+    from flatguard.integrations.trackers import log_run
     from flatguard.prompts import evaluate_prompts, resume_prompts
     from flatguard.recording.prompt_recorder import PromptRecorder
     from flatguard.recording.recorder import Recorder
@@ -54,6 +55,7 @@ __all__ = [
     "load_prompt_run",
     "load_run",
     "load_target",
+    "log_run",
     "merge",
     "preflight",
     "resume",
@@ -84,6 +86,7 @@ _HOME = {
     "load_prompt_run": "flatguard.runs.prompt_run",
     "load_run": "flatguard.runs.run",
     "load_target": "flatguard.targets",
+    "log_run": "flatguard.integrations.trackers",
     "merge": "flatguard.runs.merging",
     "preflight": "flatguard.checks.preflight.entry",
     "resume": "flatguard.evaluation",

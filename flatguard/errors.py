@@ -111,6 +111,10 @@ class DetectorError(FlatguardError):
     """A saved detector is missing, damaged, newer, or belongs to another model."""
 
 
+class TrackerError(FlatguardError):
+    """A tracker does not answer, refuses the run, or is switched off."""
+
+
 def ran_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error, or a cause of it, reports that memory ran out."""
     met: list[BaseException] = []

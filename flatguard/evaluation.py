@@ -32,15 +32,17 @@ from flatguard.execution.context import EvaluationContext
 from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.executors.main_guard import end_if_imported
 from flatguard.execution.missing_blocks import attack_missing_blocks, attack_new_run
+from flatguard.execution.notebook_progress import default_progress
 from flatguard.execution.origin import caller_state_kept, data_name, origin_of, torch_threads
-from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.reopening import reopen
 from flatguard.execution.resources import Resources
 from flatguard.execution.shard import Shard
 from flatguard.execution.software import check_same_software
+from flatguard.integrations.trackers import check_installed, log_result, tracker_names
 from flatguard.reporting.report import write_report
 from flatguard.reporting.summary import recorded_seconds, summarise, write_summary
-from flatguard.request import Checks, EvaluationRequest, make_request
+from flatguard.request import AUTO, Checks, EvaluationRequest, make_request
 from flatguard.runs import writing
 from flatguard.runs.json_files import write_text
 from flatguard.runs.layout import EVIDENCE
@@ -77,14 +79,15 @@ def evaluate(
         surrogates: models whose adversarial examples are shown to this one, by name.
         detector: a fitted detector, or its file, that flags the samples; `run.summary["detection"]`
             has what it flags. Another model's is refused before the attack.
-        executor: attacks the blocks; `flatguard.execution.executors` has `InProcess()`, which is
-            the default, `Processes(4)` and `Ray("auto")`.
+        executor: attacks the blocks and gathers the evidence of the checks;
+            `flatguard.execution.executors` has `InProcess()`, which is the default, `Processes(4)`
+            and `Ray("auto")`. The evidence is the same.
         shard: `2/8` attacks the second of eight parts of the blocks and judges nothing;
             `flatguard.merge` puts the parts together.
-        progress: receives progress updates; None is silent.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
         command: the command line, for the manifest.
         **options: the fields of `EvaluationRequest`, by name: `eps="8/255"`, `attack_args`,
-            `n_examples`, `batch_size`, `device`, `seed`, `checks`, `tolerance`, ...
+            `n_examples`, `batch_size`, `device`, `seed`, `checks`, `tolerance`, `log_to`, ...
 
     Returns:
         The run; `run.summary` holds the numbers, `run.samples` and `run.trajectory` the tables.
@@ -100,7 +103,7 @@ def evaluate(
         (0.25, 'overestimated')
     """
     end_if_imported()
-    progress, executor = progress or Silent(), executor or InProcess()
+    progress, executor = progress or default_progress(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
     opened = None if detector is None else SavedDetector.open(detector)
     with ExitStack() as stack:
@@ -109,6 +112,12 @@ def evaluate(
         options["surrogates"] = [_name_of(surrogate) for surrogate in surrogates]
         options["detector"] = None if isinstance(detector, SavedDetector) else detector
         request = _request_of(origin.target or model, attack, data, options)
+        _check_trackers(request.log_to, part)
+        if part is not None and request.batch_size == AUTO:
+            raise UsageError(
+                f"--batch-size {AUTO} may find another size in each shard; find it in one run, "
+                "and give all shards the number that its first line names"
+            )
         resources = Resources(
             executor, progress, ComputeBudget(request.limits), part, first_step=preflight_run
         )
@@ -124,6 +133,7 @@ def evaluate(
             surrogates,
             resources,
             opened,
+            request.log_to,
             lambda: attack_new_run(context, storage, command, resources),
         )
 
@@ -139,6 +149,7 @@ def resume(
     executor: Executor | None = None,
     shard: str | None = None,
     allow_code: bool = False,
+    log_to: str | Sequence[str] = (),
     progress: ProgressReporter | None = None,
 ) -> Run:
     """Attack the blocks and run the checks that a run lacks, nothing twice; then judge it.
@@ -151,10 +162,12 @@ def resume(
         data: the run's images and labels, where they came from Python; likewise `surrogates`.
         max_failures: replaces the run's own number.
         detector: as for `evaluate`. A run holds no detector's flags until it has ended.
-        executor: attacks the blocks; it may differ from the one before.
+        executor: as for `evaluate`; it may differ from the one before.
         shard: as for `evaluate`.
         allow_code: run the code that the run's request names, such as its architecture.
-        progress: receives progress updates; None is silent.
+        log_to: trackers that the result is logged to; the request's are not asked again, as the
+            folder may come from anyone.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
 
     Raises:
         UntrustedCodeError: the run's request names code, and `allow_code` is not set.
@@ -162,8 +175,10 @@ def resume(
         RunFolderError: no such run, or it is damaged.
     """
     end_if_imported()
-    progress, executor = progress or Silent(), executor or InProcess()
+    progress, executor = progress or default_progress(), executor or InProcess()
     part = None if shard is None else Shard.parse(shard)
+    trackers = tracker_names(log_to)
+    _check_trackers(trackers, part)
     found = load_run(run.storage if isinstance(run, Run) else run)
     request = found.request
     if model is None and not allow_code:
@@ -190,7 +205,7 @@ def resume(
             return context, attack_missing_blocks(context, found, resources)
 
         named = request.surrogates if surrogates is None else surrogates
-        return _carry_out(context, named, resources, opened, attack)
+        return _carry_out(context, named, resources, opened, trackers, attack)
 
 
 def _carry_out(
@@ -198,6 +213,7 @@ def _carry_out(
     surrogates: Sequence[str | Target],
     resources: Resources,
     detector: SavedDetector | None,
+    trackers: Sequence[str],
     attack: Callable[[], tuple[EvaluationContext, Run]],
 ) -> Run:
     """Attack, gather, judge and report: the path of a new run, a resumed run and a shard.
@@ -210,9 +226,20 @@ def _carry_out(
         resources.progress.log(line)
     context, run = attack()
     if resources.shard is None:
-        gathering = Gathering(context, checks, others)
+        gathering = Gathering(context, checks, others, resources.executor)
         finish(run, resources.progress, gathering, detector, None, resources.compute_budget)
+        log_result(run, trackers, resources.progress)
     return run
+
+
+def _check_trackers(names: Sequence[str], shard: Shard | None) -> None:
+    """Refuse trackers that could not be logged to, before anything is attacked."""
+    if names and shard is not None:
+        raise UsageError(
+            "--log-to: a shard is not judged; merge the shards, then log the run with flatguard "
+            "audit RUN --log-to TRACKER"
+        )
+    check_installed(names)
 
 
 @contextmanager
@@ -269,6 +296,8 @@ def audit(
     model: nn.Module | Target | None = None,
     data: Any = None,
     allow_code: bool = False,
+    log_to: str | Sequence[str] = (),
+    executor: Executor | None = None,
     progress: ProgressReporter | None = None,
 ) -> Verdict:
     """Judge a run again from its folder, without the model; or run the checks that are missing.
@@ -286,7 +315,9 @@ def audit(
         data: the run's images and labels, where they came from Python.
         allow_code: run the code that the run's request names, such as its architecture: the folder
             may come from anyone.
-        progress: receives progress updates; None is silent.
+        executor: as for `evaluate`; its workers gather the evidence.
+        log_to: trackers that the result is logged to; see `flatguard.log_run`.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
 
     Raises:
         RunFolderError: no such run, or it is damaged.
@@ -295,7 +326,8 @@ def audit(
         UntrustedCodeError: checks need code that the run's request names.
     """
     end_if_imported()
-    progress = progress or Silent()
+    progress, trackers = progress or default_progress(), tracker_names(log_to)
+    check_installed(trackers)
     with ExitStack() as stack:
         stack.enter_context(caller_state_kept(model, *surrogates))
         run = run if isinstance(run, Run) else load_run(run)
@@ -313,8 +345,11 @@ def audit(
             context = reopen(run, origin_of(model, data), check_data=True)
             if opened is not None:
                 opened.check_target(context.target)
-            gathering = Gathering(context, level, surrogates_of(surrogates, level, context))
-        return finish(run, progress, gathering, opened, tolerance)
+            others = surrogates_of(surrogates, level, context)
+            gathering = Gathering(context, level, others, executor)
+        verdict = finish(run, progress, gathering, opened, tolerance)
+        log_result(run, trackers, progress)
+        return verdict
 
 
 @dataclass(frozen=True)
@@ -325,11 +360,13 @@ class Gathering:
         context: the run's model and data, loaded.
         checks: the level; `none` gathers nothing.
         surrogates: models whose adversarial examples are shown to this one.
+        executor: its workers gather; None is this process.
     """
 
     context: EvaluationContext
     checks: Checks
     surrogates: Sequence[Target]
+    executor: Executor | None = None
 
 
 def finish(
@@ -359,6 +396,7 @@ def finish(
             gathering.surrogates,
             progress,
             compute_budget,
+            gathering.executor,
         )
     seconds = recorded_seconds(run) if compute_budget is None else compute_budget.seconds
     evidence = Evidence.of(run)

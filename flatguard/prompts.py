@@ -18,8 +18,9 @@ from flatguard.environment.caller import own_process
 from flatguard.environment.system import quoted
 from flatguard.errors import BudgetSpent, FlatguardError, UsageError
 from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.notebook_progress import default_progress
 from flatguard.execution.origin import torch_threads
-from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.progress import ProgressReporter
 from flatguard.execution.prompts import (
     PromptContext,
     attack_prompt,
@@ -57,7 +58,7 @@ def evaluate_prompts(
         prompts: pairs of a prompt and the target that the model is made to answer.
         attack: `gcg`.
         out: the run folder; None names a new one under `reports/`.
-        progress: receives progress updates; None is silent.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
         command: the command line, for the manifest.
         **options: the fields of `PromptRequest`, by name: `steps`, `attack_args`, `generations`,
             `seed`, `device`, ...
@@ -75,7 +76,7 @@ def evaluate_prompts(
         >>> pairs = [("Say hello.", "Sure, here is")]
         >>> run = flatguard.evaluate_prompts("smollm2", pairs, steps=20)  # doctest: +SKIP
     """
-    progress = progress or Silent()
+    progress = progress or default_progress()
     named = model if isinstance(model, str) else model.name
     pairs = tuple(
         one if isinstance(one, PromptAndTarget) else PromptAndTarget(prompt=one[0], target=one[1])
@@ -107,7 +108,7 @@ def resume_prompts(
     Args:
         run: the run, or its folder.
         model: the run's model, where it came from Python.
-        progress: receives progress updates; None is silent.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
 
     Raises:
         UsageError: weights, tokens, versions or device are not those that the run began with.
@@ -115,7 +116,7 @@ def resume_prompts(
     """
     found = load_prompt_run(run.path if isinstance(run, PromptRun) else run)
     found.sweep()
-    progress, manifest = progress or Silent(), found.manifest
+    progress, manifest = progress or default_progress(), found.manifest
     spent = sum(one.forwards for steps in found.steps for one in steps)
     with torch_threads(manifest.device["threads"]):
         loaded = load_language_model(manifest.model.name) if model is None else model

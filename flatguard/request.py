@@ -28,6 +28,7 @@ from pydantic import (
     ValidationError,
 )
 
+from flatguard.environment.engines import parse_engine
 from flatguard.errors import UntrustedCodeError, UsageError, did_you_mean
 from flatguard.geometry.budget import NORMS, Budget, Norm, parse_eps
 from flatguard.geometry.named_losses import parse_losses
@@ -35,7 +36,7 @@ from flatguard.geometry.named_losses import parse_losses
 Checks = Literal["none", "fast", "standard", "full"]
 """How much is spent on the verdict."""
 
-Decides = Literal["evidence", "location", "probes", "verdict", "spending"]
+Decides = Literal["evidence", "location", "probes", "verdict", "spending", "logging"]
 """What depends on an option.
 
 - `evidence`: the bytes of the run's blocks.
@@ -43,6 +44,7 @@ Decides = Literal["evidence", "location", "probes", "verdict", "spending"]
 - `probes`: which checks run after the attack.
 - `verdict`: how the evidence is judged.
 - `spending`: when the run ends early.
+- `logging`: nothing of the run; where its result is shown as well.
 """
 
 M = TypeVar("M", bound=BaseModel)
@@ -53,10 +55,14 @@ TOLERANCE = 0.05
 """The default overestimate that is accepted, as a share of all samples."""
 EXAMPLES = "examples:"
 """How the name of an attack begins that shows the stored examples of a file."""
+TRACKERS = ("mlflow", "wandb", "tensorboard")
+"""The services of `flatguard.integrations` that a run is logged to."""
 MOST_EXAMPLES = 1000
 """Where `n_examples` is None, at most so many samples are evaluated."""
 FAILURES = 0.01
 """Where `max_failures` is None, the model may fail on this share of the samples."""
+AUTO = "auto"
+"""The batch size that is to be found."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,30 @@ def _are_losses(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(loss.name for loss in parse_losses(names))
 
 
+def _are_trackers(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in TRACKERS:
+            known = f"expected one of {', '.join(TRACKERS)}, got {name!r}"
+            raise ValueError(f"{known}{did_you_mean(name, TRACKERS, 1)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _is_batch_size(size: Any) -> Any:
+    if isinstance(size, str) and size.strip().lower() == AUTO:
+        return AUTO
+    try:
+        whole = int(size) if isinstance(size, str) else size
+    except ValueError:
+        whole = 0
+    if isinstance(whole, bool) or not isinstance(whole, int) or whole < 1:
+        raise ValueError(f"expected a number of samples from 1 on, or {AUTO}, got {size!r}")
+    return whole
+
+
+def _one_or_more(names: Any) -> Any:
+    return (names,) if isinstance(names, str) else names
+
+
 def _channels(value: Any) -> Any:
     """`.485,.456,.406` as three numbers."""
     if not isinstance(value, str):
@@ -125,10 +155,17 @@ OutputText = Annotated[str, BeforeValidator(_position_as_text)]
 SizeText = Annotated[str, BeforeValidator(_size_as_text), AfterValidator(_is_size)]
 EpsText = Annotated[str, BeforeValidator(_eps_as_text), AfterValidator(_is_eps)]
 NormName = Annotated[Norm, BeforeValidator(_norm_in_our_case)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[Literal["auto"] | AtLeastOne, BeforeValidator(_is_batch_size)]
+EngineNames = Annotated[
+    tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(parse_engine)
+]
 LossNames = Annotated[tuple[str, ...], AfterValidator(_are_losses)]
+TrackerNames = Annotated[
+    tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(_are_trackers)
+]
 Channels = Annotated[tuple[FiniteFloat, ...], BeforeValidator(_channels)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-AtLeastOne = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -137,7 +174,7 @@ class Limits(BaseModel):
 
     Attributes:
         max_forwards: images sent forward by the attack and by the checks, as both are counted
-            under `price` and `price of checks`.
+            under `cost of attack` and `cost of checks`.
         max_minutes: of the process that works at the run, with loading; a process that resumes the
             run has all of them again.
     """
@@ -291,8 +328,11 @@ class EvaluationRequest(BaseModel):
         Option("Model", "location"),
     ] = False
     batch_size: Annotated[
-        AtLeastOne | None,
-        Field(description="Samples attacked together; part of the run's identity."),
+        BatchSize | None,
+        Field(
+            description="Samples attacked together, part of the run's identity; auto measures "
+            "which number is fastest."
+        ),
         Option("Computation"),
     ] = None
     device: Annotated[
@@ -305,6 +345,14 @@ class EvaluationRequest(BaseModel):
         Field(description="Of each worker; by default as torch has it, or a share of the cores."),
         Option("Computation"),
     ] = None
+    engine: Annotated[
+        EngineNames,
+        Field(
+            description="Compute the search faster: fold-batchnorm, channels-last, compile, "
+            "bfloat16 or float16; may be repeated. Results are measured on the model itself."
+        ),
+        Option("Computation", metavar="NAME"),
+    ] = ()
     seed: Annotated[
         int, Field(ge=0, description="Of every random choice."), Option("Computation")
     ] = 0
@@ -333,6 +381,11 @@ class EvaluationRequest(BaseModel):
         Field(description="What is spent on the verdict: none, fast, standard or full."),
         Option("Verdict", "probes"),
     ] = "fast"
+    until_decided: Annotated[
+        bool,
+        Field(description="Check random survivors first; stop once they show a masked number."),
+        Option("Verdict", "probes"),
+    ] = False
     surrogates: Annotated[
         tuple[str, ...],
         Field(description="Also show it this model's adversarial examples; may be repeated."),
@@ -351,6 +404,11 @@ class EvaluationRequest(BaseModel):
         ),
         Option("Verdict", "verdict", metavar="FILE"),
     ] = None
+    log_to: Annotated[
+        TrackerNames,
+        Field(description="Also log the result to mlflow, wandb or tensorboard; may be repeated."),
+        Option("Verdict", "logging", metavar="TRACKER"),
+    ] = ()
     max_forwards: Annotated[
         AtLeastOne | None,
         Field(description="Images that attack and checks may send forward; then inconclusive."),
@@ -372,6 +430,13 @@ class EvaluationRequest(BaseModel):
         if self.norm is None:
             raise ValueError("the request is not resolved: it has no norm")
         return Budget(self.norm, None if self.eps is None else parse_eps(self.eps))
+
+    @property
+    def samples_together(self) -> int:
+        """The batch size of a resolved request."""
+        if not isinstance(self.batch_size, int):
+            raise ValueError("the request is not resolved: it has no batch size")
+        return self.batch_size
 
     @property
     def size(self) -> tuple[int, int] | None:

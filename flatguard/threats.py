@@ -14,7 +14,8 @@ from flatguard.environment.caller import own_process
 from flatguard.environment.system import quoted
 from flatguard.errors import UsageError
 from flatguard.evaluation import evaluate
-from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.execution.notebook_progress import default_progress
+from flatguard.execution.progress import ProgressReporter
 from flatguard.reporting.union import Union, unite
 from flatguard.request import make_request
 from flatguard.runs.naming import default_folder
@@ -76,7 +77,7 @@ def evaluate_union(
         model: as for `evaluate`, like `data` and all further options.
         threats: two or more; `threats_of("Linf,L2", "8/255,0.5", "apgd-ce")` makes them.
         out: a new folder, in which each threat has its run folder; None names one in `reports/`.
-        progress: receives progress updates; None is silent.
+        progress: receives progress updates; None shows a bar in a notebook, else nothing.
         **options: limits such as `max_forwards` hold for each run.
 
     Returns:
@@ -87,7 +88,7 @@ def evaluate_union(
         UsageError: a threat is wrong, or the folder is not new; no threat is evaluated then.
         FlatguardError: as `evaluate`.
     """
-    progress = progress or Silent()
+    progress = progress or default_progress()
     if len(threats) < 2:
         raise UsageError(f"a union needs two threats or more, got {len(threats)}")
     known = {name: options[name] for name in ("attack_args", "n_examples") if name in options}

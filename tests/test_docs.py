@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,3 +175,28 @@ def test_the_commands_and_python_of_language_models(
     space: dict[str, object] = {}
     exec(code.replace("smollm2", name), space)
     assert len(space["table"]) == 2  # type: ignore[arg-type]
+
+
+def test_the_python_of_trackers() -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    (code,) = blocks("how-to/trackers.md", "python")
+    exec(code, {})
+    assert list(Path("reports").glob("*/tensorboard/events*"))
+
+
+def test_the_python_of_notebooks() -> None:
+    (code,) = blocks("how-to/notebooks.md", "python")
+    space: dict[str, Any] = {}
+    exec(code, space)
+    assert space["run"].summary["sentence"] in space["run"]._repr_html_()
+
+
+def test_the_performance_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its command runs, and each option of `--engine` has its row."""
+    from flatguard.environment.engines import ENGINES
+
+    (command,) = commands("performance.md")
+    assert flatguard(command) == 3  # four images decide nothing
+    assert "channels-last, bfloat16: the searched twin leaves 0.0%" in capsys.readouterr().out
+    text = (DOCS / "performance.md").read_text("utf-8")
+    assert all(f"\n| `{name}` | " in text for name in ENGINES)

@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from support.architectures import resnet20
 
 from flatguard.cli.app import main
+from flatguard.cli.demo import STEPS
 from flatguard.data.dataset import Batch
+from flatguard.runs.run import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -64,22 +66,30 @@ def test_the_shown_commands_are_found() -> None:
 
 
 def test_the_first_output_is_a_real_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """All but the time, the price to the last digit, and the folder's name."""
+    """All but the folder's name; and the shown commands are the evaluations that were made."""
     shown = blocks("console")[0].splitlines()
-    assert shown[0] == "$ make demo"
     recipe = (ROOT / "Makefile").read_text("utf-8")
-    typed = re.search(r"\$\(BIN\)/(flatguard evaluate .*)", recipe)
+    typed = re.search(r"\$\(BIN\)/(flatguard demo.*)", recipe)
     assert typed is not None
+    assert shown[0] == f"$ {typed.group(1)}"
     with pytest.raises(SystemExit) as caught:
         main(shlex.split(typed.group(1))[1:])
     assert caught.value.code == 0
-    printed = capsys.readouterr().out.splitlines()
-    shown = shown[1:]
-    assert len(printed) == len(shown)
-    for line, expected in zip(printed[:-1], shown[:-1], strict=True):
-        if not expected.startswith("time "):
-            exact = 32 if expected.startswith("price ") else len(expected) + 1
-            assert line[:exact] == expected[:exact]
+    (folder,) = Path("reports").iterdir()
+    printed = capsys.readouterr().out.replace(folder.name, "FOLDER").splitlines()
+    assert printed == [re.sub(r"[0-9-]+-flatguard-demo", "FOLDER", line) for line in shown[1:]]
+    said = " ".join(line.removesuffix("\\").strip() for line in printed)
+    for step in STEPS:
+        assert step.command in said
+        options = shlex.split(step.command)[2:]
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        request = load_run(folder / step.folder).request
+        assert request.attack == given["--attack"]
+        assert request.logit_scale == float(given.get("--logit-scale", 1))
+        assert request.n_examples == int(given["--n-examples"])
+    page = (folder / "side-by-side.html").read_text("utf-8")
+    assert "The path of one image" in page
+    assert "logit_scale" in page.partition('id="settings"')[2]
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))

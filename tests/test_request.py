@@ -26,6 +26,10 @@ def test_the_radius_is_kept_as_typed_and_parsed_exactly() -> None:
         ("norm", "Linfty", "--norm: Input should be 'Linf'"),
         ("n_examples", 0, "--n-examples: Input should be greater than or equal to 1, got 0"),
         ("batch_size", -3, "--batch-size"),
+        ("batch_size", "automatic", "--batch-size"),
+        ("batch_size", True, "--batch-size"),
+        ("engine", ["channels"], "--engine"),
+        ("engine", ["bfloat16,float16"], "--engine"),
         ("logit_scale", 0.0, "--logit-scale"),
         ("logit_scale", float("nan"), "--logit-scale"),
         ("seed", -1, "--seed"),
@@ -111,3 +115,14 @@ def test_help_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_engine_options_are_kept_once_and_in_one_order() -> None:
+    """The order in which they are named is no part of a run's identity."""
+    for given in ("compile,channels-last", ["channels-last", "compile", "Channels-Last"]):
+        assert make_request(model="m", attack="a", engine=given).engine == (
+            "channels-last",
+            "compile",
+        )
+    assert make_request(model="m", attack="a", batch_size="8").samples_together == 8
+    assert make_request(model="m", attack="a", batch_size="Auto").batch_size == "auto"

@@ -32,7 +32,7 @@ __all__ = [
 _ENTRY_POINTS = "flatguard.attacks"
 """The entry point group for adapters of other packages: `library = "module"`."""
 
-_BUILT_IN = ("autoattack", "torchattacks", "foolbox", "examples")
+_BUILT_IN = ("autoattack", "cascade", "torchattacks", "foolbox", "examples")
 
 
 def _adapter(library: str) -> ModuleType:
@@ -64,7 +64,9 @@ def libraries() -> list[str]:
 
 def _library(name: str) -> str:
     library, colon, _ = name.partition(":")
-    return library if colon else "autoattack"
+    if colon:
+        return library
+    return "cascade" if name.lower() == "cascade" else "autoattack"
 
 
 def list_attacks() -> list[AttackInfo]:

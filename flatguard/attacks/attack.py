@@ -35,6 +35,9 @@ from flatguard.errors import (
 )
 from flatguard.geometry.budget import Budget, Norm, parse_quotient
 
+WARNINGS = "auto-attack"
+"""The logger whose warnings are kept with the attack's result; AutoAttack's own."""
+
 _EXTRAS = {"numba": "foolbox"}
 """The extra of flatguard that installs an optional module."""
 
@@ -234,7 +237,7 @@ class _Collect(logging.Handler):
 @contextlib.contextmanager
 def _quiet() -> Iterator[list[str]]:
     """Redirect printed output to stderr (stdout is for `--json`); collect AutoAttack's warnings."""
-    logger, handler = logging.getLogger("auto-attack"), _Collect()
+    logger, handler = logging.getLogger(WARNINGS), _Collect()
     propagated = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False

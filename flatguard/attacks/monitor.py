@@ -63,6 +63,9 @@ class Monitor(Protocol):
     def segment(self, segment: Segment, batch: Tensor | None) -> AbstractContextManager[None]:
         """A run begins; `batch` holds the clean images in the order of its calls, if known."""
 
+    def calls_on(self, batch: Tensor) -> AbstractContextManager[None]:
+        """Within a run, calls are on these clean images, in their order."""
+
 
 class NoMonitor:
     """A monitor that ignores everything."""
@@ -72,6 +75,10 @@ class NoMonitor:
         return nullcontext()
 
     def segment(self, segment: Segment, batch: Tensor | None) -> AbstractContextManager[None]:
+        """Ignored."""
+        return nullcontext()
+
+    def calls_on(self, batch: Tensor) -> AbstractContextManager[None]:
         """Ignored."""
         return nullcontext()
 
@@ -87,6 +94,9 @@ class _Relay:
 
     def segment(self, segment: Segment, batch: Tensor | None) -> AbstractContextManager[None]:
         return self.monitor.segment(segment, batch)
+
+    def calls_on(self, batch: Tensor) -> AbstractContextManager[None]:
+        return self.monitor.calls_on(batch)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from flatguard.checks.check import Check, Probe, every_level
+from flatguard.checks.check import Check, InParts, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import ALONE, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
@@ -119,17 +119,19 @@ def _cost_of_search(context: CheckContext, steps: int) -> float:
     return len(context.survivors) * steps * context.batch_limit if context.decides_alone else 0.0
 
 
-def _search_alone(context: CheckContext, steps: int) -> ProbeEvidence:
+def _not_fooled_yet(context: CheckContext) -> np.ndarray:
+    fooled = Evidence.of_samples(context.run).fooled
+    return np.array([n for n in context.survivors if int(n) not in fooled], np.int64)
+
+
+def _search_alone(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Attack each sample that still stands alone in the clean batch of its block.
 
     Cost: for each of them at most `steps` forward and backward passes of its block.
     """
     table = AttemptTable()
-    fooled = Evidence.of_samples(context.run).fooled
-    left = np.array([n for n in context.survivors if int(n) not in fooled], np.int64)
-    for rows in context.rows(left):
+    for rows in batches:
         table.add(context, Attempt(ALONE, ALONE, partial(_one_by_one, context, steps)), rows)
-        context.progress.advanced(len(rows))
     return table.evidence({"steps": steps})
 
 
@@ -178,11 +180,13 @@ CHECK = Check(
         ),
         Probe(
             _SEARCHED_ALONE,
-            _search_alone,
+            InParts(_search_alone, _not_fooled_yet),
             every_level(20),
             _cost_of_search,
             order=40,
             stored_as=_where_it_decides(_SEARCHED_ALONE),
+            reads=(),
+            waits=True,
         ),
     ),
 )

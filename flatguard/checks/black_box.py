@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe, every_level
+from flatguard.checks.check import Check, InParts, Probe, every_level
 from flatguard.checks.context import VERIFY_DRAWS, CheckContext, Meter, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
@@ -18,28 +18,26 @@ from flatguard.geometry.ball import direction, project
 NAME = "black-box"
 
 
-def _gather_noise(context: CheckContext, draws: int) -> ProbeEvidence:
+def _gather_noise(context: CheckContext, draws: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Random points on the ball's edge.
 
     Cost: `draws` forward passes for each survivor, fewer for those that are fooled early.
     """
     table, attempt = AttemptTable(), Attempt("noise", "noise", partial(_noise, context, draws))
-    for rows in context.rows(context.survivors):
+    for rows in batches:
         table.add(context, attempt, rows)
-        context.progress.advanced(len(rows))
     return table.evidence({"draws": draws})
 
 
-def _gather_square(context: CheckContext, queries: int) -> ProbeEvidence:
+def _gather_square(context: CheckContext, queries: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """The Square attack (Andriushchenko et al. 2020) with a budget of queries.
 
     Cost: `queries` + 1 forward passes for each survivor, fewer for those that are fooled early.
     """
     table, method = AttemptTable(), partial(_square, context, queries)
     attempt = Attempt(f"square, {queries} queries", "black-box", method)
-    for rows in context.rows(context.survivors):
+    for rows in batches:
         table.add(context, attempt, rows)
-        context.progress.advanced(len(rows))
     return table.evidence({"queries": queries})
 
 
@@ -86,7 +84,9 @@ def _cost_of_noise(context: CheckContext, draws: int) -> float:
 
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
-    return f"Square and noise fool {len(found.only)} survivors that chance does not fool"
+    return (
+        f"searches without gradients (Square, noise) fool {len(found.only)} survivors beyond chance"
+    )
 
 
 def _data(evidence: Evidence, found: BeyondChance) -> dict[str, float | int | None]:
@@ -121,14 +121,15 @@ CHECK = Check(
     _WHY,
     _QUESTION.judge,
     (
-        Probe("noise", _gather_noise, every_level(8), _cost_of_noise, order=40),
+        Probe("noise", InParts(_gather_noise), every_level(8), _cost_of_noise, order=40, reads=()),
         Probe(
             "square",
-            _gather_square,
+            InParts(_gather_square),
             {"standard": 200, "full": 2000},
             lambda context, queries: len(context.survivors) * queries,
             order=50,
             stored_as=lambda context, queries: f"square-{queries}",
+            reads=(),
         ),
     ),
 )

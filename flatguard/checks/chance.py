@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, Status, not_run
-from flatguard.checks.statistics import interval, mcnemar
+from flatguard.checks.statistics import mcnemar
 
 LEVEL = 0.05
 """The significance level of the exact test."""
@@ -62,8 +62,8 @@ def beyond_chance(evidence: Evidence, *families: str) -> BeyondChance:
 
 
 def _beyond(evidence: Evidence, only: set[int], p: float | None) -> BeyondChance:
-    share = len(only) / max(1, evidence.n)
-    return BeyondChance(frozenset(only), p, share, interval(len(only), evidence.n))
+    share = evidence.scaled(only) / max(1, evidence.n)
+    return BeyondChance(frozenset(only), p, share, evidence.share_interval(*evidence.bounds(only)))
 
 
 @dataclass(frozen=True)

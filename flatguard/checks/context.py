@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +19,15 @@ from flatguard.geometry.budget import Budget
 from flatguard.geometry.distance import within
 from flatguard.request import NO_LIMITS, derive_seed
 from flatguard.runs.check_evidence import load_probes, load_tables
+from flatguard.runs.facts import BlockPlan
 from flatguard.runs.run import Run
 from flatguard.targets.initial import FreshEachCall
 
 if TYPE_CHECKING:
     from flatguard.execution.context import EvaluationContext
     from flatguard.targets import Target
+
+T = TypeVar("T")
 
 VERIFY_DRAWS, CONFIRM_DRAWS = 9, 21
 """A randomised target is fooled where most of this many fresh passes are wrong. A search sees many
@@ -81,10 +84,14 @@ class Meter:
 
     Attributes:
         forwards: the count.
+        shared: of it, what is done once for a whole probe, by what it is.
         compute_budget: the budget that they are spent from.
+        called: receives each number of rows; it may raise to interrupt.
     """
 
     forwards: int = 0
+    shared: dict[str, int] = field(default_factory=dict)
+    called: Callable[[int], None] | None = None
     compute_budget: ComputeBudget = field(default_factory=lambda: ComputeBudget(NO_LIMITS))
 
     def add(self, rows: int) -> None:
@@ -95,6 +102,35 @@ class Meter:
         """
         self.compute_budget.spend(rows)
         self.forwards += rows
+        if self.called is not None:
+            self.called(rows)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Some survivors, drawn at random, that a level's probes look at before all others.
+
+    Attributes:
+        name: of the draw.
+        samples: their numbers, in rising order.
+        first: the name of the first draw, whose evidence the others read.
+    """
+
+    name: str
+    samples: np.ndarray
+    first: str
+
+    def name_of(self, probe: str) -> str:
+        """The name that a probe's evidence of this draw is stored under."""
+        return f"{probe}-{self.name}"
+
+
+@dataclass(frozen=True)
+class _Once:
+    """What all parts of a probe need, and the forward passes that it took."""
+
+    value: Any
+    forwards: int
 
 
 class CheckContext:
@@ -114,6 +150,8 @@ class CheckContext:
         worth_attacking: samples beside the survivors that may have been wrong by luck.
         remembers: whether the target's answers depend on earlier calls.
         is_fresh: whether each call is answered by a new copy of the initial state.
+        handed: evidence of other probes that is known already, by name.
+        draw: the survivors that are looked at for now; None is all.
         batch_limit: the most samples that go forward together; smaller where memory ran out.
     """
 
@@ -136,6 +174,9 @@ class CheckContext:
         self.randomised = self.shares_draws = False
         self.remembers = self.is_fresh = self.decides_alone = False
         self.worth_attacking: set[int] = set()
+        self.handed: dict[str, ProbeEvidence] = {}
+        self.draw: Draw | None = None
+        self._once: dict[str, _Once] = {}
         self.batch_limit = max(plan.stop - plan.start for plan in run.manifest.blocks)
         correct = self.samples["clean_correct"]
         margins = self.samples.loc[correct, "clean_margin"].astype("float64")
@@ -161,7 +202,12 @@ class CheckContext:
 
     @property
     def survivors(self) -> np.ndarray:
-        """The numbers of the samples that survived the attack, or that it fooled by luck."""
+        """The numbers of the samples that survived the attack, or that it fooled by luck.
+
+        All of them, or those of the draw.
+        """
+        if self.draw is not None:
+            return self.draw.samples
         chosen = self.samples["robust"] | self.samples["sample"].isin(self.worth_attacking)
         numbers: np.ndarray = self.samples.loc[chosen, "sample"].to_numpy()
         return numbers
@@ -177,6 +223,9 @@ class CheckContext:
 
     def stored(self, probe: str) -> ProbeEvidence:
         """The evidence that another probe of this run has stored; empty if it did not run."""
+        if probe in self.handed:
+            return self.handed[probe]
+        probe = probe if self.draw is None else f"{probe}-{self.draw.first}"
         facts = load_probes(self.run).get(probe)
         if facts is None:
             return ProbeEvidence({})
@@ -192,13 +241,43 @@ class CheckContext:
         with seeded(self.seed(part), self.device):
             yield
 
-    def rows(self, numbers: np.ndarray) -> Iterator[Rows]:
-        """These samples, in batches of at most `batch_limit` of one block."""
+    def once(self, key: str, find: Callable[[], T]) -> T:
+        """What all parts of a probe need: it is found by the first part that a process gathers.
+
+        Its cost counts once for the whole probe, in `Meter.shared`.
+        """
+        key = f"{key}, {self.batch_limit} at once"
+        key = key if self.draw is None else self.draw.name_of(key)
+        if key not in self._once:
+            before = self.meter.forwards
+            with self.seeded(key):
+                value = find()
+            self._once[key] = _Once(value, self.meter.forwards - before)
+            self.meter.forwards = before
+        kept = self._once[key]
+        self.meter.shared[key] = kept.forwards
+        found: T = kept.value
+        return found
+
+    def batches(self, numbers: np.ndarray) -> list[np.ndarray]:
+        """The numbers of these samples, as `rows` yields them."""
+        most = self.batch_limit
+        return [
+            here[begin : begin + most]
+            for _, here in self._by_block(numbers)
+            for begin in range(0, len(here), most)
+        ]
+
+    def _by_block(self, numbers: np.ndarray) -> Iterator[tuple[BlockPlan, np.ndarray]]:
         wanted = np.sort(np.asarray(numbers))
         for plan in self.run.manifest.blocks:
             here = wanted[(wanted >= plan.start) & (wanted < plan.stop)]
-            if not len(here):
-                continue
+            if len(here):
+                yield plan, here
+
+    def rows(self, numbers: np.ndarray) -> Iterator[Rows]:
+        """These samples, in batches of at most `batch_limit` of one block."""
+        for plan, here in self._by_block(numbers):
             batch = self.evaluation.dataset.block(plan.start, plan.stop)
             index = torch.from_numpy(here - plan.start)
             table = self.samples.loc[here]

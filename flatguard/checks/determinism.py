@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import torch
 
 from flatguard.checks.advised_attack import averaged
-from flatguard.checks.check import Check, Probe, every_level
-from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, evenly
+from flatguard.checks.check import Check, InParts, Probe, every_level
+from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, Rows, evenly
 from flatguard.checks.evidence import CONFIRMED, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
 from flatguard.checks.preflight.facts import facts_of
@@ -147,13 +149,13 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     )
 
 
-def _gather_surest(context: CheckContext, restarts: int) -> ProbeEvidence:
+def _gather_surest(context: CheckContext, restarts: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Search the example that most draws get wrong, for every sample that the checks attack.
 
     Cost: see `surest`, for each survivor.
     """
     table = AttemptTable()
-    for rows in context.rows(context.survivors):
+    for rows in batches:
         before = context.meter.forwards
         with context.seeded(f"{_SUREST} {int(rows.sample[0])}"):
             found = search.surest(context, rows, restarts)
@@ -161,7 +163,6 @@ def _gather_surest(context: CheckContext, restarts: int) -> ProbeEvidence:
         table.put(
             context, rows, Shown(_SUREST, "eot", found.images, found.wrong, search.SHOWN, spent)
         )
-        context.progress.advanced(len(rows))
     return table.evidence({"restarts": restarts})
 
 
@@ -220,11 +221,12 @@ CHECK = Check(
         ),
         Probe(
             _SUREST,
-            _gather_surest,
+            InParts(_gather_surest),
             {"fast": 3, "standard": 6, "full": 12},
             _cost_of_surest,
             order=900,
             stored_as=lambda context, n: f"{_SUREST}-{n}" if context.randomised else None,
+            reads=(),
         ),
         Probe(
             CONFIRMED,

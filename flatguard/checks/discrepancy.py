@@ -7,19 +7,20 @@ attack fools and the control does not is fooled because of the twin.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe, every_level
+from flatguard.checks.check import Check, InParts, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.gradient_evidence import is_partly_missing, median_agreement
 from flatguard.checks.mechanism import FIXES, GATE_FIX, SQUASHED_FIX
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Family
-from flatguard.checks.search.branch_attacks import attack_switches, cost_of_switches
+from flatguard.checks.search.branch_attacks import attack_switches, cost_of_switches, switched
 from flatguard.checks.search.candidates import Candidate, by_search, candidates, worth_trying
 from flatguard.checks.search.gradients import (
     Gradient,
@@ -32,7 +33,7 @@ from flatguard.checks.search.gradients import (
 from flatguard.checks.search.projected_gradient import Search
 from flatguard.checks.search.repairs import double
 from flatguard.checks.search.repeat import cost_of_repeat, repeat_attack
-from flatguard.checks.search.scales import cost_of_scales, sweep_scales
+from flatguard.checks.search.scales import cost_of_scales, scaled, sweep_scales
 from flatguard.checks.statistics import rank_biserial
 from flatguard.geometry.measures import measure_in
 
@@ -69,7 +70,7 @@ _FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 
-def _gather_twins(context: CheckContext, steps: int) -> ProbeEvidence:
+def _gather_twins(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Attack the target and each of its twins on every sample that survived.
 
     The gradient-truth probe tells which repaired directions are worth trying.
@@ -84,14 +85,13 @@ def _gather_twins(context: CheckContext, steps: int) -> ProbeEvidence:
         worth_trying(known),
         is_partly_missing(median_agreement(known.get("responses"))),
     )
-    for rows in context.rows(context.survivors):
+    for rows in batches:
         for attempt in _plain_attempts(context, rows, steps):
             table.add(context, attempt, rows)
         for candidate in candidates(context, rows) if chosen else []:
             if candidate.name in chosen:
                 for attempt in _repaired_attempts(context, candidate, steps, partly):
                     table.add(context, attempt, rows)
-        context.progress.advanced(len(rows))
     return table.evidence({"steps": steps, "repairs": list(chosen)})
 
 
@@ -145,9 +145,9 @@ def _cost_of_twins(context: CheckContext, steps: int) -> float:
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
     fooled = evidence.fooled_by(*_TWINS)
     return (
-        f"attacks on twins that decide alike fool {len(fooled)} of {len(evidence.standing)} "
-        f"survivors, and {len(found.only)} that chance does not fool (p = {found.p:.2g}); "
-        f"a plain search or another seed fools {len(evidence.chance)}"
+        f"attacks on twins, copies that decide alike, fool {len(fooled)} of "
+        f"{len(evidence.standing)} survivors; another seed or a plain search fools "
+        f"{len(evidence.chance)}, so {len(found.only)} are beyond chance (p = {found.p:.2g})"
     )
 
 
@@ -259,34 +259,38 @@ CHECK = Check(
     (
         Probe(
             "twins",
-            _gather_twins,
+            InParts(_gather_twins),
             every_level(_STEPS),
             _cost_of_twins,
             order=20,
+            reads=("gradient-truth",),
         ),
         Probe(
             "switches",
-            attack_switches,
+            InParts(attack_switches, switched),
             {"fast": _STEPS, "standard": 3 * _STEPS, "full": 10 * _STEPS},
             cost_of_switches,
             order=35,
             stored_as=lambda context, steps: f"switches-{steps}",
+            reads=(),
         ),
         Probe(
             "repeat",
-            repeat_attack,
+            InParts(repeat_attack),
             every_level(_STEPS),
             cost_of_repeat,
             order=30,
             searches=False,
+            reads=(),
         ),
         Probe(
             "scales",
-            sweep_scales,
+            InParts(sweep_scales, scaled),
             {"standard": 10, "full": 10},
             cost_of_scales,
             order=80,
             per_survivor=False,
+            reads=(),
         ),
     ),
     decisive=True,

@@ -6,13 +6,15 @@ depends on either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from flatguard.checks.confidence_sequence import HALF_LEVEL, count_bounds
+from flatguard.checks.statistics import interval
 from flatguard.runs.check_evidence import load_probes, load_tables
 from flatguard.runs.run import Run
 
@@ -28,6 +30,9 @@ _BY_LUCK = 0.7
 
 ALONE, CONFIRMED = "alone", "confirmed"
 """The probes that show examples alone in the clean batch, and the best ones in fresh draws."""
+
+DECIDED = "decided"
+"""Probes of this name, one a level, say which survivors were drawn, and whether they decide."""
 
 CHANCE = ("repeat", "control", RECORDED)
 """The audited attack from another seed, a plain search on the target itself, and what the audited
@@ -60,6 +65,24 @@ class ProbeEvidence:
         return bool(self.facts.get("ran", True))
 
 
+def joined(parts: Sequence[ProbeEvidence]) -> ProbeEvidence:
+    """The evidence of all parts as that of the whole; one part that could not run is the reason.
+
+    Rows and examples keep their order; the facts are those of the first part.
+    """
+    for part in parts:
+        if not part.ran:
+            return part
+    tables: dict[str, list[pd.DataFrame]] = {}
+    examples: dict[int, Tensor] = {}
+    for part in parts:
+        examples |= part.examples
+        for name, table in part.tables.items():
+            tables.setdefault(name, []).append(table)
+    whole = {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
+    return ProbeEvidence(parts[0].facts, whole, examples)
+
+
 @dataclass(frozen=True)
 class _Trajectory:
     """A run's trajectory, a block at a time."""
@@ -69,6 +92,19 @@ class _Trajectory:
     def __iter__(self) -> Iterator[pd.DataFrame]:
         for block in self.run.blocks:
             yield self.run.trajectory_of(block)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Survivors that were drawn at random and attacked, in place of all.
+
+    Attributes:
+        samples: their numbers.
+        of: how many survivors they were drawn from: those that nothing had fooled before.
+    """
+
+    samples: frozenset[int]
+    of: int
 
 
 @dataclass(frozen=True)
@@ -88,6 +124,7 @@ class Evidence:
         complete: whether every planned block was attacked.
         stopped: why a budget of forwards or minutes ended the run, in words; None if it did not.
         names_code: whether the target is loaded by code that the run's request names.
+        drawn: the survivors that decided the verdict; None where all were attacked.
     """
 
     num_classes: int
@@ -101,6 +138,7 @@ class Evidence:
     complete: bool = True
     stopped: str | None = None
     names_code: bool = False
+    drawn: Drawn | None = None
 
     @classmethod
     def of(cls, run: Run) -> Evidence:
@@ -117,6 +155,7 @@ class Evidence:
             )
             for name, facts in load_probes(run).items()
         }
+        probes = _counted(probes)
         return cls(
             num_classes=run.manifest.target.num_classes,
             eps=run.request.budget().eps,
@@ -129,6 +168,7 @@ class Evidence:
             complete=run.complete,
             stopped=_stopped(run, probes),
             names_code=bool(run.request.consent),
+            drawn=_drawn(probes),
         )
 
     @property
@@ -233,8 +273,41 @@ class Evidence:
 
     @property
     def corrected(self) -> int:
-        """How many samples withstand everything that was tried."""
-        return len(self.standing) - len(self.fooled)
+        """How many samples withstand everything that was tried.
+
+        Where survivors were drawn, those that were not count by the share of those that were.
+        """
+        return len(self.standing) - round(self.scaled(self.fooled))
+
+    @property
+    def corrected_bounds(self) -> tuple[int, int]:
+        """The least and the largest number of samples that may withstand; see `count_bounds`."""
+        least, most = self.bounds(self.fooled)
+        return len(self.standing) - most, len(self.standing) - least
+
+    def scaled(self, found: Set[int]) -> float:
+        """About how many samples are like these, where only some survivors were drawn."""
+        if self.drawn is None:
+            return len(found)
+        among = len(found & self.drawn.samples)
+        return len(found) - among + among * self.drawn.of / len(self.drawn.samples)
+
+    def bounds(self, found: Set[int]) -> tuple[int, int]:
+        """Between how many samples are like these; exactly these where all were attacked."""
+        if self.drawn is None:
+            return len(found), len(found)
+        among, drawn = len(found & self.drawn.samples), len(self.drawn.samples)
+        least, most = count_bounds(self.drawn.of, drawn, among, HALF_LEVEL)
+        return len(found) - among + least, len(found) - among + most
+
+    def share_interval(self, least: int, most: int) -> tuple[float, float]:
+        """The 95% interval of a share whose count of these samples is between two numbers.
+
+        Where survivors were drawn, half of what may be missed is the draw's, and half the samples'.
+        """
+        if self.drawn is None:
+            return interval(least, self.n)
+        return interval(least, self.n, HALF_LEVEL)[0], interval(most, self.n, HALF_LEVEL)[1]
 
     def probe(self, prefix: str) -> ProbeEvidence | None:
         """The probe of this name, or the one that spent most: `square-2000`."""
@@ -246,9 +319,38 @@ class Evidence:
     def why_not(self, prefix: str) -> str:
         """Why a probe has no evidence."""
         probe = self.probe(prefix)
+        if probe is None and self.drawn is not None and self.stopped is None:
+            return "the verdict was decided before it"
         if probe is None:
-            return f"budget: {self.stopped}" if self.stopped else "its probe was not run"
+            return f"budget: {self.stopped}" if self.stopped else "not part of the checks that ran"
         return str(probe.facts.get("reason", "it had no sample to try"))
+
+
+def _drawn(probes: Mapping[str, ProbeEvidence]) -> Drawn | None:
+    """What decided; where several levels were decided, the larger one."""
+    found = [probe for name, probe in probes.items() if _level_of(name) is not None]
+    decided = [probe for probe in found if probe.facts["state"] == "decided"]
+    if not decided or any(probe.facts["state"] == "undecided" for probe in found):
+        return None
+    last = max(decided, key=lambda probe: len(probe.tables["drawn"]))
+    return Drawn(frozenset(last.tables["drawn"]["sample"].astype(int)), int(last.facts["of"]))
+
+
+def _level_of(name: str) -> str | None:
+    """The level that a probe has the decision of."""
+    return name.removeprefix(f"{DECIDED}-") if name.startswith(f"{DECIDED}-") else None
+
+
+def _counted(probes: dict[str, ProbeEvidence]) -> dict[str, ProbeEvidence]:
+    """All but the draws of levels that they do not decide: such a level attacked all survivors."""
+    undecided = [
+        f"-{_level_of(name)}-draw"
+        for name, probe in probes.items()
+        if _level_of(name) is not None and probe.facts["state"] == "undecided"
+    ]
+    return {
+        name: probe for name, probe in probes.items() if not any(draw in name for draw in undecided)
+    }
 
 
 def _stopped(run: Run, probes: Mapping[str, ProbeEvidence]) -> str | None:
@@ -258,6 +360,8 @@ def _stopped(run: Run, probes: Mapping[str, ProbeEvidence]) -> str | None:
             planned = max(plan.stop for plan in run.manifest.blocks)
             return f"{failure.error} after {done} of {planned} samples"
     for name, probe in probes.items():
+        if _level_of(name) is not None and not probe.ran:
+            return "the checks were interrupted"
         if probe.facts.get("budget") and not probe.ran:
             return (
                 f"{str(probe.facts['reason']).removeprefix('budget: ')} before check {name} ended"

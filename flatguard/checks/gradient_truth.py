@@ -296,11 +296,14 @@ def _observations(found: GradientEvidence) -> list[str]:
             f"the margin's gradient is absent at {found.dead:.0%} of {found.points} points"
         )
     if found.contradicted > 0:
-        lines.append(f"central differences contradict it at {found.contradicted:.0%}")
+        lines.append(f"central differences contradict the gradient at {found.contradicted:.0%}")
     if found.vanished > 0:
         same = found.no_loss == found.vanished
         exactly = "" if same else f", and is exactly 0 at {found.no_loss:.0%}"
-        lines.append(f"cross-entropy's gradient vanishes at {found.vanished:.0%}{exactly}")
+        lines.append(
+            f"the gradient of cross-entropy, which most attacks follow, vanishes at "
+            f"{found.vanished:.0%}{exactly}"
+        )
     if found.leaves_torch:
         lines.append("the computation leaves torch where no stage can be repaired")
     if found.is_partly_missing:
@@ -309,7 +312,7 @@ def _observations(found: GradientEvidence) -> list[str]:
             f"correlation {found.agreement['raw']:.2f}{_explained_by(found)}"
         )
     if found.usual_drop < USEFUL:
-        lines.append("a step along it does not lower the margin")
+        lines.append("a step along the gradient does not lower the margin")
     return lines or [f"the target does what its gradient predicts at all {found.points} points"]
 
 
@@ -349,6 +352,7 @@ CHECK = Check(
             _cost,
             order=10,
             per_survivor=False,
+            reads=(),
         ),
     ),
     decisive=True,

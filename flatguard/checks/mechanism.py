@@ -22,7 +22,8 @@ Confidence = Literal["high", "moderate", "low"]
 
 FIXES: dict[Mechanism, str] = {
     "state": "attack a new copy of the model for each query batch; release a model without memory",
-    "saturation": "divide the logits by a temperature (a gap of about 2), or attack the margin",
+    "saturation": "divide the logits by a temperature (the largest is then ahead by about 2) and "
+    "attack again, or attack the margin",
     "unavailable-gradient": "attack through the stage with a straight-through gradient (BPDA)",
     "shattered-gradient": "average gradients over noise, or attack with Square",
     "stochastic": "average gradients of the margin over draws (EOT), and decide by majority",
@@ -82,7 +83,7 @@ class Explanation(BaseModel):
     def sentence(self) -> str:
         """What was measured, and what it explains."""
         found = f"attacks made for it fool {self.found} of {self.missed} samples"
-        found += " that chance does not fool" if self.mechanism not in _NO_CHANCE else ""
+        found += " beyond chance" if self.mechanism not in _NO_CHANCE else ""
         name = self.mechanism.capitalize()
         return f"{name}, with {self.confidence} confidence: {self.condition}; {found}."
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion, Signs
-from flatguard.checks.check import Check, Probe
+from flatguard.checks.check import Check, InParts, Probe
 from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
@@ -52,39 +52,41 @@ _FOLLOWED = 2000
 """The median is over at most this many samples, evenly spread, so that memory does not grow."""
 
 
-def _gather_longer(context: CheckContext, steps: int) -> ProbeEvidence:
+def _gather_longer(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Along the best direction known, and along the margin's: more steps, from a random start.
 
     Cost: for each survivor up to 2 · `steps` passes.
     """
     table, known = AttemptTable(), context.stored("gradient-truth").tables
     settings = Search(steps, random_start=True)
-    for rows in context.rows(context.survivors):
+    for rows in batches:
         best = best_source(context, rows, known)
         attempt = Attempt("longer", "budget", by_search(context, best, settings))
         table.add(context, attempt, rows)
         margin = Gradient(plain(context.model), margin_loss, context.meter, draws=context.draws)
         attempt = Attempt("longer, margin", "budget", by_search(context, margin, settings))
         table.add(context, attempt, rows)
-        context.progress.advanced(len(rows))
     return table.evidence({"steps": settings.steps, "restarts": settings.restarts})
 
 
-def _gather_targeted(context: CheckContext, spent: int) -> ProbeEvidence:
+def _gather_targeted(context: CheckContext, spent: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Towards one class at a time, on what no attempt has fooled yet; repaired twins first.
 
     Cost: for each of those at most `spent` passes on average; twice that where repairs are tried.
     """
     table = AttemptTable()
     wanted = worth_trying(context.stored("gradient-truth").tables)
-    fooled = np.array(sorted(Evidence.of_samples(context.run).fooled), np.int64)
-    for rows in context.rows(np.setdiff1d(context.survivors, fooled)):
+    for rows in batches:
         left = rows
         for attempt in _targeted_attempts(context, rows, _PLANS[spent], wanted):
             if len(left):
                 left = table.add(context, attempt, left)
-        context.progress.advanced(len(rows))
     return table.evidence({"spent": spent})
+
+
+def _not_fooled_yet(context: CheckContext) -> np.ndarray:
+    fooled = np.array(sorted(Evidence.of_samples(context.run).fooled), np.int64)
+    return np.setdiff1d(context.survivors, fooled)
 
 
 def _targeted_attempts(
@@ -99,13 +101,17 @@ def _targeted_attempts(
     ]
 
 
-def _gather_sweep(context: CheckContext, steps: int) -> ProbeEvidence:
+def _swept(context: CheckContext) -> np.ndarray:
+    return evenly(context.clean_correct, _SWEPT)
+
+
+def _gather_sweep(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Attack some samples in larger and larger balls: as the audit does, and as well as possible.
 
     Cost: at most `_SWEPT` · 2 · 5 · `steps` passes.
     """
     frames, known = [], context.stored("gradient-truth").tables
-    for rows in context.rows(evenly(context.clean_correct, _SWEPT)):
+    for rows in batches:
         raw = Gradient(plain(context.model), cross_entropy, context.meter, draws=context.draws)
         for name, source in (("raw", raw), ("best", best_source(context, rows, known))):
             for eps in _radii(context, rows):
@@ -119,7 +125,6 @@ def _gather_sweep(context: CheckContext, steps: int) -> ProbeEvidence:
                     "fooled": fooled.cpu().numpy(),
                 }
                 frames.append(pd.DataFrame(columns))
-        context.progress.advanced(len(rows))
     tables = {"sweep": pd.concat(frames, ignore_index=True)} if frames else {}
     return ProbeEvidence({"steps": steps}, tables)
 
@@ -235,27 +240,31 @@ CHECK = Check(
     (
         Probe(
             "longer",
-            _gather_longer,
+            InParts(_gather_longer),
             {"standard": 60, "full": 300},
             lambda context, steps: len(context.survivors) * 2 * steps * context.draws,
             order=60,
             stored_as=lambda context, steps: f"longer-{steps}",
+            reads=("gradient-truth",),
         ),
         Probe(
             "targeted",
-            _gather_targeted,
+            InParts(_gather_targeted, _not_fooled_yet),
             {"fast": 5, "standard": 110, "full": 550},
             lambda context, spent: len(context.survivors) * _PLANS[spent].cost * context.draws,
             order=65,
             stored_as=lambda context, spent: f"targeted-{spent}",
+            reads=("gradient-truth",),
+            waits=True,
         ),
         Probe(
             "sweep",
-            _gather_sweep,
+            InParts(_gather_sweep, _swept),
             {"standard": 10, "full": 10},
             _cost_of_sweep,
             order=70,
             per_survivor=False,
+            reads=("gradient-truth",),
         ),
     ),
 )

@@ -18,7 +18,10 @@ def _summary(evidence: Evidence, found: BeyondChance) -> str:
 
     Honest networks lose up to 10% of their survivors.
     """
-    return f"the margin loss fools {len(found.only)} survivors that chance does not fool"
+    return (
+        f"an attack on the margin, which the scale of the logits does not affect, fools "
+        f"{len(found.only)} survivors beyond chance"
+    )
 
 
 _QUESTION = ChanceQuestion(

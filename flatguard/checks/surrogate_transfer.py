@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion
-from flatguard.checks.check import Check, Probe, every_level
+from flatguard.checks.check import Check, InParts, Probe, every_level
 from flatguard.checks.context import TARGET_GAP, CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
@@ -55,21 +55,23 @@ def surrogates_of(
     return [s for s in found if s.weights_sha256 != evaluation.target.weights_sha256]
 
 
-def _gather(context: CheckContext, steps: int) -> ProbeEvidence:
+def _gather(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Attack each surrogate, and show its examples to the target.
 
     Cost: `steps` + 1 passes of each surrogate and one of the target, for each survivor.
     """
-    table, refused = AttemptTable(), {}
+    table, refused, fitting = AttemptTable(), {}, []
     for surrogate in context.surrogates:
-        accuracy = _accuracy(context, surrogate)
+        key = f"surrogate {surrogate.weights_sha256}"
+        accuracy = context.once(key, partial(_accuracy, context, surrogate))
         if accuracy < _LEAST_ACCURACY:
             refused[surrogate.name] = f"right on only {accuracy:.0%} of the clean images"
             continue
         method = partial(_transfer, context, surrogate, steps)
-        for rows in context.rows(context.survivors):
-            table.add(context, Attempt(f"from {surrogate.name}", "surrogate", method), rows)
-            context.progress.advanced(len(rows))
+        fitting.append(Attempt(f"from {surrogate.name}", "surrogate", method))
+    for rows in batches:
+        for attempt in fitting:
+            table.add(context, attempt, rows)
     names = [surrogate.name for surrogate in context.surrogates]
     return table.evidence({"surrogates": names, "refused": refused})
 
@@ -124,7 +126,7 @@ def _missing(evidence: Evidence) -> str:
 
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
-    return f"another model's examples fool {len(found.only)} survivors that chance does not fool"
+    return f"another model's examples fool {len(found.only)} survivors beyond chance"
 
 
 _QUESTION = ChanceQuestion(
@@ -152,11 +154,12 @@ CHECK = Check(
     (
         Probe(
             "surrogate",
-            _gather,
+            InParts(_gather),
             every_level(10),
             lambda context, steps: len(context.survivors) * (steps + 1),
             order=90,
             stored_as=_stored_as,
+            reads=(),
         ),
     ),
 )

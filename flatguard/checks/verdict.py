@@ -29,11 +29,50 @@ from flatguard.runs.run import Run
 
 Word = Literal["vulnerable", "consistent", "overestimated", "masked", "inconclusive"]
 VERDICT = "verdict.json"
+_DONE = "nothing: cite the number with its interval; more images (--n-examples) make it narrower"
+_UNDECIDED = "evaluate more images (--n-examples): no check asks for anything else"
+_CONCLUSIONS: dict[Word, str] = {
+    "vulnerable": "The model is not robust within this budget: under attack it is no better than "
+    "guessing.",
+    "consistent": "The reported number is supported by the evidence: no check found evidence "
+    "against it.",
+    "overestimated": "Do not cite the reported number. Stronger attacks found more adversarial "
+    "examples. No mechanism of gradient masking explains the difference.",
+    "masked": "Do not cite the reported number. The attack failed because the model's gradients "
+    "are unreliable, not because the model is robust.",
+    "inconclusive": "Do not cite the reported number yet. The checks that would decide did not "
+    "run, or their results contradict each other.",
+}
+_WITHIN_TOLERANCE = (
+    "Cite the corrected number. The reported number differs from it by no more than the "
+    "tolerance, but a check failed."
+)
 _ENOUGH_QUERIES = 2000
 
 EXIT_CODES: dict[Word, int] = {
     "vulnerable": 0, "consistent": 0, "overestimated": 1, "masked": 1, "inconclusive": 3,
 }  # fmt: skip
+
+
+class DecidedBy(BaseModel):
+    """The survivors that decided a verdict (`--until-decided`).
+
+    Attributes:
+        samples: how many were drawn at random and attacked again.
+        fooled: how many of them are fooled.
+        of: how many they were drawn from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int
+    fooled: int
+    of: int
+
+    @property
+    def sentence(self) -> str:
+        """What decided it, in words."""
+        return f"{self.fooled} of {self.samples} survivors, drawn at random from {self.of}, decide"
 
 
 class Verdict(BaseModel):
@@ -49,6 +88,8 @@ class Verdict(BaseModel):
         corrected_interval: its exact 95% interval.
         overestimate: by how much the audited number is too high.
         overestimate_interval: exact 95% interval of that share.
+        decided_by: the survivors that decided it, where not all were attacked; the corrected number
+            is then an estimate, and its interval holds whenever the checks stop.
         tolerance: the overestimate that is accepted.
         error_rates: how often a sample of this size would pass, by the true overestimate.
         findings: of every check, also of those that did not run.
@@ -66,6 +107,7 @@ class Verdict(BaseModel):
     corrected_interval: tuple[float, float]
     overestimate: float
     overestimate_interval: tuple[float, float]
+    decided_by: DecidedBy | None = None
     confidence_level: float = CONFIDENCE_LEVEL
     tolerance: float
     error_rates: tuple[ErrorRate, ...]
@@ -76,6 +118,20 @@ class Verdict(BaseModel):
     def exit_code(self) -> int:
         """0 if the evidence supports the number, 1 if it refutes it, 3 if it does neither."""
         return EXIT_CODES[self.verdict]
+
+    @property
+    def conclusion(self) -> str:
+        """What a reader may do with the number, in one or two sentences."""
+        failed = any(finding.status == "fail" for finding in self.findings)
+        if self.verdict == "consistent" and failed:
+            return _WITHIN_TOLERANCE
+        return _CONCLUSIONS[self.verdict]
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the answer, the numbers with their intervals, the figure."""
+        from flatguard.reporting.notebook import verdict_html
+
+        return verdict_html(self)
 
 
 def verdict_of(run: Run) -> Verdict:
@@ -122,8 +178,9 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     findings = [_consented(finding, evidence.names_code) for finding in found]
     decisive = [check.name for check in checks if check.decisive]
     n, reported, corrected = evidence.n, len(evidence.reported), evidence.corrected
-    excess = evidence.overestimate
-    too_high = not within(excess, n, tolerance)
+    excess, bounds = evidence.overestimate, evidence.corrected_bounds
+    least, most = (max(0, reported - bound) for bound in reversed(bounds))
+    too_high = not within(least, n, tolerance)
     clean = clean_accuracy(evidence)
     nothing = None if clean is None else clean.nothing_to_judge
     explained = explanations(evidence) if too_high and nothing is None else ()
@@ -135,9 +192,10 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
         sentence=_sentence(word, explained, evidence, findings, tolerance, clean),
         robust_accuracy=reported / n,
         corrected_robust_accuracy=corrected / n,
-        corrected_interval=interval(corrected, n),
+        corrected_interval=evidence.share_interval(*bounds),
         overestimate=excess / n,
-        overestimate_interval=interval(excess, n),
+        overestimate_interval=evidence.share_interval(least, most),
+        decided_by=_decided_by(evidence),
         tolerance=tolerance,
         error_rates=error_rates(n, tolerance),
         findings=tuple(findings),
@@ -149,6 +207,14 @@ def _consented(finding: Finding, names_code: bool) -> Finding:
     if finding.next is None:
         return finding
     return finding.model_copy(update={"next": consenting(finding.next, names_code)})
+
+
+def _decided_by(evidence: Evidence) -> DecidedBy | None:
+    drawn = evidence.drawn
+    if drawn is None:
+        return None
+    fooled = len(evidence.fooled & drawn.samples)
+    return DecidedBy(samples=len(drawn.samples), fooled=fooled, of=drawn.of)
 
 
 def _word(
@@ -164,6 +230,8 @@ def _word(
     if too_high:
         return "masked" if explained else "overestimated"
     if evidence.stopped is not None or (clean is not None and clean.undecided is not None):
+        return "inconclusive"
+    if evidence.drawn is not None:  # they decided it at another tolerance
         return "inconclusive"
     corrected = evidence.corrected
     chance = 1.0 / evidence.num_classes
@@ -217,12 +285,17 @@ def _sentence(
 ) -> str:
     n, corrected = evidence.n, evidence.corrected
     was, now = f"{len(evidence.reported) / n:.1%}", f"{corrected / n:.1%}"
+    decided = _decided_by(evidence)
+    if word == "masked" and decided is not None:
+        return (
+            f"masked{_by(explained)}: {was} was reported, about {now} is true; {decided.sentence}"
+        )
     if word == "masked":
         return f"masked{_by(explained)}: {was} was reported, at most {now} is true"
     if word == "overestimated":
         return f"overestimated: {was} was reported, at most {now} is true"
     if word == "vulnerable":
-        return f"vulnerable: {now} is no better than chance"
+        return f"vulnerable: {now} is no better than guessing"
     if word == "inconclusive" and evidence.stopped is not None:
         return f"inconclusive: {evidence.stopped}, so {was} is neither supported nor refuted"
     if word == "inconclusive" and not evidence.complete:
@@ -231,8 +304,12 @@ def _sentence(
         return f"inconclusive: {clean.undecided}"
     if word == "inconclusive":
         return f"inconclusive: the checks that ran neither support nor refute {was}"
+    if not evidence.reported:
+        return f"consistent: no image survives the attack, so {was} cannot be too high"
     if corrected / n <= 1.0 / evidence.num_classes:
-        return f"consistent: {now} is no better than chance, on too few samples to prove it"
+        return (
+            f"consistent: {now} is no better than guessing, but {n} samples are too few to prove it"
+        )
     against = [finding.check for finding in findings if finding.status == "fail"]
     if not against and evidence.overestimate / n <= TOLERANCE:
         how = "by the majority of draws, " if evidence.confirmed is not None else ""
@@ -275,4 +352,4 @@ def _next(
     for finding in sorted(findings, key=lambda finding: order[finding.status]):
         if finding.next is not None and finding.next not in steps:
             steps.append(finding.next)
-    return tuple(steps) or ("nothing: no check has anything to add",)
+    return tuple(steps) or (_DONE if EXIT_CODES[word] == 0 else _UNDECIDED,)

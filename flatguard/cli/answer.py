@@ -43,13 +43,24 @@ def show(run: Run, verdict: Verdict) -> None:
         for line in _layers(run):
             console.print(visible(line), markup=False)
     for note in run.manifest.target.notes:
-        console.print(visible(f"note: {note}"), markup=False)
+        print_wrapped(console, f"note: {note}")
     for warning in summary["warnings"]:
-        console.print(visible(f"warning: {warning}"), markup=False)
+        print_wrapped(console, f"warning: {warning}")
     _show_verdict(console, verdict, run)
     _show_others(console, run)
     page = report_files(run).html
-    console.print(visible(f"\n{page if page.is_file() else run.path}"), markup=False)
+    console.print()
+    if page.is_file():
+        console.print(visible(f"what the terms mean: {page}#terms"), markup=False)
+    console.print(visible(f"{page if page.is_file() else run.path}"), markup=False)
+
+
+def print_wrapped(console: Console, sentence: str) -> None:
+    """Print a sentence between words on a terminal; as one line where a program reads."""
+    shown = visible(sentence)
+    if console.is_terminal:
+        shown = textwrap.fill(shown, max(console.width, 20), break_on_hyphens=False)
+    console.print(shown, markup=False)
 
 
 def show_findings(findings: Sequence[Finding], console: Console | None = None) -> None:
@@ -72,6 +83,7 @@ def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
     word, _, rest = visible(verdict.sentence).partition(":")
     console.print()
     console.print(Text(word, style=f"bold {COLOURS[verdict.verdict]}") + Text(f":{rest}"))
+    print_wrapped(console, verdict.conclusion)
     console.print(
         f"corrected robust accuracy  {verdict.corrected_robust_accuracy:.1%}  "
         f"(95% interval {low:.1%} to {high:.1%})"
@@ -79,7 +91,7 @@ def _show_verdict(console: Console, verdict: Verdict, run: Run) -> None:
     if (line := decision_line(verdict, len(run.samples))) is not None:
         console.print(line, markup=False)
     for step in verdict.next[:3]:
-        console.print(visible(f"next: {advice(step, run.storage)}"), markup=False)
+        print_wrapped(console, f"next: {advice(step, run.storage)}")
     if needs_trust(verdict.next[:3]):
         console.print(TRUST, markup=False)
 
@@ -129,14 +141,18 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
         (f"robust accuracy, {budget}", _share(summary, "robust", n)),
         (f"median {run.sharpness.log_name}", _sharpness(run, summary)),
         (
-            "price",
-            f"{summary['sample_forwards']:,} sample-forwards, "
-            f"{summary['sample_backwards']:,} sample-backwards",
+            "cost of attack",
+            f"{summary['sample_forwards']:,} forward and {summary['sample_backwards']:,} backward "
+            "passes of one image",
         ),
         ("time", f"{summary['seconds']:.1f} s, {summary['attack_seconds']:.1f} s of it the attack"),
     ]
     if summary["check_forwards"]:
-        rows.insert(4, ("price of checks", f"{summary['check_forwards']:,} sample-forwards"))
+        rows.insert(
+            4, ("cost of checks", f"{summary['check_forwards']:,} forward passes of one image")
+        )
+    if summary["engine"] is not None:
+        rows.insert(2, ("engine", engine_line(summary["engine"])))
     if (abstained := summary["abstentions"]) is not None:
         shares = f"{abstained['clean']:.1%} clean, {abstained['adversarial']:.1%} under the attack"
         rows.insert(2, ("abstentions", f"{shares}; they are no right answers"))
@@ -148,6 +164,15 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.insert(-2, ("rows unassigned", f"{summary['rows_unassigned']:,}"))
     detection = load_detection(run)
     return rows if detection is None else rows + _detector(detection)
+
+
+def engine_line(engine: dict[str, Any]) -> str:
+    """How the search's model differs from the model itself, where the examples were verified."""
+    return (
+        f"{', '.join(engine['options'])}: the searched twin leaves "
+        f"{engine['search_robust_accuracy']:.1%}; {engine['only_in_search']} examples fool only "
+        f"it, {engine['only_in_model']} only the model"
+    )
 
 
 def _detector(detection: Detection) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The `flatguard` command: its commands, its exit codes, its one-line errors.
 
-Exit codes: 0 done; 1 masked, or overestimated beyond the tolerance; 2 wrong usage or environment;
-3 inconclusive; 70 a fault of flatguard itself; 130 interrupted.
+Exit codes: 0 done; 1 masked, overestimated beyond the tolerance, or an audit pack that was changed;
+2 wrong usage or environment; 3 inconclusive; 70 a fault of flatguard itself; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from flatguard.cli import (
     baseline,
     compare,
     configs,
+    demo,
     detect,
     doctor,
     evaluate,
@@ -34,6 +35,7 @@ from flatguard.cli import (
     resume,
     union,
     verify,
+    verify_pack,
 )
 from flatguard.cli.options import GroupedCommand
 from flatguard.environment.offline import keep_offline
@@ -54,12 +56,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("demo")(demo.command)
 app.command("evaluate", cls=GroupedCommand)(evaluate.command)
 app.command("preflight", cls=GroupedCommand)(preflight.command)
 app.command("resume", cls=GroupedCommand)(resume.command)
 app.command("merge")(merge.command)
 app.command("audit", cls=GroupedCommand)(audit.command)
 app.command("report")(report.command)
+app.command("verify-pack")(verify_pack.command)
 app.command("compare")(compare.command)
 app.command("union")(union.command)
 app.command("verify", cls=GroupedCommand)(verify.command)

@@ -7,16 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from flatguard.cli.options import Json, Quiet, takes
+from flatguard.cli import options
+from flatguard.cli.options import Executing, Json, Quiet, takes
 
 
 @takes(
-    ("allow_code", "checks", "surrogates", "tolerance", "detector"), checks="none", tolerance=None
+    ("allow_code", "checks", "surrogates", "tolerance", "detector", "log_to"),
+    checks="none",
+    tolerance=None,
 )
+@takes(("workers", "executor", "address"), of=Executing, into="executing")
 def command(
     run: Annotated[str, typer.Argument(help="A run folder.")],
     *,
     given: dict[str, Any],
+    executing: dict[str, Any],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -33,9 +38,10 @@ def command(
     from flatguard.evaluation import audit
     from flatguard.runs.run import load_run
 
+    executor = options.executor_of(executing)
     opened = load_run(run)
     with watching(quiet, as_json) as watcher:
-        verdict = audit(opened, **given, progress=watcher)
+        verdict = audit(opened, **given, executor=executor, progress=watcher)
     if as_json:
         typer.echo(json.dumps(opened.summary))
     else:

@@ -19,12 +19,16 @@ def command(
     """Paired differences between two runs, with exact tests, by check and by sample."""
     from flatguard.reporting.compare import compare_runs
     from flatguard.reporting.compare_page import compare_page
+    from flatguard.reporting.judged_run import JudgedRun
+    from flatguard.reporting.paired_path import paired_path
     from flatguard.runs.json_files import write_text
     from flatguard.runs.run import load_run
 
-    found = compare_runs(load_run(first), load_run(second))
+    runs = load_run(first), load_run(second)
+    found = compare_runs(*runs)
     if html is not None:
-        write_text(html, compare_page(found))
+        one, other = (JudgedRun.load(run) for run in runs)
+        write_text(html, compare_page(found, paired_path(one, other, found)))
     if as_json:
         typer.echo(found.model_dump_json())
         return

@@ -35,10 +35,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the answ
 
 
 class Executing(BaseModel):
-    """Who attacks the blocks of a run, and which of them; the result is the same."""
+    """Who attacks the blocks of a run and gathers its evidence; the result is the same."""
 
     workers: Annotated[
-        int | None, Field(description="Attack in so many processes."), Option("Execution")
+        int | None, Field(description="Attack and check in so many processes."), Option("Execution")
     ] = None
     executor: Annotated[
         str, Field(description="processes, or ray for a cluster."), Option("Execution")

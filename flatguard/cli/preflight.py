@@ -67,5 +67,6 @@ def _show(found: Preflight) -> None:
     for finding in found.findings:
         if finding.next is not None and finding.status != "pass":
             typer.echo(f"next: {finding.next}")
-    price = f"{found.facts.forwards:,} sample-forwards, {found.facts.backwards:,} backwards"
+    facts = found.facts
+    price = f"{facts.forwards:,} forward and {facts.backwards:,} backward passes of one image"
     typer.echo(f"\n{found.nothing_to_judge or 'nothing stands against an attack'} ({price})")

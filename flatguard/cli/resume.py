@@ -11,7 +11,7 @@ from flatguard.cli.options import Executing, takes
 from flatguard.errors import UsageError
 from flatguard.request import EvaluationRequest, option_name
 
-FIELDS = ("allow_code", "detector", "max_failures")
+FIELDS = ("allow_code", "detector", "max_failures", "log_to")
 """What a person says anew of a request; everything else is in the run's folder."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from flatguard.reporting.compare import Comparison
-from flatguard.reporting.compare_page import headline, p_value, points
+from flatguard.reporting.compare_page import difference, headline, p_value, points
 from flatguard.reporting.text import number, percent, visible
 
 MOST_SETTINGS = 12
@@ -19,6 +19,7 @@ def show(comparison: Comparison) -> None:
     lines = [
         *_sides(comparison), "", *aligned(_accuracies(comparison)), "",
         *aligned(_checks(comparison)), "", *_settings(comparison), "", headline(comparison),
+        difference(comparison),
     ]  # fmt: skip
     for line in lines:
         console.print(visible(line), markup=False)

@@ -42,6 +42,11 @@ def last_refusal() -> str:
     return f"; {FORBIDDEN}, and {_refused[-1]} was requested" if _refused else ""
 
 
+def refusals() -> int:
+    """How many requests were refused so far."""
+    return len(_refused)
+
+
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if not event.startswith("socket.") or not is_offline():
         return

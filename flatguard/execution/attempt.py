@@ -6,7 +6,8 @@ An attempt writes nothing to the run folder; `block.py` commits its result or tr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from flatguard.errors import ModelError, memory_errors
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
+from flatguard.geometry.decision import margin
 from flatguard.geometry.distance import distance, within
 from flatguard.recording.layers import LayerTable, measure_points, points_of
 from flatguard.recording.measure import measured_columns
@@ -32,6 +34,7 @@ from flatguard.recording.trajectory import NARROW
 from flatguard.recording.waypoints import Waypoints
 from flatguard.request import derive_seed
 from flatguard.runs.facts import BlockFacts, BlockPlan
+from flatguard.targets import Target
 from flatguard.targets.first_call import model_errors
 from flatguard.targets.head import HeadSearch
 
@@ -96,7 +99,7 @@ class AttackAttempt:
         attacking = time.perf_counter()
         with recorder:
             perturbed = context.attack.perturb(
-                context.target.model, images, labels, plan.seed, recorder
+                context.searched.model, images, labels, plan.seed, recorder
             )
         recorder.flush()
         attacked = time.perf_counter()
@@ -105,6 +108,8 @@ class AttackAttempt:
             context, part, adversarial, derive_seed(context.request.seed, plan.index, "check")
         )
         samples = _samples(context, part, numbers, adversarial, clean, after)
+        if context.request.engine:
+            samples["search_prediction"] = self._search_predictions(adversarial)
         checked = time.perf_counter()
         seconds = {
             "clean": attacking - began, "attack": attacked - attacking, "check": checked - attacked,
@@ -119,9 +124,12 @@ class AttackAttempt:
 
     def empty(self) -> AttemptResult:
         """The result without any row, where every row failed before."""
-        no_rows = _recorder(self.context, self.batch).trajectory()[_measured_columns(self.context)]
+        recorder = _recorder(self.context.target, self.context, self.batch)
+        no_rows = recorder.trajectory()[_measured_columns(self.context)]
         part = Batch(self.batch.images[:0], self.batch.labels[:0])
         samples = _samples(self.context, part, self.rows, part.images, no_rows, no_rows)
+        if self.context.request.engine:
+            samples["search_prediction"] = np.zeros(0, np.int64)
         facts = BlockFacts(
             plan=self.plan, calls=0, sample_forwards=0, sample_backwards=0, rows_unassigned=0,
             first_nonfinite=None, segments=(), warnings=(),
@@ -135,8 +143,40 @@ class AttackAttempt:
         found = recorder.mistakes.of(robust) if recorder.mistakes is not None else None
         if found is None:
             return None
+        if self.context.request.engine:
+            found = self._that_fool_the_model(found)
+        if found is None:
+            return None
         numbers = torch.from_numpy(self.rows + self.plan.start)
         return replace(found, sample=numbers[found.sample])
+
+    def _that_fool_the_model(self, found: KeptMistakes) -> KeptMistakes | None:
+        """Which of the mistakes of the search's twin the model makes, too, with its own margins."""
+        with self._fresh_pass("check"):
+            logits = self.context.target.model(found.images.to(self.context.device)).cpu()
+        margins = margin(logits, self.part.labels[found.sample])
+        wrong = margins < 0
+        if not wrong.any():
+            return None
+        return KeptMistakes(found.sample[wrong], found.images[wrong], margins[wrong])
+
+    def _search_predictions(self, adversarial: Tensor) -> np.ndarray:
+        """What the search's twin makes of the returned images."""
+        with self._fresh_pass("check"):
+            logits = self.context.searched.model(adversarial.to(self.context.device))
+        predictions: np.ndarray = logits.argmax(dim=1).cpu().numpy()
+        return predictions
+
+    @contextmanager
+    def _fresh_pass(self, part: str) -> Iterator[None]:
+        """A pass with the seed of one that measures, and without gradients."""
+        context = self.context
+        with (
+            torch.no_grad(),
+            seeded(derive_seed(context.request.seed, self.plan.index, part), context.device),
+            model_errors(context.target.name, f"on {len(self.rows)} images at once"),
+        ):
+            yield
 
     def _clean_measurements(self, part: Batch) -> pd.DataFrame:
         context = self.context
@@ -156,6 +196,7 @@ class AttackAttempt:
     ) -> Recorder:
         attack = self.context.attack
         return _recorder(
+            self.context.searched,
             self.context,
             part,
             budget=attack.budget,
@@ -212,7 +253,7 @@ def recorder_counts(recorder: Recorder) -> dict[str, Any]:
 
 def _measured(context: EvaluationContext, batch: Batch, images: Tensor, seed: int) -> pd.DataFrame:
     """One fresh forward pass over `images`, measured against the clean batch."""
-    recorder = _recorder(context, batch, order=Order(keeps=True))
+    recorder = _recorder(context.target, context, batch, order=Order(keeps=True))
     where = "on a single image" if len(images) == 1 else f"on {len(images)} images at once"
     with (
         recorder,
@@ -229,11 +270,11 @@ def _measured_columns(context: EvaluationContext) -> list[str]:
     return measured_columns(context.target.head is not None, context.request.losses)
 
 
-def _recorder(context: EvaluationContext, batch: Batch, **how: Any) -> Recorder:
+def _recorder(target: Target, context: EvaluationContext, batch: Batch, **how: Any) -> Recorder:
     images, labels = batch.images.to(context.device), batch.labels.to(context.device)
-    known = HeadSearch(context.target.head, context.target.head_reason)
+    known = HeadSearch(target.head, target.head_reason)
     losses = context.request.losses
-    return Recorder(context.target.model, images, labels, head=known, losses=losses, **how)
+    return Recorder(target.model, images, labels, head=known, losses=losses, **how)
 
 
 def _numbered(rows: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:

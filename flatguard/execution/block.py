@@ -202,7 +202,8 @@ def _with_failed(
     table["failed"] = ~table.index.isin(rows)
     for name in ("admissible", "clean_correct", "robust"):
         table[name] = table[name].eq(True)
-    whole = {f"{which}_prediction": "Int32" for which in ("clean", "adv")}
+    predictions = ("clean_prediction", "adv_prediction", "search_prediction")
+    whole = {name: "Int32" for name in predictions if name in table}
     types = {str(name): kind for name, kind in result.samples.dtypes.items()}
     same = {name: kind for name, kind in types.items() if name not in whole}
     adversarial = batch.images.clone()

@@ -27,12 +27,13 @@ from flatguard.errors import (
     UsageError,
     memory_errors,
 )
-from flatguard.execution.batch_size import default_batch_size
+from flatguard.execution.batch_size import batch_size_for
 from flatguard.execution.origin import BY_NAME, Origin
 from flatguard.geometry.budget import Norm
 from flatguard.recording.layers import Layer, check_layers, last_layers
 from flatguard.request import FAILURES, MOST_EXAMPLES, EvaluationRequest, derive_seed
 from flatguard.targets import Target, load_target, prepare
+from flatguard.targets.engine import faster_twin
 from flatguard.targets.first_call import call_alike, first_look, model_errors
 from flatguard.targets.initial import initial_copy, with_scaled_head
 
@@ -65,7 +66,7 @@ class ModelAndData:
     @property
     def block_size(self) -> int:
         """The number of samples that are attacked, or go forward, together."""
-        return _resolved(self.request.batch_size)
+        return self.request.samples_together
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,26 @@ class EvaluationContext(ModelAndData):
             check_layers(target.model, layers, image, label)
         return layers
 
+    @cached_property
+    def searched(self) -> Target:
+        """The model that the attack searches: the target, or its twin that `--engine` names.
+
+        Raises:
+            UsageError: an option of `--engine` does not work for this model.
+        """
+        if not self.request.engine:
+            return self.target
+        images = self.dataset.block(0, min(self.count, FIRST_LOOK)).images.to(self.device)
+        with memory_errors(f"the twin of {self.target.name}"):
+            return faster_twin(self.target, self.request.engine, images)
+
     def check_layers(self) -> None:
         """Raise now if the layers that `--layers` names cannot be measured."""
         _ = self.layers
+
+    def check_engine(self) -> None:
+        """Raise now if an option of `--engine` does not work for this model."""
+        _ = self.searched
 
     @property
     def num_classes(self) -> int:
@@ -190,7 +208,7 @@ def load_model_and_data(
             "dataset": data_name,
             "preprocessing": opened.preprocessing,
             "n_examples": count,
-            "batch_size": request.batch_size or default_batch_size(_values_of(dataset)),
+            "batch_size": batch_size_for(request.batch_size, target, dataset, count, device),
             "device": str(device),
             "max_failures": _max_failures(request.max_failures, count),
         }
@@ -200,10 +218,6 @@ def load_model_and_data(
     if initial is not None and request.logit_scale != 1.0 and target.head is not None:
         initial = with_scaled_head(initial, target.head)
     return ModelAndData(resolved, target, dataset, device, initial=initial)
-
-
-def _values_of(dataset: Dataset) -> int:
-    return dataset.block(0, 1).images[0].numel()
 
 
 def _load_target(request: EvaluationRequest) -> Target:
@@ -284,6 +298,8 @@ def describe(context: EvaluationContext) -> list[str]:
         f"batches of {request.batch_size} on {context.device}",
         f"seed {request.seed}",
     ]
+    if request.engine:
+        pieces.append(f"searched with {', '.join(request.engine)}")
     if request.preprocessing:
         pieces.insert(2, f"preprocessing {request.preprocessing}")
     if request.logit_scale != 1.0:

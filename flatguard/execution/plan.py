@@ -30,10 +30,11 @@ def plan_run(
     Raises:
         RunFolderError: the folder exists or cannot be written.
         DataError: from the data; nothing is written.
-        UsageError: deeper layers are requested and cannot be measured; nothing is written.
+        UsageError: `--layers` cannot be measured, or `--engine` does not work; nothing is written.
     """
     writing.check_new(storage)
     context.check_layers()
+    context.check_engine()
     return writing.create(storage, _manifest(context, command, progress))
 
 

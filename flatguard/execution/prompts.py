@@ -145,7 +145,7 @@ def attack_prompt(
             seed = derive_seed(context.request.seed, number, f"step {step}")
             found = attack.next_suffix(prompt, suffix, seed)
             suffix, forwards = found.suffix, found.forwards
-            compute_budget.forwards += forwards + 1 - most
+            compute_budget.refund(most - forwards - 1)
         else:
             compute_budget.spend(1)
         accepted = accepted_suffix(prompt, step, suffix)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flatguard.errors import UsageError
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.executors import Executor, InProcess
 from flatguard.execution.progress import ProgressReporter, Silent
@@ -23,15 +22,12 @@ class Resources:
     """What a run is done with. Nothing here changes the bytes of a block.
 
     Attributes:
-        executor: attacks the blocks.
+        executor: attacks the blocks and gathers the evidence of the checks.
         progress: receives progress updates.
         compute_budget: what the run may spend.
         shard: the blocks to attack; None is all.
         max_failures: the number of samples on which the model may raise; None is the request's.
         first_step: is done before the first block is attacked; None does nothing.
-
-    Raises:
-        UsageError: the compute budget is limited, and the executor cannot count what is spent.
     """
 
     executor: Executor = field(default_factory=InProcess)
@@ -40,10 +36,3 @@ class Resources:
     shard: Shard | None = None
     max_failures: int | None = None
     first_step: Callable[[EvaluationContext, Run, ProgressReporter], None] | None = None
-
-    def __post_init__(self) -> None:
-        if self.compute_budget.limits != NO_LIMITS and not isinstance(self.executor, InProcess):
-            raise UsageError(
-                "--max-forwards and --max-minutes are counted in one process; leave out --workers "
-                "and --executor"
-            )

@@ -109,8 +109,9 @@ def _passed(
     fetched = cache.fetch(context, attack_it)
     if fetched.cached:
         verdict = audit(
-            fetched.run, tolerance=thresholds.max_overestimate, detector=config.detector
-        )
+            fetched.run, tolerance=thresholds.max_overestimate, detector=config.detector,
+            log_to=config.log_to,
+        )  # fmt: skip
     else:
         verdict = verdict_of(fetched.run)
     found = tuple(outcomes(fetched.run, verdict, thresholds))

@@ -79,7 +79,8 @@ def _images(context: EvaluationContext, run: Run) -> Iterator[tuple[Tensor, Tens
         if fooled:
             rows = [numbers[sample] for sample in fooled]
             images = torch.stack(list(fooled.values()))
-            size = run.request.batch_size or len(images)
+            size = run.request.batch_size
+            size = size if isinstance(size, int) else len(images)
             yield from zip(images.split(size), labels[rows].split(size), strict=True)
 
 

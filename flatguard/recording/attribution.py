@@ -176,7 +176,7 @@ class Attribution:
             run = _Run(self._whole, batch, HostCopy.of((batch == self._images).all()))
         else:
             guess = self._guess(batch)
-            run = _Run(guess, batch, HostCopy.of(self._near(batch, guess).all()))
+            run = _Run(guess, batch, HostCopy.of(self._certain(batch, guess).all()))
         if run.is_ready():
             self._resolve(run)
         else:
@@ -192,16 +192,20 @@ class Attribution:
         """The certain numbers of a run's images, or None; waits for its flag."""
         if run.flag is not None and run.numbers is not None and run.batch is not None:
             if not run.flag.read()[0]:
-                near = self._near(run.batch, run.numbers)
-                sample = self._search(run.batch, run.numbers, near)
+                guess = self._nearest(run.batch)
+                sample = self._search(run.batch, guess, self._certain(run.batch, guess))
                 run.numbers = sample if bool((sample != UNASSIGNED).all()) else None
             run.batch = run.flag = None
         return run.numbers
 
-    def _near(self, rows: Tensor, guess: Tensor) -> Tensor:
-        """Which rows are so near their likely image that they are in no other one's reach."""
-        (apart,) = self._distances.to(rows, guess, (self._norm,))
-        return apart < self._reach.safe[guess]
+    def _certain(self, batch: Tensor, guess: Tensor) -> Tensor:
+        """Which clean images of a run are their likely image.
+
+        They are so near that they are in no other one's reach, or equal to it and to no other.
+        """
+        (apart,) = self._distances.to(batch, guess, (self._norm,))
+        reach = self._reach
+        return (apart < reach.safe[guess]) | ((apart == 0) & ~reach.has_twin[guess])
 
     def assign(self, rows: Tensor) -> Assignment:
         """The sample of each row of a call, the step that found it, and the row's distances."""

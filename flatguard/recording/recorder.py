@@ -259,6 +259,15 @@ class Recorder:
             self._segment = before
             self._attribution.end_run(active)
 
+    @contextmanager
+    def calls_on(self, batch: Tensor) -> Iterator[None]:
+        """Within a run, calls are on these clean images, in their order."""
+        active = self._attribution.begin_run(batch.detach())
+        try:
+            yield
+        finally:
+            self._attribution.end_run(active)
+
     def trajectory(self) -> pd.DataFrame:
         """One row per sample and call; `flatguard.recording.trajectory` lists the columns."""
         self._queue.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,6 +29,7 @@ from flatguard.reporting.text import number, percent
 
 WIDTH, HEIGHT = 460.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 60.0, 10.0, 12.0, 42.0
+_LABEL_HEIGHT = 11.0
 _CHARACTER = 7.0  # the approximate width of one character of a tick's label
 
 
@@ -53,6 +55,7 @@ class Series:
         kind: a line, steps that hold until the next x, or points with intervals.
         interval: an interval for each point.
         notes: further text for each x, shown with the value.
+        label: a short text at the line's end, where colours alone would not tell lines apart.
     """
 
     name: str
@@ -63,14 +66,23 @@ class Series:
     kind: Literal["line", "steps", "points"] = "line"
     interval: Sequence[tuple[float, float]] = ()
     notes: Sequence[str] = ()
+    label: str = ""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis measures; `labels` replace the round numbers of its ticks."""
+    """What an axis measures, and how its values are written.
+
+    Attributes:
+        name: what it measures.
+        is_share: its values are shares, shown as percentages.
+        is_whole: its values are counts or steps: no tick lies between two whole numbers.
+        labels: replace the round numbers of its ticks.
+    """
 
     name: str
     is_share: bool = False
+    is_whole: bool = False
     labels: tuple[tuple[float, str], ...] = ()
 
     def ticks(self, scale: Scale) -> list[tuple[float, str]]:
@@ -78,7 +90,9 @@ class Axis:
         if self.labels:
             return list(self.labels)
         label = "{:.0%}".format if self.is_share else tick_label
-        return [(value, label(value)) for value in ticks(scale.low, scale.high)]
+        return [
+            (value, label(value)) for value in ticks(scale.low, scale.high, whole=self.is_whole)
+        ]
 
     def format(self, value: float) -> str:
         """A value on this axis as text."""
@@ -145,11 +159,13 @@ def line_chart(
         lines: vertical lines with names.
     """
     x_values = [float(value) for one in series for value in one.x]
-    plot = Plot(scale_for(x_values, LEFT, WIDTH - RIGHT, 0.02), _y_scale(series, y))
+    margin = 0.05 if any(one.label for one in series) else 0.02
+    plot = Plot(scale_for(x_values, LEFT, WIDTH - RIGHT, margin), _y_scale(series, y))
     plot.add_axes(x, y)
     for index, one in enumerate(series):
         plot.parts.extend(_draw_series(plot, one, index))
     plot.add_reference_lines(lines)
+    plot.parts.extend(_end_labels(plot, series))
     values = _values_by_x(series, y)
     rows = [
         [x.format(value), *(there.get(index, "") for index in range(len(series)))]
@@ -194,6 +210,33 @@ def _draw_series(plot: Plot, one: Series, index: int) -> Iterator[Markup]:
     for (x, y), ends in zip(points(one.y), one.interval, strict=True):
         yield path(polyline([(x, plot.y(end)) for end in ends]), f"whisker {one.tone}", index)
         yield path(disc(x, y), f"dot {one.tone}", index)
+
+
+def _end_labels(plot: Plot, series: Sequence[Series]) -> Iterator[Markup]:
+    """The labels at the ends of their lines, moved apart where they would overlap."""
+    ends = []
+    for index, one in enumerate(series):
+        if one.label and math.isfinite(one.y[-1]):
+            ends.append((plot.y(float(one.y[-1])), plot.x(float(one.x[-1])), index))
+    heights = spread([y for y, _, _ in ends], _LABEL_HEIGHT, TOP, HEIGHT - BOTTOM)
+    for (_, x, index), y in zip(ends, heights, strict=True):
+        yield text(x + 3, y + 4, series[index].label, "tick", index)
+
+
+def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Values in the same order, at least `gap` apart, within `[low, high]`, near where they were.
+
+    Where they do not fit, they are as far apart as they can be.
+    """
+    gap = min(gap, (high - low) / max(len(values) - 1, 1))
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    found, last = list(values), low - gap
+    for index in order:
+        last = found[index] = max(values[index], last + gap)
+    last = high + gap
+    for index in reversed(order):
+        last = found[index] = min(found[index], last - gap)
+    return found
 
 
 def _values_by_x(series: Sequence[Series], y: Axis) -> dict[float, dict[int, str]]:

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 from flatguard.reporting.compare import Comparison, Paired
 from flatguard.reporting.findings import STATUS_WORDS
+from flatguard.reporting.paired_path import PairedPath
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import MINUS, number, percent
 
 _MOST_NUMBERS = 200
 
 
-def compare_page(comparison: Comparison) -> str:
-    """The comparison as one self-contained page."""
+def compare_page(comparison: Comparison, path: PairedPath | None) -> str:
+    """The comparison as one self-contained page, with the path of one image where there is one."""
     return render_page(
         "compare.html.j2",
         comparison=comparison,
+        path=path,
         headline=headline(comparison),
+        difference=difference(comparison),
         status_words=STATUS_WORDS,
         p_value=p_value,
         points=points,
@@ -26,11 +29,19 @@ def compare_page(comparison: Comparison) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """The difference of the corrected numbers, in a sentence."""
+    """The reported and the corrected numbers, in a sentence."""
+    reported, corrected = comparison.accuracies[1:]
+    return (
+        f"Robust accuracy: reported {percent(reported.first)} against {percent(reported.second)}, "
+        f"corrected {percent(corrected.first)} against {percent(corrected.second)}"
+    )
+
+
+def difference(comparison: Comparison) -> str:
+    """The difference of the corrected numbers, with its interval and its test."""
     corrected = comparison.accuracies[-1]
     return (
-        f"Corrected robust accuracy {percent(corrected.first)} against "
-        f"{percent(corrected.second)}: {points(corrected)}, {p_value(corrected.p_value)}"
+        f"Corrected robust accuracy, B minus A: {points(corrected)}, {p_value(corrected.p_value)}"
     )
 
 

@@ -12,8 +12,18 @@ from markupsafe import Markup
 from flatguard.reporting.summaries import evenly_spaced
 from flatguard.reporting.text import visible
 
-Tone = Literal["survived", "fooled", "clean", "other", "ink"]
-"""What a colour stands for, on every page."""
+Tone = Literal[
+    "survived", "fooled", "clean", "other", "ink",
+    "series1", "series2", "series3", "series4", "series5", "series6",
+    "series7", "series8", "series9", "series10", "series11", "series12",
+]  # fmt: skip
+"""What a colour stands for, on every page; `series1` to `series12` only tell lines apart."""
+
+SERIES_TONES: tuple[Tone, ...] = (
+    "series1", "series2", "series3", "series4", "series5", "series6",
+    "series7", "series8", "series9", "series10", "series11", "series12",
+)  # fmt: skip
+"""Six colours that colour-blind readers can tell apart, then the same dashed."""
 
 _MOST_ROWS = 60
 

@@ -54,7 +54,7 @@ def histogram(
         Scale(edges[0], edges[-1], LEFT, WIDTH - RIGHT),
         Scale(0, 1.05 * max(largest, 1), HEIGHT - BOTTOM, TOP),
     )
-    plot.add_axes(x, Axis("samples"))
+    plot.add_axes(x, Axis("samples", is_whole=True))
     for index, (group, count) in enumerate(zip(groups, counts, strict=True)):
         plot.parts.append(path(_outline(plot, edges, count), f"bars {group.tone}", index))
     plot.add_reference_lines(lines)

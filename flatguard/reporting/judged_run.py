@@ -37,6 +37,7 @@ _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class _SummaryFields(BaseModel):
     """The fields of a run's summary that reports read; the file may be damaged or edited."""
 
+    n_examples: Number
     clean_accuracy: _Share
     clean_interval: tuple[_Share, _Share]
     robust_interval: tuple[_Share, _Share]
@@ -69,14 +70,7 @@ class JudgedRun:
             RunFolderError: the run is damaged, or has no verdict of its own.
         """
         run.verify()
-        try:
-            _SummaryFields.model_validate(run.summary)
-        except ValidationError as error:
-            field = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise RunFolderError(
-                f"{run.path / SUMMARY}: field {field} is missing or invalid; to write the file "
-                f"again: flatguard audit {quoted(run.storage)}"
-            ) from error
+        check_summary(run)
         verdict, summary = verdict_of(run), run.summary
         _check_same_run(run, verdict, summary)
         return cls(run, verdict, summary)
@@ -132,6 +126,22 @@ class JudgedRun:
         if names is None or not 0 <= label < len(names):
             return f"class {label}"
         return f"{names[label]} ({label})"
+
+
+def check_summary(run: Run) -> None:
+    """Refuse a summary that lacks a number that reports read.
+
+    Raises:
+        RunFolderError: names the field, and the command that writes the file again.
+    """
+    try:
+        _SummaryFields.model_validate(run.summary)
+    except ValidationError as error:
+        field = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise RunFolderError(
+            f"{run.path / SUMMARY}: field {field} is missing or invalid; to write the file "
+            f"again: flatguard audit {quoted(run.storage)}"
+        ) from error
 
 
 def _check_same_run(run: Run, verdict: Verdict, summary: dict[str, Any]) -> None:

@@ -19,24 +19,9 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", "|": "&#124;"
 
 def markdown_summary(judged: JudgedRun, title: str = "") -> str:
     """Verdict, numbers, findings and next steps; `title` precedes the verdict in the heading."""
-    manifest, verdict = judged.run.manifest, judged.verdict
-    heading = f"{title}: {verdict.sentence}" if title else verdict.sentence
-    subject = (
-        f"{manifest.target.name}, {manifest.request.attack} within {judged.budget}, "
-        f"{len(judged.samples):,} images from {manifest.data.name}"
-    )
+    verdict = judged.verdict
     lines = [
-        f"### {escape_markdown(heading)}",
-        "",
-        escape_markdown(subject),
-        "",
-        *(f"{escape_markdown(found.sentence)}\n" for found in verdict.explanations),
-        "| accuracy | | 95% interval |",
-        "|---|---|---|",
-        *(
-            f"| {number.name} | {percent(number.share)} | {between(number.interval)} |"
-            for number in headlines(judged)
-        ),
+        *answer_lines(judged, title),
         "",
         "| check | | finding | measured |",
         "|---|---|---|---|",
@@ -48,6 +33,29 @@ def markdown_summary(judged: JudgedRun, title: str = "") -> str:
     if needs_trust(verdict.next):
         lines += ["", TRUST]
     return "\n".join(lines)
+
+
+def answer_lines(judged: JudgedRun, title: str = "") -> list[str]:
+    """The verdict, what was evaluated, and the numbers with their intervals."""
+    manifest, verdict = judged.run.manifest, judged.verdict
+    heading = f"{title}: {verdict.sentence}" if title else verdict.sentence
+    subject = (
+        f"{manifest.target.name}, {manifest.request.attack} within {judged.budget}, "
+        f"{len(judged.samples):,} images from {manifest.data.name}"
+    )
+    return [
+        f"### {escape_markdown(heading)}",
+        "",
+        escape_markdown(subject),
+        "",
+        *(f"{escape_markdown(found.sentence)}\n" for found in verdict.explanations),
+        "| accuracy | | 95% interval |",
+        "|---|---|---|",
+        *(
+            f"| {number.name} | {percent(number.share)} | {between(number.interval)} |"
+            for number in headlines(judged)
+        ),
+    ]
 
 
 def escape_markdown(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flatguard.checks.prompt_verdict import FATES
 from flatguard.reporting.charts import Axis, Band, Series, line_chart
-from flatguard.reporting.figure import Figure, FigureText
+from flatguard.reporting.figure import SERIES_TONES, Figure, FigureText
 from flatguard.reporting.summaries import evenly_spaced
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import between, counted, number, percent
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from flatguard.reporting.prompt_report import MedianPath, PromptPath, PromptReport
 
 _TONES = {"consistent": "pass", "overestimated": "fail", "inconclusive": "warn"}
-_MOST_LINES, _MOST_SUFFIXES = 12, 60
+_MOST_LINES, _MOST_SUFFIXES = len(SERIES_TONES), 60
 _DIGITS = 5
 """log κ is about 20 and changes by tenths."""
-_STEP = Axis("step of the attack")
+_STEP = Axis("step of the attack", is_whole=True)
 
 
 def prompt_page(report: PromptReport) -> str:
@@ -99,18 +99,18 @@ def _each_chart(
     more = "" if len(chosen) == len(paths) else f" The first {len(chosen)} of {len(paths)}."
     series = [
         Series(
-            f"prompt {index}", "fooled" if path.claimed[-1] else "survived",
-            tuple(float(step) for step in range(len(get(path)))), get(path),
+            f"prompt {index}{', success claimed' if path.claimed[-1] else ''}", tone,
+            tuple(float(step) for step in range(len(get(path)))), get(path), label=str(index),
         )
-        for index, path in enumerate(chosen, start=1)
+        for index, (path, tone) in enumerate(zip(chosen, SERIES_TONES, strict=False), start=1)
     ]  # fmt: skip
     return line_chart(
         FigureText(
             f"each-{name}",
             f"{title} of each prompt",
             f"{title} along the steps of {counted(len(chosen), 'prompt')}.",
-            "Step 0 is the suffix before the attack. Prompts on which the attack claims success at "
-            f"its last step have the other colour.{more}",
+            "Step 0 is the suffix before the attack. A line ends with the number of its prompt. "
+            f"The legend says where the attack claims success at its last step.{more}",
         ),
         _STEP,
         Axis(title),

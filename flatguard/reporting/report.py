@@ -1,4 +1,4 @@
-"""Writes a run's report beside its evidence: a page, JSON, JUnit XML and Markdown."""
+"""Writes a run's report beside its evidence: a page, JSON, JUnit XML, SARIF and Markdown."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.junit import junit_xml
 from flatguard.reporting.markdown import markdown_summary
 from flatguard.reporting.report_page import report_page
+from flatguard.reporting.sarif import sarif
 from flatguard.reporting.sections import SECTIONS
 from flatguard.reporting.sections.section import build_sections
 from flatguard.runs.json_files import write_text
@@ -24,6 +25,7 @@ class ReportFiles:
     html: Path
     json: Path
     junit: Path
+    sarif: Path
     markdown: Path
 
 
@@ -33,6 +35,7 @@ def report_files(run: Run) -> ReportFiles:
         run.path / "report.html",
         run.path / "report.json",
         run.path / "report.junit.xml",
+        run.path / "report.sarif",
         run.path / "report.md",
     )
 
@@ -51,6 +54,7 @@ def write_report(run: Run) -> ReportFiles:
         files.html: report_page(judged, sections),
         files.json: report_document(judged, sections).model_dump_json(indent=1),
         files.junit: junit_xml(judged),
+        files.sarif: sarif(judged),
         files.markdown: markdown_summary(judged),
     }
     for file, content in contents.items():

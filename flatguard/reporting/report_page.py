@@ -17,37 +17,21 @@ from flatguard.reporting.svg import Scale, drawing
 from flatguard.reporting.templating import render_page
 from flatguard.reporting.text import between, counted, percent
 
-_VERDICT_TONES: dict[Word, str] = {
+VERDICT_TONES: dict[Word, str] = {
     "vulnerable": "fail", "consistent": "pass", "overestimated": "fail", "masked": "fail",
     "inconclusive": "warn",
 }  # fmt: skip
-_CONCLUSIONS: dict[Word, str] = {
-    "vulnerable": "The model is not robust within this budget: its accuracy under attack is no "
-    "better than chance.",
-    "consistent": "The reported number is supported by the evidence: no check found evidence "
-    "against it.",
-    "overestimated": "Do not cite the reported number. Stronger attacks found more adversarial "
-    "examples. No mechanism of gradient masking explains the difference.",
-    "masked": "Do not cite the reported number. The attack failed because the model's gradients "
-    "are unreliable, not because the model is robust.",
-    "inconclusive": "Do not cite the reported number yet. The checks that would decide did not "
-    "run, or their results contradict each other.",
-}
-_WITHIN_TOLERANCE = (
-    "Cite the corrected number. The reported number differs from it by no more than the "
-    "tolerance, but a check failed."
-)
 _WIDTH, _HEIGHT = 460.0, 84.0
 
 
 @dataclass(frozen=True)
 class Headline:
-    """A number with its interval, at the head of the page."""
+    """A number with its interval, at the head of the page; None where it has none."""
 
     name: str
     tone: str
     share: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 def report_page(judged: JudgedRun, sections: Sections) -> str:
@@ -59,10 +43,10 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     return render_page(
         "report.html.j2",
         verdict=verdict,
-        tone=_VERDICT_TONES[verdict.verdict],
+        tone=VERDICT_TONES[verdict.verdict],
         word=word,
         rest=f":{rest}" if rest else "",
-        conclusion=_conclusion(verdict),
+        conclusion=verdict.conclusion,
         model=run.manifest.target.name + ("" if scale == 1.0 else f", logits × {scale:g}"),
         attack=run.request.attack,
         budget=str(judged.budget),
@@ -71,7 +55,7 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
         created=run.manifest.created,
         run=run.path.name,
         numbers=numbers,
-        number_line=_number_line(numbers),
+        number_line=number_line(numbers),
         cards=finding_cards(verdict),
         not_run=[finding for finding in verdict.findings if finding.status == "not-run"],
         trust=TRUST if needs_trust(verdict.next) else None,
@@ -80,31 +64,30 @@ def report_page(judged: JudgedRun, sections: Sections) -> str:
     )
 
 
-def _conclusion(verdict: Verdict) -> str:
-    """What the reader can conclude, in one or two sentences."""
-    failed = any(finding.status == "fail" for finding in verdict.findings)
-    if verdict.verdict == "consistent" and failed:
-        return _WITHIN_TOLERANCE
-    return _CONCLUSIONS[verdict.verdict]
-
-
 def headlines(judged: JudgedRun) -> list[Headline]:
     """The numbers at the head of the page: reported and corrected first."""
     summary, verdict = judged.summary, judged.verdict
     return [
-        Headline(
-            "reported", "reported", verdict.robust_accuracy, tuple(summary["robust_interval"])
-        ),
+        *verdict_headlines(verdict, tuple(summary["robust_interval"])),
+        Headline("clean", "clean", summary["clean_accuracy"], tuple(summary["clean_interval"])),
+    ]
+
+
+def verdict_headlines(
+    verdict: Verdict, reported_interval: tuple[float, float] | None = None
+) -> list[Headline]:
+    """The numbers of a verdict; it has no interval of the reported one."""
+    return [
+        Headline("reported", "reported", verdict.robust_accuracy, reported_interval),
         Headline(
             "corrected (upper bound)", "corrected", verdict.corrected_robust_accuracy,
             verdict.corrected_interval,
         ),
         Headline("overestimate", "over", verdict.overestimate, verdict.overestimate_interval),
-        Headline("clean", "clean", summary["clean_accuracy"], tuple(summary["clean_interval"])),
     ]  # fmt: skip
 
 
-def _number_line(numbers: Sequence[Headline]) -> Markup:
+def number_line(numbers: Sequence[Headline]) -> Markup:
     """Accuracies with their intervals on one line from 0 to 100%."""
     scale = Scale(0.0, 1.0, 14.0, _WIDTH - 18.0)
     parts = [*percent_grid(scale, 6, _HEIGHT - 18, _HEIGHT - 4)]

@@ -59,6 +59,7 @@ def summarise(
         "robust_accuracy": robust / n,
         "robust_interval": interval(robust, n),
         "abstentions": _abstentions(run),
+        "engine": _engine(run),
         "confidence_level": CONFIDENCE_LEVEL,
         "verdict": verdict.verdict,
         "mechanism": verdict.mechanism,
@@ -87,6 +88,25 @@ def summarise(
         "seconds": round(seconds, 3),
         "attack_seconds": round(run.seconds("attack"), 3),
         "run": str(run.storage),
+    }
+
+
+def _engine(run: Run) -> dict[str, Any] | None:
+    """How the model that was searched decides on the returned examples; None where it is the model.
+
+    `only_in_search` counts examples within the budget that fool it and not the model itself.
+    """
+    if not run.request.engine:
+        return None
+    samples = run.samples
+    is_right = samples["search_prediction"].eq(samples["label"]) | ~samples["admissible"]
+    is_right &= samples["clean_correct"]
+    robust = samples["robust"]
+    return {
+        "options": list(run.request.engine),
+        "search_robust_accuracy": float(is_right.mean()),
+        "only_in_search": int((robust & ~is_right).sum()),
+        "only_in_model": int((is_right & ~robust).sum()),
     }
 
 

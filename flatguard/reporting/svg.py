@@ -47,11 +47,14 @@ def value_range(low: float, high: float) -> tuple[float, float]:
     return low, high
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers within `[low, high]`, about `most` of them."""
+def ticks(low: float, high: float, most: int = 5, whole: bool = False) -> list[float]:
+    """Round numbers within `[low, high]`, about `most` of them; `whole` numbers only if asked."""
     raw = (high - low) / max(most, 1)
+    factors: tuple[float, ...] = (1.0, 2.0, 2.5, 5.0, 10.0)
+    if whole:
+        raw, factors = max(raw, 1.0), (1.0, 2.0, 5.0, 10.0)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= raw * (1 - 1e-9))
+    step = next(m * power for m in factors if m * power >= raw * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)]
@@ -107,8 +110,7 @@ def steps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def path(d: str, classes: str, series: int | None = None) -> Markup:
     """A path; `series` is the number of the legend's entry that hides it."""
-    attribute = Markup("") if series is None else Markup(' data-series="{}"').format(series)
-    return Markup('<path class="{}"{} d="{}"/>').format(classes, attribute, d)
+    return Markup('<path class="{}"{} d="{}"/>').format(classes, _series_attribute(series), d)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, classes: str) -> Markup:
@@ -116,11 +118,15 @@ def line(x1: float, y1: float, x2: float, y2: float, classes: str) -> Markup:
     return path(f"M{coordinate(x1)} {coordinate(y1)}L{coordinate(x2)} {coordinate(y2)}", classes)
 
 
-def text(x: float, y: float, content: str, classes: str) -> Markup:
-    """A line of text; the classes decide its anchor and size."""
-    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
-        classes, coordinate(x), coordinate(y), visible(content)
+def text(x: float, y: float, content: str, classes: str, series: int | None = None) -> Markup:
+    """A line of text; the classes decide its anchor and size, `series` as for a path."""
+    return Markup('<text class="{}"{} x="{}" y="{}">{}</text>').format(
+        classes, _series_attribute(series), coordinate(x), coordinate(y), visible(content)
     )
+
+
+def _series_attribute(series: int | None) -> Markup:
+    return Markup("") if series is None else Markup(' data-series="{}"').format(series)
 
 
 def drawing(width: float, height: float, alt: str, parts: Iterable[Markup]) -> Markup:

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from flatguard.reporting.glossary import TERMS
 from flatguard.reporting.text import between, counted, number, percent, visible
 
 _PACKAGE = "flatguard.reporting"
@@ -55,6 +56,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_make_visible,
     )
+    found.globals.update(glossary=TERMS)
     found.filters.update(percent=percent, between=between, number=number, counted=counted)
     return found
 

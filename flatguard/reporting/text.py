@@ -17,8 +17,10 @@ def percent(share: float) -> str:
     return f"{share:.1%}".replace("-", MINUS)
 
 
-def between(interval: tuple[float, float] | list[float]) -> str:
-    """An interval of shares: `73.4% to 92.9%`."""
+def between(interval: tuple[float, float] | list[float] | None) -> str:
+    """An interval of shares: `73.4% to 92.9%`; `not measured` for None."""
+    if interval is None:
+        return "not measured"
     low, high = interval
     return f"{percent(low)} to {percent(high)}"
 

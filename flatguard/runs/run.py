@@ -286,6 +286,12 @@ class Run:
         """The measure of sharpness that the run holds: κ, or logit sharpness without a head."""
         return measure_in(self.samples.columns)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the verdict, the numbers with their intervals, the figure."""
+        from flatguard.reporting.notebook import run_html
+
+        return run_html(self)
+
     def __repr__(self) -> str:
         return f"Run({str(self.storage)!r}, blocks {len(self.blocks)}/{len(self.manifest.blocks)})"
 

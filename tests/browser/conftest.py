@@ -10,6 +10,8 @@ from support.reports import HOSTILE, SMALL, judged
 
 from flatguard.reporting.compare import compare_runs
 from flatguard.reporting.compare_page import compare_page
+from flatguard.reporting.judged_run import JudgedRun
+from flatguard.reporting.paired_path import paired_path
 from flatguard.reporting.report import report_files
 from flatguard.runs.run import Run
 
@@ -50,7 +52,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory, browser: object) -> dict[str
     run = judged(folder / "run", SMALL)
     hostile = judged(folder / "hostile", names=HOSTILE)
     comparison = folder / "compare.html"
-    comparison.write_text(compare_page(compare_runs(run, run)), "utf-8")
+    found, side = compare_runs(run, run), JudgedRun.load(run)
+    comparison.write_text(compare_page(found, paired_path(side, side, found)), "utf-8")
     return {
         "report": report_files(run).html,
         "hostile": report_files(hostile).html,

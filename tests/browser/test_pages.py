@@ -56,6 +56,28 @@ def test_the_verdict_is_seen_without_scrolling(
             assert numbers["y"] + numbers["height"] <= size[1]
 
 
+@pytest.mark.parametrize("size", [LARGE, SMALL])
+def test_no_section_is_missing_from_the_list_or_cut_off(
+    browser: Any, pages: dict[str, Path], size: tuple[int, int]
+) -> None:
+    with opened(browser, pages["report"], size) as page:
+        links = page.locator("nav a")
+        titles = page.locator("main > section[id] > h2").all_inner_texts()
+        assert set(titles) - {"Not measured"} <= set(links.all_inner_texts())
+        for index in range(links.count()):
+            box = links.nth(index).bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= size[0]
+
+
+def test_the_terms_are_one_click_away(browser: Any, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["report"]) as page:
+        assert not page.locator("#terms dl").is_visible()
+        page.locator(".verdict a", has_text="What the terms mean").click()
+        page.locator("#terms dl").wait_for(state="visible")
+        assert "saturation" in page.locator("#terms dl").inner_text()
+
+
 def test_clicking_a_sample_opens_it(browser: Any, pages: dict[str, Path]) -> None:
     with opened(browser, pages["report"]) as page:
         first = page.locator("details.case").first

@@ -58,5 +58,5 @@ def test_why_there_is_no_evidence() -> None:
     assert not failed.ran
     found = evidence(probes={"twins": failed})
     assert found.why_not("twins") == "the model is on strike"
-    assert found.why_not("square") == "its probe was not run"
+    assert found.why_not("square") == "not part of the checks that ran"
     assert replace(found, stopped="no time").why_not("square") == "budget: no time"

@@ -22,7 +22,7 @@ def test_the_answer_for_a_person(cli, files: Path) -> None:
     assert "12 of 12 images from data.npz; torchattacks:PGD within Linf 8/255" in lines[0]
     for words in ("clean accuracy", "robust accuracy, Linf 8/255", "95% interval", "median log κ"):
         assert words in result.out
-    assert lines[-1] == "run/report.html"
+    assert lines[-2:] == ["what the terms mean: run/report.html#terms", "run/report.html"]
     assert flatguard.load_run("run").complete
 
 

@@ -69,7 +69,7 @@ def test_advised_probes_run_where_the_spec_names_code(cli, files: Path) -> None:
                for name in ("report.html", "report.md"))  # fmt: skip
     done = cli(*fast)
     assert done.code in JUDGED
-    assert "price of checks" in done.out
+    assert "cost of checks" in done.out
     assert advised(done) == [["audit", "a run", "--checks", "standard", "--allow-code"]]
 
 

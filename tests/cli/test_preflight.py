@@ -41,7 +41,10 @@ def test_an_honest_set_up_is_0_and_says_so(cli, honest: Path) -> None:
     assert found.code == 0, found.err
     assert found.out.count(" pass ") == 8
     assert "next:" not in found.out
-    assert "nothing stands against an attack (442 sample-forwards, 32 backwards)" in found.out
+    assert (
+        "nothing stands against an attack (442 forward and 32 backward passes of one image)"
+        in found.out
+    )
     assert not list(honest.glob("reports*"))
 
 

@@ -15,7 +15,7 @@ import flatguard
 from flatguard.environment.caller import own_process
 from flatguard.environment.torch_state import OWN, TorchState
 
-READ_ONLY = {"load_prompt_run", "load_run", "threats_of"}
+READ_ONLY = {"load_prompt_run", "load_run", "log_run", "threats_of"}
 """Entry points that compute nothing with torch."""
 WITHIN = {
     "flatguard.evaluation": ("evaluate", "resume", "audit", "resolve"),
@@ -33,7 +33,7 @@ WITHIN = {
     "flatguard.detection.fitting": ("fit_detector",),
     "flatguard.detection.experiment": ("run_experiment",),
     "flatguard.detection.detector": ("_forward",),
-    "flatguard.execution.executors.worker": ("attack_in_worker",),
+    "flatguard.execution.executors.worker": ("carry_out",),
 }
 """What the command line, the plugin, workers and notebooks call."""
 

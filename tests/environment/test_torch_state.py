@@ -25,7 +25,8 @@ import flatguard
 from flatguard.environment.torch_state import OWN, TorchState, kept_state, own_state
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.executors import Processes, Work
-from flatguard.execution.executors.worker import WorkerInput, attack_in_worker
+from flatguard.execution.executors.executor import AttackBlock, Crew
+from flatguard.execution.executors.worker import WorkerInput, carry_out
 from flatguard.execution.progress import Silent
 from flatguard.execution.reopening import reopen
 from flatguard.request import NO_LIMITS
@@ -363,7 +364,7 @@ def test_an_architecture_that_sets_a_state(
         shutil.rmtree(next((tmp_path / "run").glob("evidence/blocks/00001-*")))
         context, opened = reopen(run), flatguard.load_run(run.path)
         work = Work(context, opened, (), 0, lambda *_: None, Silent(), ComputeBudget(NO_LIMITS))
-        attack_in_worker(WorkerInput.of(work), run.manifest.blocks[1], 0)
+        carry_out(WorkerInput.of(Crew.of(work)), AttackBlock(run.manifest.blocks[1], 0))
     finally:
         Path("arch.py").write_text(source)
     assert (TorchState.now(), torch.get_num_threads()) == before

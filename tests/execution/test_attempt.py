@@ -2,6 +2,7 @@
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 import flatguard
 from flatguard.errors import ModelError
+from flatguard.execution import attempt
 from flatguard.recording.recorder import Recorder
 
 Images = tuple[torch.Tensor, torch.Tensor]
@@ -156,3 +158,46 @@ def test_an_attack_that_fools_all_at_once_shows_the_model_no_empty_batch(
     )  # fmt: skip
     assert not run.samples["failed"].any()
     assert run.summary["robust_accuracy"] == 0.0
+
+
+class Purifies(nn.Module):
+    """Moves its input along a gradient of its own, and notes the modes that it is called in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.modes = nn.Linear(48, 3), list[tuple[bool, bool]]()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+        with torch.enable_grad():
+            moved = x.detach().flatten(1).requires_grad_()
+            (step,) = torch.autograd.grad(self.layer(moved).amax(1).sum(), moved)
+        out: torch.Tensor = self.layer(x.flatten(1) + 0.01 * step.sign())
+        return out
+
+
+def test_our_own_passes_build_no_graph_and_leave_a_model_its_own_gradients(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Inference mode would be as cheap, and a model that differentiates inside would fail."""
+    torch.manual_seed(0)
+    model, images = Purifies().eval(), torch.rand(5, 3, 4, 4)
+    labels = model(images).argmax(1)
+    modes = list[tuple[bool, bool]]()
+    measured = attempt._measured
+
+    def watched(context: Any, *given: Any) -> Any:
+        before = len(context.target.model.modes)
+        found = measured(context, *given)
+        modes.extend(context.target.model.modes[before:])
+        return found
+
+    monkeypatch.setattr(attempt, "_measured", watched)
+    run = flatguard.evaluate(
+        model, "torchattacks:FGSM", data=(images, labels), norm="Linf", eps="0.01", checks="none",
+        out=tmp_path / "run",
+    )  # fmt: skip
+    assert modes == [(False, False)] * 2  # the clean pass and the verification
+    assert run.summary["clean_accuracy"] == 1.0
+    with torch.inference_mode(), pytest.raises(RuntimeError):
+        model(images)

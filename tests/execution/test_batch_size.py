@@ -1,22 +1,26 @@
 """Out of memory halves the batch."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from support.architectures import Hungry, Large
+from support.architectures import Hungry, Large, tiny
 from support.evidence_files import evidence_files
 from support.failing import PGD
 from support.listeners import Listener
+from torch import nn
 
 import flatguard
-from flatguard.errors import OutOfMemory
-from flatguard.execution.batch_size import default_batch_size, halve_batch
+from flatguard.data.arrays import ArrayDataset
+from flatguard.errors import OutOfMemory, UsageError
+from flatguard.execution.batch_size import batch_size_for, default_batch_size, halve_batch
 from flatguard.execution.executors import Executor, InProcess, Processes
 from flatguard.runs.run import Run
 from flatguard.runs.storage import open_storage
 from flatguard.runs.writing import create
+from flatguard.targets import make_target
 
 Images = tuple[torch.Tensor, torch.Tensor]
 
@@ -106,3 +110,59 @@ def test_only_a_lack_of_memory_halves_the_batch(run: Run, tmp_path: Path) -> Non
 def plan_of(run: Run, folder: Path) -> Run:
     """The same run before its first block."""
     return create(open_storage(folder), run.manifest)
+
+
+class Slow(nn.Module):
+    """A pass takes so many seconds a batch and a pair of samples; there is room for so many."""
+
+    def __init__(self, batch: float, pair: float, room: int = 10_000):
+        super().__init__()
+        self.batch, self.pair, self.room, self.calls = batch, pair, room, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("out of memory")
+        time.sleep(self.batch + self.pair * len(x) ** 2)
+        return x.flatten(1)[:, :3]
+
+
+@pytest.mark.parametrize(
+    ("model", "count", "expected"),
+    [
+        (Slow(0.0, 0.002), 40, 8),  # twice the batch is four times as slow
+        (Slow(0.2, 0.0), 40, 40),  # all samples in one batch
+        (Slow(0.2, 0.0, room=20), 40, 16),
+        (Slow(0.02, 0.0, room=3), 40, 1),
+        (Slow(0.2, 0.0), 5, 5),
+    ],
+)
+def test_auto_takes_the_batch_from_which_on_a_larger_one_saves_nothing(
+    model: Slow, count: int, expected: int
+) -> None:
+    images, device = torch.rand(count, 3, 2, 2), torch.device("cpu")
+    target = make_target(model.eval(), "slow", "a test")
+    data = ArrayDataset(images, torch.zeros(count).long(), "data")
+    assert batch_size_for("auto", target, data, count, device) == expected
+    assert model.calls == 0  # what a model keeps between calls is put back
+
+
+def test_the_size_that_was_found_is_the_runs(tiny_data: Images, tmp_path: Path) -> None:
+    model = tiny().eval()
+    run = flatguard.evaluate(
+        model, **PGD, data=tiny_data, batch_size="auto", checks="none", out=tmp_path / "a"
+    )
+    size = run.request.batch_size
+    assert isinstance(size, int)
+    assert 1 <= size <= 12
+    again = flatguard.evaluate(
+        model, **PGD, data=tiny_data, batch_size=size, checks="none", out=tmp_path / "b"
+    )
+    assert evidence_files(run.path) == evidence_files(again.path)
+
+
+def test_shards_are_given_a_number(tiny_data: Images, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--batch-size auto may find another size in each shard"):
+        flatguard.evaluate(
+            tiny().eval(), **PGD, data=tiny_data, batch_size="auto", shard="1/2", out=tmp_path / "a"
+        )

@@ -1,12 +1,13 @@
 """Line charts: every value is drawn, tabulated and readable."""
 
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatguard.reporting.charts import Axis, Band, Series, line_chart
+from flatguard.reporting.charts import Axis, Band, Series, line_chart, spread
 from flatguard.reporting.figure import FigureText
 
 TEXT = FigureText("name", "title", "description", "caption")
@@ -57,3 +58,38 @@ def test_no_tick_on_the_right_is_cut_off(end: float) -> None:
         assert label.text is not None
         right = {"end": 0.0, "middle": 0.5}[label.attrib["class"].split()[-1]]
         assert float(label.attrib["x"]) + right * 6.6 * len(label.text) <= width
+
+
+@given(st.integers(1, 200))
+def test_a_whole_axis_has_ticks_at_whole_numbers_only(last: int) -> None:
+    series = Series("a", "ink", [0, last], [0.0, 1.0])
+    chart = line_chart(TEXT, Axis("step", is_whole=True), Axis("y"), [series])
+    drawn = ElementTree.fromstring(str(chart.image))
+    labels = [t.text for t in drawn.iter() if t.attrib.get("class") == "tick middle"]
+    assert len(labels) >= 2
+    assert all(label is not None and label.isdecimal() for label in labels)
+
+
+def test_a_lines_label_stands_at_its_end_and_is_hidden_with_it() -> None:
+    first = Series("a", "series1", [0, 1], [0.0, 1.0], label="first")
+    second = Series("b", "series2", [0, 1], [0.5, 1.0], label="second")
+    third = Series("c", "series3", [0, 1], [0.5, math.nan], label="third")
+    drawn = ElementTree.fromstring(
+        str(line_chart(TEXT, Axis("x"), Axis("y"), [first, second, third]).image)
+    )
+    found = {t.text: t for t in drawn.iter() if "data-series" in t.attrib and t.text}
+    assert set(found) == {"first", "second"}
+    assert [found[name].attrib["data-series"] for name in ("first", "second")] == ["0", "1"]
+    ends = [float(found[name].attrib["y"]) for name in ("first", "second")]
+    assert abs(ends[0] - ends[1]) >= 11
+
+
+@given(st.lists(st.floats(0, 100), max_size=30))
+def test_spread_values_are_apart_and_inside(values: list[float]) -> None:
+    found = spread(values, 5.0, 0.0, 100.0)
+    gap = min(5.0, 100.0 / max(len(values) - 1, 1))
+    ordered = sorted(found)
+    assert all(b - a >= gap - 1e-6 for a, b in pairwise(ordered))
+    assert all(-1e-6 <= value <= 100 + 1e-6 for value in found)
+    order = sorted(range(len(values)), key=values.__getitem__)
+    assert [found[index] for index in order] == ordered

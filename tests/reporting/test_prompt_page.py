@@ -28,6 +28,9 @@ def test_the_page_says_what_is_left_and_shows_every_suffix(tmp_path: Path) -> No
     assert [figure.text.name for figure in prompt_figures(report)] == [
         "median-sharpness", "each-sharpness", "median-loss", "each-loss",
     ]  # fmt: skip
+    each = prompt_figures(report)[1]
+    assert [name for name, _ in each.legend] == ["prompt 1, success claimed", "prompt 2"]
+    assert len({tone for _, tone in each.legend}) == 2
     assert verdict_lines(report.verdict)[0].startswith("successes: 1 claimed on 2 prompts, 0 left")
 
 

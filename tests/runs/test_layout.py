@@ -22,7 +22,7 @@ def test_the_layout_is_as_documented(attacked: Run) -> None:
     assert all(re.fullmatch(r"0000\d-[0-9a-f]{12}", folders[i].name) for i in range(3))
     assert [name for name in files if not name.startswith("evidence/probes/")] == [
         *blocks, "evidence/manifest.json", "report.html", "report.json", "report.junit.xml",
-        "report.md", "summary.json", "verdict.json",
+        "report.md", "report.sarif", "summary.json", "verdict.json",
     ]  # fmt: skip
 
 

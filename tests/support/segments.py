@@ -32,6 +32,9 @@ class Listing:
         yield
         self.open -= 1
 
+    def calls_on(self, batch: Tensor) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 def segments_of(
     name: str,

@@ -20,7 +20,8 @@ Family = Literal[
     "switch",
 ]  # fmt: skip
 
-_KEPT_IMAGES = 100
+KEPT_IMAGES = 100
+"""A probe keeps so many examples; all of them where the target is randomised."""
 _PRIOR = 10
 
 Method = Callable[[Rows], "tuple[Tensor, Tensor]"]
@@ -125,7 +126,7 @@ class AttemptTable:
             number, rank = int(rows.sample[index]), surely(float(wrong[index]), shown.draws)
             if rank <= self.best.get(number, 0.0):
                 continue
-            if number in self.examples or context.randomised or len(self.examples) < _KEPT_IMAGES:
+            if number in self.examples or context.randomised or len(self.examples) < KEPT_IMAGES:
                 self.examples[number] = shown.images[index].detach().cpu()
                 self.best[number] = rank
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -41,16 +42,20 @@ _STEPS_ALONE = 20
 _SHADE = 0.8
 
 
-def attack_switches(context: CheckContext, steps: int) -> ProbeEvidence:
+def switched(context: CheckContext) -> np.ndarray:
+    """The samples whose branches are attacked: none where there is no switch."""
+    return context.survivors if _found(context).branches else context.survivors[:0]
+
+
+def attack_switches(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Find the switch of the target, and attack its branches on every survivor.
 
     Cost: two forward passes over at most `LOOKED_AT` images where there is no switch. With b
     branches at most `steps` · (4 · b + 16) passes a survivor and start.
     """
     table, frames, switch = AttemptTable(), [], _found(context)
-    for rows in context.rows(context.survivors) if switch.branches else ():
+    for rows in batches:
         frames.append(_attacked(context, switch, table, rows, steps))
-        context.progress.advanced(len(rows))
     evidence = table.evidence({"branches": len(switch.branches), "gates": switch.gates})
     if frames:
         evidence.tables["choices"] = pd.concat(frames, ignore_index=True)
@@ -63,6 +68,10 @@ def cost_of_switches(context: CheckContext, steps: int) -> float:
 
 
 def _found(context: CheckContext) -> Switch:
+    return context.once("switches", lambda: _looked_for(context))
+
+
+def _looked_for(context: CheckContext) -> Switch:
     """The switch, looked for at clean images, random points, and ends of the audited path."""
     points = []
     with context.seeded("switches"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ _DEAREST = 10
 _MOST_REPEATS = 5
 
 
-def repeat_attack(context: CheckContext, steps: int) -> ProbeEvidence:
+def repeat_attack(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Run the audited attack again on the survivors, until it has spent as much as a twin.
 
     Cost: at least one audited attack on the survivors, or nothing where it costs more than
@@ -30,9 +31,8 @@ def repeat_attack(context: CheckContext, steps: int) -> ProbeEvidence:
     table = AttemptTable()
     attempt = Attempt("repeat", "repeat", lambda rows: _again(context, rows, repeats))
     try:
-        for rows in context.rows(context.survivors):
+        for rows in batches:
             table.add(context, attempt, rows)
-            context.progress.advanced(len(rows))
     except OutOfMemory:
         raise
     except AttackError as error:  # some attacks do not take smaller batches

@@ -7,7 +7,9 @@ attack reports is not: where cross-entropy is saturated, its gradient carries no
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -25,16 +27,20 @@ FACTORS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 """The scales, times the target's own logits."""
 
 
-def sweep_scales(context: CheckContext, steps: int) -> ProbeEvidence:
+def scaled(context: CheckContext) -> np.ndarray:
+    """The samples that `sweep_scales` attacks."""
+    return evenly(context.clean_correct, _SAMPLES)
+
+
+def sweep_scales(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Attack some samples behind logits of each scale; show the best scale's examples to all.
 
     Cost: at most `_SAMPLES` · 6 · (`steps` + 1) passes, eight times that where the target is
     randomised.
     """
     attempts, frames = AttemptTable(), []
-    for rows in context.rows(evenly(context.clean_correct, _SAMPLES)):
+    for rows in batches:
         frames.append(_swept(context, attempts, rows, steps))
-        context.progress.advanced(len(rows))
     found = attempts.evidence({"steps": steps})
     if frames:
         found.tables["scales"] = pd.concat(frames, ignore_index=True)

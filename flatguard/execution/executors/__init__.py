@@ -1,17 +1,21 @@
-"""Executors attack the blocks of a run: in this process, in several processes, or on Ray.
+"""Executors attack blocks and gather evidence: in this process, in several processes, or on Ray.
 
-The worker that attacks a block also commits it, whole or not at all. A worker may therefore die at
-any moment: another worker attacks the block that it did not commit. Every executor writes the same
-bytes, because each worker computes with the number of threads that the manifest names.
+A task is a block to attack, or a part of a check's evidence to gather; any worker can carry it out,
+in any order. The worker that attacks a block also commits it, whole or not at all. A worker may
+therefore die at any moment: another worker does what it did not finish. Every executor writes the
+same bytes, because each worker computes with the number of threads that the manifest names.
 """
 
 from flatguard.errors import UsageError
-from flatguard.execution.executors.executor import Executor, Work
+from flatguard.execution.executors.executor import Crew, Executor, Finished, Work, Worker, Workers
 from flatguard.execution.executors.in_process import InProcess
 from flatguard.execution.executors.processes import Processes
 from flatguard.execution.executors.ray import Ray
 
-__all__ = ["EXECUTORS", "Executor", "InProcess", "Processes", "Ray", "Work", "choose"]
+__all__ = [
+    "EXECUTORS", "Crew", "Executor", "Finished", "InProcess", "Processes", "Ray", "Work", "Worker",
+    "Workers", "choose",
+]  # fmt: skip
 
 EXECUTORS = ("processes", "ray")
 """The names that `--executor` takes."""

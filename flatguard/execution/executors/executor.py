@@ -1,25 +1,27 @@
-"""What an executor is: it attacks and commits the blocks of a run, in any order."""
+"""What an executor is: it carries out the tasks of a run, such as blocks to attack, by workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from flatguard.execution.block import attack_block
-from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.compute_budget import ComputeBudget, Counter, record_spent
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.progress import ProgressReporter
 from flatguard.runs.facts import BlockPlan, SampleFailure
 from flatguard.runs.run import Run
+from flatguard.targets import Target
 
 MAX_DEATHS = 3
-"""So many workers in a row may die without a finished block; then the run ends with an error."""
+"""So many workers in a row may die without a finished task; then the run ends with an error."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The input of an executor.
+    """The blocks that an executor attacks.
 
     Attributes:
         context: the model, the data and the attack.
@@ -28,7 +30,7 @@ class Work:
         max_failures: the number of samples of a block on which the model may raise.
         finished: called after each block with the samples that failed; it may raise.
         progress: receives progress updates.
-        compute_budget: what may be spent; only the in-process executor counts it.
+        compute_budget: what may be spent, by all workers together.
     """
 
     context: EvaluationContext
@@ -40,8 +42,98 @@ class Work:
     compute_budget: ComputeBudget
 
 
+@dataclass(frozen=True)
+class Crew:
+    """What workers are started for.
+
+    Attributes:
+        context: the model, the data and the attack.
+        run: the run that their tasks belong to.
+        progress: receives messages.
+        compute_budget: what all workers may spend together.
+        surrogates: other models that their tasks need.
+        most: the most tasks that there can be at once.
+    """
+
+    context: EvaluationContext
+    run: Run
+    progress: ProgressReporter
+    compute_budget: ComputeBudget
+    surrogates: Sequence[Target] = ()
+    most: int | None = None
+
+    @classmethod
+    def of(cls, work: Work) -> Crew:
+        """The workers that attack these blocks."""
+        return cls(work.context, work.run, work.progress, work.compute_budget, most=len(work.plans))
+
+
+@contextmanager
+def counted_together(crew: Crew, counter: Counter) -> Iterator[None]:
+    """Count forward passes with the workers until they have ended; then record their sum."""
+    try:
+        with crew.compute_budget.counted_by(counter):
+            yield
+    finally:
+        record_spent(crew.run, crew.compute_budget)
+
+
+@dataclass
+class Worker:
+    """A process with everything loaded, in which tasks are carried out.
+
+    Attributes:
+        context: the model, the data and the attack.
+        run: the run; its blocks may have been read before others were committed.
+        progress: receives progress updates; it may raise to interrupt the task.
+        compute_budget: what all workers may spend together.
+        surrogates: those of `Crew`.
+        kept: what tasks keep for the ones that follow.
+    """
+
+    context: EvaluationContext
+    run: Run
+    progress: ProgressReporter
+    compute_budget: ComputeBudget
+    surrogates: Sequence[Target] = ()
+    kept: dict[str, Any] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """A part of a run that any process can do, in any order; it is sent to it."""
+
+    def carry_out(self, worker: Worker) -> Any:
+        """Do it; returns what the process that started the workers needs to know."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A task that was carried out, and what it returned."""
+
+    task: Task
+    result: Any
+
+
+class Workers(Protocol):
+    """Processes that carry out tasks."""
+
+    @property
+    def room(self) -> int:
+        """How many tasks may be submitted now."""
+
+    @property
+    def busy(self) -> int:
+        """How many submitted tasks have not been returned by `next`."""
+
+    def submit(self, task: Task) -> None:
+        """Give a task to the next free worker."""
+
+    def next(self) -> Finished:
+        """Wait for a task that ends, and return it; raises what the task raised."""
+
+
 class Executor(Protocol):
-    """Attacks the blocks of a run."""
+    """Carries out the tasks of a run by workers."""
 
     @property
     def threads(self) -> int:
@@ -49,6 +141,41 @@ class Executor(Protocol):
 
     def attack(self, work: Work) -> None:
         """Attack and commit the blocks, in any order."""
+
+    def start(self, crew: Crew) -> AbstractContextManager[Workers | None]:
+        """Start workers, which end with the context; None where this process does everything."""
+
+
+@dataclass(frozen=True)
+class AttackedBlock:
+    """A block that was attacked.
+
+    Attributes:
+        plan: which block.
+        failures: the samples that failed.
+        forwards: the forward passes that were spent on it; 0 where it was committed before.
+    """
+
+    plan: BlockPlan
+    failures: tuple[SampleFailure, ...]
+    forwards: int
+
+
+@dataclass(frozen=True)
+class AttackBlock:
+    """Attack one block and commit it."""
+
+    plan: BlockPlan
+    max_failures: int
+
+    def carry_out(self, worker: Worker) -> AttackedBlock:
+        """Attack it, unless another process has committed it."""
+        budget = worker.compute_budget
+        before = budget.own
+        failures = attack_unless_committed(
+            worker.context, worker.run, self.plan, self.max_failures, worker.progress, budget
+        )
+        return AttackedBlock(self.plan, failures, budget.own - before)
 
 
 def attack_unless_committed(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
-from flatguard.execution.executors.executor import Work, attack_unless_committed
+from flatguard.execution.executors.executor import Crew, Work, attack_unless_committed
 
 
 class InProcess:
@@ -26,3 +28,7 @@ class InProcess:
                 work.context, work.run, plan, work.max_failures, work.progress, work.compute_budget
             )
             work.finished(plan, failures)
+
+    def start(self, crew: Crew) -> AbstractContextManager[None]:
+        """This process does everything."""
+        return nullcontext()

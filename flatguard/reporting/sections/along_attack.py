@@ -99,7 +99,7 @@ def _figures(
         f"{_QUANTILES} {measure.title} has a maximum near the decision boundary (the ridge). "
         "Beyond it, the model is wrong, confident and flat (the uncanny valley).",
     )
-    step = Axis("step of the attack on a sample")
+    step = Axis("step of the attack on a sample", is_whole=True)
     return tuple(
         line_chart(words, step, Axis(axis), _series(groups, found[column]))
         for words, axis, column in (

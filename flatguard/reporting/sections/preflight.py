@@ -25,7 +25,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
         html=facts_table(rows),
         intro=(
             f"{counted(len(facts.clean.samples), 'clean image')} classified once, some of them "
-            f"several times, before the attack: {facts.forwards:,} sample-forwards."
+            f"several times, before the attack: {facts.forwards:,} forward passes of one image."
         ),
         data={**stored(facts), "cause": accuracy.cause},
     )

@@ -205,7 +205,7 @@ def _path_figures(path: AttackPaths, sample: int, measure: SharpnessMeasure) -> 
             f"{number(float(values[-1]))} over {counted(len(values), 'step')}.",
         )
         series = Series(name, "ink", path.step[kept].tolist(), values[kept].tolist())
-        figures.append(line_chart(words, Axis("step"), Axis(name), [series]))
+        figures.append(line_chart(words, Axis("step", is_whole=True), Axis(name), [series]))
     return tuple(figures)
 
 

@@ -14,8 +14,10 @@ from support.evidence_files import evidence_files
 
 import flatguard
 from flatguard.errors import AttackError, EnvironmentProblem
+from flatguard.execution.compute_budget import load_spent
 from flatguard.execution.executors import Ray
 from flatguard.execution.progress import Silent
+from flatguard.runs.check_evidence import load_probes
 
 ray = pytest.importorskip("ray", reason="no Ray: pip install 'flatguard[ray]'")
 ARCH = f"{Path(__file__).parents[2] / 'support' / 'architectures.py'}:tiny"
@@ -90,6 +92,26 @@ def test_a_cluster_that_loses_a_node_gives_the_same_bytes(cluster: Any, tmp_path
     assert found.complete
     whole = flatguard.evaluate(**options, out=tmp_path / "whole")
     assert evidence_files(found.path) == evidence_files(whole.path)
+
+
+def test_checks_and_limits_on_a_cluster(cluster: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_file(tiny().state_dict(), tmp_path / "weights.safetensors")
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+    torch.save((images, torch.arange(12) % 4), tmp_path / "data.pt")
+    options = {
+        "model": str(tmp_path / "weights.safetensors"), "attack": "torchattacks:PGD", "arch": ARCH,
+        "data": str(tmp_path / "data.pt"), "eps": "2/255", "batch_size": 4, "threads": 1,
+        "attack_args": {"steps": 5}, "checks": "fast", "max_forwards": 2 * 4 * 5 + 10,
+    }  # fmt: skip
+    found = flatguard.evaluate(**options, out=tmp_path / "ray", executor=Ray())
+    assert [block.plan.index for block in found.blocks] == [0, 1]
+    assert 40 < load_spent(found) <= 50 + 4
+    options["max_forwards"] = None
+    run = flatguard.evaluate(**options, out=tmp_path / "checked", executor=Ray())
+    whole = flatguard.evaluate(**options, out=tmp_path / "whole")
+    assert load_probes(run)["twins"].ran
+    assert evidence_files(run.path) == evidence_files(whole.path)
 
 
 def test_what_a_worker_raises_is_one_line_here(cluster: Any, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import flatguard
 from flatguard.errors import UsageError
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.executors import Work, worker
-from flatguard.execution.executors.worker import WorkerInput, attack_in_worker, sendable
+from flatguard.execution.executors.executor import AttackBlock, Crew
+from flatguard.execution.executors.worker import WorkerInput, carry_out, sendable
 from flatguard.execution.origin import torch_threads
 from flatguard.execution.progress import Silent
 from flatguard.execution.reopening import reopen
@@ -23,7 +24,7 @@ def input_of(run: Run) -> WorkerInput:
     work = Work(
         reopen(run), run, (), 0, lambda plan, failures: None, Silent(), ComputeBudget(Limits())
     )
-    return WorkerInput.of(work)
+    return WorkerInput.of(Crew.of(work))
 
 
 def test_a_run_is_loaded_once(options: dict[str, Any], tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_a_run_is_loaded_once(options: dict[str, Any], tmp_path: Path) -> None:
     with torch_threads(torch.get_num_threads()):
         for run, block in ((first, 0), (first, 1), (second, 0)):
             plan = run.manifest.blocks[block]
-            assert attack_in_worker(input_of(run), plan, 0) == ()
+            assert carry_out(input_of(run), AttackBlock(plan, 0)).failures == ()
             assert torch.get_num_threads() == 1  # as the manifest says
             loaded.append(worker._loaded)
     assert loaded[0] is loaded[1] is not loaded[2]

@@ -1,0 +1,1 @@
+"""How the time and the memory of a run grow, measured, and the model that predicts other runs."""

@@ -1,0 +1,169 @@
+"""The samples that an attack has not fooled yet; only they go forward.
+
+A library's attack sees a model of its whole batch. Rows of samples that are fooled are answered
+from memory, so a sample costs nothing from the call after the one that fooled it.
+
+Logits are divided by the gap of the sample's clean image. That is a twin: it decides as the model
+does, and its cross-entropy is not saturated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flatguard.attacks.monitor import Monitor
+from flatguard.errors import AttackError
+from flatguard.geometry.budget import Budget
+from flatguard.geometry.distance import within
+
+_JUDGED_AFTER = 6
+"""Calls after which it is seen whether an attack on a sample leads anywhere."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Clean images and their labels.
+
+    Attributes:
+        images: `(n, channels, height, width)`.
+        labels: `(n,)`.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Images:
+        return Images(self.images[rows], self.labels[rows])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class Survivors(nn.Module):
+    """A model that stops to ask about a sample once it is fooled, and keeps the best of each.
+
+    Args:
+        model: to logits `(n, k)`.
+        clean: the batch.
+        budget: points outside it fool nobody.
+        monitor: receives which images each call is on.
+
+    Attributes:
+        fooled: `(n,)`.
+        scale: the size of the clean gap to the nearest class, `(n,)`.
+        gaps: `(n, k)`, the smallest that was seen of the logit of the label less that of each
+            class; infinite for the label itself.
+        points: `(n, ...)`, where the gap to the nearest class was smallest.
+    """
+
+    def __init__(self, model: nn.Module, clean: Images, budget: Budget, monitor: Monitor):
+        super().__init__()
+        self._model, self._clean, self._budget, self._monitor = model, clean, budget, monitor
+        self.training = model.training
+        self.begin(torch.arange(len(clean), device=clean.images.device))
+        with monitor.calls_on(clean.images), torch.no_grad():
+            self.gaps = self._gaps_of(model(clean.images.clone()), clean.labels)
+        nearest = self._nearest()
+        self.fooled = nearest < 0
+        self.scale = nearest.abs().clamp_min(torch.finfo(self.gaps.dtype).tiny)
+        self.points = clean.images.clone()
+
+    def begin(self, rows: Tensor, worth: float = math.inf) -> None:
+        """An attack begins on these samples, in this order.
+
+        A sample leaves the attack where `_JUDGED_AFTER` calls of it have not come to `worth` times
+        the smallest gap that was known before.
+        """
+        self._rows, self._calls = rows, 0
+        self._limit = self._nearest()[rows] * worth if worth < math.inf else None
+        self._now = torch.full_like(rows, torch.inf, dtype=torch.float32)
+        self._given_up = torch.zeros_like(rows, dtype=torch.bool)
+
+    @property
+    def left(self) -> Tensor:
+        """What each sample has left of its clean gap; below 0 it is fooled."""
+        return self._nearest() / self.scale
+
+    @property
+    def surviving(self) -> Tensor:
+        """The samples that are not fooled, in ascending order."""
+        return (~self.fooled).nonzero()[:, 0]
+
+    def unsteady(self, rows: Tensor) -> float:
+        """How far the gaps of clean images move in a second call, as a share of the first gap.
+
+        0 for most models, up to rounding. A randomised model, and one whose answers depend on the
+        other images of a batch, give more.
+        """
+        part = self._clean[rows]
+        with self._monitor.calls_on(part.images), torch.no_grad():
+            again = self._gaps_of(self._model(part.images.clone()), part.labels)
+        moved = (again.amin(dim=1) - self._nearest()[rows]).abs() / self.scale[rows]
+        return float(moved.max()) if len(rows) else 0.0
+
+    def classes(self, rank: int) -> Tensor:
+        """The class of each sample that came nearest, or next after `rank` others, `(n,)`."""
+        return self.gaps.argsort(dim=1, stable=True)[:, rank]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the attack's rows; those of samples that are fooled are constants."""
+        places = self._places_of(images)
+        rows = self._rows[places]
+        asked = (~(self.fooled[rows] | self._given_up[places])).nonzero()[:, 0]
+        answer = self._remembered(images, rows)
+        if not len(asked):
+            return answer
+        with self._monitor.calls_on(self._clean.images[rows[asked]]):
+            logits = self._model(images[asked])
+        gaps = self._look_at(rows[asked], images[asked].detach(), logits.detach())
+        self._judge(places[asked], gaps)
+        return answer.index_copy(0, asked, logits / self.scale[rows[asked], None])
+
+    def _places_of(self, images: Tensor) -> Tensor:
+        """The places among the attack's rows of a call: all, or, as Square calls, those left."""
+        if len(images) == len(self._rows):
+            return torch.arange(len(self._rows), device=self._rows.device)
+        left = (~self.fooled[self._rows]).nonzero()[:, 0]
+        if len(images) != len(left):
+            raise AttackError(
+                f"expected a call on {len(self._rows)} or on {len(left)} images, got {len(images)}"
+            )
+        return left
+
+    def _judge(self, places: Tensor, gaps: Tensor) -> None:
+        self._calls += 1
+        if self._limit is None:
+            return
+        self._now[places] = self._now[places].minimum(gaps.to(self._now.dtype))
+        if self._calls >= _JUDGED_AFTER:
+            self._given_up |= self._now > self._limit
+
+    def _remembered(self, images: Tensor, rows: Tensor) -> Tensor:
+        """A wrong answer for each row, connected to the images by a gradient of 0."""
+        gaps = self.gaps[rows] / self.scale[rows, None]
+        return torch.where(gaps.isinf(), 0.0, -gaps) + 0.0 * images.flatten(1)[:, :1]
+
+    def _gaps_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        own = logits.gather(1, labels[:, None])
+        return (own - logits).scatter(1, labels[:, None], torch.inf)
+
+    def _nearest(self) -> Tensor:
+        return self.gaps.amin(dim=1)
+
+    def _look_at(self, rows: Tensor, images: Tensor, logits: Tensor) -> Tensor:
+        """Keep what came nearer; returns the gap of each image to its nearest class, `(m,)`."""
+        inside = within(images, self._clean.images[rows], self._budget)
+        gaps = self._gaps_of(logits, self._clean.labels[rows])
+        gaps = torch.where(
+            (inside & gaps.isnan().logical_not().all(dim=1))[:, None], gaps, torch.inf
+        )
+        nearest = gaps.amin(dim=1)
+        nearer = nearest < self.gaps[rows].amin(dim=1)
+        self.points[rows[nearer]] = images[nearer]
+        self.gaps[rows] = self.gaps[rows].minimum(gaps)
+        self.fooled[rows] = self.gaps[rows].amin(dim=1) < 0
+        return nearest
