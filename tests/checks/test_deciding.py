@@ -12,14 +12,15 @@ from flatguard.checks.verdict import verdict_of
 from flatguard.execution.progress import Silent
 from flatguard.runs.check_evidence import load_probes, price_of_checks
 
-MASKED: dict[str, Any] = {"logit_scale": 200.0, "eps": 0.15}
+MASKED: dict[str, Any] = {"logit_scale": 200.0, "eps": 0.15, "attack_args": {"steps": 10}}
 
 
 def evaluated(files: Path, folder: str, **fields: Any) -> flatguard.Run:
-    options = {"eps": digits.EPS, "checks": "fast", "threads": 1, **fields}
+    honest = {"eps": digits.EPS, "attack_args": {"steps": 20, "alpha": 0.02}}
+    options = {**honest, "checks": "fast", "threads": 1, **fields}
     return flatguard.evaluate(
         str(files / "digits.safetensors"), "torchattacks:PGD", data=str(files / "digits.npz"),
-        arch=f"{digits.__file__}:digits_net", out=folder, attack_args={"steps": 10}, **options,
+        arch=f"{digits.__file__}:digits_net", out=folder, **options,
     )  # fmt: skip
 
 
