@@ -11,6 +11,7 @@ import argparse
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -110,6 +111,8 @@ def taken(
 
 def _watch(workers: dict[int, float], ended: threading.Event) -> None:
     """Read the processor time of all children as long as they live; on Linux only."""
+    if sys.platform != "linux":
+        return
     tick = os.sysconf("SC_CLK_TCK")
     while not ended.wait(0.1):
         for child in multiprocessing.active_children():
