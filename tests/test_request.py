@@ -71,7 +71,9 @@ def test_seeds_differ_by_seed_block_and_part() -> None:
 
 def test_what_a_field_decides() -> None:
     spec = make_request(model="m", attack="a", arch="net.py:net", checks="full", max_minutes=2)
-    assert spec.that_decide("probes") == {"checks": "full", "surrogates": []}
+    assert spec.that_decide("probes") == {
+        "checks": "full", "surrogates": [], "until_decided": False,
+    }  # fmt: skip
     assert spec.that_decide("spending") == {
         "max_forwards": None, "max_minutes": 2.0, "max_failures": None,
     }  # fmt: skip

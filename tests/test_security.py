@@ -46,7 +46,7 @@ def test_no_source_reads_a_pickle() -> None:
     unsafe = r"pickle\.loads?\(|allow_pickle=True|weights_only=False|yaml\.(unsafe_)?load\("
     assert [file for file, text in sources.items() if re.search(unsafe, text)] == []
     loads = [file.name for file, text in sources.items() if re.search(r"torch\.load\(", text)]
-    assert sorted(loads) == ["array_files.py", "checkpoint.py", "demo.py"]
+    assert sorted(loads) == ["array_files.py", "checkpoint.py", "demo.py", "example_file.py"]
 
 
 def test_an_audit_without_a_reachable_service() -> None:

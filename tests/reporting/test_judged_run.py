@@ -26,7 +26,7 @@ def test_an_unjudged_run_is_refused_with_the_command_that_judges_it(fresh: Run) 
         write_report(load_run(fresh.path))
     flatguard.audit(fresh.path)
     (fresh.path / "summary.json").write_text("{}")
-    with pytest.raises(RunFolderError, match=r"clean_accuracy is missing.*: flatguard audit"):
+    with pytest.raises(RunFolderError, match=r"n_examples is missing.*: flatguard audit"):
         write_report(load_run(fresh.path))
 
 

@@ -17,7 +17,10 @@ from flatguard.studies.reproduce import reproduce, reproduce_from_runs
 from flatguard.studies.result import Result
 from flatguard.studies.stutz.checkpoint import checkpoint_of
 
-RUN = [s for s in STUDIES if s.name.startswith("walter") and s.status == "runs-here"]
+RUN = [
+    s for s in STUDIES
+    if s.name.startswith("walter") and s.status == "runs-here" and s.prompts is None
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("study", RUN, ids=lambda study: study.name)

@@ -3,8 +3,11 @@
 import torch
 from support.check_contexts import context_of, trained
 
+from flatguard.checks.check import InParts
 from flatguard.checks.context import CheckContext
 from flatguard.checks.search.repeat import cost_of_repeat, repeat_attack
+
+REPEAT = InParts(repeat_attack)
 
 
 def audited(attack: str, **fields: object) -> CheckContext:
@@ -15,18 +18,18 @@ def audited(attack: str, **fields: object) -> CheckContext:
 
 def test_a_cheap_attack_is_repeated_until_it_has_spent_as_much_as_a_twin() -> None:
     context = audited("foolbox:LinfAdditiveUniformNoiseAttack")
-    found = repeat_attack(context, 3)
+    found = REPEAT(context, 3)
     assert found.facts["repeats"] == 3
     table = found.tables["attempts"]
     assert set(table["attempt"]) == set(table["family"]) == {"repeat"}
     assert sorted(table["sample"]) == sorted(context.survivors)
-    assert repeat_attack(context, 100).facts["repeats"] == 5
+    assert REPEAT(context, 100).facts["repeats"] == 5
     assert cost_of_repeat(context, 3) == len(context.survivors) * 3
 
 
 def test_a_dear_attack_is_not_repeated() -> None:
     context = audited("torchattacks:PGD", attack_args={"steps": 30})
-    found = repeat_attack(context, 2)
+    found = REPEAT(context, 2)
     assert not found.ran
     assert "forwards a sample" in found.facts["reason"]
     assert cost_of_repeat(context, 2) == 0.0

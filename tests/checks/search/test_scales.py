@@ -7,7 +7,8 @@ import torch
 from support.check_contexts import context_of, trained
 from torch import Tensor, nn
 
-from flatguard.checks.search.scales import FACTORS, sweep_scales
+from flatguard.checks.check import InParts
+from flatguard.checks.search.scales import FACTORS, scaled, sweep_scales
 from flatguard.geometry.sharpness import log_trace, rise_of_log_kappa
 
 
@@ -43,7 +44,7 @@ def test_a_confident_models_search_is_blind_at_its_own_scale_only() -> None:
     model = Confident(trained(images, labels)).eval()
     blind = {"steps": 10, "random_start": False}
     context = context_of(model, images, labels, "torchattacks:PGD", eps=0.4, attack_args=blind)
-    found = sweep_scales(context, steps=10)
+    found = InParts(sweep_scales, scaled)(context, 10)
     table = found.tables["scales"]
     right = context.samples["clean_correct"].sum()
     assert set(table["factor"]) == set(FACTORS)
