@@ -64,13 +64,13 @@ class Survivors(nn.Module):
         super().__init__()
         self._model, self._clean, self._budget, self._monitor = model, clean, budget, monitor
         self.training = model.training
-        self.begin(torch.arange(len(clean), device=clean.images.device))
         with monitor.calls_on(clean.images), torch.no_grad():
             self.gaps = self._gaps_of(model(clean.images.clone()), clean.labels)
         nearest = self._nearest()
         self.fooled = nearest < 0
         self.scale = nearest.abs().clamp_min(torch.finfo(self.gaps.dtype).tiny)
         self.points = clean.images.clone()
+        self.begin(torch.arange(len(clean), device=clean.images.device))
 
     def begin(self, rows: Tensor, worth: float = math.inf) -> None:
         """An attack begins on these samples, in this order.
@@ -79,8 +79,8 @@ class Survivors(nn.Module):
         the smallest gap that was known before.
         """
         self._rows, self._calls = rows, 0
-        self._limit = self._nearest()[rows] * worth if worth < math.inf else None
-        self._now = torch.full_like(rows, torch.inf, dtype=torch.float32)
+        self._limit = self.left[rows] * worth if worth < math.inf else None
+        self._now = torch.full_like(rows, torch.inf, dtype=self.gaps.dtype)
         self._given_up = torch.zeros_like(rows, dtype=torch.bool)
 
     @property
@@ -119,27 +119,31 @@ class Survivors(nn.Module):
             return answer
         with self._monitor.calls_on(self._clean.images[rows[asked]]):
             logits = self._model(images[asked])
-        gaps = self._look_at(rows[asked], images[asked].detach(), logits.detach())
-        self._judge(places[asked], gaps)
-        return answer.index_copy(0, asked, logits / self.scale[rows[asked], None])
+        self._look_at(rows[asked], images[asked].detach(), logits.detach())
+        answer = answer.index_copy(0, asked, logits / self.scale[rows[asked], None])
+        self._judge(places, answer.detach())
+        return answer
 
     def _places_of(self, images: Tensor) -> Tensor:
-        """The places among the attack's rows of a call: all, or, as Square calls, those left."""
+        """The places among the attack's rows of a call: all, or, as Square calls, those left.
+
+        Square keeps the rows whose smallest gap in its answers so far is above 0: not a tie.
+        """
         if len(images) == len(self._rows):
             return torch.arange(len(self._rows), device=self._rows.device)
-        left = (~self.fooled[self._rows]).nonzero()[:, 0]
+        left = (self._now > 0).nonzero()[:, 0]
         if len(images) != len(left):
             raise AttackError(
                 f"expected a call on {len(self._rows)} or on {len(left)} images, got {len(images)}"
             )
         return left
 
-    def _judge(self, places: Tensor, gaps: Tensor) -> None:
+    def _judge(self, places: Tensor, answer: Tensor) -> None:
+        """Note how near the attempt came, in the answers that the attack sees."""
+        gaps = self._gaps_of(answer, self._clean.labels[self._rows[places]]).amin(dim=1)
+        self._now[places] = self._now[places].minimum(gaps)
         self._calls += 1
-        if self._limit is None:
-            return
-        self._now[places] = self._now[places].minimum(gaps.to(self._now.dtype))
-        if self._calls >= _JUDGED_AFTER:
+        if self._limit is not None and self._calls >= _JUDGED_AFTER:
             self._given_up |= self._now > self._limit
 
     def _remembered(self, images: Tensor, rows: Tensor) -> Tensor:
@@ -154,8 +158,8 @@ class Survivors(nn.Module):
     def _nearest(self) -> Tensor:
         return self.gaps.amin(dim=1)
 
-    def _look_at(self, rows: Tensor, images: Tensor, logits: Tensor) -> Tensor:
-        """Keep what came nearer; returns the gap of each image to its nearest class, `(m,)`."""
+    def _look_at(self, rows: Tensor, images: Tensor, logits: Tensor) -> None:
+        """Keep what came nearer."""
         inside = within(images, self._clean.images[rows], self._budget)
         gaps = self._gaps_of(logits, self._clean.labels[rows])
         gaps = torch.where(
@@ -166,4 +170,3 @@ class Survivors(nn.Module):
         self.points[rows[nearer]] = images[nearer]
         self.gaps[rows] = self.gaps[rows].minimum(gaps)
         self.fooled[rows] = self.gaps[rows].amin(dim=1) < 0
-        return nearest

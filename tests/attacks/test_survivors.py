@@ -109,3 +109,12 @@ def test_what_is_not_finite_fools_nobody() -> None:
     found(clean.images + 0.1)
     assert not found.fooled.any()
     assert torch.equal(found.points, clean.images)
+
+
+def test_a_tie_is_left_out_as_square_leaves_it_out() -> None:
+    clean = batch(0.4, 0.1)
+    found = Survivors(Sum(), clean, EPS, NoMonitor())
+    found.begin(found.surviving)
+    found(torch.stack([torch.full((1, 2, 2), 0.5), clean.images[1]]))
+    assert not found.fooled.any()
+    assert found(clean.images[1:] + 0.1).shape == (1, 3)
