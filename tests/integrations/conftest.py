@@ -8,16 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from support.architectures import tiny
-from support.commands import Result
 from support.reports import judged
 
 import flatguard
-from flatguard.cli.app import main
 from flatguard.runs.run import Run
 
 
@@ -44,26 +40,6 @@ def attacked(tiny_data: tuple[torch.Tensor, torch.Tensor]) -> Callable[..., Run]
         )  # fmt: skip
 
     return evaluate
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    def call(*arguments: object) -> Result:
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Result(int(caught.value.code or 0), captured.out, captured.err)
-
-    return call
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> None:
-    """A checkpoint and a data set, as a user has them."""
-    torch.manual_seed(0)
-    save_file(tiny().state_dict(), tmp_path / "weights.safetensors")
-    pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
-    np.savez(tmp_path / "data.npz", images=pixels, labels=np.arange(12) % 4)
 
 
 @pytest.fixture
