@@ -80,7 +80,7 @@ zoo: install
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.masking_zoo --workers 2 --out reports/masking-zoo $(ZOO)
 
 # The corrected number against AutoAttack standard's: an hour of one core, and it goes on where it stopped;
-# PARITY="--only NAME" takes a few, "--again" keeps what AutoAttack found.
+# PARITY="--only NAME" takes a few, "--again" keeps what AutoAttack found, "--cascade" compares the cascade.
 parity: install
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.autoattack_parity $(PARITY)
 

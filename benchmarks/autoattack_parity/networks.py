@@ -1,4 +1,4 @@
-"""The networks of the comparison: eight honest robust ones, and two with mean-centred sparsity.
+"""The networks of the comparison: honest robust ones, and two with mean-centred sparsity.
 
 Those that are trained here learn on other images than they are attacked on. Weights are kept in
 the git-ignored cache.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -135,6 +135,11 @@ def sparse_before(name: str, deviations: float) -> Network:
     return Network(whole.eval(), base.images, base.labels, base.eps)
 
 
+def at(name: str, eps: float) -> Network:
+    """A network of the zoo at another radius than its own."""
+    return replace(networks.load(name), eps=eps)
+
+
 class SparseDigits(nn.Module):
     """The zoo's robust digits, sparsified behind each ReLU."""
 
@@ -185,7 +190,10 @@ CASES: dict[str, Case] = {
     "cnn_base_certified": Case(partial(networks.load, "cnn_base_certified"), 200),
     "cnn_wide_certified": Case(partial(networks.load, "cnn_wide_certified"), 200),
     "cnn_a_pgd": Case(partial(networks.load, "cnn_a_pgd"), 200),
-    "resnet20_rsfgsm": Case(partial(networks.load, "resnet20_rsfgsm"), 100),
+    "resnet20_rsfgsm": Case(partial(networks.load, "resnet20_rsfgsm"), 200),
+    "cnn_wide_certified_at_8": Case(partial(at, "cnn_wide_certified", 8 / 255), 200),
+    "cnn_a_pgd_at_8": Case(partial(at, "cnn_a_pgd", 8 / 255), 200),
+    "resnet20_rsfgsm_at_2": Case(partial(at, "resnet20_rsfgsm", 2 / 255), 200),
     "digits_robust": Case(partial(networks.load, "digits_robust"), 300),
     "pooled_digits": Case(pooled_digits, 300),
     "tuned_further": Case(tuned_further, 200),

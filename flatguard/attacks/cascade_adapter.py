@@ -1,9 +1,10 @@
 """AutoAttack's attacks in an order that spends passes where a sample may still be fooled.
 
 APGD on the DLR loss from the clean image finds most of what can be found within a few steps. What
-is left is tried again, towards the classes that came nearest, from the best point and from random
-ones. Only samples that have lost most of their clean gap are tried more than twice. The search ends
-once several attempts in a row find nothing; it says so where that proves little.
+is left is tried towards one more class. From then on only samples that have lost most of their
+clean gap are tried, towards the classes that were tried least. The longer nothing is found, the
+longer the attempts are, on fewer and nearer samples. The search ends once several attempts in a row
+find nothing; it says so where that proves little.
 
 Nothing here is a new attack: each attempt is one `attack_single_run` of pyautoattack's APGD or
 Square, unchanged. What is chosen is the samples, the class, the start and the number of steps.
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +29,21 @@ from flatguard.attacks.monitor import Monitor, Segment
 from flatguard.attacks.survivors import Images, Survivors
 from flatguard.environment.requirements import needed
 from flatguard.errors import AttackError
+from flatguard.geometry.ball import project, random_step
 from flatguard.geometry.budget import Budget, Norm
 
 _NAME = "cascade"
 _NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
-Start = Literal["clean", "best", "random"]
 
-_WORTH: dict[Start, float] = {"clean": math.inf, "best": 0.99, "random": 1.5}
-"""A sample leaves an attempt that has not soon come to so many times its smallest gap before."""
+_SLACK = 0.1
+"""A sample leaves an attempt that has not soon come so near its smallest gap, as a share of the
+clean gap."""
+
+_STEPS = 14
+"""Of a further attempt."""
+
+_DEEPER = 2
+"""After so many attempts that fool nobody, attempts get longer, on samples that are nearer."""
 
 _PER_ATTEMPT = 6
 """The search goes on for one more attempt for each so many survivors."""
@@ -43,11 +51,11 @@ _PER_ATTEMPT = 6
 _UNSTEADY = 0.02
 """A clean gap that moves by this share between two calls is not rounding."""
 
-_LOOKED_AT, _QUERIES, _MORE_QUERIES, _SQUARES = 8, 25, 200, 5
-"""Samples and queries of the first black-box look; queries and attempts where it disagrees."""
+_LOOKED_AT, _QUERIES, _MORE_QUERIES = 8, 20, 100
+"""Samples and queries of the black-box look; queries of each attempt where it disagrees."""
 
-_STUCK, _STUCK_SHARE = 0.9, 0.1
-"""Gradients are doubted where they left that much of the gap on that share of the survivors."""
+_FIFTHS = 5
+"""Square divides the height by this in L2 and L1."""
 
 _DISAGREES = 2
 """The black-box look disagrees if it comes nearer than the gradients on so many samples."""
@@ -61,44 +69,21 @@ class Schedule:
 
     Attributes:
         first_steps: of APGD from each clean image.
-        next_steps: towards the second-nearest class, from each best point.
+        next_steps: towards one class more, from each best point.
         reach: a sample is tried further if at most this share of its clean gap is left.
         least: at least so many of the nearest samples are tried further.
         patience: the search ends after so many attempts in a row that fool nobody, and one more
             for each six survivors.
-        most_attempts: it ends after so many attempts in any case.
+        most_passes: it ends in any case after so many forward and backward passes for each sample
+            that survived the first two attempts.
     """
 
     first_steps: int = 10
     next_steps: int = 8
-    reach: float = 0.25
+    reach: float = 0.3
     least: int = 5
     patience: int = 5
-    most_attempts: int = 40
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One run of APGD.
-
-    Attributes:
-        steps: of APGD.
-        start: where it begins.
-        rank: of the class it aims at, by its smallest gap so far; None is any class.
-    """
-
-    steps: int
-    start: Start
-    rank: int | None = None
-
-
-_CYCLE = (
-    Attempt(12, "best", 2), Attempt(16, "random", 0), Attempt(12, "best", 0),
-    Attempt(16, "random", 2), Attempt(16, "best", 1), Attempt(12, "random", 1),
-    Attempt(16, "best", 2), Attempt(16, "best", 0), Attempt(16, "random", 3),
-    Attempt(16, "best", 3), Attempt(12, "random", 0), Attempt(16, "random", 4),
-)  # fmt: skip
-"""The further attempts, in turn."""
+    most_passes: int = 280
 
 
 @lru_cache
@@ -146,23 +131,52 @@ class Search:
     seed: int
     monitor: Monitor
 
-    def run(self, attempt: Attempt, rows: Tensor) -> int:
-        """Attack these samples; returns how many are fooled."""
-        found, part = self.survivors, self.clean[rows]
+    def begin(self, steps: int) -> None:
+        """Attack all samples from the clean image, towards whichever class is nearest."""
+        found = self.survivors
+        rows = found.surviving
+        found.next_classes(rows)
+        found.begin(rows)
+        self._attack(self._apgd(steps, targeted=False), rows, self.clean.images[rows].clone())
+
+    def go_on(self, steps: int, rows: Tensor) -> int:
+        """Attack these samples, each towards its next class; returns how many are fooled.
+
+        The first try at a class begins at the best point, a further one at a random point.
+        """
+        attack, found = self._apgd(steps, targeted=True), self.survivors
+        classes, is_first = found.next_classes(rows)
+        targeted = attack.loss == "dlr-targeted"
+        found.begin(rows, classes if targeted else None, _SLACK)
+        return self._attack(attack, rows, self._starts(rows, is_first), classes)
+
+    def _starts(self, rows: Tensor, is_best: Tensor) -> Tensor:
+        """The best point of some samples, and a random one of the others."""
+        best, clean = self.survivors.points[rows], self.clean.images[rows]
+        eps, norm = self.budget.eps, self.budget.norm
+        assert eps is not None, "the norms of the cascade have a radius"
+        random = project(clean + random_step(clean, eps, norm), clean, eps, norm)
+        return torch.where(is_best.view(-1, *[1] * (best.ndim - 1)), best, random)
+
+    def _attack(
+        self, attack: Any, rows: Tensor, start: Tensor, classes: Tensor | None = None
+    ) -> int:
+        """Run APGD. With L1, it changes as many values as its first point does: it chooses one."""
         if not len(rows):
             return 0
-        attack = self._apgd(attempt)
+        part = self.clean[rows]
         attack.init_hyperparam(part.images)
-        if attempt.rank is not None and attack.loss == "dlr-targeted":
-            others = found.gaps.shape[1] - 1
-            attack.y_target = found.classes(attempt.rank % others)[rows]
-        rank = None if attempt.rank is None else attempt.rank + 1
-        segment = Segment(f"apgd-{attack.loss}", None, rank, self.budget.eps)
-        start = self._start(attempt, rows)
-        found.begin(rows, _WORTH[attempt.start])
+        attack.y_target = classes
+        segment = Segment(f"apgd-{attack.loss}", None, None, self.budget.eps)
+        chosen = None if self.budget.norm == "L1" else start
         with self._on(rows, segment) as before:
-            attack.attack_single_run(part.images, part.labels, x_init=start)
-        return int(found.fooled.sum()) - before
+            attack.attack_single_run(part.images, part.labels, x_init=chosen)
+        return int(self.survivors.fooled.sum()) - before
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether Square can attack these images: its squares in L2 and L1 are of fifths."""
+        return self.budget.norm == "Linf" or self.clean.images.shape[2] >= _FIFTHS
 
     def ask(self, queries: int, rows: Tensor) -> int:
         """Attack these samples with Square; returns how many are fooled."""
@@ -188,28 +202,18 @@ class Search:
         with self.monitor.segment(segment, self.clean.images[rows]):
             yield int(self.survivors.fooled.sum())
 
-    def _apgd(self, attempt: Attempt) -> Any:
+    def _apgd(self, steps: int, targeted: bool) -> Any:
         with needed("pyautoattack", "all", "the cascade"):
             from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
         common = {
-            "n_iter": attempt.steps, "norm": self.budget.norm, "eps": self.budget.eps,
+            "n_iter": steps, "norm": self.budget.norm, "eps": self.budget.eps,
             "seed": self.seed, "device": self.clean.images.device, "logger": _log,
         }  # fmt: skip
         classes = self.survivors.gaps.shape[1]
-        if attempt.rank is not None and classes >= TARGETED_DLR:
+        if targeted and classes >= TARGETED_DLR:
             return APGDAttack_targeted(self.survivors, **common)
         return APGDAttack(self.survivors, loss="dlr" if classes >= DLR else "ce", **common)
-
-    def _start(self, attempt: Attempt, rows: Tensor) -> Tensor | None:
-        """The first point; None is a random one of the library's.
-
-        With L1, APGD changes as many values as its first point does: it needs one off the image.
-        """
-        if attempt.start == "random" or (attempt.start == "clean" and self.budget.norm == "L1"):
-            return None
-        points = self.clean.images if attempt.start == "clean" else self.survivors.points
-        return points[rows].clone()
 
 
 def follow(schedule: Schedule, search: Search) -> None:
@@ -220,20 +224,29 @@ def follow(schedule: Schedule, search: Search) -> None:
     """
     found = search.survivors
     _refuse_unsteady(found)
-    search.run(Attempt(schedule.first_steps, "clean"), found.surviving)
-    search.run(Attempt(schedule.next_steps, "best", 1), found.surviving)
-    if is_stuck(found) and gradients_mislead(search):
-        ask_without_gradients(search)
+    search.begin(schedule.first_steps)
+    search.go_on(schedule.next_steps, found.surviving)
+    most = found.passes + schedule.most_passes * len(found.surviving)
+    if gradients_mislead(search):
+        ask_without_gradients(search, most)
     quiet = 0
-    for number in range(schedule.most_attempts):
-        if quiet >= schedule.patience + len(found.surviving) // _PER_ATTEMPT:
+    while quiet < schedule.patience + len(found.surviving) // _PER_ATTEMPT:
+        depth = 1 + quiet // _DEEPER
+        rows = nearest(found, schedule, depth)
+        if not len(rows):
             return
-        new = search.run(_CYCLE[number % len(_CYCLE)], nearest(found, schedule))
-        quiet = 0 if new else quiet + 1
+        if found.passes + 2 * _STEPS * depth * len(rows) > most:
+            if quiet < schedule.patience:
+                _say_that_it_was_cut_short(schedule)
+            return
+        quiet = 0 if search.go_on(_STEPS * depth, rows) else quiet + 1
+
+
+def _say_that_it_was_cut_short(schedule: Schedule) -> None:
     _log.warning(
-        "the cascade still found examples in its last attempts of %d: raise most_attempts, or use "
-        "--attack standard",
-        schedule.most_attempts,
+        "the cascade ended after %d passes for each survivor while it still found examples: raise "
+        "most_passes, or use --attack standard",
+        schedule.most_passes,
     )
 
 
@@ -247,28 +260,27 @@ def _refuse_unsteady(found: Survivors) -> None:
         )
 
 
-def is_stuck(found: Survivors) -> bool:
-    """Whether gradients hardly moved some of the samples."""
-    hardly = found.left[found.surviving] > _STUCK
-    return bool(hardly.float().mean() > _STUCK_SHARE) if len(hardly) else False
-
-
 def gradients_mislead(search: Search) -> bool:
     """Whether a few queries without gradients come nearer than the gradients on some samples."""
     found = search.survivors
     rows = found.surviving
-    rows = rows[torch.linspace(0, len(rows) - 1, min(_LOOKED_AT, len(rows))).long()]
-    if not len(rows):
+    if not len(rows) or not search.can_ask:
         return False
+    count = min(_LOOKED_AT, math.ceil(len(rows) / 4))
+    rows = rows[torch.linspace(0, len(rows) - 1, count).long()]
     before = found.left[rows]
     search.ask(_QUERIES, rows)
     return int((found.left[rows] < before).sum()) >= min(_DISAGREES, len(rows))
 
 
-def ask_without_gradients(search: Search) -> None:
-    """Square on all survivors, while it finds examples; says that gradients mislead."""
+def ask_without_gradients(search: Search, most: int) -> None:
+    """Square on all survivors, while it finds examples; says that gradients mislead.
+
+    Args:
+        most: the passes that the whole search may have spent then.
+    """
     found, fooled = search.survivors, 0
-    for _ in range(_SQUARES):
+    while found.passes + _MORE_QUERIES * len(found.surviving) <= most:
         new = search.ask(_MORE_QUERIES, found.surviving)
         fooled += new
         if not new:
@@ -280,9 +292,10 @@ def ask_without_gradients(search: Search) -> None:
     )
 
 
-def nearest(found: Survivors, schedule: Schedule) -> Tensor:
+def nearest(found: Survivors, schedule: Schedule, depth: int) -> Tensor:
     """The surviving samples with little of their gap left, and at least the nearest ones."""
     rows = found.surviving
     order = found.left[rows].argsort(stable=True)
-    count = max(schedule.least, int((found.left[rows] <= schedule.reach).sum()))
+    near = int((found.left[rows] <= schedule.reach / depth).sum())
+    count = max(math.ceil(schedule.least / depth), near)
     return rows[order[:count]].sort().values

@@ -24,6 +24,10 @@ _JUDGED_AFTER = 6
 """Calls after which it is seen whether an attack on a sample leads anywhere."""
 
 
+_PER_TRY = 2.0
+"""How much farther a class seems for each time that it was tried, as a share of the clean gap."""
+
+
 @dataclass(frozen=True)
 class Images:
     """Clean images and their labels.
@@ -58,6 +62,7 @@ class Survivors(nn.Module):
         gaps: `(n, k)`, the smallest that was seen of the logit of the label less that of each
             class; infinite for the label itself.
         points: `(n, ...)`, where the gap to the nearest class was smallest.
+        passes: rows that went forward so far, and rows whose gradient was asked for.
     """
 
     def __init__(self, model: nn.Module, clean: Images, budget: Budget, monitor: Monitor):
@@ -70,17 +75,19 @@ class Survivors(nn.Module):
         self.fooled = nearest < 0
         self.scale = nearest.abs().clamp_min(torch.finfo(self.gaps.dtype).tiny)
         self.points = clean.images.clone()
+        self._tried, self.passes = torch.zeros_like(self.gaps), len(clean)
         self.begin(torch.arange(len(clean), device=clean.images.device))
 
-    def begin(self, rows: Tensor, worth: float = math.inf) -> None:
-        """An attack begins on these samples, in this order.
+    def begin(self, rows: Tensor, aims: Tensor | None = None, slack: float = math.inf) -> None:
+        """An attack begins on these samples, in this order, towards these classes or any.
 
-        A sample leaves the attack where `_JUDGED_AFTER` calls of it have not come to `worth` times
-        the smallest gap that was known before.
+        A sample leaves the attack where `_JUDGED_AFTER` calls have not brought it to that class,
+        up to this share of the clean gap more than its smallest gap so far.
         """
-        self._rows, self._calls = rows, 0
-        self._limit = self.left[rows] * worth if worth < math.inf else None
+        self._rows, self._aims, self._calls = rows, aims, 0
+        self._limit = self.left[rows] + slack
         self._now = torch.full_like(rows, torch.inf, dtype=self.gaps.dtype)
+        self._aimed = self._now.clone()
         self._given_up = torch.zeros_like(rows, dtype=torch.bool)
 
     @property
@@ -105,9 +112,16 @@ class Survivors(nn.Module):
         moved = (again.amin(dim=1) - self._nearest()[rows]).abs() / self.scale[rows]
         return float(moved.max()) if len(rows) else 0.0
 
-    def classes(self, rank: int) -> Tensor:
-        """The class of each sample that came nearest, or next after `rank` others, `(n,)`."""
-        return self.gaps.argsort(dim=1, stable=True)[:, rank]
+    def next_classes(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The class to try next for each of these samples, and whether it is its first try.
+
+        It is the one with the smallest gap, where each try before counts as a share of
+        `_PER_TRY` of the clean gap: a class that was aimed at looks nearer than the others.
+        """
+        tried = self._tried[rows]
+        found = (self.gaps[rows] / self.scale[rows, None] + _PER_TRY * tried).argmin(dim=1)
+        self._tried[rows, found] += 1
+        return found, tried.gather(1, found[:, None])[:, 0] == 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the attack's rows; those of samples that are fooled are constants."""
@@ -117,6 +131,7 @@ class Survivors(nn.Module):
         answer = self._remembered(images, rows)
         if not len(asked):
             return answer
+        self.passes += len(asked) * (2 if images.requires_grad else 1)
         with self._monitor.calls_on(self._clean.images[rows[asked]]):
             logits = self._model(images[asked])
         self._look_at(rows[asked], images[asked].detach(), logits.detach())
@@ -140,11 +155,14 @@ class Survivors(nn.Module):
 
     def _judge(self, places: Tensor, answer: Tensor) -> None:
         """Note how near the attempt came, in the answers that the attack sees."""
-        gaps = self._gaps_of(answer, self._clean.labels[self._rows[places]]).amin(dim=1)
-        self._now[places] = self._now[places].minimum(gaps)
+        gaps = self._gaps_of(answer, self._clean.labels[self._rows[places]])
+        nearest = gaps.amin(dim=1)
+        self._now[places] = self._now[places].minimum(nearest)
+        aimed = nearest if self._aims is None else gaps.gather(1, self._aims[places, None])[:, 0]
+        self._aimed[places] = self._aimed[places].minimum(aimed)
         self._calls += 1
-        if self._limit is not None and self._calls >= _JUDGED_AFTER:
-            self._given_up |= self._now > self._limit
+        if self._calls >= _JUDGED_AFTER:
+            self._given_up |= self._aimed > self._limit
 
     def _remembered(self, images: Tensor, rows: Tensor) -> Tensor:
         """A wrong answer for each row, connected to the images by a gradient of 0."""

@@ -121,7 +121,7 @@ def test_it_says_where_gradients_mislead() -> None:
 def test_it_says_that_it_was_still_finding() -> None:
     model, images = Linear(10).eval(), inner(40)
     labels = model(images).argmax(dim=1)
-    args = {"first_steps": 1, "next_steps": 1, "most_attempts": 1, "reach": 0.0, "least": 40}
+    args = {"first_steps": 1, "next_steps": 1, "most_passes": 30, "reach": 0.0, "least": 40}
     found = build_attack("cascade", Budget("Linf", 0.01), 10, args)
     assert any("still found" in one for one in found.perturb(model, images, labels, 0).warnings)
 
@@ -159,7 +159,7 @@ def test_its_name_and_its_arguments() -> None:
         "reach",
         "least",
         "patience",
-        "most_attempts",
+        "most_passes",
     }
     with pytest.raises(AttackError, match="no argument 'steps'"):
         build_attack("cascade", Budget("L2", 1.0), 10, {"steps": 9})

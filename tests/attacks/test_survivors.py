@@ -65,8 +65,22 @@ def test_the_nearest_point_is_kept_and_its_gap_is_a_share_of_the_first() -> None
         found(clean.images + step)
     assert torch.equal(found.points, clean.images + 0.15)
     assert found.left.item() == pytest.approx((2 - 4 * 0.25) / (2 - 4 * 0.1))
-    assert found.classes(0).tolist() == [1]
-    assert found.classes(1).tolist() == [2]
+
+
+def test_classes_are_tried_in_turn_the_nearest_first() -> None:
+    clean = batch(0.1)  # gaps of 1 and of 6.6 clean gaps
+    found = Survivors(Sum(), clean, EPS, NoMonitor())
+    tries = [found.next_classes(found.surviving) for _ in range(3)]
+    assert [classes.tolist() for classes, _ in tries] == [[1], [1], [2]]
+    assert [first.tolist() for _, first in tries] == [[True], [False], [True]]
+
+
+def test_passes_count_what_is_asked_and_what_goes_back() -> None:
+    model, clean = Sum(), batch(0.1, 0.4)
+    found = Survivors(model, clean, EPS, NoMonitor())
+    found(clean.images)
+    found(clean.images.clone().requires_grad_())
+    assert found.passes == 2 + 2 + 4
 
 
 def test_logits_are_scaled_by_the_first_gap() -> None:
@@ -80,13 +94,24 @@ def test_what_leads_nowhere_leaves_an_attempt_only() -> None:
     model, clean = Sum(), batch(0.1)
     found = Survivors(model, clean, EPS, NoMonitor())
     found(clean.images + 0.15)
-    found.begin(found.surviving, worth=1.2)
+    found.begin(found.surviving, slack=0.1)
     for _ in range(9):
         found(clean.images)
     assert len(model.rows) == 2 + 6
-    found.begin(found.surviving, worth=1.2)
+    found.begin(found.surviving, slack=0.1)
     found(clean.images)
     assert len(model.rows) == 9
+
+
+def test_an_attempt_is_judged_by_the_class_that_it_aims_at() -> None:
+    model, clean = Sum(), batch(0.1)
+    for aim, calls in ((1, 9), (2, 6)):
+        found = Survivors(model, clean, EPS, NoMonitor())
+        before = len(model.rows)
+        found.begin(found.surviving, torch.tensor([aim]), slack=0.1)
+        for _ in range(9):
+            found(clean.images)
+        assert len(model.rows) == before + calls
 
 
 def test_calls_on_survivors_alone_are_understood_and_others_are_not() -> None:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 from benchmarks.autoattack_parity import __main__ as parity
-from benchmarks.autoattack_parity.measure import by_autoattack, by_checks
+from benchmarks.autoattack_parity.measure import by_autoattack, by_cascade, by_checks
 from benchmarks.autoattack_parity.networks import CASES, Case, MeanSparse, SparseDigits
 from benchmarks.masking_zoo.digits import DigitsNet, digits
 from benchmarks.masking_zoo.networks import Network
@@ -43,8 +43,10 @@ def test_both_leave_the_same_samples_on_a_linear_network(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(AutoAttack, "_set_version", short)
     case = Case(flat, 12)
-    attacked, checked = by_autoattack(case), by_checks(case, "fast")
-    assert attacked.right == checked.right
+    attacked, checked, cascade = by_autoattack(case), by_checks(case, "fast"), by_cascade(case)
+    assert attacked.right == checked.right == cascade.right
+    assert 12 < cascade.forwards < attacked.forwards
+    assert 12 < cascade.backwards < attacked.backwards
     assert 0 < len(checked.right) <= checked.reported <= checked.clean <= 12
     assert attacked.forwards > 12
     assert checked.forwards > 0
@@ -89,6 +91,20 @@ def test_what_was_measured_is_kept_and_the_gap_decides(
     assert parity.main() == 1
 
 
-def test_eight_of_the_networks_are_honest() -> None:
-    assert sum(case.is_honest for case in CASES.values()) == 8
+def test_the_cascade_is_compared_pass_by_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"right": [1, 2], "forwards": 300, "backwards": 200, "seconds": 1.0, "warned": True}
+    attacked = {"right": [1], "forwards": 30_000, "backwards": 20_000, "seconds": 50.0}
+    row = {"network": "digits_robust", "images": 300, "cascade": found, "autoattack": attacked}
+    (tmp_path / "digits_robust.json").write_text(json.dumps(row))
+    given = ["parity", "--cascade", "--only", "digits_robust", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", given)
+    assert parity.main() == 0
+    line = "| digits_robust | 300 | 0.7% | 0.3% | yes | 500 | 1.00% | 1.0 | 2.0% |"
+    assert line in capsys.readouterr().out
+
+
+def test_all_but_the_sparse_networks_are_honest() -> None:
+    assert all(case.is_honest != name.startswith("sparse") for name, case in CASES.items())
     assert all(100 <= case.count <= 300 for case in CASES.values())
