@@ -22,7 +22,8 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         return Finding(check=NAME, status="pass", summary="no sample survived", source=_SOURCE)
     left = _left(evidence)
     if not len(left):
-        return not_run(NAME, _SOURCE, "no row of the attack belongs to a survivor for certain")
+        why = "no model call of the attack could be assigned to a survivor for certain"
+        return not_run(NAME, _SOURCE, why, None)
     inside = ~left
     share = float(inside.mean())
     return Finding(

@@ -16,7 +16,8 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     """Fails where there is no robustness to judge, or where a mistake explains the accuracy."""
     found = clean_accuracy(evidence)
     if found is None:
-        return not_run(NAME, SOURCE, "no clean image was classified")
+        how = "fix the model: it has to give finite logits for the clean images"
+        return not_run(NAME, SOURCE, "no clean image was classified", how)
     chance = found.chance
     wrong = found.nothing_to_judge or found.doubt
     return Finding(

@@ -38,6 +38,7 @@ from flatguard.checks.gradient_evidence import (
     mean_drops,
     median_agreement,
 )
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.checks.search.candidates import (
     GOOD_ENOUGH,
     Candidate,
@@ -262,7 +263,8 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
                 check=NAME, status="pass", source=_SOURCE,
                 summary="no sample survived, so gradients did not hinder the attack",
             )  # fmt: skip
-        return not_run(NAME, _SOURCE, f"no gradient was measured: {evidence.why_not(NAME)}")
+        why = f"no gradient was measured: {evidence.why_not(NAME)}"
+        return not_run(NAME, _SOURCE, why, how_to_run(evidence, NAME))
     value = max(found.unavailable, found.dead, found.no_loss)
     useless = found.usual_drop < USEFUL or found.leaves_torch or found.is_partly_missing
     doubtful = value > _SOME or found.vanished > _SOME or useless

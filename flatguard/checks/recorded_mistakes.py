@@ -17,6 +17,7 @@ from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import RECORDED, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, Status, not_run
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Method
 from flatguard.checks.state_evidence import taken_back
 from flatguard.checks.statistics import interval
@@ -107,7 +108,8 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
                 check=NAME, status="pass", source=_SOURCE, samples=evidence.n, value=0.0,
                 summary="no survivor was wrong along the audited path",
             )  # fmt: skip
-        return not_run(NAME, _SOURCE, f"nothing was shown again: {evidence.why_not(RECORDED)}")
+        why = f"nothing was shown again: {evidence.why_not(RECORDED)}"
+        return not_run(NAME, _SOURCE, why, how_to_run(evidence, RECORDED, searches=False))
     shown = set(probe.tables[RECORDED]["sample"].astype(int)) & evidence.reported
     held, lost = evidence.fooled_by("recorded"), taken_back(evidence)
     share = len(held) / evidence.n

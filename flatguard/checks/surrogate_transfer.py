@@ -14,6 +14,7 @@ from flatguard.checks.chance import BeyondChance, ChanceQuestion
 from flatguard.checks.check import Check, InParts, Probe, every_level
 from flatguard.checks.context import TARGET_GAP, CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.missing_evidence import how_to_name_a_surrogate
 from flatguard.checks.search.attempts import Attempt, AttemptTable
 from flatguard.checks.search.gradients import Gradient, plain, tempered
 from flatguard.errors import ModelError, ran_out_of_memory
@@ -122,7 +123,7 @@ def _missing(evidence: Evidence) -> str:
     why = evidence.why_not("surrogate")
     if refused:
         why = "; ".join(f"{name} is {reason}" for name, reason in refused.items())
-    return f"no surrogate was attacked (name one with --surrogate): {why}"
+    return f"no surrogate was attacked: {why}"
 
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
@@ -137,6 +138,7 @@ _QUESTION = ChanceQuestion(
     level="standard",
     missing=_missing,
     summary=_summary,
+    how=how_to_name_a_surrogate,
     data=lambda evidence, found: {},
     can_fail=False,
 )

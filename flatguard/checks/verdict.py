@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from flatguard.checks.advised_attack import stronger
 from flatguard.checks.error_rates import ErrorRate, error_rates, within
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.finding import Finding, consenting
+from flatguard.checks.finding import RESUME, Finding, consenting
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
 from flatguard.checks.mechanism import NEEDED, Explanation, Mechanism, explanations, fix_of
+from flatguard.checks.missing_evidence import LARGER_BUDGET, how_to_run
 from flatguard.checks.preflight.accuracy import CleanAccuracy, clean_accuracy
 from flatguard.checks.registry import load_checks
 from flatguard.checks.state_evidence import (
@@ -23,7 +24,7 @@ from flatguard.checks.state_evidence import (
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
-from flatguard.request import CONSENT, TOLERANCE
+from flatguard.request import TOLERANCE
 from flatguard.runs.json_files import read_json
 from flatguard.runs.run import Run
 
@@ -331,10 +332,10 @@ def _next(
     word: Word, explained: tuple[Explanation, ...], findings: list[Finding], evidence: Evidence
 ) -> tuple[str, ...]:
     if evidence.stopped is not None and not evidence.complete:
-        return ("evaluate again with a larger budget, or fewer samples",)
+        return (LARGER_BUDGET,)
     steps = []
     if not evidence.complete:
-        steps.append(f"flatguard resume RUN{CONSENT if evidence.names_code else ''}")
+        steps.append(consenting(RESUME, evidence.names_code))
     steps += [fix_of(found, evidence) for found in explained]
     if word == "overestimated" and _gradients_failed(findings):
         steps.append(
@@ -348,8 +349,18 @@ def _next(
             f"a mechanism is named from {NEEDED} samples on that chance does not fool, and there "
             f"{'is' if beyond == 1 else 'are'} {beyond or 'none'}: evaluate more images to find one"
         )
+    if word == "inconclusive":
+        steps += _longer_search(findings, evidence)
     order = {"fail": 0, "warn": 1, "not-run": 2, "pass": 3}
     for finding in sorted(findings, key=lambda finding: order[finding.status]):
         if finding.next is not None and finding.next not in steps:
             steps.append(finding.next)
     return tuple(steps) or (_DONE if EXIT_CODES[word] == 0 else _UNDECIDED,)
+
+
+def _longer_search(findings: list[Finding], evidence: Evidence) -> list[str]:
+    """Queries instead of gradients, where gradients tell nothing and too few were made."""
+    if not _disagree(evidence, {finding.check: finding.status for finding in findings}):
+        return []
+    how = how_to_run(evidence, f"square-{_ENOUGH_QUERIES}", "full")
+    return [] if how is None else [consenting(how, evidence.names_code)]

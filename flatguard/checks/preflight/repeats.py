@@ -11,7 +11,7 @@ _CHECK = "determinism"
 def repeatable(facts: PreflightFacts) -> Finding:
     """Determinism, as far as preflight measures it."""
     if facts.repeated is None or facts.other_seed is None:
-        return not_run(_CHECK, SOURCE, facts.failed.get("behaviour", "not measured"))
+        return not_run(_CHECK, SOURCE, facts.failed.get("behaviour", "not measured"), None)
     images = facts.repeated.images
     if facts.own_generator:
         return _random(facts.repeated, facts, "with random numbers of a generator of its own")

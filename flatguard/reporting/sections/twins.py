@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flatguard.checks.evidence import CHANCE
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.checks.statistics import interval
 from flatguard.reporting.figure import FigureText, Tone
 from flatguard.reporting.interval_chart import IntervalRow, interval_chart
@@ -29,7 +30,8 @@ def why_no_attempts(judged: JudgedRun) -> NotMeasured | None:
     if not judged.evidence.reported:
         return NotMeasured("no sample survived the audited attack, so none was attacked again")
     if not len(judged.evidence.attempts):
-        return NotMeasured("no survivor was attacked again", "flatguard audit RUN --checks fast")
+        how = how_to_run(judged.evidence, "twins")
+        return NotMeasured("no survivor was attacked again", how)
     return None
 
 
