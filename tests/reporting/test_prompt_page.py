@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.language_models import claimed_target, tiny
+from support.pages import terms_of
 from support.prompt_runs import context_of, run_of
 
 from flatguard.reporting.prompt_page import prompt_figures, prompt_page, verdict_lines
@@ -25,6 +26,9 @@ def test_the_page_says_what_is_left_and_shows_every_suffix(tmp_path: Path) -> No
     assert "the suffix does not survive decoding and encoding: 1" in page
     assert "<script>it" not in page
     assert "&lt;b&gt;" in page
+    listed = terms_of(page)
+    assert {"suffix", "greedy answer", "relative sharpness, κ"} <= listed
+    assert not {"twin", "threat"} & listed
     assert [figure.text.name for figure in prompt_figures(report)] == [
         "median-sharpness", "each-sharpness", "median-loss", "each-loss",
     ]  # fmt: skip
