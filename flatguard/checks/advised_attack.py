@@ -36,7 +36,7 @@ def scale_free(evidence: Evidence) -> str:
     if evidence.attack in _SCALE_FREE:
         return "evaluate again with more steps and restarts"
     named = "apgd-dlr" if evidence.num_classes >= _DLR else "fab"
-    return f"attack with a scale-free loss: --attack {named}"
+    return f"attack with a loss that confidence does not make vanish: --attack {named}"
 
 
 def averaged(evidence: Evidence) -> str:
@@ -46,9 +46,9 @@ def averaged(evidence: Evidence) -> str:
         more = max(_DRAWS, 2 * draws) if isinstance(draws, int) else _DRAWS
         return f"average the attack's gradients over more draws: --attack-arg eot_iter={more}"
     if evidence.attack == "rand":
-        return "attack with gradients that are averaged over more draws of the model"
+        return "attack with gradients that are averaged over more of the model's random draws"
     if evidence.norm == "Linf":
-        return "attack with expectation over transformation: --attack " + _EOT_PGD
+        return f"average the attack's gradients over the model's random draws: --attack {_EOT_PGD}"
     if evidence.norm in _AUTOATTACK and evidence.num_classes >= _DLR:
-        return "attack with expectation over transformation: --attack rand"
-    return "attack with gradients that are averaged over draws of the model (EOT)"
+        return "average the attack's gradients over the model's random draws: --attack rand"
+    return "attack with gradients that are averaged over the model's random draws (EOT)"

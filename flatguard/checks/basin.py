@@ -30,15 +30,15 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         check=NAME,
         status="warn" if share > _MOST else "pass",
         summary=(
-            f"{int(inside.sum())} of {len(inside)} survivors' paths never left their basin "
-            f"(loss within {LOSS_TOLERANCE:g} of the clean image's)"
+            f"on {int(inside.sum())} of {len(inside)} survivors the attack never raised the loss "
+            f"by more than {LOSS_TOLERANCE:g}: it stayed in their basin, where the loss is flat"
         ),
         value=share,
         threshold=_MOST,
         interval=interval(int(inside.sum()), len(inside)),
         samples=len(inside),
         source=_SOURCE,
-        next="the attack has no gradient to follow: see the check discrepancy"
+        next="the attack finds no direction that raises the loss: the check discrepancy says why"
         if share > _MOST
         else None,
         data={"drift": _drift(evidence)},

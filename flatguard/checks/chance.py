@@ -17,6 +17,9 @@ from flatguard.checks.statistics import mcnemar
 LEVEL = 0.05
 """The significance level of the exact test."""
 
+NOT_BY_CHANCE = "that neither another random seed of the attack nor a plain search fools"
+"""What `BeyondChance.only` is, in the words of a summary."""
+
 
 @dataclass(frozen=True)
 class BeyondChance:
@@ -51,7 +54,7 @@ class BeyondChance:
         """Why more than the tolerance does not fail; empty where it does."""
         if self.share <= tolerance or self.is_significant:
             return ""
-        return f"; too few to be beyond chance (p = {self.p:.2g})"
+        return f"; so few may be chance (p = {self.p:.2g})"
 
 
 def beyond_chance(evidence: Evidence, *families: str) -> BeyondChance:

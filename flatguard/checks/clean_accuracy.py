@@ -23,7 +23,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     return Finding(
         check=NAME,
         status="fail" if wrong else "pass" if chance.answer == "beyond" else "warn",
-        summary=wrong or found.undecided or f"{found.text}; chance is {chance.guess:.1%}",
+        summary=wrong or found.undecided or f"{found.text}; guessing reaches {chance.guess:.1%}",
         value=chance.accuracy,
         threshold=chance.guess,
         interval=interval(chance.correct, chance.images),
@@ -43,7 +43,7 @@ def _next(cause: str | None, answer: str) -> str:
 
 
 _WHY = (
-    "Robust accuracy is at most clean accuracy. If the model is no better than chance on clean "
+    "Robust accuracy is at most clean accuracy. If the model is no better than guessing on clean "
     "images, or far from what it should reach, the weights, the preprocessing or the labels are "
     "wrong, and the number is not about the model that you mean."
 )

@@ -133,9 +133,9 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         check=NAME,
         status="fail" if (len(wrong) - len(back)) / evidence.n > tolerance else "warn",
         summary=(
-            f"the target is randomised: decisions flip on {table['flips'].mean():.0%} of the "
-            f"images; {len(wrong)} survivors are wrong in most draws, and {len(back)} others are "
-            "right in most; gradients were averaged (EOT)"
+            f"the model is random: shown again, {table['flips'].mean():.0%} of the images get "
+            f"another answer; {len(wrong)} survivors are wrong in most answers, and {len(back)} "
+            "others are right in most; the checks average gradients over many draws"
             + (f"; {in_words(again)}" if again else "")
         ),
         value=float(table["flips"].mean()),

@@ -14,8 +14,8 @@ SEARCHED_NORMS = (
     f"{', '.join(SEARCHED)}"
 )
 SURROGATE = (
-    "flatguard audit RUN --checks fast --surrogate MODEL, with another model for the same classes "
-    "in place of MODEL"
+    "try examples made on another MODEL for the same classes: flatguard audit RUN --checks fast "
+    "--surrogate MODEL"
 )
 
 

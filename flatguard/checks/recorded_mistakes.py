@@ -32,6 +32,7 @@ _NOTHING = pd.DataFrame(
         "held": pd.Series(dtype="bool"),
     }
 )
+_NONE = "no survivor was classified wrong at any step of the audited attack"
 _SOURCE = "Carlini et al. 2019 (report the worst case over all that was tried)"
 
 
@@ -106,7 +107,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         if passed == set():
             return Finding(
                 check=NAME, status="pass", source=_SOURCE, samples=evidence.n, value=0.0,
-                summary="no survivor was wrong along the audited path",
+                summary=_NONE,
             )  # fmt: skip
         why = f"nothing was shown again: {evidence.why_not(RECORDED)}"
         return not_run(NAME, _SOURCE, why, how_to_run(evidence, RECORDED, searches=False))
@@ -132,15 +133,15 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
 
 def _summary(shown: set[int], held: set[int], lost: set[int], passed: set[int] | None) -> str:
     if not shown:
-        return "no survivor was wrong along the audited path"
+        return _NONE
     found = (
-        f"{len(shown)} survivors were wrong along the audited path; shown again, "
-        f"{len(held)} are wrong"
+        f"{len(shown)} survivors were classified wrong at a step of the audited attack; shown "
+        f"again, {len(held)} are wrong"
     )
     if lost:
         found += f", and {len(lost)} are right with other logits than the attack was given"
     unkept = len((passed or set()) - shown)
-    return f"{found}; of {unkept} no example was kept" if unkept else found
+    return f"{found}; of {unkept} others no example was kept" if unkept else found
 
 
 def _advice(held: set[int], lost: set[int]) -> str | None:

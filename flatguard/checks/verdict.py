@@ -38,9 +38,9 @@ _CONCLUSIONS: dict[Word, str] = {
     "consistent": "The reported number is supported by the evidence: no check found evidence "
     "against it.",
     "overestimated": "Do not cite the reported number. Stronger attacks found more adversarial "
-    "examples. No mechanism of gradient masking explains the difference.",
-    "masked": "Do not cite the reported number. The attack failed because the model's gradients "
-    "are unreliable, not because the model is robust.",
+    "examples. No fault of the model's gradients explains it.",
+    "masked": "Do not cite the reported number. The attack failed because the model's gradients, "
+    "which attacks follow, mislead it, not because the model is robust.",
     "inconclusive": "Do not cite the reported number yet. The checks that would decide did not "
     "run, or their results contradict each other.",
 }
@@ -300,7 +300,7 @@ def _sentence(
     if word == "inconclusive" and evidence.stopped is not None:
         return f"inconclusive: {evidence.stopped}, so {was} is neither supported nor refuted"
     if word == "inconclusive" and not evidence.complete:
-        return f"inconclusive: blocks are missing, and {was} is of the others only"
+        return f"inconclusive: some images were not attacked yet, and {was} is of the others only"
     if word == "inconclusive" and clean is not None and clean.undecided is not None:
         return f"inconclusive: {clean.undecided}"
     if word == "inconclusive":
@@ -339,15 +339,16 @@ def _next(
     steps += [fix_of(found, evidence) for found in explained]
     if word == "overestimated" and _gradients_failed(findings):
         steps.append(
-            "gradients are unreliable, for a reason that too few samples show: evaluate more"
+            "the model's gradients mislead attacks, and too few images show why: evaluate more "
+            "images (--n-examples)"
         )
     elif word == "overestimated":
         steps.append(f"the attack is too weak: {stronger(evidence)}")
     beyond = len(evidence.fooled - evidence.chance)
     if word == "overestimated" and beyond < NEEDED:
         steps.append(
-            f"a mechanism is named from {NEEDED} samples on that chance does not fool, and there "
-            f"{'is' if beyond == 1 else 'are'} {beyond or 'none'}: evaluate more images to find one"
+            f"to name the reason, {NEEDED} images are needed that only stronger attacks fool, and "
+            f"there {'is' if beyond == 1 else 'are'} {beyond or 'none'}: evaluate more images"
         )
     if word == "inconclusive":
         steps += _longer_search(findings, evidence)

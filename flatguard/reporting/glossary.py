@@ -90,9 +90,11 @@ TERMS: tuple[Term, ...] = (
         ("p =", "p <", "p-value"),
     ),
     Term(
-        "beyond chance",
-        "Not fooled by the attack's repetition with other random numbers, nor by a plain search of "
-        "the same length. If a twin's attack fools such an image, the twin is the reason.",
+        "plain search, beyond chance",
+        "A plain search follows the model's own gradient, from a random start. An image that "
+        "neither it nor the audited attack from another random seed fools is not fooled by "
+        "chance: if an attack on a twin fools it, the twin is the reason.",
+        ("plain search", "plain searche", "beyond chance"),
     ),
     Term(
         "survivor",

@@ -22,8 +22,8 @@ def test_the_page_says_what_is_left_and_shows_every_suffix(tmp_path: Path) -> No
     taken = [[model.encode(" x"), letters], [model.encode(" x"), model.encode(" <b>")]]
     report = prompt_report(run_of(tmp_path / "run", context, taken))
     page = prompt_page(report)
-    assert "claims success on 1 of 2 prompts; from the text 0 of them are left" in page
-    assert "the suffix does not survive decoding and encoding: 1" in page
+    assert "claims success on 1 of 2 prompts; sent as text, 0 of them hold" in page
+    assert "the suffix becomes other tokens than the attack used: 1" in page
     assert "<script>it" not in page
     assert "&lt;b&gt;" in page
     listed = terms_of(page)
@@ -35,7 +35,7 @@ def test_the_page_says_what_is_left_and_shows_every_suffix(tmp_path: Path) -> No
     each = prompt_figures(report)[1]
     assert [name for name, _ in each.legend] == ["prompt 1, success claimed", "prompt 2"]
     assert len({tone for _, tone in each.legend}) == 2
-    assert verdict_lines(report.verdict)[0].startswith("successes: 1 claimed on 2 prompts, 0 left")
+    assert verdict_lines(report.verdict)[0].startswith("successes: 1 claimed on 2 prompts, 0 hold")
 
 
 def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:

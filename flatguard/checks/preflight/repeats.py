@@ -40,7 +40,8 @@ def _random(found: Difference, facts: PreflightFacts, how: str) -> Finding:
     dropout = "; dropout computes as in training" if "dropout" in facts.trained_parts else ""
     return Finding(
         check=_CHECK, status="warn", samples=found.images, source=SOURCE,
-        summary=f"the model is randomised: {how}, logits differ by {size}, decisions on "
+        summary=f"the model is random: {how}, logits differ by {size}, decisions on "
         f"{found.flips} of {found.images}{dropout}",
-        next="attack with expectation over transformation: --attack torchattacks:EOTPGD or rand",
+        next="average the attack's gradients over the model's random draws: --attack "
+        "torchattacks:EOTPGD or rand",
     )  # fmt: skip

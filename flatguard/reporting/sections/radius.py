@@ -16,8 +16,8 @@ from flatguard.reporting.text import counted, number, percent
 
 _ACCURACY = Axis("share classified correctly", is_share=True)
 _DIRECTIONS: dict[str, tuple[str, Tone]] = {
-    "raw": ("larger radii, plain gradient", "other"),
-    "best": ("larger radii, best search direction", "fooled"),
+    "raw": ("larger radii, the model's own gradient", "other"),
+    "best": ("larger radii, the best gradient found", "fooled"),
 }
 _MOST_CORNERS = 200
 

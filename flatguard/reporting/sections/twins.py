@@ -48,11 +48,11 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
             f"{percent(rows[0].share)} after the audited attack, down to {percent(best.share)} "
             f"after: {best.name}.",
             "Each attempt attacks only the survivors of the audited attack, within the same "
-            "budget. A twin makes the same decisions as the target, so an example that fools it "
-            "also fools the target; this was verified for every example. Where the plain search "
-            "fools few samples and a twin fools many, the scale or the precision of the logits "
-            "made the gradient unreliable, and the model is less robust than reported. Whiskers "
-            "are exact 95% intervals.",
+            "budget. Some attack a twin: a copy of the model that makes the same decisions and is "
+            "easier to attack. What fools it also fools the model, and this was verified for every "
+            "example. Where a plain search fools few samples and an attack on a twin many, the "
+            "model's gradient misled the attack, and the model is less robust than reported. "
+            "Whiskers are exact 95% intervals.",
         ),
         "remaining robust accuracy, share of all samples",
         rows,
