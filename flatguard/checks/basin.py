@@ -22,22 +22,23 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         return Finding(check=NAME, status="pass", summary="no sample survived", source=_SOURCE)
     left = _left(evidence)
     if not len(left):
-        return not_run(NAME, _SOURCE, "no row of the attack belongs to a survivor for certain")
+        why = "no model call of the attack could be assigned to a survivor for certain"
+        return not_run(NAME, _SOURCE, why, None)
     inside = ~left
     share = float(inside.mean())
     return Finding(
         check=NAME,
         status="warn" if share > _MOST else "pass",
         summary=(
-            f"{int(inside.sum())} of {len(inside)} survivors' paths never left their basin "
-            f"(loss within {LOSS_TOLERANCE:g} of the clean image's)"
+            f"on {int(inside.sum())} of {len(inside)} survivors the attack never raised the loss "
+            f"by more than {LOSS_TOLERANCE:g}: it stayed in their basin, where the loss is flat"
         ),
         value=share,
         threshold=_MOST,
         interval=interval(int(inside.sum()), len(inside)),
         samples=len(inside),
         source=_SOURCE,
-        next="the attack has no gradient to follow: see the check discrepancy"
+        next="the attack finds no direction that raises the loss: the check discrepancy says why"
         if share > _MOST
         else None,
         data={"drift": _drift(evidence)},

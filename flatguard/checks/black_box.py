@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from flatguard.checks.chance import BeyondChance, ChanceQuestion
+from flatguard.checks.chance import NOT_BY_CHANCE, BeyondChance, ChanceQuestion
 from flatguard.checks.check import Check, InParts, Probe, every_level
 from flatguard.checks.context import VERIFY_DRAWS, CheckContext, Meter, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
@@ -85,7 +85,8 @@ def _cost_of_noise(context: CheckContext, draws: int) -> float:
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
     return (
-        f"searches without gradients (Square, noise) fool {len(found.only)} survivors beyond chance"
+        f"searches that use no gradient (Square, random noise) fool {len(found.only)} survivors "
+        f"{NOT_BY_CHANCE}"
     )
 
 
@@ -104,15 +105,19 @@ _QUESTION = ChanceQuestion(
     needs=("black-box",),
     probe="square",
     level="standard",
-    missing=lambda evidence: f"Square was not run: {evidence.why_not('square')}",
+    missing=lambda evidence: (
+        f"Square, a search without gradients, was not run: {evidence.why_not('square')}"
+    ),
     summary=_summary,
-    advice=lambda evidence: "gradients are unreliable: see the check gradient-truth",
+    advice=lambda evidence: (
+        "the model's gradients mislead attacks: the check gradient-truth says how"
+    ),
     data=_data,
 )
 
 _WHY = (
     "A search without gradients has less information than a gradient attack. If it finds more "
-    "adversarial examples, the gradients are unreliable."
+    "adversarial examples, the model's gradients mislead attacks."
 )
 
 CHECK = Check(

@@ -11,10 +11,14 @@ from typing import Any, Literal
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, Status, not_run
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.checks.statistics import mcnemar
 
 LEVEL = 0.05
 """The significance level of the exact test."""
+
+NOT_BY_CHANCE = "that neither another random seed of the attack nor a plain search fools"
+"""What `BeyondChance.only` is, in the words of a summary."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class BeyondChance:
         """Why more than the tolerance does not fail; empty where it does."""
         if self.share <= tolerance or self.is_significant:
             return ""
-        return f"; too few to be beyond chance (p = {self.p:.2g})"
+        return f"; so few may be chance (p = {self.p:.2g})"
 
 
 def beyond_chance(evidence: Evidence, *families: str) -> BeyondChance:
@@ -91,6 +95,7 @@ class ChanceQuestion:
         missing: why there is no finding where no attempt was made, from the evidence.
         summary: the finding's summary.
         advice: what to do where the check does not pass; None is nothing.
+        how: what to do where no attempt was made; None is to run the probe.
         data: further numbers, for reports.
         needs: the attempts without which there is no finding; `families` where none are named.
         weaker: families that count like chance; what is left is then not tested for significance.
@@ -106,6 +111,7 @@ class ChanceQuestion:
     missing: Callable[[Evidence], str]
     summary: Callable[[Evidence, BeyondChance], str]
     advice: Callable[[Evidence], str] | None = None
+    how: Callable[[Evidence], str] | None = None
     data: Callable[[Evidence, BeyondChance], dict[str, Any]] = _p_value
     needs: tuple[str, ...] = ()
     weaker: tuple[str, ...] = ()
@@ -146,7 +152,8 @@ class ChanceQuestion:
     def _untried(self, evidence: Evidence, tolerance: float) -> Finding:
         """It passes only if no sample survived, and the probe would have run at any level."""
         if evidence.reported:
-            how = f"flatguard audit RUN --checks {self.level}"
+            probing = how_to_run(evidence, self.probe, self.level)
+            how = probing if self.how is None else self.how(evidence)
             return not_run(self.check, self.source, self.missing(evidence), how)
         if self.level != "fast" and evidence.probe(self.probe) is None:
             why = "no sample survived, so there was nothing to attack"

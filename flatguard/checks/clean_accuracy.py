@@ -16,13 +16,14 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     """Fails where there is no robustness to judge, or where a mistake explains the accuracy."""
     found = clean_accuracy(evidence)
     if found is None:
-        return not_run(NAME, SOURCE, "no clean image was classified")
+        how = "fix the model: it has to give finite logits for the clean images"
+        return not_run(NAME, SOURCE, "no clean image was classified", how)
     chance = found.chance
     wrong = found.nothing_to_judge or found.doubt
     return Finding(
         check=NAME,
         status="fail" if wrong else "pass" if chance.answer == "beyond" else "warn",
-        summary=wrong or found.undecided or f"{found.text}; chance is {chance.guess:.1%}",
+        summary=wrong or found.undecided or f"{found.text}; guessing reaches {chance.guess:.1%}",
         value=chance.accuracy,
         threshold=chance.guess,
         interval=interval(chance.correct, chance.images),
@@ -42,7 +43,7 @@ def _next(cause: str | None, answer: str) -> str:
 
 
 _WHY = (
-    "Robust accuracy is at most clean accuracy. If the model is no better than chance on clean "
+    "Robust accuracy is at most clean accuracy. If the model is no better than guessing on clean "
     "images, or far from what it should reach, the weights, the preprocessing or the labels are "
     "wrong, and the number is not about the model that you mean."
 )

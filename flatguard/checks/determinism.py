@@ -13,6 +13,7 @@ from flatguard.checks.check import Check, InParts, Probe, every_level
 from flatguard.checks.context import CONFIRM_DRAWS, CheckContext, Rows, evenly
 from flatguard.checks.evidence import CONFIRMED, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.checks.preflight.facts import facts_of
 from flatguard.checks.resubmission import in_words, resubmissions
 from flatguard.checks.search import surest as search
@@ -107,7 +108,8 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     """Warns where the target is randomised: single passes and single gradients then mislead."""
     probe = evidence.probe(NAME)
     if probe is None or "repeated" not in probe.tables:
-        return not_run(NAME, _SOURCE, f"no image was shown twice: {evidence.why_not(NAME)}")
+        why = f"no image was shown twice: {evidence.why_not(NAME)}"
+        return not_run(NAME, _SOURCE, why, how_to_run(evidence, NAME, searches=False))
     table = probe.tables["repeated"]
     broken = int(table["difference"].isna().sum())
     if broken:
@@ -131,9 +133,9 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         check=NAME,
         status="fail" if (len(wrong) - len(back)) / evidence.n > tolerance else "warn",
         summary=(
-            f"the target is randomised: decisions flip on {table['flips'].mean():.0%} of the "
-            f"images; {len(wrong)} survivors are wrong in most draws, and {len(back)} others are "
-            "right in most; gradients were averaged (EOT)"
+            f"the model is random: shown again, {table['flips'].mean():.0%} of the images get "
+            f"another answer; {len(wrong)} survivors are wrong in most answers, and {len(back)} "
+            "others are right in most; the checks average gradients over many draws"
             + (f"; {in_words(again)}" if again else "")
         ),
         value=float(table["flips"].mean()),

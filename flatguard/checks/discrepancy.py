@@ -55,7 +55,7 @@ _ADVICE = {
     "saturating": SQUASHED_FIX,
     "repair": FIXES["unavailable-gradient"],
     "smoothed": FIXES["shattered-gradient"],
-    "estimated": "attack with gradients estimated from values (SPSA)",
+    "estimated": "attack with gradients that are estimated from the model's outputs (SPSA)",
     "eot": FIXES["stochastic"],
     "switch": GATE_FIX,
 }
@@ -145,9 +145,9 @@ def _cost_of_twins(context: CheckContext, steps: int) -> float:
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
     fooled = evidence.fooled_by(*_TWINS)
     return (
-        f"attacks on twins, copies that decide alike, fool {len(fooled)} of "
-        f"{len(evidence.standing)} survivors; another seed or a plain search fools "
-        f"{len(evidence.chance)}, so {len(found.only)} are beyond chance (p = {found.p:.2g})"
+        f"attacks on twins, copies of the model that make the same decisions, fool {len(fooled)} "
+        f"of {len(evidence.standing)} survivors; {len(found.only)} of them are fooled by neither "
+        f"another random seed of the attack nor a plain search (p = {found.p:.2g})"
     )
 
 
@@ -237,7 +237,10 @@ _QUESTION = ChanceQuestion(
     families=_TWINS,
     probe="twins",
     level="fast",
-    missing=lambda evidence: f"no twin was attacked: {evidence.why_not('twins')}",
+    missing=lambda evidence: (
+        "no twin, a copy of the model that is easier to attack, was attacked: "
+        f"{evidence.why_not('twins')}"
+    ),
     summary=_summary,
     advice=_advice,
     data=_data,
@@ -246,9 +249,9 @@ _QUESTION = ChanceQuestion(
 _STEPS = 20
 
 _WHY = (
-    "A twin makes the same decisions as the target, so an example that fools the twin also fools "
-    "the target. If a twin is fooled where the target survived, the audited attack missed an "
-    "adversarial example that exists."
+    "A twin is a copy of the model that makes the same decisions and is easier to attack, so an "
+    "example that fools the twin also fools the model. Each image of which only that attack finds "
+    "an example is one that the audited attack missed."
 )
 
 CHECK = Check(

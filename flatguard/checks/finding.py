@@ -58,22 +58,29 @@ class Finding(BaseModel):
         return [cls._measured(item) for item in value] if isinstance(value, list) else value
 
 
-MORE_CHECKS = "flatguard audit RUN --checks fast"
-_PROBING = re.compile(r"flatguard audit RUN --checks \w+")
+RESUME = "flatguard resume RUN"
+_NEEDS_MODEL = re.compile(rf"flatguard audit RUN --checks \w+|{RESUME}")
 TRUST = (
     "Allowing code runs what this run's request names: leave that option out for a folder that you "
     "do not trust."
 )
 
 
-def not_run(check: str, source: str, why: str, how: str = MORE_CHECKS) -> Finding:
-    """The finding of a check whose evidence is missing. It never counts as passed."""
+def not_run(check: str, source: str, why: str, how: str | None) -> Finding:
+    """The finding of a check whose evidence is missing. It never counts as passed.
+
+    Args:
+        check: its name.
+        source: the publication that the idea comes from.
+        why: why it has no evidence.
+        how: what gives it some; None where nothing is known to. See `missing_evidence`.
+    """
     return Finding(check=check, status="not-run", summary=why, source=source, next=how)
 
 
 def consenting(step: str, needed: bool) -> str:
     """A step with the consent that it needs where the run's request names code."""
-    return _PROBING.sub(rf"\g<0>{CONSENT}", step) if needed else step
+    return _NEEDS_MODEL.sub(rf"\g<0>{CONSENT}", step) if needed else step
 
 
 def needs_trust(steps: Iterable[str]) -> bool:

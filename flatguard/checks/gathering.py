@@ -149,7 +149,7 @@ def _why_alone(context: CheckContext) -> str | None:
 def _store(context: CheckContext, checks: Checks, step: Step, found: GatheredPart) -> None:
     if found.facts.get("randomised"):
         context.progress.log(
-            f"the target is randomised: gradients are averaged over {EOT_DRAWS} draws (EOT)"
+            f"the model is random: gradients are averaged over {EOT_DRAWS} of its draws"
         )
     evidence = found.evidence
     facts = ProbeFacts(

@@ -38,6 +38,7 @@ from flatguard.checks.gradient_evidence import (
     mean_drops,
     median_agreement,
 )
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.checks.search.candidates import (
     GOOD_ENOUGH,
     Candidate,
@@ -60,6 +61,23 @@ _SMALL_64, _SMALL_32 = 1e-6, 5e-2
 """Shares of the radius for central differences in float64 and in float32."""
 
 _JITTER = 1e-2
+
+_REPAIRED = {
+    "saturating": "tanh, sigmoid, softmax and clamp",
+    "cutting": "rounding, comparisons, detach() and other steps that cut the gradient",
+    "sharp": "comparisons",
+    "function": "the model's own autograd functions",
+    "front": "the preprocessing",
+    "head": "what follows the last linear layers",
+    "all": "all steps that hinder the gradient",
+}
+"""What is repaired in each repaired twin (`search/repairs.py`), in words."""
+
+_ADVICE = {
+    "logarithm": "attack the logarithm of the probabilities that the model returns",
+    "smoothed": "attack with gradients that are averaged over noise on the image",
+    "estimated": "attack with gradients that are estimated from the model's outputs (SPSA)",
+}
 
 _SOME = 0.1
 """From this share of the points on, an unreliable gradient warns; from `MOST` on, it fails."""
@@ -262,7 +280,8 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
                 check=NAME, status="pass", source=_SOURCE,
                 summary="no sample survived, so gradients did not hinder the attack",
             )  # fmt: skip
-        return not_run(NAME, _SOURCE, f"no gradient was measured: {evidence.why_not(NAME)}")
+        why = f"no gradient was measured: {evidence.why_not(NAME)}"
+        return not_run(NAME, _SOURCE, why, how_to_run(evidence, NAME))
     value = max(found.unavailable, found.dead, found.no_loss)
     useless = found.usual_drop < USEFUL or found.leaves_torch or found.is_partly_missing
     doubtful = value > _SOME or found.vanished > _SOME or useless
@@ -285,40 +304,51 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
 
 
 def _advice(found: GradientEvidence) -> str | None:
-    usual = ("raw", "tempered", None)
-    return None if found.best in usual else f"attack along the {found.best} direction"
+    if found.best in ("raw", "tempered", None):
+        return None
+    replaced = _REPAIRED.get(found.best)
+    if replaced is not None:
+        return f"attack with {replaced} replaced by something smooth in the backward pass"
+    return _ADVICE.get(found.best, f"attack along the gradient that is called {found.best}")
 
 
 def _observations(found: GradientEvidence) -> list[str]:
     lines = []
     if found.dead > 0:
         lines.append(
-            f"the margin's gradient is absent at {found.dead:.0%} of {found.points} points"
+            f"at {found.dead:.0%} of {found.points} points the margin between the right class and "
+            "the next has no gradient"
         )
     if found.contradicted > 0:
-        lines.append(f"central differences contradict the gradient at {found.contradicted:.0%}")
+        lines.append(
+            f"at {found.contradicted:.0%} of {found.points} points the model's output changes "
+            "otherwise than its gradient says"
+        )
     if found.vanished > 0:
         same = found.no_loss == found.vanished
         exactly = "" if same else f", and is exactly 0 at {found.no_loss:.0%}"
         lines.append(
             f"the gradient of cross-entropy, which most attacks follow, vanishes at "
-            f"{found.vanished:.0%}{exactly}"
+            f"{found.vanished:.0%} of {found.points} points{exactly}"
         )
     if found.leaves_torch:
-        lines.append("the computation leaves torch where no stage can be repaired")
+        lines.append("the computation leaves torch, so gradients miss a part of the model")
     if found.is_partly_missing:
         lines.append(
-            "the margin answers to small random steps otherwise than its gradient predicts: "
-            f"correlation {found.agreement['raw']:.2f}{_explained_by(found)}"
+            "small random changes of the image move the output otherwise than the gradient "
+            f"predicts: correlation {found.agreement['raw']:.2f}, in place of 1"
+            f"{_explained_by(found)}"
         )
     if found.usual_drop < USEFUL:
-        lines.append("a step along the gradient does not lower the margin")
-    return lines or [f"the target does what its gradient predicts at all {found.points} points"]
+        lines.append("a step along the gradient brings no image nearer to a wrong answer")
+    return lines or [f"the model does what its gradient predicts at all {found.points} points"]
 
 
 def _explained_by(found: GradientEvidence) -> str:
     name = max(found.agreement, key=lambda name: found.agreement[name])
-    return "" if name == "raw" else f", {found.agreement[name]:.2f} with {name} stages repaired"
+    if name == "raw":
+        return ""
+    return f"; {found.agreement[name]:.2f} with {_REPAIRED.get(name, name)} made smooth"
 
 
 def _repaired_stages(evidence: Evidence, found: GradientEvidence) -> list[str]:
@@ -330,8 +360,11 @@ def _repaired_stages(evidence: Evidence, found: GradientEvidence) -> list[str]:
     met = probe.facts.get("met", {})
     stages = sorted({stage for name, stages in met.items() if name != "all" for stage in stages})
     if stages:
-        return [f"repaired stages: {', '.join(stages)}"]
-    return ["no cut stage could be isolated: only estimates, transfer and black-box remain"]
+        return [f"steps that cut the gradient, repaired here: {', '.join(stages)}"]
+    return [
+        "the step that cuts the gradient was not found: the verdict rests on attacks that need no "
+        "gradient"
+    ]
 
 
 _WHY = (

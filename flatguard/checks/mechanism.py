@@ -24,17 +24,22 @@ FIXES: dict[Mechanism, str] = {
     "state": "attack a new copy of the model for each query batch; release a model without memory",
     "saturation": "divide the logits by a temperature (the largest is then ahead by about 2) and "
     "attack again, or attack the margin",
-    "unavailable-gradient": "attack through the stage with a straight-through gradient (BPDA)",
-    "shattered-gradient": "average gradients over noise, or attack with Square",
-    "stochastic": "average gradients of the margin over draws (EOT), and decide by majority",
+    "unavailable-gradient": "replace the step that cuts the gradient by the "
+    "identity in the backward pass (BPDA), and attack again",
+    "shattered-gradient": "average gradients over noise on the image, or attack with Square, which "
+    "needs none",
+    "stochastic": "average gradients of the margin over the model's random draws (EOT), and "
+    "decide by the majority of its answers",
     "rugged-loss": "attack with more restarts and more, smaller steps",
 }
 """What to do where a mechanism masks the number."""
 
-GATE_FIX = "attack all branches of the model at once, and each together with its gate"
+GATE_FIX = "attack all branches that the model chooses between, and each together with its choice"
 """What to do in place of the mechanism's own, where a gate hides the other branches."""
 
-SQUASHED_FIX = "attack the model with tanh, sigmoid, softmax and clamp unsaturated"
+SQUASHED_FIX = (
+    "attack a copy in which tanh, sigmoid, softmax and clamp keep a gradient where they are flat"
+)
 """What to do where a temperature and the margin find less than that."""
 
 _GATE = "the output is chosen between branches, and the gradient misses the choice"
@@ -83,7 +88,7 @@ class Explanation(BaseModel):
     def sentence(self) -> str:
         """What was measured, and what it explains."""
         found = f"attacks made for it fool {self.found} of {self.missed} samples"
-        found += " beyond chance" if self.mechanism not in _NO_CHANCE else ""
+        found += " that plain searches miss" if self.mechanism not in _NO_CHANCE else ""
         name = self.mechanism.capitalize()
         return f"{name}, with {self.confidence} confidence: {self.condition}; {found}."
 
@@ -187,7 +192,7 @@ def _rules(evidence: Evidence, gradients: GradientEvidence) -> list[_Rule]:
     if gate.explains:
         found.append(gate)
     elif conditions.is_wrong(gradients) is None and is_local:
-        known = "the gradient is true, and leads less far than a coarser one"
+        known = "the gradient is true, but only for tiny changes: a coarser one leads further"
         found.append(_rule(evidence, "shattered-gradient", known, *COARSE))
     known = conditions.bumpy(evidence, gradients)
     if known is not None and conditions.is_wrong(gradients) is None:

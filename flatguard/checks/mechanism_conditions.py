@@ -51,15 +51,18 @@ def saturated(gradients: GradientEvidence) -> str | None:
             return None
         if gradients.drops.get("tempered", 0.0) < 0.5 * max(gradients.drops.values()):
             return None
-        return f"cross-entropy's gradient vanishes at {gradients.vanished:.0%} of the points"
+        return f"the gradient of cross-entropy vanishes at {gradients.vanished:.0%} of the points"
     if gradients.unavailable <= 0.5 * gradients.dead:
         return (
-            f"the gradient is absent at {gradients.dead:.0%} of the points, and at most of them "
-            "the margin does not move either"
+            f"there is no gradient at {gradients.dead:.0%} of the points, and at most of them "
+            "the model's output does not move either"
         )
     if _unsaturated(gradients) < USEFUL or _unsaturated(gradients) < 0.5 * _repaired(gradients):
         return None
-    return f"the gradient is absent at {gradients.dead:.0%} of the points until it is unsaturated"
+    return (
+        f"there is no gradient at {gradients.dead:.0%} of the points until tanh, sigmoid, softmax "
+        "and clamp keep theirs where they are flat"
+    )
 
 
 def by_logit_sharpness(evidence: Evidence) -> str:
@@ -80,8 +83,9 @@ def cut(gradients: GradientEvidence) -> str | None:
     if wrong is not None or not (gradients.is_partly_missing and gradients.is_explained):
         return wrong
     return (
-        f"the gradient explains {gradients.agreement['raw']:.2f} of how the margin responds, "
-        f"a repaired one {max(gradients.agreement.values()):.2f}"
+        "the model's output moves otherwise than its gradient predicts (correlation "
+        f"{gradients.agreement['raw']:.2f}; {max(gradients.agreement.values()):.2f} where steps "
+        "that cut the gradient are repaired)"
     )
 
 
@@ -90,8 +94,8 @@ def is_wrong(gradients: GradientEvidence) -> str | None:
     if max(gradients.unavailable, gradients.dead) <= MOST:
         return None
     return (
-        f"the margin's gradient is absent at {gradients.dead:.0%} and contradicted at "
-        f"{gradients.contradicted:.0%} of the points"
+        f"there is no gradient at {gradients.dead:.0%} of the points, and at "
+        f"{gradients.contradicted:.0%} the model's output changes otherwise than it says"
     )
 
 
@@ -114,8 +118,8 @@ def bumpy(evidence: Evidence, gradients: GradientEvidence) -> str | None:
     if not evidence.fooled or len(needed) < _HIDDEN * len(evidence.fooled):
         return None
     return (
-        f"half a radius lowers the margin by {max(gradients.linear, 0.0):.0%} of what its gradient "
-        "predicts"
+        f"over half the allowed change, the output moves by {max(gradients.linear, 0.0):.0%} of "
+        "what its gradient predicts"
     )
 
 

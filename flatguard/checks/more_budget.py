@@ -44,6 +44,9 @@ _FACTORS = (2.0, 4.0, 8.0, 16.0)
 _ABOVE_CHANCE = 0.15
 """In the largest ball, accuracy this much above chance is a sign."""
 
+_ALONG = {"raw": "along the model's own gradient", "best": "along the best gradient found"}
+"""The directions of the sweep, in words."""
+
 _NOT_MONOTONE = 0.05
 _RISING = 0.05
 """The loss is still rising if its median grows by this share over the last quarter of the path."""
@@ -141,7 +144,10 @@ def _cost_of_sweep(context: CheckContext, steps: int) -> float:
 
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
-    return f"only a longer search, or one towards each class, fools {len(found.only)} survivors"
+    return (
+        f"{len(found.only)} survivors are fooled only by a longer search, or by one towards a "
+        "chosen class"
+    )
 
 
 def _signs(evidence: Evidence) -> Signs | None:
@@ -156,13 +162,18 @@ def _signs(evidence: Evidence) -> Signs | None:
         return None
     warnings = []
     if rising is not None and rising > _RISING:
-        warnings.append(f"the loss still rose by {rising:.0%} over the last quarter of the path")
+        warnings.append(
+            f"the loss still rose by {rising:.0%} in the last quarter of the attack's steps"
+        )
     for sight in sorted({name for name, _ in curve}):
         values = [curve[key] for key in sorted(curve) if key[0] == sight]
+        along = _ALONG.get(sight, sight)
         if any(later > earlier + _NOT_MONOTONE for earlier, later in pairwise(values)):
-            warnings.append(f"accuracy is not monotone in ε ({sight} direction)")
+            warnings.append(f"accuracy rises where the attack may change more ({along})")
         if values[-1] > 1.0 / evidence.num_classes + _ABOVE_CHANCE:
-            warnings.append(f"{values[-1]:.0%} are right in the largest ball ({sight} direction)")
+            warnings.append(
+                f"{values[-1]:.0%} stay right where the attack may make any image of them ({along})"
+            )
     points = [
         {"sight": sight, "eps": eps, "accuracy": accuracy}
         for (sight, eps), accuracy in curve.items()

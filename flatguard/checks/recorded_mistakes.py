@@ -17,6 +17,7 @@ from flatguard.checks.check import Check, Probe, every_level
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import RECORDED, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, Status, not_run
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Method
 from flatguard.checks.state_evidence import taken_back
 from flatguard.checks.statistics import interval
@@ -31,6 +32,7 @@ _NOTHING = pd.DataFrame(
         "held": pd.Series(dtype="bool"),
     }
 )
+_NONE = "no survivor was classified wrong at any step of the audited attack"
 _SOURCE = "Carlini et al. 2019 (report the worst case over all that was tried)"
 
 
@@ -105,9 +107,10 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         if passed == set():
             return Finding(
                 check=NAME, status="pass", source=_SOURCE, samples=evidence.n, value=0.0,
-                summary="no survivor was wrong along the audited path",
+                summary=_NONE,
             )  # fmt: skip
-        return not_run(NAME, _SOURCE, f"nothing was shown again: {evidence.why_not(RECORDED)}")
+        why = f"nothing was shown again: {evidence.why_not(RECORDED)}"
+        return not_run(NAME, _SOURCE, why, how_to_run(evidence, RECORDED, searches=False))
     shown = set(probe.tables[RECORDED]["sample"].astype(int)) & evidence.reported
     held, lost = evidence.fooled_by("recorded"), taken_back(evidence)
     share = len(held) / evidence.n
@@ -130,15 +133,15 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
 
 def _summary(shown: set[int], held: set[int], lost: set[int], passed: set[int] | None) -> str:
     if not shown:
-        return "no survivor was wrong along the audited path"
+        return _NONE
     found = (
-        f"{len(shown)} survivors were wrong along the audited path; shown again, "
-        f"{len(held)} are wrong"
+        f"{len(shown)} survivors were classified wrong at a step of the audited attack; shown "
+        f"again, {len(held)} are wrong"
     )
     if lost:
         found += f", and {len(lost)} are right with other logits than the attack was given"
     unkept = len((passed or set()) - shown)
-    return f"{found}; of {unkept} no example was kept" if unkept else found
+    return f"{found}; of {unkept} others no example was kept" if unkept else found
 
 
 def _advice(held: set[int], lost: set[int]) -> str | None:

@@ -6,7 +6,7 @@ Its attempts are made with the twins of the check discrepancy.
 from __future__ import annotations
 
 from flatguard.checks.advised_attack import scale_free
-from flatguard.checks.chance import BeyondChance, ChanceQuestion
+from flatguard.checks.chance import NOT_BY_CHANCE, BeyondChance, ChanceQuestion
 from flatguard.checks.check import Check
 from flatguard.checks.evidence import Evidence
 
@@ -19,8 +19,8 @@ def _summary(evidence: Evidence, found: BeyondChance) -> str:
     Honest networks lose up to 10% of their survivors.
     """
     return (
-        f"an attack on the margin, which the scale of the logits does not affect, fools "
-        f"{len(found.only)} survivors beyond chance"
+        f"an attack on the margin (the right class's logit minus the next), whose gradient no "
+        f"confidence makes vanish, fools {len(found.only)} survivors {NOT_BY_CHANCE}"
     )
 
 
@@ -30,7 +30,9 @@ _QUESTION = ChanceQuestion(
     families=("loss",),
     probe="twins",
     level="fast",
-    missing=lambda evidence: f"no margin loss was tried: {evidence.why_not('twins')}",
+    missing=lambda evidence: (
+        f"no attack on the margin between the logits was tried: {evidence.why_not('twins')}"
+    ),
     summary=_summary,
     advice=scale_free,
 )

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from flatguard.checks.chance import BeyondChance, ChanceQuestion
+from flatguard.checks.chance import NOT_BY_CHANCE, BeyondChance, ChanceQuestion
 from flatguard.checks.check import Check, InParts, Probe, every_level
 from flatguard.checks.context import TARGET_GAP, CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.missing_evidence import how_to_name_a_surrogate
 from flatguard.checks.search.attempts import Attempt, AttemptTable
 from flatguard.checks.search.gradients import Gradient, plain, tempered
 from flatguard.errors import ModelError, ran_out_of_memory
@@ -122,11 +123,11 @@ def _missing(evidence: Evidence) -> str:
     why = evidence.why_not("surrogate")
     if refused:
         why = "; ".join(f"{name} is {reason}" for name, reason in refused.items())
-    return f"no surrogate was attacked (name one with --surrogate): {why}"
+    return f"no surrogate, another model whose examples are tried, was attacked: {why}"
 
 
 def _summary(evidence: Evidence, found: BeyondChance) -> str:
-    return f"another model's examples fool {len(found.only)} survivors beyond chance"
+    return f"examples made on other models fool {len(found.only)} survivors {NOT_BY_CHANCE}"
 
 
 _QUESTION = ChanceQuestion(
@@ -137,13 +138,14 @@ _QUESTION = ChanceQuestion(
     level="standard",
     missing=_missing,
     summary=_summary,
+    how=how_to_name_a_surrogate,
     data=lambda evidence, found: {},
     can_fail=False,
 )
 
 _WHY = (
-    "Examples made on another model are usually weaker than examples made on the target. If they "
-    "fool more samples, the target's own gradients are unreliable."
+    "Examples made on another model are usually weaker than examples made on the model itself. If "
+    "they fool more samples, the model's own gradients mislead attacks."
 )
 
 CHECK = Check(

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from flatguard.checks.advised_attack import stronger
 from flatguard.checks.error_rates import ErrorRate, error_rates, within
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.finding import Finding, consenting
+from flatguard.checks.finding import RESUME, Finding, consenting
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
 from flatguard.checks.mechanism import NEEDED, Explanation, Mechanism, explanations, fix_of
+from flatguard.checks.missing_evidence import LARGER_BUDGET, how_to_run
 from flatguard.checks.preflight.accuracy import CleanAccuracy, clean_accuracy
 from flatguard.checks.registry import load_checks
 from flatguard.checks.state_evidence import (
@@ -23,7 +24,7 @@ from flatguard.checks.state_evidence import (
 from flatguard.checks.statistics import CONFIDENCE_LEVEL, interval
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError
-from flatguard.request import CONSENT, TOLERANCE
+from flatguard.request import TOLERANCE
 from flatguard.runs.json_files import read_json
 from flatguard.runs.run import Run
 
@@ -37,9 +38,9 @@ _CONCLUSIONS: dict[Word, str] = {
     "consistent": "The reported number is supported by the evidence: no check found evidence "
     "against it.",
     "overestimated": "Do not cite the reported number. Stronger attacks found more adversarial "
-    "examples. No mechanism of gradient masking explains the difference.",
-    "masked": "Do not cite the reported number. The attack failed because the model's gradients "
-    "are unreliable, not because the model is robust.",
+    "examples. No fault of the model's gradients explains it.",
+    "masked": "Do not cite the reported number. The attack failed because the model's gradients, "
+    "which attacks follow, mislead it, not because the model is robust.",
     "inconclusive": "Do not cite the reported number yet. The checks that would decide did not "
     "run, or their results contradict each other.",
 }
@@ -299,7 +300,7 @@ def _sentence(
     if word == "inconclusive" and evidence.stopped is not None:
         return f"inconclusive: {evidence.stopped}, so {was} is neither supported nor refuted"
     if word == "inconclusive" and not evidence.complete:
-        return f"inconclusive: blocks are missing, and {was} is of the others only"
+        return f"inconclusive: some images were not attacked yet, and {was} is of the others only"
     if word == "inconclusive" and clean is not None and clean.undecided is not None:
         return f"inconclusive: {clean.undecided}"
     if word == "inconclusive":
@@ -331,25 +332,36 @@ def _next(
     word: Word, explained: tuple[Explanation, ...], findings: list[Finding], evidence: Evidence
 ) -> tuple[str, ...]:
     if evidence.stopped is not None and not evidence.complete:
-        return ("evaluate again with a larger budget, or fewer samples",)
+        return (LARGER_BUDGET,)
     steps = []
     if not evidence.complete:
-        steps.append(f"flatguard resume RUN{CONSENT if evidence.names_code else ''}")
+        steps.append(consenting(RESUME, evidence.names_code))
     steps += [fix_of(found, evidence) for found in explained]
     if word == "overestimated" and _gradients_failed(findings):
         steps.append(
-            "gradients are unreliable, for a reason that too few samples show: evaluate more"
+            "the model's gradients mislead attacks, and too few images show why: evaluate more "
+            "images (--n-examples)"
         )
     elif word == "overestimated":
         steps.append(f"the attack is too weak: {stronger(evidence)}")
     beyond = len(evidence.fooled - evidence.chance)
     if word == "overestimated" and beyond < NEEDED:
         steps.append(
-            f"a mechanism is named from {NEEDED} samples on that chance does not fool, and there "
-            f"{'is' if beyond == 1 else 'are'} {beyond or 'none'}: evaluate more images to find one"
+            f"to name the reason, {NEEDED} images are needed that only stronger attacks fool, and "
+            f"there {'is' if beyond == 1 else 'are'} {beyond or 'none'}: evaluate more images"
         )
+    if word == "inconclusive":
+        steps += _longer_search(findings, evidence)
     order = {"fail": 0, "warn": 1, "not-run": 2, "pass": 3}
     for finding in sorted(findings, key=lambda finding: order[finding.status]):
         if finding.next is not None and finding.next not in steps:
             steps.append(finding.next)
     return tuple(steps) or (_DONE if EXIT_CODES[word] == 0 else _UNDECIDED,)
+
+
+def _longer_search(findings: list[Finding], evidence: Evidence) -> list[str]:
+    """Queries instead of gradients, where gradients tell nothing and too few were made."""
+    if not _disagree(evidence, {finding.check: finding.status for finding in findings}):
+        return []
+    how = how_to_run(evidence, f"square-{_ENOUGH_QUERIES}", "full")
+    return [] if how is None else [consenting(how, evidence.names_code)]

@@ -169,7 +169,7 @@ def _rows(run: Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
 def engine_line(engine: dict[str, Any]) -> str:
     """How the search's model differs from the model itself, where the examples were verified."""
     return (
-        f"{', '.join(engine['options'])}: the searched twin leaves "
+        f"{', '.join(engine['options'])}: the faster copy that was searched leaves "
         f"{engine['search_robust_accuracy']:.1%}; {engine['only_in_search']} examples fool only "
         f"it, {engine['only_in_model']} only the model"
     )

@@ -43,7 +43,7 @@ def command(
     Several norms, `--norm Linf,L2 --eps 8/255,0.5`, are a run each and one verdict on their union.
 
     A language model is attacked on its prompts: --model smollm2 --attack gcg --prompt ... --target
-    ...; the verdict says how many of the attack's successes are left from the text.
+    ...; the verdict says how many of the attack's successes hold when sent as text.
 
     A sample counts as robust if the model classifies it correctly, both clean and under the
     attack. Robust accuracy is the share of such samples; it is measured again on the returned

@@ -243,17 +243,20 @@ def _word(fall: float, p: float, survived: int, tolerance: float) -> Word:
 
 def _sentence(word: Word, moved: str, fall: float, p: float, tolerance: float) -> str:
     if word == "worse":
-        return f"worse: {moved}, beyond chance (p = {p:.2g}) and the tolerance of {tolerance:.1%}"
+        return (
+            f"worse: {moved}, more than chance explains (p = {p:.2g}) and more than the tolerance "
+            f"of {tolerance:.1%}"
+        )
     if word == "no worse":
         return f"no worse: {moved}; a fall of up to {tolerance:.1%} is accepted"
     if fall > tolerance:
         return (
-            f"inconclusive: {moved}, beyond the tolerance of {tolerance:.1%} but not beyond chance "
-            f"(p = {p:.2g}); evaluate more samples"
+            f"inconclusive: {moved}, more than the tolerance of {tolerance:.1%}, but chance may "
+            f"explain it (p = {p:.2g}); evaluate more samples"
         )
     return (
         f"inconclusive: {moved}, and fewer than {FEWEST} samples survived in the baseline, so that "
-        "no fall could be beyond chance"
+        "any fall could be chance"
     )
 
 

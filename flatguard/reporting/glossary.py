@@ -1,16 +1,49 @@
-"""The terms that terminal and reports use, in plain words: in every report, and in the docs."""
+"""The terms that terminal and reports use, in plain words: on every page, and in the docs.
+
+A page lists the terms that occur on it, and those that their meanings use.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cached_property
+from html import unescape
+
+_HIDDEN = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Term:
-    """A term and what it means, in one or two sentences."""
+    """A term and what it means, in one or two sentences.
+
+    Attributes:
+        name: the term, or several with commas between them.
+        meaning: in plain words.
+        forms: how it occurs in a text; the parts of its name where none are given.
+    """
 
     name: str
     meaning: str
+    forms: tuple[str, ...] = ()
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        forms = "|".join(re.escape(form) for form in self.forms or self.name.split(", "))
+        return re.compile(rf"(?<!\w)(?:{forms})s?(?!\w)", re.IGNORECASE)
+
+    def occurs_in(self, text: str) -> bool:
+        """Whether the text uses the term, also in the plural."""
+        return self._pattern.search(text) is not None
+
+
+def terms_on(page: str) -> tuple[Term, ...]:
+    """The terms that a page shows, and those that explain them."""
+    seen, text = set[str](), unescape(_HIDDEN.sub(" ", page))
+    while found := [term for term in TERMS if term.name not in seen and term.occurs_in(text)]:
+        seen |= {term.name for term in found}
+        text = " ".join(term.meaning for term in found)
+    return tuple(term for term in TERMS if term.name in seen)
 
 
 TERMS: tuple[Term, ...] = (
@@ -28,6 +61,11 @@ TERMS: tuple[Term, ...] = (
         "budget, ε",
         "How far an attack may change an image. Linf 8/255: each colour value by at most 8 of its "
         "255 levels.",
+    ),
+    Term(
+        "threat",
+        "A budget, with the attack that searches within it. A model that withstands one threat may "
+        "fail under another.",
     ),
     Term("clean accuracy", "The share of images that the model classifies correctly, unchanged."),
     Term(
@@ -49,13 +87,20 @@ TERMS: tuple[Term, ...] = (
         "p",
         "How likely a result at least this clear is if there is no real difference. 0.01 is one "
         "in a hundred.",
+        ("p =", "p <", "p-value"),
     ),
     Term(
-        "beyond chance",
-        "Not fooled by the attack's repetition with other random numbers, nor by a plain search of "
-        "the same length. If a twin's attack fools such an image, the twin is the reason.",
+        "plain search, beyond chance",
+        "A plain search follows the model's own gradient, from a random start. An image that "
+        "neither it nor the audited attack from another random seed fools is not fooled by "
+        "chance: if an attack on a twin fools it, the twin is the reason.",
+        ("plain search", "plain searche", "beyond chance"),
     ),
-    Term("survivor", "An image that the audited attack did not fool."),
+    Term(
+        "survivor",
+        "An image that the audited attack did not fool.",
+        ("survivor", "survive", "survived"),
+    ),
     Term(
         "twin",
         "A copy of the model that makes the same decisions and is easier to attack, for example "
@@ -65,6 +110,7 @@ TERMS: tuple[Term, ...] = (
         "logits",
         "The model's raw scores, one for each class, before the softmax turns them into "
         "probabilities. The largest one decides.",
+        ("logit",),
     ),
     Term(
         "margin",
@@ -96,7 +142,11 @@ TERMS: tuple[Term, ...] = (
     ),
     Term("rugged-loss", "The loss has many small bumps, and a short search gets stuck on one."),
     Term("stochastic", "The model is random, so one gradient and one answer mislead."),
-    Term("state", "The model's answers depend on what it was asked before."),
+    Term(
+        "state",
+        "The model's answers depend on what it was asked before.",
+        ("by state", "or state", "state, with"),
+    ),
     Term(
         "overestimated",
         "Other attacks within the same budget fool more images than the audited one. The number "
@@ -120,10 +170,28 @@ TERMS: tuple[Term, ...] = (
         "On its way across the decision boundary, an image passes high κ (the ridge); beyond it "
         "lies a region where the model is flat, certain, and wrong (the valley).",
     ),
+    Term(
+        "detector",
+        "A rule that flags images as adversarial, here by a threshold on κ. A false positive is a "
+        "clean image that it flags.",
+    ),
+    Term(
+        "suffix",
+        "The text that an attack on a language model adds to the prompt, so that the model answers "
+        "with what the attack wants to hear (the target).",
+        ("suffix", "suffixe"),
+    ),
+    Term(
+        "greedy answer",
+        "The answer of a language model that takes the most likely token at each step. A sampled "
+        "answer draws its tokens at random.",
+        ("greedy answer", "sampled answer", "sampled"),
+    ),
     Term("basin", "The region around an image in which the loss barely changes."),
     Term(
         "forward and backward pass",
         "One evaluation of the model on one image, and one gradient. They are the cost of an "
         "attack.",
+        ("forward pass", "forward passe", "backward pass", "backward passe"),
     ),
 )

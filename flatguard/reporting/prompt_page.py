@@ -43,13 +43,13 @@ def verdict_lines(verdict: PromptVerdict) -> list[str]:
     """What the verdict rests on, a line each."""
     lines = [
         f"successes: {verdict.claimed} claimed on {counted(verdict.prompts, 'prompt')}, "
-        f"{verdict.left} left from the text ({percent(verdict.left / verdict.prompts)} of all; 95% "
-        f"interval {between(verdict.left_interval)})"
+        f"{verdict.left} hold when sent as text ({percent(verdict.left / verdict.prompts)} of all; "
+        f"95% interval {between(verdict.left_interval)})"
     ]
     lines += [f"{FATES[fate]}: {count}" for fate, count in verdict.lost.items()]
     if verdict.sampled_share is not None and verdict.sampled_interval is not None:
         lines.append(
-            f"sampled answers that begin with the target, where a success is left: "
+            f"sampled answers that begin with the target, where a success holds: "
             f"{percent(verdict.sampled_share)} (95% interval {between(verdict.sampled_interval)})"
         )
     return lines

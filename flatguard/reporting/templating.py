@@ -17,10 +17,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flatguard.reporting.glossary import TERMS
+from flatguard.reporting.glossary import terms_on
 from flatguard.reporting.text import between, counted, number, percent, visible
 
 _PACKAGE = "flatguard.reporting"
+_TERMS = "<!-- terms -->"
+"""Where a page lists its terms. No text of others can hold it: it is escaped."""
 
 
 def render(template: str, **values: Any) -> Markup:
@@ -29,14 +31,15 @@ def render(template: str, **values: Any) -> Markup:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A page from its template, with style sheet, script and the policy that allows only them."""
+    """A page with its terms, its style sheet, its script and the policy that allows only them."""
     sources = {"style": "style.css", "script": "report.js"}
     for name, file in sources.items():
         content = (files(_PACKAGE) / "templates" / file).read_text("utf-8")
         digest = hashlib.sha256(content.encode("utf-8")).digest()
         values[name] = Markup(content)
         values[f"{name}_hash"] = f"sha256-{base64.b64encode(digest).decode('ascii')}"
-    return render(template, version=version("flatguard"), **values)
+    page = render(template, version=version("flatguard"), **values)
+    return page.replace(_TERMS, render("terms.html.j2", terms=terms_on(page)))
 
 
 def facts_table(rows: Iterable[tuple[str, str]]) -> Markup:
@@ -56,7 +59,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_make_visible,
     )
-    found.globals.update(glossary=TERMS)
     found.filters.update(percent=percent, between=between, number=number, counted=counted)
     return found
 

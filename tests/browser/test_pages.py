@@ -75,7 +75,7 @@ def test_the_terms_are_one_click_away(browser: Any, pages: dict[str, Path]) -> N
         assert not page.locator("#terms dl").is_visible()
         page.locator(".verdict a", has_text="What the terms mean").click()
         page.locator("#terms dl").wait_for(state="visible")
-        assert "saturation" in page.locator("#terms dl").inner_text()
+        assert "robust accuracy" in page.locator("#terms dl").inner_text()
 
 
 def test_clicking_a_sample_opens_it(browser: Any, pages: dict[str, Path]) -> None:

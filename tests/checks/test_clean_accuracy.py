@@ -10,7 +10,7 @@ from flatguard.checks.preflight.facts import Published, TriedInput
 def test_beyond_chance_passes_with_its_interval() -> None:
     found = judged(CHECK)
     assert (found.status, found.value, found.threshold) == ("pass", 0.9, 0.1)
-    assert found.summary == "90.0% (90 of 100); chance is 10.0%"
+    assert found.summary == "90.0% (90 of 100); guessing reaches 10.0%"
     assert found.interval == pytest.approx((0.8238, 0.9510), abs=1e-4)
 
 

@@ -96,4 +96,4 @@ def test_a_mechanism_needs_six_samples() -> None:
     assert mcnemar(NEEDED, 0) < LEVEL <= mcnemar(NEEDED - 1, 0)
     few = judge(judged_by({"loss": range(5)}, n=60, survivors=range(40)), 0.05)
     assert few.verdict == "overestimated"
-    assert any("from 6 samples on" in step and "there are 5" in step for step in few.next)
+    assert any("6 images are needed" in step and "there are 5" in step for step in few.next)

@@ -3,11 +3,13 @@
 import math
 from pathlib import Path
 
-from flatguard.checks.finding import MORE_CHECKS, TRUST, Finding, advice, consenting, needs_trust
+from flatguard.checks.finding import RESUME, TRUST, Finding, advice, consenting, needs_trust
+
+PROBING = "flatguard audit RUN --checks fast"
 
 
 def test_advice_names_the_run_as_it_is_typed() -> None:
-    assert advice(MORE_CHECKS, Path("a run")) == "flatguard audit 'a run' --checks fast"
+    assert advice(PROBING, Path("a run")) == "flatguard audit 'a run' --checks fast"
     assert advice("attack the temperature twin", Path("a")) == "attack the temperature twin"
 
 
@@ -17,8 +19,9 @@ def test_what_is_not_finite_was_not_measured() -> None:
 
 
 def test_checks_of_a_run_that_names_code_need_consent() -> None:
-    step = consenting(MORE_CHECKS, needed=True)
-    assert step == f"{MORE_CHECKS} --allow-code"
+    step = consenting(PROBING, needed=True)
+    assert step == f"{PROBING} --allow-code"
+    assert consenting(RESUME, needed=True) == f"{RESUME} --allow-code"
     assert needs_trust([step])
-    assert not needs_trust([consenting(MORE_CHECKS, needed=False)])
+    assert not needs_trust([consenting(PROBING, needed=False)])
     assert "do not trust" in TRUST

@@ -44,11 +44,11 @@ def test_zero_underflow_missing_and_not_finite_are_distinguished() -> None:
 
 def test_where_no_stage_can_be_isolated_it_says_so() -> None:
     dead = gradients(16, margin_state="zero")
-    assert "no cut stage could be isolated" in CHECK.judge(
+    assert "the step that cuts the gradient was not found" in CHECK.judge(
         judged_by(truth=dead), TOLERANCE
     ).summary  # fmt: skip
     met = {"cutting": {"round": 1}, "all": {"round": 1}}
     found = judged_by(truth=replace(dead, facts={"ran": True, "met": met}))
-    assert "repaired stages: round" in CHECK.judge(found, TOLERANCE).summary
+    assert "repaired here: round" in CHECK.judge(found, TOLERANCE).summary
     vanished = judged_by(truth=gradients(16, loss_state="zero", ratio=0.0))
     assert "isolated" not in CHECK.judge(vanished, TOLERANCE).summary

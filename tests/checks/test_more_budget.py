@@ -70,7 +70,7 @@ def sweep(accuracies: list[float]) -> ProbeEvidence:
 
 @pytest.mark.parametrize(
     ("curve", "sign"),
-    [([0.5, 0.2, 0.0], None), ([0.2, 0.5, 0.0], "not monotone"), ([0.5, 0.4, 0.4], "largest")],
+    [([0.5, 0.2, 0.0], None), ([0.2, 0.5, 0.0], "accuracy rises"), ([0.5, 0.4, 0.4], "any image")],
 )
 def test_accuracy_against_radius(curve: list[float], sign: str | None) -> None:
     base = judged_by({"budget": ()})

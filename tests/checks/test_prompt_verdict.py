@@ -44,7 +44,7 @@ def test_a_success_that_the_text_confirms_is_left(tmp_path: Path) -> None:
     assert (verdict.verdict, verdict.exit_code) == ("consistent", 0)
     assert (verdict.claimed, verdict.left) == (1, 1)
     assert verdict.sentence == (
-        "consistent: gcg claims success on 1 of 1 prompt; from the text 1 of them is left"
+        "consistent: gcg claims success on 1 of 1 prompt; sent as text, 1 of them holds"
     )
     assert verdict.sampled_share == finding.sampled / 3
 

@@ -28,6 +28,7 @@ def test_why_nothing_was_attacked() -> None:
     finding = CHECK.judge(replace(base, probes={**base.probes, "surrogate-ab": refused}), TOLERANCE)
     assert finding.status == "not-run"
     assert "other is right on only 10%" in finding.summary
+    assert "--checks fast --surrogate MODEL" in (finding.next or "")
 
 
 def test_the_targets_own_copy_finds_everything_and_its_negation_is_refused() -> None:

@@ -36,7 +36,7 @@ def test_a_part_that_is_judged_says_what_it_lacks(options: dict[str, Any], tmp_p
     part = flatguard.evaluate(**options, out=tmp_path / "part", shard="1/3")
     verdict = flatguard.audit(part)
     assert verdict.verdict == "inconclusive"
-    assert "blocks are missing" in verdict.sentence
+    assert "some images were not attacked yet" in verdict.sentence
     assert verdict.next[0] == "flatguard resume RUN --allow-code"
     assert advice(verdict.next[0], part.storage) == (
         f"flatguard resume {tmp_path / 'part'} --allow-code"

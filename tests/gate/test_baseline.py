@@ -169,7 +169,7 @@ def test_on_the_command_line(
     Path("better.json").write_text(turned(baseline_of(run), 9, "1").model_dump_json())
     assert call("check", "run", "--against", "better.json") == 1
     out = capsys.readouterr().out
-    assert "beyond chance (p = 0.0039)" in out
+    assert "more than chance explains (p = 0.0039)" in out
     assert "::error title=baseline better.json::worse: robust accuracy went from " in out
     assert Path("summary.md").read_text("utf-8").startswith("### baseline better.json\n\nworse: ")
     Path("better.json").write_text(turned(baseline_of(run), 4, "1").model_dump_json())

@@ -222,8 +222,8 @@ def test_not_run_unless_allowed_by_name(inner: Inner) -> None:
     assert result.ret == FAILED
     result.assert_outcomes(passed=len(check_names()) + 2, failed=1)
     result.stdout.fnmatch_lines([
-        "release.yaml: the check black-box did not run, so it has not passed: Square was not "
-        "run: not part of the checks that ran",
+        "release.yaml: the check black-box did not run, so it has not passed: Square, a "
+        "search without gradients, was not run: not part of the checks that ran",
         "  threshold  it must run, unless `allow` names it: allow: ?black-box?",
         "  next       flatguard audit * --checks standard --allow-code",
     ])  # fmt: skip

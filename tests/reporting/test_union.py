@@ -8,6 +8,7 @@ import pytest
 import torch
 from support import digits
 from support.digits_target import images, labels
+from support.pages import terms_of
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.verdict import EXIT_CODES, Word, verdict_of
@@ -52,6 +53,9 @@ def test_each_sample_counts_by_its_worst_case(runs: list[Run], tmp_path: Path) -
     page = (tmp_path / PAGE).read_text()
     assert union.sentence in page
     assert all(str(run.request.budget()) in page for run in runs)
+    listed = terms_of(page)
+    assert {"threat", "corrected robust accuracy"} <= listed
+    assert not {"basin", "suffix"} & listed
 
 
 def test_the_exit_code_is_the_worst(runs: list[Run], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -39,6 +40,13 @@ class Page(HTMLParser):
 
     def ids(self) -> list[str]:
         return [str(attrs["id"]) for _, attrs in self.tags if "id" in attrs]
+
+
+def terms_of(page: str) -> set[str]:
+    """The names of the terms that a page lists, one click away from its verdict."""
+    assert 'href="#terms"' in page
+    listed = page.split('<details id="terms"')[1].split("</details>")[0]
+    return set(re.findall(r"<dt>(.*?)</dt>", listed))
 
 
 def page_of(run: Run) -> Page:

@@ -72,8 +72,8 @@ class CleanAccuracy:
                 f"right on {chance.guess:.1%}; evaluate more{because}"
             )
         return (
-            f"clean accuracy {self.text} is not beyond chance ({chance.guess:.1%}), so there is no "
-            f"robustness to judge{because}"
+            f"clean accuracy {self.text} is not clearly better than guessing ({chance.guess:.1%}), "
+            f"so there is no robustness to judge{because}"
         )
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, not_run
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.runs.check_evidence import PREFLIGHT
 from flatguard.runs.facts import Number
 
@@ -264,5 +265,8 @@ def stored(facts: PreflightFacts) -> dict[str, Any]:
 def not_measured(check: str, evidence: Evidence, part: str) -> Finding:
     """The finding of a check whose part of preflight is missing, with the reason."""
     facts = facts_of(evidence)
-    why = evidence.why_not(PREFLIGHT) if facts is None else facts.failed.get(part, "not measured")
-    return not_run(check, SOURCE, f"the model was not tried before the attack: {why}")
+    if facts is None:
+        why = f"the model was not tried before the attack: {evidence.why_not(PREFLIGHT)}"
+        return not_run(check, SOURCE, why, how_to_run(evidence, PREFLIGHT, searches=False))
+    why = f"it could not be measured before the attack: {facts.failed.get(part, 'no reason known')}"
+    return not_run(check, SOURCE, why, None)

@@ -54,7 +54,8 @@ def preflight_run(context: EvaluationContext, run: Run, progress: ProgressReport
     Raises:
         ModelError: the model cannot take a batch of one image, and the run has one.
     """
-    if PREFLIGHT in load_probes(run):
+    known = load_probes(run).get(PREFLIGHT)
+    if known is not None and known.ran:
         return
     progress.stage("preflight", 1)
     began = time.perf_counter()

@@ -11,7 +11,7 @@ _CHECK = "determinism"
 def repeatable(facts: PreflightFacts) -> Finding:
     """Determinism, as far as preflight measures it."""
     if facts.repeated is None or facts.other_seed is None:
-        return not_run(_CHECK, SOURCE, facts.failed.get("behaviour", "not measured"))
+        return not_run(_CHECK, SOURCE, facts.failed.get("behaviour", "not measured"), None)
     images = facts.repeated.images
     if facts.own_generator:
         return _random(facts.repeated, facts, "with random numbers of a generator of its own")
@@ -40,7 +40,8 @@ def _random(found: Difference, facts: PreflightFacts, how: str) -> Finding:
     dropout = "; dropout computes as in training" if "dropout" in facts.trained_parts else ""
     return Finding(
         check=_CHECK, status="warn", samples=found.images, source=SOURCE,
-        summary=f"the model is randomised: {how}, logits differ by {size}, decisions on "
+        summary=f"the model is random: {how}, logits differ by {size}, decisions on "
         f"{found.flips} of {found.images}{dropout}",
-        next="attack with expectation over transformation: --attack torchattacks:EOTPGD or rand",
+        next="average the attack's gradients over the model's random draws: --attack "
+        "torchattacks:EOTPGD or rand",
     )  # fmt: skip

@@ -58,9 +58,10 @@ def _rank_sentence(judged: JudgedRun) -> str:
     if rank is None or len(judged.evidence.fooled) < _FEWEST:
         return ""
     return (
-        "Among the samples that are fooled by a twin, the rank-biserial correlation between clean "
-        f"{judged.sharpness.log_name} and survival of the audited attack is {number(rank, 2)}. "
-        f"A value near {MINUS}1 means that the flattest samples survived."
+        "Among the samples that an attack on a twin (a copy that makes the same decisions) fools, "
+        f"clean {judged.sharpness.log_name} and survival of the audited attack have the "
+        f"rank-biserial correlation {number(rank, 2)}. {MINUS}1 means that just those survived at "
+        "which the loss is flattest, and 0 that flatness does not matter."
     )
 
 

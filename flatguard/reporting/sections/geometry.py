@@ -61,8 +61,9 @@ def _share_in_basin(found: Basins) -> Figure:
             f"{width}.",
             "The share of samples whose loss does not increase by more than "
             f"{found.epsilon:g} at any visited point within a distance: the samples at which the "
-            "attack does not refute (δ, ε)-robustness (Walter et al. 2026, Definition 5). An "
-            "attack can refute robustness; it cannot prove it.",
+            "attack does not refute (δ, ε)-robustness (Walter et al. 2026, Definition 5). This "
+            "region of flat loss is the image's basin. An attack can refute robustness; it cannot "
+            "prove it.",
         ),
         Axis(f"distance δ in {_NORMS[found.distance]}"),
         Axis("share still in its basin", is_share=True),

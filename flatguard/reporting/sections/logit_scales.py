@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.geometry.measures import KAPPA, SharpnessMeasure
 from flatguard.reporting.charts import Axis, Band, Series, line_chart
 from flatguard.reporting.figure import Figure, FigureText
@@ -24,7 +25,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     if probe is None or table is None or not len(table):
         return NotMeasured(
             "the search was not run at other scales of the logits",
-            "flatguard audit RUN --checks standard",
+            how_to_run(judged.evidence, "scales", "standard"),
         )
     own = accuracy_by(table["factor"], table["fooled"])
     best = accuracy_by(table["factor"], table["fooled_by_best"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.checks.preflight.accuracy import clean_accuracy
 from flatguard.checks.preflight.facts import Difference, PreflightFacts, facts_of, stored
 from flatguard.checks.preflight.repeats import repeatable
@@ -9,6 +10,7 @@ from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.sections.section import NotMeasured, Section, SectionContent
 from flatguard.reporting.templating import facts_table
 from flatguard.reporting.text import counted, number, percent
+from flatguard.runs.check_evidence import PREFLIGHT as PREFLIGHT_PROBE
 
 
 def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
@@ -16,7 +18,7 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     if facts is None or facts.clean is None or accuracy is None:
         return NotMeasured(
             "the model was not tried on clean images before the attack",
-            "flatguard audit RUN --checks fast",
+            how_to_run(judged.evidence, PREFLIGHT_PROBE, searches=False),
         )
     rows = _rows(facts)
     rows.insert(0, ("clean accuracy", accuracy.undecided or accuracy.text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.geometry.budget import Budget
 from flatguard.reporting.charts import Axis, Series, line_chart
 from flatguard.reporting.figure import Figure, FigureText, Tone
@@ -15,8 +16,8 @@ from flatguard.reporting.text import counted, number, percent
 
 _ACCURACY = Axis("share classified correctly", is_share=True)
 _DIRECTIONS: dict[str, tuple[str, Tone]] = {
-    "raw": ("larger radii, plain gradient", "other"),
-    "best": ("larger radii, best search direction", "fooled"),
+    "raw": ("larger radii, the model's own gradient", "other"),
+    "best": ("larger radii, the best gradient found", "fooled"),
 }
 _MOST_CORNERS = 200
 
@@ -31,7 +32,8 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
         figures.append(_accuracy_by_radius(judged, budget, budget.eps, sweep))
         data = {"eps": budget.eps, "sweep": None if sweep is None else _sweep_data(sweep)}
     if budget.eps is not None and sweep is None:
-        intro = "Larger radii were not tried. To try them: flatguard audit RUN --checks standard"
+        how = how_to_run(judged.evidence, "sweep", "standard")
+        intro = "Larger radii were not tried." + ("" if how is None else f" To try them: {how}")
     distances = _distances(judged)
     if distances is not None:
         figures.append(_accuracy_by_distance(judged, distances))

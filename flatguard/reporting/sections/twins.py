@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flatguard.checks.evidence import CHANCE
+from flatguard.checks.missing_evidence import how_to_run
 from flatguard.checks.statistics import interval
 from flatguard.reporting.figure import FigureText, Tone
 from flatguard.reporting.interval_chart import IntervalRow, interval_chart
@@ -29,7 +30,8 @@ def why_no_attempts(judged: JudgedRun) -> NotMeasured | None:
     if not judged.evidence.reported:
         return NotMeasured("no sample survived the audited attack, so none was attacked again")
     if not len(judged.evidence.attempts):
-        return NotMeasured("no survivor was attacked again", "flatguard audit RUN --checks fast")
+        how = how_to_run(judged.evidence, "twins")
+        return NotMeasured("no survivor was attacked again", how)
     return None
 
 
@@ -46,11 +48,11 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
             f"{percent(rows[0].share)} after the audited attack, down to {percent(best.share)} "
             f"after: {best.name}.",
             "Each attempt attacks only the survivors of the audited attack, within the same "
-            "budget. A twin makes the same decisions as the target, so an example that fools it "
-            "also fools the target; this was verified for every example. Where the plain search "
-            "fools few samples and a twin fools many, the scale or the precision of the logits "
-            "made the gradient unreliable, and the model is less robust than reported. Whiskers "
-            "are exact 95% intervals.",
+            "budget. Some attack a twin: a copy of the model that makes the same decisions and is "
+            "easier to attack. What fools it also fools the model, and this was verified for every "
+            "example. Where a plain search fools few samples and an attack on a twin many, the "
+            "model's gradient misled the attack, and the model is less robust than reported. "
+            "Whiskers are exact 95% intervals.",
         ),
         "remaining robust accuracy, share of all samples",
         rows,

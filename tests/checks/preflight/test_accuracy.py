@@ -27,7 +27,9 @@ def test_an_accuracy_that_nothing_stands_against() -> None:
 
 
 def test_at_chance_there_is_nothing_to_judge_and_with_few_images_only_no_verdict() -> None:
-    assert "not beyond chance (10.0%)" in (found(clean=clean(8, 100)).nothing_to_judge or "")
+    assert "not clearly better than guessing (10.0%)" in (
+        found(clean=clean(8, 100)).nothing_to_judge or ""
+    )
     few = found(clean=clean(1, 2))
     assert few.nothing_to_judge is None
     assert "so few images cannot tell it" in (few.undecided or "")

@@ -180,14 +180,14 @@ def _less_the_group(size: int) -> Callable[[Tensor], Tensor]:
 
 
 CALLS = [
-    Broken("noise", _after(lambda z: z + torch.randn_like(z)), "determinism", "randomised",
+    Broken("noise", _after(lambda z: z + torch.randn_like(z)), "determinism", "is random",
            _after(lambda z: z + 0.1 * torch.sin(TEN))),
     Broken("dropout", _model(broken.DropoutLeftOn), "determinism", "dropout",
            _model(broken.DropoutOff)),
     Broken("own generator", _model(broken.OwnGenerator), "determinism", "generator of its own",
            _model(broken.OwnGeneratorSeeded)),
     Broken("numpy's noise", _after(lambda z: z + float(np.random.randn()) * TEN), "determinism",
-           "randomised", _after(lambda z: z + 0.1 * float(np.random.RandomState(0).randn()) * TEN)),
+           "is random", _after(lambda z: z + 0.1 * float(np.random.RandomState(0).randn()) * TEN)),
     Broken("batch mean", _after(lambda z: z - z.mean(dim=0)), "batch-dependence", "beside other",
            _after(lambda z: z - z.mean(dim=1, keepdim=True))),
     Broken("softmax of the batch", _after(lambda z: z.softmax(dim=0)), "batch-dependence",

@@ -11,7 +11,7 @@ from flatguard.checks.preflight.repeats import repeatable
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"other_seed": OTHER}, "the model is randomised: with other random numbers"),
+        ({"other_seed": OTHER}, "the model is random: with other random numbers"),
         ({"repeated": OTHER, "own_generator": True}, "a generator of its own"),
         ({"repeated": OTHER}, "see earlier-calls"),
         ({"other_neighbours": OTHER}, "in the same batch only: see batch-dependence"),

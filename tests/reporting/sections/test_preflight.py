@@ -12,6 +12,8 @@ from flatguard.reporting.sections.preflight import PREFLIGHT
 from flatguard.reporting.sections.section import NotMeasured, SectionContent
 from flatguard.runs.run import Run
 
+PROBING = "flatguard audit RUN --checks fast"
+
 
 def section(run: Run, **changes: Any) -> SectionContent:
     stored = {**facts(**changes).model_dump(mode="json"), "ran": True}
@@ -59,8 +61,17 @@ def test_the_price_is_in_the_intro(run: Run) -> None:
     assert "300 forward passes of one image" in section(run).intro
 
 
-@pytest.mark.parametrize("stored", [{"ran": False, "reason": "no"}, {"ran": True, "clean": 3}])
-def test_without_facts_the_command_is_named(run: Run, stored: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("stored", "how"),
+    [
+        ({"ran": False, "reason": "no"}, "correct what stopped it, then " + PROBING),
+        ({"ran": False, "reason": "no", "budget": True}, PROBING),
+        ({"ran": True, "clean": 3}, None),
+    ],
+)
+def test_without_facts_a_command_that_helps_is_named(
+    run: Run, stored: dict[str, Any], how: str | None
+) -> None:
     found = PREFLIGHT.build(with_probes(run, preflight=ProbeEvidence(stored)))
     assert isinstance(found, NotMeasured)
-    assert found.how == "flatguard audit RUN --checks fast"
+    assert found.how == how
