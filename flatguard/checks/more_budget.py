@@ -75,6 +75,8 @@ def _gather_longer(context: CheckContext, steps: int, batches: Iterable[Rows]) -
 def _gather_targeted(context: CheckContext, spent: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Towards one class at a time, on what no attempt has fooled yet; repaired twins first.
 
+    After the cascade, which does the same, only repaired twins.
+
     Cost: for each of those at most `spent` passes on average; twice that where repairs are tried.
     """
     table = AttemptTable()
@@ -92,16 +94,29 @@ def _not_fooled_yet(context: CheckContext) -> np.ndarray:
     return np.setdiff1d(context.survivors, fooled)
 
 
+def _took_each_class(context: CheckContext) -> bool:
+    """Whether the audited attack itself searched towards one class at a time, to the same end."""
+    return context.run.request.attack == "cascade"
+
+
 def _targeted_attempts(
     context: CheckContext, rows: Rows, plan: Plan, wanted: Sequence[str]
 ) -> list[Attempt]:
     twins = {repair.name: repair.twin for repair in find_repairs(context, rows)} if wanted else {}
     chosen = [name for name in wanted if name in twins][:1]
     found = [(f"{name}, targeted", "repair", twins[name]) for name in chosen]
+    if not _took_each_class(context):
+        found.append(("targeted", "targeted", plain(context.model)))
     return [
         Attempt(name, family, partial(search_towards_classes, context, twin, plan=plan))
-        for name, family, twin in [*found, ("targeted", "targeted", plain(context.model))]
+        for name, family, twin in found
     ]
+
+
+def _cost_of_targeted(context: CheckContext, spent: int) -> float:
+    if _took_each_class(context):
+        return 0.0
+    return len(context.survivors) * _PLANS[spent].cost * context.draws
 
 
 def _swept(context: CheckContext) -> np.ndarray:
@@ -262,7 +277,7 @@ CHECK = Check(
             "targeted",
             InParts(_gather_targeted, _not_fooled_yet),
             {"fast": 5, "standard": 110, "full": 550},
-            lambda context, spent: len(context.survivors) * _PLANS[spent].cost * context.draws,
+            _cost_of_targeted,
             order=65,
             stored_as=lambda context, spent: f"targeted-{spent}",
             reads=("gradient-truth",),

@@ -59,6 +59,18 @@ def test_a_repaired_twin_is_searched_first() -> None:
     assert not fooled & set(table.loc[table["family"] == "targeted", "sample"])
 
 
+def test_what_the_cascade_tried_is_not_tried_again() -> None:
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 4
+    net = trained(images, labels)
+    for model, expected in ((net, set()), (Before(net, bits(3)).eval(), {"all, targeted"})):
+        context = gathered(context_of(model, images, labels, "cascade", norm="Linf", eps="1/255"))
+        assert len(context.survivors)
+        evidence = context.stored("targeted-5")
+        assert evidence.ran
+        assert set(evidence.tables["attempts"]["attempt"]) == expected
+
+
 def sweep(accuracies: list[float]) -> ProbeEvidence:
     rows = [
         {"sample": i, "sight": "raw", "eps": 0.1 * (e + 1), "fooled": i >= accuracy * 100}
