@@ -61,8 +61,8 @@ STEPS = (
     ),
     _Step(
         "scaled",
-        "The same network with its logits × 100, under the same PGD. Every decision stays as it "
-        "was; the network is only surer of it.",
+        "The same network with its outputs (logits) × 100, under the same PGD. Every decision "
+        "stays as it was; the network is only surer of it.",
         _PGD,
         _PGD_ARGS,
         logit_scale=100.0,
@@ -134,7 +134,7 @@ _OPENING = (
     "Can a robust accuracy be believed? A small network for photos is attacked three times on the "
     "same {images} images. An attack changes each image a little (no colour value by more than 8 "
     "of 255 levels) to make the network answer wrongly. Robust accuracy is the share of images on "
-    "which it fails."
+    "which the network still answers rightly."
 )
 
 
@@ -190,7 +190,7 @@ def _conclude(console: Console, runs: list[Run], folder: Path) -> None:
         _say(console, _lesson(scaled))
     report = report_files(scaled.run).html
     console.print(
-        f"\nthe last two side by side, with the path of one image:\n   {page}\n"
+        f"\nthe last two side by side, with what the attack did to one image:\n   {page}\n"
         "the whole report of the last one, and what its terms mean:\n"
         f"   {report}\n   {report}#terms\n"
         "your own model:\n   flatguard evaluate --help",
@@ -207,10 +207,12 @@ def _lesson(scaled: JudgedRun) -> str:
     return (
         "The last two evaluations differ in nothing but the factor 100, which changes no "
         f"decision. Yet the robust accuracy is {percent(verdict.robust_accuracy)}: the network is "
-        "now so sure of itself that its loss is flat, and an attack that follows the loss finds "
-        f"no direction. flatguard attacked the {survived} survivors again through copies that "
-        f"decide alike and are not so sure, and fooled {fooled} of them with changes of the same "
-        f"size. So {percent(verdict.robust_accuracy)} is a fault of the evaluation and no "
-        f"robustness: at most {percent(verdict.corrected_robust_accuracy)} is true (95% interval "
-        f"{between(verdict.corrected_interval)})."
+        "now so sure of itself that its loss, the error that the attack tries to raise, is flat "
+        "(saturation), and the attack finds no direction. flatguard attacked the "
+        f"{survived} survivors again through copies that decide alike and are not so sure. It "
+        f"found changes of the same size that fool the network itself on {fooled} of {survived}. "
+        f"So {percent(verdict.robust_accuracy)} is a fault of the evaluation, not robustness: on "
+        f"these images at most {percent(verdict.corrected_robust_accuracy)} is true. For other "
+        f"images of the kind, so few samples allow {between(verdict.corrected_interval)} (95% "
+        "interval)."
     )
