@@ -20,6 +20,7 @@ from benchmarks.autoattack_parity.networks import Case
 from benchmarks.contenders import counted
 from benchmarks.masking_zoo.networks import Network
 from flatguard.checks.evidence import Evidence
+from flatguard.runs.run import Run
 
 SEED = 20
 BATCH = 100
@@ -34,7 +35,7 @@ class Attacked:
         forwards: rows that went forward; the run's clean and verifying passes are the cascade's.
         backwards: rows whose gradient came back.
         seconds: that it took, and with the cascade the whole run.
-        warned: what the attack warned of.
+        warned: whether the attack warned.
     """
 
     right: list[int]
@@ -88,40 +89,50 @@ def by_autoattack(case: Case) -> Attacked:
 
 
 def by_cascade(case: Case) -> Attacked:
-    """A run of `--attack cascade --checks none`."""
-    network, images, labels = _loaded(case)
-    began = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        run = flatguard.evaluate(
-            network.module,
-            "cascade",
-            data=(images, labels),
-            norm="Linf",
-            eps=network.eps,
-            n_examples=len(labels),
-            batch_size=BATCH,
-            out=Path(folder) / "run",
-            checks="none",
-        )
-        evidence, summary = Evidence.of_samples(run), run.summary
+    """A run of `--attack cascade` without checks."""
+    run = _evaluated(case, "cascade", {}, "none")
+    summary = run.run.summary
     return Attacked(
-        sorted(evidence.reported),
+        sorted(run.evidence.reported),
         int(summary["sample_forwards"]),
         int(summary["sample_backwards"]),
-        round(time.process_time() - began, 1),
-        any("cascade" in warning for warning in summary["warnings"]),
+        run.seconds,
+        any(warning.startswith("cascade: ") for warning in summary["warnings"]),
     )
 
 
 def by_checks(case: Case, checks: str) -> Checked:
     """flatguard's checks after PGD-20 from the clean image."""
+    args = {"steps": 20, "alpha": case.build().eps / 4, "random_start": False}
+    found = _evaluated(case, "torchattacks:PGD", args, checks)
+    summary, evidence = found.run.summary, found.evidence
+    return Checked(
+        clean=int(found.run.samples["clean_correct"].sum()),
+        reported=len(evidence.reported),
+        right=sorted(evidence.standing - evidence.fooled),
+        forwards=int(summary["check_forwards"]),
+        verdict=str(summary["verdict"]),
+        mechanism=summary["mechanism"],
+        seconds=found.seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """A run whose folder is gone, what was read of it before, and the seconds that it took."""
+
+    run: Run
+    evidence: Evidence
+    seconds: float
+
+
+def _evaluated(case: Case, attack: str, args: dict[str, Any], checks: str) -> _Evaluated:
     network, images, labels = _loaded(case)
-    args = {"steps": 20, "alpha": network.eps / 4, "random_start": False}
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         run = flatguard.evaluate(
             network.module,
-            "torchattacks:PGD",
+            attack,
             data=(images, labels),
             norm="Linf",
             eps=network.eps,
@@ -131,17 +142,10 @@ def by_checks(case: Case, checks: str) -> Checked:
             out=Path(folder) / "run",
             checks=checks,
         )
+        seconds = time.process_time() - began
         evidence = Evidence.of_samples(run)
-    summary: dict[str, Any] = run.summary
-    return Checked(
-        clean=int(run.samples["clean_correct"].sum()),
-        reported=len(evidence.reported),
-        right=sorted(evidence.standing - evidence.fooled),
-        forwards=int(summary["check_forwards"]),
-        verdict=str(summary["verdict"]),
-        mechanism=summary["mechanism"],
-        seconds=round(time.process_time() - began, 1),
-    )
+        _ = run.summary, run.samples  # read while they are there
+    return _Evaluated(run, evidence, round(seconds, 1))
 
 
 def _loaded(case: Case) -> tuple[Network, Tensor, Tensor]:

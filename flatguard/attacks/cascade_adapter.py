@@ -57,8 +57,9 @@ _LOOKED_AT, _QUERIES, _MORE_QUERIES = 8, 20, 100
 _FIFTHS = 5
 """Square divides the height by this in L2 and L1."""
 
-_DISAGREES = 2
-"""The black-box look disagrees if it comes nearer than the gradients on so many samples."""
+_DISAGREES, _NEARER = 2, 0.01
+"""The black-box look disagrees if it comes nearer than the gradients on so many samples, by more
+than this share of the clean gap: less is what a few steps more would find."""
 
 _log = logging.getLogger(WARNINGS)
 
@@ -75,7 +76,7 @@ class Schedule:
         patience: the search ends after so many attempts in a row that fool nobody, and one more
             for each six survivors.
         most_passes: it ends in any case after so many forward and backward passes for each sample
-            that survived the first two attempts.
+            that survived the first two attempts and the look without gradients.
     """
 
     first_steps: int = 10
@@ -135,7 +136,7 @@ class Search:
         """Attack all samples from the clean image, towards whichever class is nearest."""
         found = self.survivors
         rows = found.surviving
-        found.next_classes(rows)
+        found.next_classes(rows)  # whichever is nearest counts as tried
         found.begin(rows)
         self._attack(self._apgd(steps, targeted=False), rows, self.clean.images[rows].clone())
 
@@ -226,8 +227,9 @@ def follow(schedule: Schedule, search: Search) -> None:
     _refuse_unsteady(found)
     search.begin(schedule.first_steps)
     search.go_on(schedule.next_steps, found.surviving)
+    misled = gradients_mislead(search)
     most = found.passes + schedule.most_passes * len(found.surviving)
-    if gradients_mislead(search):
+    if misled:
         ask_without_gradients(search, most)
     quiet = 0
     while quiet < schedule.patience + len(found.surviving) // _PER_ATTEMPT:
@@ -236,7 +238,7 @@ def follow(schedule: Schedule, search: Search) -> None:
         if not len(rows):
             return
         if found.passes + 2 * _STEPS * depth * len(rows) > most:
-            if quiet < schedule.patience:
+            if quiet < schedule.patience and not misled:
                 _say_that_it_was_cut_short(schedule)
             return
         quiet = 0 if search.go_on(_STEPS * depth, rows) else quiet + 1
@@ -244,9 +246,10 @@ def follow(schedule: Schedule, search: Search) -> None:
 
 def _say_that_it_was_cut_short(schedule: Schedule) -> None:
     _log.warning(
-        "the cascade ended after %d passes for each survivor while it still found examples: raise "
-        "most_passes, or use --attack standard",
+        "the cascade ended after %d passes for each survivor, before %d attempts in a row found "
+        "nothing: raise most_passes, or use --attack standard",
         schedule.most_passes,
+        schedule.patience,
     )
 
 
@@ -266,11 +269,11 @@ def gradients_mislead(search: Search) -> bool:
     rows = found.surviving
     if not len(rows) or not search.can_ask:
         return False
-    count = min(_LOOKED_AT, math.ceil(len(rows) / 4))
+    count = min(_LOOKED_AT, len(rows), max(_DISAGREES, math.ceil(len(rows) / 4)))
     rows = rows[torch.linspace(0, len(rows) - 1, count).long()]
     before = found.left[rows]
     search.ask(_QUERIES, rows)
-    return int((found.left[rows] < before).sum()) >= min(_DISAGREES, len(rows))
+    return int((found.left[rows] < before - _NEARER).sum()) >= min(_DISAGREES, len(rows))
 
 
 def ask_without_gradients(search: Search, most: int) -> None:

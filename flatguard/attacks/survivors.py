@@ -23,9 +23,8 @@ from flatguard.geometry.distance import within
 _JUDGED_AFTER = 6
 """Calls after which it is seen whether an attack on a sample leads anywhere."""
 
-
 _PER_TRY = 2.0
-"""How much farther a class seems for each time that it was tried, as a share of the clean gap."""
+"""How much farther a class counts as for each time that it was tried, in clean gaps."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,7 @@ class Survivors(nn.Module):
         other images of a batch, give more.
         """
         part = self._clean[rows]
+        self.passes += len(rows)
         with self._monitor.calls_on(part.images), torch.no_grad():
             again = self._gaps_of(self._model(part.images.clone()), part.labels)
         moved = (again.amin(dim=1) - self._nearest()[rows]).abs() / self.scale[rows]
@@ -115,8 +115,8 @@ class Survivors(nn.Module):
     def next_classes(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The class to try next for each of these samples, and whether it is its first try.
 
-        It is the one with the smallest gap, where each try before counts as a share of
-        `_PER_TRY` of the clean gap: a class that was aimed at looks nearer than the others.
+        It is the one with the smallest gap, where each try before adds `_PER_TRY` clean gaps: a
+        class that was aimed at looks nearer than one that was not.
         """
         tried = self._tried[rows]
         found = (self.gaps[rows] / self.scale[rows, None] + _PER_TRY * tried).argmin(dim=1)

@@ -1,5 +1,7 @@
 """The cascade: as low as the truth where it is known, for few passes; honest elsewhere."""
 
+import math
+
 import pytest
 import torch
 from support.segments import Listing
@@ -118,12 +120,32 @@ def test_it_says_where_gradients_mislead() -> None:
         assert (model(found.images).argmax(dim=1) != labels).any()
 
 
-def test_it_says_that_it_was_still_finding() -> None:
+def test_it_says_that_it_was_cut_short() -> None:
     model, images = Linear(10).eval(), inner(40)
     labels = model(images).argmax(dim=1)
     args = {"first_steps": 1, "next_steps": 1, "most_passes": 30, "reach": 0.0, "least": 40}
     found = build_attack("cascade", Budget("Linf", 0.01), 10, args)
-    assert any("still found" in one for one in found.perturb(model, images, labels, 0).warnings)
+    assert any(
+        "before 5 attempts in a row found nothing" in one
+        for one in found.perturb(model, images, labels, 0).warnings
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 4, 64), (3, 64, 4), (2, 6, 17)])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
+def test_no_size_and_no_number_of_survivors_makes_it_fail_or_warn(
+    norm: Norm, size: tuple[int, int, int]
+) -> None:
+    values, budget = math.prod(size), Budget(norm, {"Linf": 0.005, "L2": 0.02, "L1": 0.05}[norm])
+    for classes, count in ((2, 1), (3, 2), (4, 5), (10, 9)):
+        torch.manual_seed(1)
+        layers = nn.Linear(values, 16), nn.Tanh(), nn.Linear(16, classes)
+        model = nn.Sequential(nn.Flatten(), *layers).eval()
+        images = torch.rand(count, *size)
+        labels = model(images).argmax(dim=1)
+        found = build_attack("cascade", budget, classes, {}).perturb(model, images, labels, 0)
+        assert within(found.images, images, budget).all()
+        assert not found.warnings
 
 
 class Noisy(Linear):

@@ -106,5 +106,7 @@ def test_the_cascade_is_compared_pass_by_pass(
 
 
 def test_all_but_the_sparse_networks_are_honest() -> None:
+    assert sum(case.is_honest for case in CASES.values()) == 11
     assert all(case.is_honest != name.startswith("sparse") for name, case in CASES.items())
+    assert all(100 <= case.count <= 300 for case in CASES.values())
     assert all(100 <= case.count <= 300 for case in CASES.values())

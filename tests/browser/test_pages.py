@@ -76,6 +76,7 @@ def test_the_terms_are_one_click_away(browser: Any, pages: dict[str, Path]) -> N
         page.locator(".verdict a", has_text="What the terms mean").click()
         page.locator("#terms dl").wait_for(state="visible")
         assert "robust accuracy" in page.locator("#terms dl").inner_text()
+        assert page.locator("#terms dt").count() >= 5
 
 
 def test_clicking_a_sample_opens_it(browser: Any, pages: dict[str, Path]) -> None:
