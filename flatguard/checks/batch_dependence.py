@@ -119,7 +119,7 @@ def _cost_of_search(context: CheckContext, steps: int) -> float:
     return len(context.survivors) * steps * context.batch_limit if context.decides_alone else 0.0
 
 
-def _not_fooled_yet(context: CheckContext) -> np.ndarray:
+def _not_fooled_yet(context: CheckContext, steps: int) -> np.ndarray:
     fooled = Evidence.of_samples(context.run).fooled
     return np.array([n for n in context.survivors if int(n) not in fooled], np.int64)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flatguard.checks.chance import NOT_BY_CHANCE, BeyondChance, ChanceQuestion
 from flatguard.checks.check import Check, InParts, Probe, every_level
-from flatguard.checks.context import VERIFY_DRAWS, CheckContext, Meter, Rows
+from flatguard.checks.context import VERIFY_DRAWS, CheckContext, Rows
 from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.first_look import FirstLook, in_two_looks
 from flatguard.checks.search.attempts import Attempt, AttemptTable
+from flatguard.checks.search.library_attack import by_attack
 from flatguard.geometry.ball import direction, project
 
 NAME = "black-box"
@@ -34,7 +36,7 @@ def _gather_square(context: CheckContext, queries: int, batches: Iterable[Rows])
 
     Cost: `queries` + 1 forward passes for each survivor, fewer for those that are fooled early.
     """
-    table, method = AttemptTable(), partial(_square, context, queries)
+    table, method = AttemptTable(), by_attack(context, "square", {"n_queries": queries})
     attempt = Attempt(f"square, {queries} queries", "black-box", method)
     for rows in batches:
         table.add(context, attempt, rows)
@@ -55,28 +57,6 @@ def _noise(context: CheckContext, draws: int, rows: Rows) -> tuple[Tensor, Tenso
         best[new] = images[new]
         fooled |= new
     return best, fooled
-
-
-def _square(context: CheckContext, queries: int, rows: Rows) -> tuple[Tensor, Tensor]:
-    from flatguard.attacks import build_attack
-
-    args = {"n_queries": queries}
-    attack = build_attack("square", context.budget, context.evaluation.num_classes, args)
-    counter = context.model.register_forward_pre_hook(_counting(context.meter))
-    try:
-        seed = context.seed("square", int(rows.sample[0]))
-        images, labels = rows.images.contiguous(), rows.labels
-        found = attack.perturb(context.model, images, labels, seed).images
-    finally:
-        counter.remove()
-    return found, context.fools(found.to(context.device), rows)
-
-
-def _counting(meter: Meter) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        meter.add(len(inputs[0]))
-
-    return hook
 
 
 def _cost_of_noise(context: CheckContext, draws: int) -> float:
@@ -120,6 +100,10 @@ _WHY = (
     "adversarial examples, the model's gradients mislead attacks."
 )
 
+_LOOK = FirstLook(nearest=0.05, spread=0.1)
+"""At `standard`. After the searches along gradients, Square finds next to nothing on a model whose
+gradients are straight."""
+
 CHECK = Check(
     NAME,
     _QUESTION.source,
@@ -127,14 +111,17 @@ CHECK = Check(
     _QUESTION.judge,
     (
         Probe("noise", InParts(_gather_noise), every_level(8), _cost_of_noise, order=40, reads=()),
-        Probe(
-            "square",
-            InParts(_gather_square),
-            {"standard": 200, "full": 2000},
-            lambda context, queries: len(context.survivors) * queries,
-            order=50,
-            stored_as=lambda context, queries: f"square-{queries}",
-            reads=(),
+        *in_two_looks(
+            Probe(
+                "square",
+                InParts(_gather_square),
+                {"standard": 200, "full": 2000},
+                lambda context, queries: len(context.survivors) * queries,
+                order=55,
+                stored_as=lambda context, queries: f"square-{queries}",
+                reads=(),
+            ),
+            _LOOK,
         ),
     ),
 )

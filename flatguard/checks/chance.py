@@ -5,14 +5,16 @@ Chance is what the audited attack with another seed, or a plain search on the ta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from flatguard.checks.confidence_sequence import HALF_LEVEL
 from flatguard.checks.evidence import Evidence
 from flatguard.checks.finding import Finding, Status, not_run
 from flatguard.checks.missing_evidence import how_to_run
-from flatguard.checks.statistics import mcnemar
+from flatguard.checks.statistics import interval, mcnemar
 
 LEVEL = 0.05
 """The significance level of the exact test."""
@@ -70,6 +72,20 @@ def _beyond(evidence: Evidence, only: set[int], p: float | None) -> BeyondChance
     return BeyondChance(frozenset(only), p, share, evidence.share_interval(*evidence.bounds(only)))
 
 
+def _widened(evidence: Evidence, found: BeyondChance, not_searched: int) -> tuple[float, float]:
+    """The interval of the share of all samples; the survivors not searched may be like the others.
+
+    Half of what may be missed is theirs, and half the samples'.
+    """
+    if not not_searched:
+        return found.interval
+    searched = len(evidence.standing) - not_searched
+    among = interval(len(found.only), searched, HALF_LEVEL)[1]
+    most = min(evidence.n, len(found.only) + math.ceil(among * not_searched))
+    least = interval(len(found.only), evidence.n, HALF_LEVEL)[0]
+    return least, interval(most, evidence.n, HALF_LEVEL)[1]
+
+
 @dataclass(frozen=True)
 class Signs:
     """Other observations of a check: what warns, in words, and numbers for reports."""
@@ -124,24 +140,37 @@ class ChanceQuestion:
         if not tried and signs is None:
             return self._untried(evidence, tolerance)
         signs, found = signs or Signs(), self._compared(evidence)
+        not_searched = self._not_searched(evidence) if tried else 0
         status = found.status(tolerance)
         if (status == "pass" and (signs.warnings or not tried)) or (
             status == "fail" and not self.can_fail
         ):
             status = "warn"
         summary = f"{self.summary(evidence, found)}{found.doubt(tolerance)}"
+        if not_searched:
+            summary += (
+                f"; {len(evidence.standing) - not_searched} of {len(evidence.standing)} survivors "
+                "were searched so, as the model does what its gradient predicts"
+            )
         return Finding(
             check=self.check,
             status=status,
             summary="; ".join([summary, *signs.warnings]),
             value=found.share if tried else None,
             threshold=tolerance,
-            interval=found.interval if tried else None,
+            interval=_widened(evidence, found, not_searched) if tried else None,
             samples=evidence.n,
             source=self.source,
             next=self.advice(evidence) if self.advice is not None and status != "pass" else None,
             data={**self.data(evidence, found), **signs.data},
         )
+
+    def _not_searched(self, evidence: Evidence) -> int:
+        """How many survivors a first look left out (`first_look.py`)."""
+        truth = evidence.probe("gradient-truth")
+        if evidence.drawn is not None or truth is None or not truth.facts.get("straight", False):
+            return 0
+        return len(evidence.standing) - len(evidence.searched(*(self.needs or self.families)))
 
     def _compared(self, evidence: Evidence) -> BeyondChance:
         if not self.weaker:

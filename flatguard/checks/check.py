@@ -31,7 +31,7 @@ def every_level(amount: int) -> dict[Checks, int]:
     return {"fast": amount, "standard": amount, "full": amount}
 
 
-def _survivors(context: CheckContext) -> np.ndarray:
+def _survivors(context: CheckContext, amount: int) -> np.ndarray:
     return context.survivors
 
 
@@ -44,15 +44,15 @@ class InParts:
 
     Attributes:
         gather: the experiment on these batches; on none of them where there is no sample.
-        samples: the numbers of the samples.
+        samples: the numbers of the samples, given what the level spends on one.
     """
 
     gather: Callable[[CheckContext, int, Iterable[Rows]], ProbeEvidence]
-    samples: Callable[[CheckContext], np.ndarray] = _survivors
+    samples: Callable[[CheckContext, int], np.ndarray] = _survivors
 
     def __call__(self, context: CheckContext, amount: int) -> ProbeEvidence:
         """The experiment on all samples, here and at once."""
-        return self.gather(context, amount, context.rows(self.samples(context)))
+        return self.gather(context, amount, context.rows(self.samples(context, amount)))
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,7 @@ CHECK = Check(
             cost_of_scales,
             order=80,
             per_survivor=False,
-            reads=(),
+            reads=("gradient-truth",),
         ),
     ),
     decisive=True,

@@ -243,6 +243,12 @@ class Evidence:
         found = set(table.loc[chosen, "sample"].astype(int)) & self.standing
         return found if self.confirmed is None else found & self.confirmed
 
+    def searched(self, *families: str) -> set[int]:
+        """The survivors that an attempt of one of these families was made on."""
+        table = self.attempts
+        made_on = table.loc[table["family"].isin(families), "sample"].astype(int)
+        return set(made_on) & self.standing
+
     def tried(self, *families: str) -> bool:
         """Whether any attempt of these families was made."""
         return bool(self.attempts["family"].isin(families).any())

@@ -31,11 +31,13 @@ from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, Status, not_run
 from flatguard.checks.gradient_evidence import (
     MOST,
+    SOME,
     USEFUL,
     GradientEvidence,
     gradient_evidence,
     is_partly_missing,
     mean_drops,
+    measured_gradients,
     median_agreement,
 )
 from flatguard.checks.missing_evidence import how_to_run
@@ -79,15 +81,13 @@ _ADVICE = {
     "estimated": "attack with gradients that are estimated from the model's outputs (SPSA)",
 }
 
-_SOME = 0.1
-"""From this share of the points on, an unreliable gradient warns; from `MOST` on, it fails."""
-
 
 def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
     """Compare the gradients of the target and of its repaired twins with what the target does.
 
     Cost: for each of at most `samples` samples and three points, about ten forward passes and,
-    where plain gradients do not lead far, about 60 more for repaired, smoothed and estimated ones.
+    where plain gradients do not lead far and are not straight, about 60 more for repaired, smoothed
+    and estimated ones.
     """
     chosen = evenly(context.survivors, samples)
     gradients, drops, answers, met = [], [], [], {}
@@ -103,8 +103,11 @@ def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
             drops.append(_drops(context, rows, images, found).assign(point=point))
         beside, repaired = _beside(context, rows.images), repaired_only(context, rows)
         answers.append(responses(context, rows, beside, wide, [found[0], *repaired]))
-    partly = bool(answers) and is_partly_missing(median_agreement(pd.concat(answers)))
-    if drops and (partly or not _is_good_enough(pd.concat(drops))):
+    tables = {"gradients": gradients, "drops": drops, "responses": answers}
+    plainly = {name: pd.concat(parts) for name, parts in tables.items() if parts}
+    is_straight = bool(gradients) and _is_straight(context, met, exits, plainly)
+    partly = bool(answers) and is_partly_missing(median_agreement(plainly["responses"]))
+    if drops and not is_straight and (partly or not _is_good_enough(plainly["drops"])):
         for rows in context.rows(chosen):
             for point, images in _points(context, rows).items():
                 found = repaired_candidates(context, rows)
@@ -114,10 +117,10 @@ def _gather(context: CheckContext, samples: int) -> ProbeEvidence:
         "met": met,
         "exits_matter": exits,
         "looked_at": len(chosen),
+        "straight": is_straight,
     }
     if not gradients:
         return ProbeEvidence(facts)
-    tables = {"gradients": gradients, "drops": drops, "responses": answers}
     return ProbeEvidence(facts, {name: pd.concat(parts) for name, parts in tables.items()})
 
 
@@ -128,6 +131,19 @@ def _exits_matter(context: CheckContext, rows: Rows, met: dict[str, dict[str, in
     context.meter.add(2 * len(rows))
     with context.seeded("exits"):
         return exits_matter(context.model, rows.images)
+
+
+def _is_straight(
+    context: CheckContext,
+    met: dict[str, dict[str, int]],
+    exits: bool,
+    tables: dict[str, pd.DataFrame],
+) -> bool:
+    """Whether gradients are straight; not where anything else than the image decides the answer."""
+    if context.randomised or context.remembers or context.decides_alone:
+        return False
+    probe = ProbeEvidence({"met": met, "exits_matter": exits}, tables)
+    return measured_gradients(probe, median_agreement(tables["responses"])).is_straight
 
 
 def _is_good_enough(drops: pd.DataFrame) -> bool:
@@ -284,7 +300,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         return not_run(NAME, _SOURCE, why, how_to_run(evidence, NAME))
     value = max(found.unavailable, found.dead, found.no_loss)
     useless = found.usual_drop < USEFUL or found.leaves_torch or found.is_partly_missing
-    doubtful = value > _SOME or found.vanished > _SOME or useless
+    doubtful = value > SOME or found.vanished > SOME or useless
     status: Status = "fail" if value > MOST else "warn" if doubtful else "pass"
     return Finding(
         check=NAME,

@@ -17,6 +17,7 @@ from flatguard.checks.chance import BeyondChance, ChanceQuestion, Signs
 from flatguard.checks.check import Check, InParts, Probe
 from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.first_look import FirstLook, gradients_are_straight, in_two_looks
 from flatguard.checks.search.attempts import Attempt, AttemptTable
 from flatguard.checks.search.candidates import (
     best_source,
@@ -24,15 +25,23 @@ from flatguard.checks.search.candidates import (
     find_repairs,
     worth_trying,
 )
-from flatguard.checks.search.gradients import Gradient, cross_entropy, margin_loss, plain
+from flatguard.checks.search.gradients import (
+    Gradient,
+    GradientSource,
+    cross_entropy,
+    margin_loss,
+    plain,
+)
+from flatguard.checks.search.library_attack import by_attack
 from flatguard.checks.search.projected_gradient import Search, search
 from flatguard.checks.search.targeted import Plan, search_towards_classes
 
 NAME = "more-budget"
 
+_STANDARD = 110
 _PLANS = {
     5: Plan(steps=8, wide=0, nearest=0.15, more=2),
-    110: Plan(steps=20, wide=3, nearest=1 / 3, more=6),
+    _STANDARD: Plan(steps=20, wide=3, nearest=1 / 3, more=6),
     550: Plan(steps=60, wide=9, nearest=0.0, more=0),
 }
 """By what a level spends on a sample."""
@@ -75,7 +84,8 @@ def _gather_longer(context: CheckContext, steps: int, batches: Iterable[Rows]) -
 def _gather_targeted(context: CheckContext, spent: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Towards one class at a time, on what no attempt has fooled yet; repaired twins first.
 
-    After the cascade, which does the same, only repaired twins.
+    Where gradients are straight, `standard` takes the cascade: it finds as much for fewer passes.
+    After a run of the cascade, only repaired twins are searched.
 
     Cost: for each of those at most `spent` passes on average; twice that where repairs are tried.
     """
@@ -83,13 +93,13 @@ def _gather_targeted(context: CheckContext, spent: int, batches: Iterable[Rows])
     wanted = worth_trying(context.stored("gradient-truth").tables)
     for rows in batches:
         left = rows
-        for attempt in _targeted_attempts(context, rows, _PLANS[spent], wanted):
+        for attempt in _targeted_attempts(context, rows, spent, wanted):
             if len(left):
                 left = table.add(context, attempt, left)
     return table.evidence({"spent": spent})
 
 
-def _not_fooled_yet(context: CheckContext) -> np.ndarray:
+def _not_fooled_yet(context: CheckContext, spent: int) -> np.ndarray:
     fooled = np.array(sorted(Evidence.of_samples(context.run).fooled), np.int64)
     return np.setdiff1d(context.survivors, fooled)
 
@@ -100,17 +110,22 @@ def _took_each_class(context: CheckContext) -> bool:
 
 
 def _targeted_attempts(
-    context: CheckContext, rows: Rows, plan: Plan, wanted: Sequence[str]
+    context: CheckContext, rows: Rows, spent: int, wanted: Sequence[str]
 ) -> list[Attempt]:
     twins = {repair.name: repair.twin for repair in find_repairs(context, rows)} if wanted else {}
     chosen = [name for name in wanted if name in twins][:1]
     found = [(f"{name}, targeted", "repair", twins[name]) for name in chosen]
-    if not _took_each_class(context):
+    plan, is_done = _PLANS[spent], _took_each_class(context)
+    by_cascade = spent == _STANDARD and gradients_are_straight(context)
+    if not (is_done or by_cascade):
         found.append(("targeted", "targeted", plain(context.model)))
-    return [
+    attempts = [
         Attempt(name, family, partial(search_towards_classes, context, twin, plan=plan))
         for name, family, twin in found
     ]
+    if by_cascade and not is_done:
+        attempts.append(Attempt("cascade", "targeted", by_attack(context, "cascade", {})))
+    return attempts
 
 
 def _cost_of_targeted(context: CheckContext, spent: int) -> float:
@@ -119,19 +134,24 @@ def _cost_of_targeted(context: CheckContext, spent: int) -> float:
     return len(context.survivors) * _PLANS[spent].cost * context.draws
 
 
-def _swept(context: CheckContext) -> np.ndarray:
+def _swept(context: CheckContext, steps: int) -> np.ndarray:
     return evenly(context.clean_correct, _SWEPT)
 
 
 def _gather_sweep(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Attack some samples in larger and larger balls: as the audit does, and as well as possible.
 
+    Where gradients are straight, the two are one.
+
     Cost: at most `_SWEPT` · 2 · 5 · `steps` passes.
     """
     frames, known = [], context.stored("gradient-truth").tables
     for rows in batches:
         raw = Gradient(plain(context.model), cross_entropy, context.meter, draws=context.draws)
-        for name, source in (("raw", raw), ("best", best_source(context, rows, known))):
+        sources: dict[str, GradientSource] = {"raw": raw}
+        if not gradients_are_straight(context):
+            sources["best"] = best_source(context, rows, known)
+        for name, source in sources.items():
             for eps in _radii(context, rows):
                 settings = Search(steps, random_start=True, eps=eps)
                 with context.seeded(f"sweep {name} {eps}"):
@@ -258,6 +278,9 @@ _WHY = (
     "radius allows any image, a working attack must fool the model on nearly every sample."
 )
 
+_LOOK = FirstLook(nearest=0.2, spread=0.05)
+"""At `standard`."""
+
 CHECK = Check(
     NAME,
     _QUESTION.source,
@@ -265,23 +288,26 @@ CHECK = Check(
     _QUESTION.judge,
     (
         Probe(
-            "longer",
-            InParts(_gather_longer),
-            {"standard": 60, "full": 300},
-            lambda context, steps: len(context.survivors) * 2 * steps * context.draws,
-            order=60,
-            stored_as=lambda context, steps: f"longer-{steps}",
-            reads=("gradient-truth",),
-        ),
-        Probe(
             "targeted",
             InParts(_gather_targeted, _not_fooled_yet),
-            {"fast": 5, "standard": 110, "full": 550},
+            {"fast": 5, "standard": _STANDARD, "full": 550},
             _cost_of_targeted,
-            order=65,
+            order=50,
             stored_as=lambda context, spent: f"targeted-{spent}",
             reads=("gradient-truth",),
             waits=True,
+        ),
+        *in_two_looks(
+            Probe(
+                "longer",
+                InParts(_gather_longer),
+                {"standard": 60, "full": 300},
+                lambda context, steps: len(context.survivors) * 2 * steps * context.draws,
+                order=60,
+                stored_as=lambda context, steps: f"longer-{steps}",
+                reads=("gradient-truth",),
+            ),
+            _LOOK,
         ),
         Probe(
             "sweep",

@@ -153,11 +153,13 @@ def _why_not(error: Exception) -> ProbeEvidence:
     return ProbeEvidence.missing(f"{type(error).__name__}: {one_line(error)}")
 
 
-def listed_parts(context: CheckContext, gather: InParts) -> list[np.ndarray] | GatheredPart:
+def listed_parts(
+    context: CheckContext, gather: InParts, amount: int
+) -> list[np.ndarray] | GatheredPart:
     """The samples of each part; or why they cannot be listed."""
     before = context.meter.forwards
     try:
-        return context.batches(gather.samples(context))
+        return context.batches(gather.samples(context, amount))
     except Exception as error:  # a model may raise anything
         spent = context.meter.forwards - before
         lacks_memory = ran_out_of_memory(error)

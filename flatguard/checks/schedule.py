@@ -249,7 +249,7 @@ def _opened(context: CheckContext, step: Step, wasted: int = 0) -> _Begun:
 
     if not isinstance(probe.gather, InParts):
         return _Begun(step, [part(0, None)], wasted=wasted)
-    listed = listed_parts(context, probe.gather)
+    listed = listed_parts(context, probe.gather, step.amount)
     if isinstance(listed, list) and listed:
         parts = [part(number, samples) for number, samples in enumerate(listed)]
         return _Begun(step, parts, wasted=wasted)

@@ -14,6 +14,7 @@ from flatguard.checks.chance import NOT_BY_CHANCE, BeyondChance, ChanceQuestion
 from flatguard.checks.check import Check, InParts, Probe, every_level
 from flatguard.checks.context import TARGET_GAP, CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.checks.first_look import FirstLook, in_two_looks
 from flatguard.checks.missing_evidence import how_to_name_a_surrogate
 from flatguard.checks.search.attempts import Attempt, AttemptTable
 from flatguard.checks.search.gradients import Gradient, plain, tempered
@@ -153,7 +154,7 @@ CHECK = Check(
     _QUESTION.source,
     _WHY,
     _QUESTION.judge,
-    (
+    in_two_looks(
         Probe(
             "surrogate",
             InParts(_gather),
@@ -163,5 +164,6 @@ CHECK = Check(
             stored_as=_stored_as,
             reads=(),
         ),
+        FirstLook(nearest=0.1, spread=0.1),
     ),
 )

@@ -59,7 +59,9 @@ def test_evidence_is_kept_and_nothing_runs_twice(net: nn.Module, data: Images) -
     gather_evidence(context.evaluation, context.run, "standard", [], Silent())
     assert set(load_probes(context.run)) - set(kept) == {
         "square-200",
+        "rest-of-square-200",
         "longer-60",
+        "rest-of-longer-60",
         "targeted-110",
         "sweep",
         "scales",

@@ -56,7 +56,7 @@ def test_every_finding_names_its_source_and_is_in_order() -> None:
 def test_each_check_says_why_it_matters_and_probes_have_names_of_their_own() -> None:
     assert all(check.why and check.source for check in CHECKS)
     names = [probe.name for check in CHECKS for probe in check.probes]
-    assert len(set(names)) == len(names) == 19
+    assert len(set(names)) == len(names) == 22
     assert [check.name for check in CHECKS if check.decisive] == [
         "discrepancy", "gradient-truth", "scale-free-loss", "determinism", "recorded-mistakes",
     ]  # fmt: skip

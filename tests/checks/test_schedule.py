@@ -39,8 +39,9 @@ def net(data: Images) -> nn.Module:
     return trained(*data)
 
 
-PLAN = ["gradient-truth", "twins", "repeat", "switches-60", "noise", "square-200", "longer-60",
-        "targeted-110", "sweep", "scales"]  # fmt: skip
+PLAN = ["gradient-truth", "twins", "repeat", "switches-60", "noise", "targeted-110",
+        "square-200", "rest-of-square-200", "longer-60", "rest-of-longer-60", "sweep",
+        "scales"]  # fmt: skip
 
 
 def probes_of(context: CheckContext) -> dict[str, bytes]:

@@ -42,7 +42,7 @@ _STEPS_ALONE = 20
 _SHADE = 0.8
 
 
-def switched(context: CheckContext) -> np.ndarray:
+def switched(context: CheckContext, steps: int) -> np.ndarray:
     """The samples whose branches are attacked: none where there is no switch."""
     return context.survivors if _found(context).branches else context.survivors[:0]
 

@@ -154,9 +154,9 @@ def best_source(
 ) -> GradientSource:
     """The direction that led furthest, for attempts with more budget; not an estimated one."""
     better = [name for name in worth_trying(tables) if name != "estimated"]
-    wanted = better[0] if better else "tempered"
-    named = {candidate.name: candidate.source for candidate in candidates(context, rows)}
-    return named.get(wanted, named["tempered"])
+    found = candidates(context, rows) if better else plain_candidates(context)
+    named = {candidate.name: candidate.source for candidate in found}
+    return named.get(better[0] if better else "tempered", named["tempered"])
 
 
 def by_search(context: CheckContext, source: GradientSource, settings: Search) -> Method:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import ProbeEvidence
+from flatguard.checks.first_look import gradients_are_straight
 from flatguard.checks.search.attempts import Attempt, AttemptTable
 from flatguard.checks.search.gradients import Gradient, Outputs, Twin, cross_entropy
 from flatguard.checks.search.projected_gradient import Search, search
@@ -27,9 +28,10 @@ FACTORS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 """The scales, times the target's own logits."""
 
 
-def scaled(context: CheckContext) -> np.ndarray:
-    """The samples that `sweep_scales` attacks."""
-    return evenly(context.clean_correct, _SAMPLES)
+def scaled(context: CheckContext, steps: int) -> np.ndarray:
+    """The samples that `sweep_scales` attacks; half as many where gradients are straight."""
+    most = _SAMPLES // 2 if gradients_are_straight(context) else _SAMPLES
+    return evenly(context.clean_correct, most)
 
 
 def sweep_scales(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
