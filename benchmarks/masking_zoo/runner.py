@@ -163,7 +163,9 @@ def by_its_number(labelled: Label, survived: float) -> Label:
     return replace(labelled, audited=audited, low=low, high=high, kind=kind_of(low, high))
 
 
-def judged(pair: Pair, checks: str, out: Path) -> tuple[Any | None, str | None]:
+def judged(
+    pair: Pair, checks: str, out: Path, until_decided: bool = False
+) -> tuple[Any | None, str | None]:
     """flatguard's run on the pair, or why there is none."""
     steps = {"steps": 20, "alpha": pair.eps / 4, "random_start": False}
     problem = None
@@ -181,6 +183,7 @@ def judged(pair: Pair, checks: str, out: Path) -> tuple[Any | None, str | None]:
                 batch_size=min(pair.n, 100),
                 out=out / str(number),
                 checks=checks,
+                until_decided=until_decided,
             )
             return run, problem
         except Exception as error:  # whatever it raises, the pair is shown

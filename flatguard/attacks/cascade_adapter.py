@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from flatguard.attacks.attack import WARNINGS, Attack, AttackInfo, check_args, parameters_of
 from flatguard.attacks.class_limits import DLR, TARGETED_DLR
+from flatguard.attacks.gradient_trust import why_not
 from flatguard.attacks.monitor import Monitor, Segment
 from flatguard.attacks.survivors import Images, Survivors
 from flatguard.environment.requirements import needed
@@ -227,10 +228,10 @@ def follow(schedule: Schedule, search: Search) -> None:
     _refuse_unsteady(found)
     search.begin(schedule.first_steps)
     search.go_on(schedule.next_steps, found.surviving)
-    misled = gradients_mislead(search)
+    why = why_gradients_mislead(search)
     most = found.passes + schedule.most_passes * len(found.surviving)
-    if misled:
-        ask_without_gradients(search, most)
+    if why is not None:
+        ask_without_gradients(search, most, why)
     quiet = 0
     while quiet < schedule.patience + len(found.surviving) // _PER_ATTEMPT:
         depth = 1 + quiet // _DEEPER
@@ -238,7 +239,7 @@ def follow(schedule: Schedule, search: Search) -> None:
         if not len(rows):
             return
         if found.passes + 2 * _STEPS * depth * len(rows) > most:
-            if quiet < schedule.patience and not misled:
+            if quiet < schedule.patience and why is None:
                 _say_that_it_was_cut_short(schedule)
             return
         quiet = 0 if search.go_on(_STEPS * depth, rows) else quiet + 1
@@ -263,34 +264,43 @@ def _refuse_unsteady(found: Survivors) -> None:
         )
 
 
-def gradients_mislead(search: Search) -> bool:
-    """Whether a few queries without gradients come nearer than the gradients on some samples."""
+def why_gradients_mislead(search: Search) -> str | None:
+    """What shows on a few survivors that gradients mislead, in words; None where nothing does."""
     found = search.survivors
     rows = found.surviving
-    if not len(rows) or not search.can_ask:
-        return False
+    if not len(rows):
+        return None
     count = min(_LOOKED_AT, len(rows), max(_DISAGREES, math.ceil(len(rows) / 4)))
     rows = rows[torch.linspace(0, len(rows) - 1, count).long()]
-    before = found.left[rows]
-    search.ask(_QUERIES, rows)
-    return int((found.left[rows] < before - _NEARER).sum()) >= min(_DISAGREES, len(rows))
+    if search.can_ask:
+        before = found.left[rows]
+        search.ask(_QUERIES, rows)
+        nearer = int((found.left[rows] < before - _NEARER).sum())
+        if nearer >= min(_DISAGREES, len(rows)):
+            return "random search came nearer"
+    rows = rows[~found.fooled[rows]]
+    if not len(rows):
+        return None
+    return why_not(found, search.clean.images[rows], rows, search.budget)
 
 
-def ask_without_gradients(search: Search, most: int) -> None:
+def ask_without_gradients(search: Search, most: int, why: str) -> None:
     """Square on all survivors, while it finds examples; says that gradients mislead.
 
     Args:
         most: the passes that the whole search may have spent then.
+        why: what shows it, in words.
     """
     found, fooled = search.survivors, 0
-    while found.passes + _MORE_QUERIES * len(found.surviving) <= most:
+    while search.can_ask and found.passes + _MORE_QUERIES * len(found.surviving) <= most:
         new = search.ask(_MORE_QUERIES, found.surviving)
         fooled += new
         if not new:
             break
     _log.warning(
-        "gradients mislead the cascade: random search came nearer, and fooled %d samples more; its "
-        "number is too high to trust, use --checks standard",
+        "gradients mislead the cascade: %s, and Square fooled %d samples more; its number is too "
+        "high to trust, use --checks standard",
+        why,
         fooled,
     )
 

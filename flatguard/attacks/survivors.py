@@ -112,6 +112,25 @@ class Survivors(nn.Module):
         moved = (again.amin(dim=1) - self._nearest()[rows]).abs() / self.scale[rows]
         return float(moved.max()) if len(rows) else 0.0
 
+    def margins(self, rows: Tensor, images: Tensor) -> Tensor:
+        """The gap to the nearest class at these images of some samples, `(m,)`, in float64."""
+        self.passes += len(rows)
+        with self._monitor.calls_on(self._clean.images[rows]), torch.no_grad():
+            logits = self._model(images)
+        return self._gaps_of(logits.double(), self._clean.labels[rows]).amin(dim=1)
+
+    def margin_and_slope(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """`margins`, and their gradients; 0 where there is none."""
+        self.passes += 2 * len(rows)
+        x = images.detach().clone().requires_grad_(True)
+        with self._monitor.calls_on(self._clean.images[rows]), torch.enable_grad():
+            logits = self._model(x)
+        margin = self._gaps_of(logits.double(), self._clean.labels[rows]).amin(dim=1)
+        if not margin.requires_grad:
+            return margin.detach(), torch.zeros_like(images)
+        (slope,) = torch.autograd.grad(margin.sum(), x, allow_unused=True)
+        return margin.detach(), torch.zeros_like(images) if slope is None else slope
+
     def next_classes(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The class to try next for each of these samples, and whether it is its first try.
 

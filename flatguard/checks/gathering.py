@@ -77,7 +77,7 @@ def gather_evidence(
     cost = _estimate(context, left)
     if len(context.survivors):
         progress.log(
-            f"checks {checks}: about {cost.forwards:,} forward passes of one image on "
+            f"checks {checks}: up to about {cost.forwards:,} forward passes of one image on "
             f"{len(context.survivors)} survivors, about {cost.seconds:.0f} s"
         )
     else:
