@@ -4,10 +4,12 @@ APGD on the DLR loss from the clean image finds most of what can be found within
 is left is tried towards one more class. From then on only samples that have lost most of their
 clean gap are tried, towards the classes that were tried least. The longer nothing is found, the
 longer the attempts are, on fewer and nearer samples. The search ends once several attempts in a row
-find nothing; it says so where that proves little.
+find nothing; it says so where that proves little. Where a look at a few samples shows that
+gradients mislead, repaired twins give them, and Square asks without.
 
 Nothing here is a new attack: each attempt is one `attack_single_run` of pyautoattack's APGD or
-Square, unchanged. What is chosen is the samples, the class, the start and the number of steps.
+Square, unchanged. What is chosen is the samples, the class, the start, the number of steps, and the
+twin that gives the gradient.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ from torch import Tensor, nn
 from flatguard.attacks.attack import WARNINGS, Attack, AttackInfo, check_args, parameters_of
 from flatguard.attacks.class_limits import DLR, TARGETED_DLR
 from flatguard.attacks.gradient_trust import why_not
+from flatguard.attacks.leading_twins import leading_twins
 from flatguard.attacks.monitor import Monitor, Segment
 from flatguard.attacks.survivors import Images, Survivors
 from flatguard.environment.requirements import needed
 from flatguard.errors import AttackError
 from flatguard.geometry.ball import project, random_step
 from flatguard.geometry.budget import Budget, Norm
+from flatguard.twins.repairs import IN_WORDS, Repair
 
 _NAME = "cascade"
 _NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
@@ -230,19 +234,41 @@ def follow(schedule: Schedule, search: Search) -> None:
     search.go_on(schedule.next_steps, found.surviving)
     why = why_gradients_mislead(search)
     most = found.passes + schedule.most_passes * len(found.surviving)
-    if why is not None:
-        ask_without_gradients(search, most, why)
-    quiet = 0
+    if why is None:
+        if not go_on_while_it_finds(schedule, search, most):
+            _say_that_it_was_cut_short(schedule)
+        return
+    before = int(found.fooled.sum())
+    twins = follow_twins(schedule, search)
+    if not twins:
+        ask_without_gradients(search, most)
+    go_on_while_it_finds(schedule, search, most)
+    if twins:
+        ask_without_gradients(search, most)
+    _say_that_gradients_mislead(why, twins, int(found.fooled.sum()) - before)
+
+
+def go_on_while_it_finds(schedule: Schedule, search: Search, most: int) -> bool:
+    """Further attempts, until several in a row find nothing.
+
+    Args:
+        schedule: how long attempts are, and how many may find nothing.
+        search: the attempts.
+        most: the passes that the whole search may have spent then.
+
+    Returns:
+        False where it ended before, because the passes were spent.
+    """
+    found, quiet = search.survivors, 0
     while quiet < schedule.patience + len(found.surviving) // _PER_ATTEMPT:
         depth = 1 + quiet // _DEEPER
         rows = nearest(found, schedule, depth)
         if not len(rows):
-            return
+            return True
         if found.passes + 2 * _STEPS * depth * len(rows) > most:
-            if quiet < schedule.patience and why is None:
-                _say_that_it_was_cut_short(schedule)
-            return
+            return quiet >= schedule.patience
         quiet = 0 if search.go_on(_STEPS * depth, rows) else quiet + 1
+    return True
 
 
 def _say_that_it_was_cut_short(schedule: Schedule) -> None:
@@ -251,6 +277,17 @@ def _say_that_it_was_cut_short(schedule: Schedule) -> None:
         "nothing: raise most_passes, or use --attack standard",
         schedule.most_passes,
         schedule.patience,
+    )
+
+
+def _say_that_gradients_mislead(why: str, twins: list[Repair], fooled: int) -> None:
+    repaired = "; ".join(IN_WORDS[repair.name] for repair in twins)
+    _log.warning(
+        "gradients mislead the cascade: %s; by %s it then fooled %d samples more, and its number "
+        "may still be too high: use --checks standard",
+        why,
+        f"repaired gradients ({repaired}) and Square" if twins else "Square",
+        fooled,
     )
 
 
@@ -267,42 +304,43 @@ def _refuse_unsteady(found: Survivors) -> None:
 def why_gradients_mislead(search: Search) -> str | None:
     """What shows on a few survivors that gradients mislead, in words; None where nothing does."""
     found = search.survivors
-    rows = found.surviving
-    if not len(rows):
-        return None
-    count = min(_LOOKED_AT, len(rows), max(_DISAGREES, math.ceil(len(rows) / 4)))
-    rows = rows[torch.linspace(0, len(rows) - 1, count).long()]
-    if search.can_ask:
+    _, rows = _looked_at(search)
+    if len(rows) and search.can_ask:
         before = found.left[rows]
         search.ask(_QUERIES, rows)
         nearer = int((found.left[rows] < before - _NEARER).sum())
         if nearer >= min(_DISAGREES, len(rows)):
             return "random search came nearer"
-    rows = rows[~found.fooled[rows]]
-    if not len(rows):
-        return None
-    return why_not(found, search.clean.images[rows], rows, search.budget)
+    images, rows = _looked_at(search)
+    return why_not(found, images, rows, search.budget) if len(rows) else None
 
 
-def ask_without_gradients(search: Search, most: int, why: str) -> None:
-    """Square on all survivors, while it finds examples; says that gradients mislead.
+def _looked_at(search: Search) -> tuple[Tensor, Tensor]:
+    """Some survivors, evenly spread: their clean images, and their numbers."""
+    rows = search.survivors.surviving
+    count = min(_LOOKED_AT, len(rows), max(_DISAGREES, math.ceil(len(rows) / 4)))
+    if len(rows):
+        rows = rows[torch.linspace(0, len(rows) - 1, count).long()]
+    return search.clean.images[rows], rows
 
-    Args:
-        most: the passes that the whole search may have spent then.
-        why: what shows it, in words.
-    """
-    found, fooled = search.survivors, 0
+
+def follow_twins(schedule: Schedule, search: Search) -> list[Repair]:
+    """Attack again along the repaired gradients that lead further; the best twin stays in use."""
+    found = search.survivors
+    twins = leading_twins(found, *_looked_at(search), search.budget)
+    for repair in reversed(twins):
+        found.follow(repair.twin)
+        search.begin(schedule.first_steps)
+        search.go_on(schedule.next_steps, found.surviving)
+    return twins
+
+
+def ask_without_gradients(search: Search, most: int) -> None:
+    """Square on all survivors, while it finds examples and passes are left."""
+    found = search.survivors
     while search.can_ask and found.passes + _MORE_QUERIES * len(found.surviving) <= most:
-        new = search.ask(_MORE_QUERIES, found.surviving)
-        fooled += new
-        if not new:
+        if not search.ask(_MORE_QUERIES, found.surviving):
             break
-    _log.warning(
-        "gradients mislead the cascade: %s, and Square fooled %d samples more; its number is too "
-        "high to trust, use --checks standard",
-        why,
-        fooled,
-    )
 
 
 def nearest(found: Survivors, schedule: Schedule, depth: int) -> Tensor:

@@ -4,7 +4,7 @@ A library's attack sees a model of its whole batch. Rows of samples that are foo
 from memory, so a sample costs nothing from the call after the one that fooled it.
 
 Logits are divided by the gap of the sample's clean image. That is a twin: it decides as the model
-does, and its cross-entropy is not saturated.
+does, and its cross-entropy is not saturated. The gradient may come from another twin (`follow`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from flatguard.attacks.monitor import Monitor
 from flatguard.errors import AttackError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.distance import within
+from flatguard.twins.outputs import Twin, plain
+from flatguard.twins.repairs import FITTED_ON, PASSES, Repair, repairs
 
 _JUDGED_AFTER = 6
 """Calls after which it is seen whether an attack on a sample leads anywhere."""
@@ -56,6 +58,7 @@ class Survivors(nn.Module):
         monitor: receives which images each call is on.
 
     Attributes:
+        model: the model itself.
         fooled: `(n,)`.
         scale: the size of the clean gap to the nearest class, `(n,)`.
         gaps: `(n, k)`, the smallest that was seen of the logit of the label less that of each
@@ -66,16 +69,39 @@ class Survivors(nn.Module):
 
     def __init__(self, model: nn.Module, clean: Images, budget: Budget, monitor: Monitor):
         super().__init__()
-        self._model, self._clean, self._budget, self._monitor = model, clean, budget, monitor
+        self.model, self._clean, self._budget, self._monitor = model, clean, budget, monitor
+        self._twin = plain(model)
         self.training = model.training
         with monitor.calls_on(clean.images), torch.no_grad():
             self.gaps = self._gaps_of(model(clean.images.clone()), clean.labels)
         nearest = self._nearest()
         self.fooled = nearest < 0
         self.scale = nearest.abs().clamp_min(torch.finfo(self.gaps.dtype).tiny)
+        self._shown = self.scale
         self.points = clean.images.clone()
         self._tried, self.passes = torch.zeros_like(self.gaps), len(clean)
         self.begin(torch.arange(len(clean), device=clean.images.device))
+
+    def follow(self, twin: Twin) -> None:
+        """From now on attacks follow this twin's gradient; no class counts as tried yet.
+
+        Its logits are shown divided by their own clean gap.
+        """
+        rows, self._twin = self.surviving, twin
+        self.passes += len(rows)
+        part = self._clean[rows]
+        with self._monitor.calls_on(part.images), torch.no_grad():
+            gaps = self._gaps_of(twin(part.images.clone()).loss, part.labels)
+        self._shown, self._tried = self.scale.clone(), torch.zeros_like(self._tried)
+        tiny = torch.finfo(self._shown.dtype).tiny
+        self._shown[rows] = gaps.amin(dim=1).abs().clamp_min(tiny).to(self._shown)
+
+    def repairs(self, rows: Tensor) -> list[Repair]:
+        """The repaired twins of the model, found on these samples."""
+        images = self._clean.images[rows]
+        self.passes += (PASSES + 2) * min(FITTED_ON, len(rows))
+        with self._monitor.calls_on(images[:FITTED_ON]):
+            return repairs(self.model, images)
 
     def begin(self, rows: Tensor, aims: Tensor | None = None, slack: float = math.inf) -> None:
         """An attack begins on these samples, in this order, towards these classes or any.
@@ -108,28 +134,36 @@ class Survivors(nn.Module):
         part = self._clean[rows]
         self.passes += len(rows)
         with self._monitor.calls_on(part.images), torch.no_grad():
-            again = self._gaps_of(self._model(part.images.clone()), part.labels)
+            again = self._gaps_of(self.model(part.images.clone()), part.labels)
         moved = (again.amin(dim=1) - self._nearest()[rows]).abs() / self.scale[rows]
         return float(moved.max()) if len(rows) else 0.0
 
-    def margins(self, rows: Tensor, images: Tensor) -> Tensor:
-        """The gap to the nearest class at these images of some samples, `(m,)`, in float64."""
+    def margins(self, rows: Tensor, images: Tensor, twin: Twin | None = None) -> Tensor:
+        """The gap to the nearest class at these images of some samples, `(m,)`, in float64.
+
+        A twin decides as the model does; what it says shows that it runs without a gradient.
+        """
         self.passes += len(rows)
         with self._monitor.calls_on(self._clean.images[rows]), torch.no_grad():
-            logits = self._model(images)
+            logits = (twin or plain(self.model))(images).decides
         return self._gaps_of(logits.double(), self._clean.labels[rows]).amin(dim=1)
 
-    def margin_and_slope(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        """`margins`, and their gradients; 0 where there is none."""
+    def margin_and_slope(
+        self, rows: Tensor, images: Tensor, twin: Twin | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`margins`, and their gradients, or those of a twin's logits; 0 where there is none."""
         self.passes += 2 * len(rows)
         x = images.detach().clone().requires_grad_(True)
         with self._monitor.calls_on(self._clean.images[rows]), torch.enable_grad():
-            logits = self._model(x)
-        margin = self._gaps_of(logits.double(), self._clean.labels[rows]).amin(dim=1)
-        if not margin.requires_grad:
-            return margin.detach(), torch.zeros_like(images)
-        (slope,) = torch.autograd.grad(margin.sum(), x, allow_unused=True)
-        return margin.detach(), torch.zeros_like(images) if slope is None else slope
+            outputs = (twin or plain(self.model))(x)
+        margin, leads = (
+            self._gaps_of(logits.double(), self._clean.labels[rows]).amin(dim=1)
+            for logits in (outputs.decides, outputs.loss)
+        )
+        slope = None
+        if leads.requires_grad:
+            (slope,) = torch.autograd.grad(leads.sum(), x, allow_unused=True)
+        return margin.detach(), torch.zeros_like(images) if slope is None else slope.nan_to_num()
 
     def next_classes(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The class to try next for each of these samples, and whether it is its first try.
@@ -152,9 +186,10 @@ class Survivors(nn.Module):
             return answer
         self.passes += len(asked) * (2 if images.requires_grad else 1)
         with self._monitor.calls_on(self._clean.images[rows[asked]]):
-            logits = self._model(images[asked])
-        self._look_at(rows[asked], images[asked].detach(), logits.detach())
-        answer = answer.index_copy(0, asked, logits / self.scale[rows[asked], None])
+            outputs = self._twin(images[asked])
+        self._look_at(rows[asked], images[asked].detach(), outputs.decides.detach())
+        shown = outputs.loss / self._shown[rows[asked], None]
+        answer = answer.index_copy(0, asked, shown.to(answer.dtype))
         self._judge(places, answer.detach())
         return answer
 

@@ -23,8 +23,9 @@ from flatguard.checks.preflight.facts import (
     not_measured,
 )
 from flatguard.checks.search.attempts import Attempt, AttemptTable
-from flatguard.checks.search.gradients import Gradient, Outputs, margin_loss
+from flatguard.checks.search.gradients import Gradient, margin_loss
 from flatguard.checks.search.projected_gradient import Search, search
+from flatguard.twins.outputs import Outputs
 
 NAME = "batch-dependence"
 _SEARCHED_ALONE = "searched-alone"

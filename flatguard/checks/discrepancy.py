@@ -27,15 +27,15 @@ from flatguard.checks.search.gradients import (
     cross_entropy,
     frozen,
     margin_loss,
-    plain,
     tempered,
 )
 from flatguard.checks.search.projected_gradient import Search
-from flatguard.checks.search.repairs import double
 from flatguard.checks.search.repeat import cost_of_repeat, repeat_attack
 from flatguard.checks.search.scales import cost_of_scales, scaled, sweep_scales
 from flatguard.checks.statistics import rank_biserial
 from flatguard.geometry.measures import measure_in
+from flatguard.twins.outputs import plain
+from flatguard.twins.repairs import double
 
 NAME = "discrepancy"
 _TWINS = (

@@ -50,10 +50,11 @@ from flatguard.checks.search.candidates import (
     repaired_only,
 )
 from flatguard.checks.search.exits import exits_matter
-from flatguard.checks.search.gradients import Twin, cross_entropy, margin_loss, margin_of, plain
-from flatguard.checks.search.repairs import double
+from flatguard.checks.search.gradients import cross_entropy, margin_loss, margin_of
 from flatguard.checks.search.response import responses
 from flatguard.geometry.ball import direction, project, random_step
+from flatguard.twins.outputs import Twin, plain
+from flatguard.twins.repairs import IN_WORDS, double
 
 NAME = "gradient-truth"
 _SOURCE = "Athalye et al. 2018; Pintor et al. 2022; central differences in float64"
@@ -63,17 +64,6 @@ _SMALL_64, _SMALL_32 = 1e-6, 5e-2
 """Shares of the radius for central differences in float64 and in float32."""
 
 _JITTER = 1e-2
-
-_REPAIRED = {
-    "saturating": "tanh, sigmoid, softmax and clamp",
-    "cutting": "rounding, comparisons, detach() and other steps that cut the gradient",
-    "sharp": "comparisons",
-    "function": "the model's own autograd functions",
-    "front": "the preprocessing",
-    "head": "what follows the last linear layers",
-    "all": "all steps that hinder the gradient",
-}
-"""What is repaired in each repaired twin (`search/repairs.py`), in words."""
 
 _ADVICE = {
     "logarithm": "attack the logarithm of the probabilities that the model returns",
@@ -322,10 +312,12 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
 def _advice(found: GradientEvidence) -> str | None:
     if found.best in ("raw", "tempered", None):
         return None
-    replaced = _REPAIRED.get(found.best)
+    if found.best in _ADVICE:
+        return _ADVICE[found.best]
+    replaced = IN_WORDS.get(found.best)
     if replaced is not None:
         return f"attack with {replaced} replaced by something smooth in the backward pass"
-    return _ADVICE.get(found.best, f"attack along the gradient that is called {found.best}")
+    return f"attack along the gradient that is called {found.best}"
 
 
 def _observations(found: GradientEvidence) -> list[str]:
@@ -364,7 +356,7 @@ def _explained_by(found: GradientEvidence) -> str:
     name = max(found.agreement, key=lambda name: found.agreement[name])
     if name == "raw":
         return ""
-    return f"; {found.agreement[name]:.2f} with {_REPAIRED.get(name, name)} made smooth"
+    return f"; {found.agreement[name]:.2f} with {IN_WORDS.get(name, name)} made smooth"
 
 
 def _repaired_stages(evidence: Evidence, found: GradientEvidence) -> list[str]:

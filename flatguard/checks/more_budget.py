@@ -30,11 +30,11 @@ from flatguard.checks.search.gradients import (
     GradientSource,
     cross_entropy,
     margin_loss,
-    plain,
 )
 from flatguard.checks.search.library_attack import by_attack
 from flatguard.checks.search.projected_gradient import Search, search
 from flatguard.checks.search.targeted import Plan, search_towards_classes
+from flatguard.twins.outputs import plain
 
 NAME = "more-budget"
 

@@ -17,12 +17,13 @@ from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.first_look import FirstLook, in_two_looks
 from flatguard.checks.missing_evidence import how_to_name_a_surrogate
 from flatguard.checks.search.attempts import Attempt, AttemptTable
-from flatguard.checks.search.gradients import Gradient, plain, tempered
+from flatguard.checks.search.gradients import Gradient, tempered
 from flatguard.errors import ModelError, ran_out_of_memory
 from flatguard.geometry.ball import direction, project
 from flatguard.geometry.decision import margin
 from flatguard.request import Checks
 from flatguard.targets.first_call import first_look
+from flatguard.twins.outputs import plain
 
 if TYPE_CHECKING:
     from flatguard.execution.context import EvaluationContext

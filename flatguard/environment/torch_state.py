@@ -252,6 +252,17 @@ def own_state() -> Iterator[None]:
 
 
 @contextmanager
+def unobserved() -> Iterator[None]:
+    """Compute unseen by the caller's modes of torch functions (`TorchFunctionMode`).
+
+    Such a mode may replace operations, as straight-through gradients do. Not around calls of a
+    model: its own modes are passed over, too.
+    """
+    with torch._C.DisableTorchFunction():
+        yield
+
+
+@contextmanager
 def kept_state() -> Iterator[None]:
     """Run third-party code with the current settings, and undo its changes of them.
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from flatguard.attacks.monitor import NO_ORDER, Order, Segment
 from flatguard.environment.randomness import preserved
-from flatguard.environment.torch_state import kept_state, own_state
+from flatguard.environment.torch_state import kept_state, own_state, unobserved
 from flatguard.errors import DataError, ModelError, UsageError
 from flatguard.geometry.budget import Budget
 from flatguard.geometry.named_losses import NamedLoss, parse_losses
@@ -306,7 +306,7 @@ class Recorder:
 
     def _after_head(self, features: Tensor | None, output: Tensor) -> None:
         if features is not None:
-            with own_state(), torch.no_grad():
+            with own_state(), unobserved(), torch.no_grad():
                 self._head_call = HeadCall.of(features.detach(), output.detach())
 
     def _after_call(
@@ -322,7 +322,7 @@ class Recorder:
         self.forwards += len(rows)
         if output.requires_grad:
             output.register_hook(self._count_backward(len(rows)))
-        with own_state(), torch.no_grad():
+        with own_state(), unobserved(), torch.no_grad():
             self._record(rows.detach(), output.detach())
         if self._on_call is not None:
             self._on_call(len(rows))

@@ -20,9 +20,10 @@ import torch
 from safetensors.torch import save_file
 from support.evidence_files import evidence_files
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import flatguard
-from flatguard.environment.torch_state import OWN, TorchState, kept_state, own_state
+from flatguard.environment.torch_state import OWN, TorchState, kept_state, own_state, unobserved
 from flatguard.execution.compute_budget import ComputeBudget
 from flatguard.execution.executors import Processes, Work
 from flatguard.execution.executors.executor import AttackBlock, Crew
@@ -37,6 +38,30 @@ ASK: dict[str, Any] = {
     "attack": "square", "norm": "Linf", "eps": 0.08, "attack_args": {"n_queries": 2},
     "batch_size": 12, "threads": 1,
 }  # fmt: skip
+
+
+class Watching(TorchFunctionMode):
+    """Notes each operation, and changes what it gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.seen.append(func.__name__)
+        found = func(*args, **(kwargs or {}))
+        return found * 2.0 if func is Tensor.exp else found
+
+
+def test_a_callers_mode_does_not_see_what_is_computed_unobserved() -> None:
+    with Watching() as mode:
+        with unobserved():
+            inside = torch.zeros(2).exp()
+        assert mode.seen == []
+        outside = torch.zeros(2).exp()
+    assert (inside.tolist(), outside.tolist()) == ([1.0, 1.0], [2.0, 2.0])
 
 
 def quarters() -> nn.Module:

@@ -7,13 +7,13 @@ import torch
 from support.architectures import tiny
 from torch import Tensor, nn
 
-from flatguard.checks.search.repairs import double
 from flatguard.errors import ModelError
 from flatguard.targets import Target, make_target, prepare
 from flatguard.targets.first_call import call_alike
 from flatguard.targets.initial import initial_copy
 from flatguard.targets.normalized import Normalized
 from flatguard.targets.restored import restored
+from flatguard.twins.repairs import double
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 NARROW = [torch.float16, torch.bfloat16]

@@ -21,11 +21,11 @@ from flatguard.checks.search.gradients import (
     GradientSource,
     cross_entropy,
     margin_loss,
-    plain,
     tempered,
 )
 from flatguard.checks.search.projected_gradient import Search, search
-from flatguard.checks.search.repairs import DRAWS, FITTED_ON, PASSES, Repair, repairs
+from flatguard.twins.outputs import plain
+from flatguard.twins.repairs import DRAWS, FITTED_ON, PASSES, Repair, repairs
 
 GOOD_ENOUGH = 1.0
 """Where a plain step of half a radius lowers the margin by half of it, no repair is tried."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from flatguard.checks.search.straight_through import LEAVING, name_of
+from flatguard.twins.straight_through import LEAVING, name_of
 
 _SEEN = 1e-5
 """A change of the logits by this share of their size is no rounding."""

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from flatguard.checks.search.slack import Answer, Slack
-from flatguard.checks.search.straight_through import (
+from flatguard.twins.straight_through import (
     CASTING,
     COMPARING,
     LEAVING,

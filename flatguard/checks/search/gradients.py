@@ -16,21 +16,7 @@ from torch import Tensor, nn
 
 from flatguard.checks.context import Meter, Rows
 from flatguard.environment.randomness import seeded
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The outputs of a twin for a batch.
-
-    Attributes:
-        decides: `(n, k)`, the logits whose argmax is the decision.
-        loss: `(n, k)`, the logits that the loss is computed from; mostly the same.
-        scale_free: whether `loss` already has a spread of about 1 and needs no temperature.
-    """
-
-    decides: Tensor
-    loss: Tensor
-    scale_free: bool = False
+from flatguard.twins.outputs import Outputs, Twin
 
 
 @dataclass(frozen=True)
@@ -48,7 +34,6 @@ class View:
     margin: Tensor
 
 
-Twin = Callable[[Tensor], Outputs]
 Loss = Callable[[Outputs, Rows], Tensor]
 GradientSource = Callable[[Tensor, Rows], View]
 
@@ -80,16 +65,6 @@ def margin_of_loss(logits: Tensor, rows: Rows) -> Tensor:
     own = logits.gather(1, rows.labels[:, None])[:, 0]
     others = logits.scatter(1, rows.labels[:, None], float("-inf"))
     return own - others.amax(dim=1)
-
-
-def plain(model: nn.Module) -> Twin:
-    """The target itself."""
-
-    def twin(images: Tensor) -> Outputs:
-        logits = model(images)
-        return Outputs(logits, logits)
-
-    return twin
 
 
 def frozen(model: nn.Module, seed: int) -> Twin:

@@ -17,8 +17,9 @@ from torch import Tensor
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.gradient_evidence import is_partly_missing, median_agreement
 from flatguard.checks.search.candidates import Candidate
-from flatguard.checks.search.gradients import Gradient, Twin, margin_loss, margin_of, plain
+from flatguard.checks.search.gradients import Gradient, margin_loss, margin_of
 from flatguard.geometry.ball import direction
+from flatguard.twins.outputs import Twin, plain
 
 SHARES = {"agreement": 1 / 16, "closer": 1 / 256}
 """Of the radius. Roundings act over the longer steps; every smooth network is straight over the

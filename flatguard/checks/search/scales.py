@@ -18,10 +18,11 @@ from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import ProbeEvidence
 from flatguard.checks.first_look import gradients_are_straight
 from flatguard.checks.search.attempts import Attempt, AttemptTable
-from flatguard.checks.search.gradients import Gradient, Outputs, Twin, cross_entropy
+from flatguard.checks.search.gradients import Gradient, cross_entropy
 from flatguard.checks.search.projected_gradient import Search, search
 from flatguard.geometry.measures import KAPPA, SharpnessMeasure, measure_in
 from flatguard.geometry.sharpness import rise_of_log_kappa
+from flatguard.twins.outputs import Outputs, Twin
 
 _SAMPLES = 48
 FACTORS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)

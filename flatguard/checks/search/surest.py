@@ -12,17 +12,11 @@ import torch
 from torch import Tensor
 
 from flatguard.checks.context import CheckContext, Rows
-from flatguard.checks.search.gradients import (
-    Gradient,
-    Outputs,
-    margin_loss,
-    margin_of_loss,
-    plain,
-    tempered,
-)
+from flatguard.checks.search.gradients import Gradient, margin_loss, margin_of_loss, tempered
 from flatguard.checks.search.projected_gradient import MOMENTUM, step_length
 from flatguard.geometry.ball import direction, project, random_step
 from flatguard.geometry.distance import within
+from flatguard.twins.outputs import Outputs, plain
 
 STEPS, DRAWS, SHOWN = 30, 16, 100
 _SURE = 0.9

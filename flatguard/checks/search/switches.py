@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from flatguard.checks.context import Meter, Rows
 from flatguard.checks.search.gates import Forced, Gate, Gates, Place
-from flatguard.checks.search.gradients import Outputs, View, gradient_of
+from flatguard.checks.search.gradients import View, gradient_of
 from flatguard.errors import ran_out_of_memory
+from flatguard.twins.outputs import Outputs
 
 MOST_BRANCHES = 10
 

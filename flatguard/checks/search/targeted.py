@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from flatguard.checks.context import CheckContext, Rows
-from flatguard.checks.search.gradients import Gradient, Loss, Outputs, Twin
+from flatguard.checks.search.gradients import Gradient, Loss
 from flatguard.checks.search.projected_gradient import Search, search
+from flatguard.twins.outputs import Outputs, Twin
 
 
 @dataclass(frozen=True)

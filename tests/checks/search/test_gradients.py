@@ -10,14 +10,13 @@ from support.check_contexts import linear
 from flatguard.checks.search.gradients import (
     Estimated,
     Gradient,
-    Outputs,
     cross_entropy,
     frozen,
     margin_loss,
     margin_of,
-    plain,
     tempered,
 )
+from flatguard.twins.outputs import Outputs, plain
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, margin_loss, tempered])

@@ -5,10 +5,11 @@ import torch
 from support.check_contexts import linear
 from torch import Tensor
 
-from flatguard.checks.search.gradients import Estimated, Gradient, cross_entropy, plain, tempered
+from flatguard.checks.search.gradients import Estimated, Gradient, cross_entropy, tempered
 from flatguard.checks.search.projected_gradient import Search, search
 from flatguard.geometry.budget import Norm
 from flatguard.geometry.distance import distance
+from flatguard.twins.outputs import plain
 
 NORMS: list[Norm] = ["Linf", "L2", "L1"]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from flatguard.checks.context import CheckContext
 from flatguard.checks.gradient_evidence import WHOLE, median_agreement
 from flatguard.checks.search.candidates import plain_candidates, repaired_only
-from flatguard.checks.search.repairs import double
 from flatguard.checks.search.response import responses
 from flatguard.geometry.budget import Norm
+from flatguard.twins.repairs import double
 
 IMAGES = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(8) % 4

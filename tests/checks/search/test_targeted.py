@@ -6,9 +6,9 @@ from support.check_contexts import context_of, linear, trained
 from torch import Tensor, nn
 
 from flatguard.checks.context import Rows
-from flatguard.checks.search.gradients import Outputs, plain
 from flatguard.checks.search.targeted import Plan, search_towards_classes, towards
 from flatguard.geometry.distance import within
+from flatguard.twins.outputs import Outputs, plain
 
 WEAK = "foolbox:LinfAdditiveUniformNoiseAttack"
 

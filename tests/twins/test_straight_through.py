@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flatguard.checks.search.straight_through import Group, StraightThrough
+from flatguard.twins.straight_through import Group, StraightThrough
 
 LEVELS, EDGES = torch.arange(8) / 8.0, torch.arange(9) / 8.0
 

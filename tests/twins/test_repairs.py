@@ -6,8 +6,8 @@ from support.architectures import tiny
 from support.defences import After, Before, Negated, bits, jpeg
 from torch import Tensor, nn
 
-from flatguard.checks.search.repairs import Repair, RepairedTwin, double, fit_front, repairs
 from flatguard.targets.normalized import Normalized
+from flatguard.twins.repairs import Repair, RepairedTwin, double, fit_front, repairs
 
 CASES = {
     "rounded": (lambda net: Before(net, bits(3)), "cutting"),

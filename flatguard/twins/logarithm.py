@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flatguard.checks.search.gradients import Outputs
+from flatguard.twins.outputs import Outputs
 
 _ROUNDING = 1e-3
 

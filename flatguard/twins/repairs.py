@@ -25,14 +25,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flatguard.checks.search.gradients import Outputs, Twin
-from flatguard.checks.search.logarithm import LogarithmTwin, are_probabilities
-from flatguard.checks.search.straight_through import Group, StraightThrough, straight
 from flatguard.errors import ran_out_of_memory
+from flatguard.twins.logarithm import LogarithmTwin, are_probabilities
+from flatguard.twins.outputs import Outputs, Twin
+from flatguard.twins.straight_through import Group, StraightThrough, straight
 
 T = TypeVar("T")
 
 FITTED_ON, PASSES, DRAWS = 16, 7, 16
+
+IN_WORDS = {
+    "saturating": "tanh, sigmoid, softmax and clamp",
+    "cutting": "rounding, comparisons, detach() and other steps that cut the gradient",
+    "sharp": "comparisons",
+    "function": "the model's own autograd functions",
+    "logarithm": "the logarithm of probabilities",
+    "front": "the preprocessing",
+    "head": "what follows the last linear layers",
+    "all": "all steps that hinder the gradient",
+}
+"""What is repaired in each repaired twin."""
 
 _EXPLAINED = 0.5
 """A front is repaired where an affine function explains this share of its output's variance."""

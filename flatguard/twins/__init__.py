@@ -1,0 +1,1 @@
+"""Twins: copies of a model that make the same decisions and are easier to attack."""
