@@ -93,6 +93,7 @@ _QUESTION = ChanceQuestion(
         "the model's gradients mislead attacks: the check gradient-truth says how"
     ),
     data=_data,
+    search="Square",
 )
 
 _WHY = (

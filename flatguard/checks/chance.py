@@ -117,6 +117,7 @@ class ChanceQuestion:
         weaker: families that count like chance; what is left is then not tested for significance.
         signs: other observations; None from it where nothing was observed.
         can_fail: whether it fails at all; a warning is the most otherwise.
+        search: the search that looks at some survivors first, in words.
     """
 
     check: str
@@ -133,6 +134,7 @@ class ChanceQuestion:
     weaker: tuple[str, ...] = ()
     signs: Callable[[Evidence], Signs | None] = lambda evidence: None
     can_fail: bool = True
+    search: str = "this search"
 
     def judge(self, evidence: Evidence, tolerance: float) -> Finding:
         """Fails where more than the tolerance is beyond chance; see `BeyondChance.status`."""
@@ -149,8 +151,8 @@ class ChanceQuestion:
         summary = f"{self.summary(evidence, found)}{found.doubt(tolerance)}"
         if not_searched:
             summary += (
-                f"; {len(evidence.standing) - not_searched} of {len(evidence.standing)} survivors "
-                "were searched so, as the model does what its gradient predicts"
+                f"; {self.search} looked at {len(evidence.standing) - not_searched} of "
+                f"{len(evidence.standing)} survivors, as the model does what its gradient predicts"
             )
         return Finding(
             check=self.check,

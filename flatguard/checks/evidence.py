@@ -124,6 +124,7 @@ class Evidence:
         complete: whether every planned block was attacked.
         stopped: why a budget of forwards or minutes ended the run, in words; None if it did not.
         names_code: whether the target is loaded by code that the run's request names.
+        from_python: `model`, `data`: what came from Python and has no name to be loaded by.
         drawn: the survivors that decided the verdict; None where all were attacked.
     """
 
@@ -138,6 +139,7 @@ class Evidence:
     complete: bool = True
     stopped: str | None = None
     names_code: bool = False
+    from_python: tuple[str, ...] = ()
     drawn: Drawn | None = None
 
     @classmethod
@@ -168,6 +170,7 @@ class Evidence:
             complete=run.complete,
             stopped=_stopped(run, probes),
             names_code=bool(run.request.consent),
+            from_python=run.manifest.from_python,
             drawn=_drawn(probes),
         )
 

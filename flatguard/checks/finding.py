@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +59,9 @@ class Finding(BaseModel):
 
 
 RESUME = "flatguard resume RUN"
-_NEEDS_MODEL = re.compile(rf"flatguard audit RUN --checks \w+|{RESUME}")
+_NEEDS_MODEL = re.compile(
+    rf"flatguard audit RUN --checks (?P<checks>\w+)(?: --surrogate (?P<surrogate>\w+))?|{RESUME}"
+)
 TRUST = (
     "Allowing code runs what this run's request names: leave that option out for a folder that you "
     "do not trust."
@@ -78,17 +80,36 @@ def not_run(check: str, source: str, why: str, how: str | None) -> Finding:
     return Finding(check=check, status="not-run", summary=why, source=source, next=how)
 
 
-def consenting(step: str, needed: bool) -> str:
-    """A step with the consent that it needs where the run's request names code."""
-    return _NEEDS_MODEL.sub(rf"\g<0>{CONSENT}", step) if needed else step
+def loading(step: str, names_code: bool, from_python: Sequence[str]) -> str:
+    """A step that loads the run's model, with what that takes.
+
+    Args:
+        step: in words; it may hold a command.
+        names_code: whether the run's request names code, which needs consent.
+        from_python: `model`, `data`: what came from Python. No command has it, so the step is a
+            call in Python.
+    """
+
+    def call(found: re.Match[str]) -> str:
+        checks, surrogate = found["checks"], found["surrogate"]
+        given = [] if checks is None else [f'checks="{checks}"']
+        given += [] if surrogate is None else [f"surrogates=[{surrogate}]"]
+        given += [f"{name}={name}" for name in from_python]
+        given += ["allow_code=True"] if names_code else []
+        return f'flatguard.{"resume" if checks is None else "audit"}("RUN", {", ".join(given)})'
+
+    if from_python:
+        return _NEEDS_MODEL.sub(call, step)
+    return _NEEDS_MODEL.sub(rf"\g<0>{CONSENT}", step) if names_code else step
 
 
 def needs_trust(steps: Iterable[str]) -> bool:
     """Whether one of these steps allows code; `TRUST` is shown beside it."""
-    return any(CONSENT in step for step in steps)
+    return any(CONSENT in step or "allow_code=True" in step for step in steps)
 
 
 def advice(step: str, run: RunStorage | Path) -> str:
     """A step as it is typed for this run, with its folder or address in place of RUN."""
     place = quoted(run)
-    return step.replace("audit RUN", f"audit {place}").replace("resume RUN", f"resume {place}")
+    typed = step.replace("audit RUN", f"audit {place}").replace("resume RUN", f"resume {place}")
+    return typed.replace('("RUN"', f"({str(run)!r}")

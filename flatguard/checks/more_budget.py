@@ -271,6 +271,7 @@ _QUESTION = ChanceQuestion(
         "loss", "temperature", "float64", "saturating", "repair", "smoothed", "estimated", "eot",
     ),
     signs=_signs,
+    search="the longer search",
 )  # fmt: skip
 
 _WHY = (

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from flatguard.checks.advised_attack import stronger
 from flatguard.checks.error_rates import ErrorRate, error_rates, within
 from flatguard.checks.evidence import Evidence
-from flatguard.checks.finding import RESUME, Finding, consenting
+from flatguard.checks.finding import RESUME, Finding, loading
 from flatguard.checks.gradient_evidence import USEFUL, gradient_evidence
 from flatguard.checks.mechanism import NEEDED, Explanation, Mechanism, explanations, fix_of
 from flatguard.checks.missing_evidence import LARGER_BUDGET, how_to_run
@@ -176,7 +176,7 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     """
     checks = load_checks()
     found = [check.judge(evidence, tolerance) for check in checks]
-    findings = [_consented(finding, evidence.names_code) for finding in found]
+    findings = [_loading(finding, evidence) for finding in found]
     decisive = [check.name for check in checks if check.decisive]
     n, reported, corrected = evidence.n, len(evidence.reported), evidence.corrected
     excess, bounds = evidence.overestimate, evidence.corrected_bounds
@@ -204,10 +204,11 @@ def judge(evidence: Evidence, tolerance: float = TOLERANCE) -> Verdict:
     )
 
 
-def _consented(finding: Finding, names_code: bool) -> Finding:
+def _loading(finding: Finding, evidence: Evidence) -> Finding:
     if finding.next is None:
         return finding
-    return finding.model_copy(update={"next": consenting(finding.next, names_code)})
+    step = loading(finding.next, evidence.names_code, evidence.from_python)
+    return finding.model_copy(update={"next": step})
 
 
 def _decided_by(evidence: Evidence) -> DecidedBy | None:
@@ -335,7 +336,7 @@ def _next(
         return (LARGER_BUDGET,)
     steps = []
     if not evidence.complete:
-        steps.append(consenting(RESUME, evidence.names_code))
+        steps.append(loading(RESUME, evidence.names_code, evidence.from_python))
     steps += [fix_of(found, evidence) for found in explained]
     if word == "overestimated" and _gradients_failed(findings):
         steps.append(
@@ -364,4 +365,4 @@ def _longer_search(findings: list[Finding], evidence: Evidence) -> list[str]:
     if not _disagree(evidence, {finding.check: finding.status for finding in findings}):
         return []
     how = how_to_run(evidence, f"square-{_ENOUGH_QUERIES}", "full")
-    return [] if how is None else [consenting(how, evidence.names_code)]
+    return [] if how is None else [loading(how, evidence.names_code, evidence.from_python)]

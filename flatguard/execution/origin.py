@@ -16,12 +16,10 @@ from flatguard.data.given import given_dataset
 from flatguard.environment.caller import own_process
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import UsageError
+from flatguard.runs.facts import DATA_FROM_PYTHON, FROM_PYTHON
 from flatguard.targets.programs import Program
 from flatguard.targets.restored import restored
 from flatguard.targets.target import Target, make_target
-
-FROM_PYTHON, DATA_FROM_PYTHON = "a module from Python", "images from Python"
-"""The source of a model and the name of a data set that have no name of their own."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from flatguard.environment.randomness import seeded
 from flatguard.environment.torch_state import own_state
 from flatguard.errors import ModelError, UsageError
 from flatguard.execution.context import EvaluationContext, resolve
-from flatguard.execution.origin import BY_NAME, DATA_FROM_PYTHON, FROM_PYTHON, Origin
+from flatguard.execution.origin import BY_NAME, Origin
 from flatguard.request import derive_seed
 from flatguard.runs.run import Run
 from flatguard.targets.first_call import model_errors
@@ -36,10 +36,10 @@ def reopen(run: Run, origin: Origin = BY_NAME, *, check_data: bool = False) -> E
         UsageError: the weights or the images have changed, or they came from Python and are not
             given.
     """
-    target, data = run.manifest.target, run.manifest.data
-    if origin.target is None and target.source == FROM_PYTHON:
+    data, from_python = run.manifest.data, run.manifest.from_python
+    if origin.target is None and "model" in from_python:
         raise UsageError(f"{run.storage}: its model came from Python; give it with model=...")
-    if origin.dataset is None and data.name == DATA_FROM_PYTHON:
+    if origin.dataset is None and "data" in from_python:
         raise UsageError(f"{run.storage}: its data came from Python; give it with data=...")
     context = resolve(run.request, origin.target, origin.dataset)
     check_same_model(context, run)

@@ -14,6 +14,9 @@ from flatguard.request import EvaluationRequest
 FORMAT_VERSION = 4
 """Of the run folder; other formats are refused."""
 
+FROM_PYTHON, DATA_FROM_PYTHON = "a module from Python", "images from Python"
+"""The source of a model and the name of a data set that have no name of their own."""
+
 MOST_THREADS = 4096
 _ROUNDING = 2e-3
 """Logits of one model on two devices differ by less than this share of their size."""
@@ -156,6 +159,15 @@ class Manifest(BaseModel):
         if len(self.data.blocks) != len(self.blocks):
             raise ValueError("its data has not one hash for each block")
         return self
+
+    @property
+    def from_python(self) -> tuple[str, ...]:
+        """`model` and `data`, as far as they came from Python: no command can load them."""
+        found = {
+            "model": self.target.source == FROM_PYTHON,
+            "data": self.data.name == DATA_FROM_PYTHON,
+        }
+        return tuple(name for name, came in found.items() if came)
 
     def identified(self) -> Manifest:
         """The same with its identity."""

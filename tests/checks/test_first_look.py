@@ -116,9 +116,10 @@ def test_at_standard_square_looks_first_and_says_on_how_many(straight: CheckCont
     reachable = {int(n) for n, r in zip(context.survivors, reach, strict=True) if r < context.eps}
     assert evidence.fooled == reachable
     found = {check.name: check.judge(evidence, 0.05) for check in load_checks()}
-    of = f"8 of {len(context.survivors)} survivors were searched so"
-    assert of in found["black-box"].summary
-    assert of not in found["discrepancy"].summary
+    of = f"of {len(context.survivors)} survivors, as"
+    assert f"; Square looked at 8 {of}" in found["black-box"].summary
+    assert f"; the longer search looked at 9 {of}" in found["more-budget"].summary
+    assert "looked at" not in found["discrepancy"].summary
     low, high = found["black-box"].interval or (0, 0)
     whole = replace(evidence, probes={**evidence.probes, "gradient-truth": ProbeEvidence({})})
     narrow = next(c for c in load_checks() if c.name == "black-box").judge(whole, 0.05).interval

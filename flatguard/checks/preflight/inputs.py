@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flatguard.checks.preflight.calls import Caller
 from flatguard.checks.preflight.facts import TriedInput
 from flatguard.execution.context import ModelAndData
-from flatguard.execution.origin import FROM_PYTHON
+from flatguard.runs.facts import FROM_PYTHON
 from flatguard.targets.checkpoint import SUFFIXES
 from flatguard.targets.normalized import Normalized
 

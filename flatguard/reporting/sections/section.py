@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
 
-from flatguard.checks.finding import consenting
+from flatguard.checks.finding import loading
 from flatguard.reporting.figure import Figure
 from flatguard.reporting.judged_run import JudgedRun
 
@@ -84,13 +85,14 @@ class Sections:
 def build_sections(judged: JudgedRun, sections: Sequence[Section]) -> Sections:
     """Build every section; list those that have nothing to show."""
     built, missing = [], []
-    needed = bool(judged.run.request.consent)
+    evidence = judged.evidence
+    typed = partial(loading, names_code=evidence.names_code, from_python=evidence.from_python)
     for section in sections:
         found = section.build(judged)
         if isinstance(found, SectionContent):
-            intro = consenting(found.intro, needed)
+            intro = typed(found.intro)
             built.append(BuiltSection(section, replace(found, intro=intro)))
         elif found is not None:
-            how = None if found.how is None else consenting(found.how, needed)
+            how = None if found.how is None else typed(found.how)
             missing.append(MissingSection(section, replace(found, how=how)))
     return Sections(tuple(built), tuple(missing))
