@@ -159,8 +159,7 @@ class Search:
     def _starts(self, rows: Tensor, is_best: Tensor) -> Tensor:
         """The best point of some samples, and a random one of the others."""
         best, clean = self.survivors.points[rows], self.clean.images[rows]
-        eps, norm = self.budget.eps, self.budget.norm
-        assert eps is not None, "the norms of the cascade have a radius"
+        eps, norm = self.budget.radius, self.budget.norm
         random = project(clean + random_step(clean, eps, norm), clean, eps, norm)
         return torch.where(is_best.view(-1, *[1] * (best.ndim - 1)), best, random)
 

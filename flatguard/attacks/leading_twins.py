@@ -12,18 +12,15 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from flatguard.attacks.gradient_trust import beside, half_a_radius
 from flatguard.attacks.survivors import Survivors
 from flatguard.errors import ran_out_of_memory
-from flatguard.geometry.ball import direction, random_step
 from flatguard.geometry.budget import Budget
 from flatguard.twins.outputs import Twin, plain
 from flatguard.twins.repairs import Repair
 
 _MOST = 2
 """So many twins are followed."""
-
-_BESIDE, _HALF = 0.01, 0.5
-"""Of the radius: where the gradients are taken, and the step along each."""
 
 _FURTHER = 0.025
 """A twin is followed if a step along its gradient takes this much more of the clean gap than a step
@@ -43,14 +40,11 @@ def leading_twins(
 
     Cost: about 10 passes for each sample to find the repairs, and 3 for each of them.
     """
-    eps, norm = budget.eps, budget.norm
-    assert eps is not None, "the norms of the cascade have a radius"
-    here = (images + random_step(images, _BESIDE * eps, norm)).clamp(0, 1)
-    half = _HALF * eps
+    here = beside(images, budget)
 
     def drop(twin: Twin) -> float:
         margin, slope = survivors.margin_and_slope(rows, here, twin)
-        there = (here - half * direction(slope, norm)).clamp(0, 1)
+        there = half_a_radius(here, slope, budget)
         fall = (margin - survivors.margins(rows, there, twin)) / survivors.scale[rows]
         return float(fall.clip(-1.0, 2.0).mean())
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from flatguard.checks.check import Check, InParts, Probe, every_level
+from flatguard.checks.check import Check, InParts, Probe, every_level, not_fooled_yet
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.evidence import ALONE, Evidence, ProbeEvidence
 from flatguard.checks.finding import Finding, not_run
@@ -120,11 +119,6 @@ def _cost_of_search(context: CheckContext, steps: int) -> float:
     return len(context.survivors) * steps * context.batch_limit if context.decides_alone else 0.0
 
 
-def _not_fooled_yet(context: CheckContext, steps: int) -> np.ndarray:
-    fooled = Evidence.of_samples(context.run).fooled
-    return np.array([n for n in context.survivors if int(n) not in fooled], np.int64)
-
-
 def _search_alone(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Attack each sample that still stands alone in the clean batch of its block.
 
@@ -181,7 +175,7 @@ CHECK = Check(
         ),
         Probe(
             _SEARCHED_ALONE,
-            InParts(_search_alone, _not_fooled_yet),
+            InParts(_search_alone, not_fooled_yet),
             every_level(20),
             _cost_of_search,
             order=40,

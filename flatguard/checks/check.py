@@ -35,6 +35,12 @@ def _survivors(context: CheckContext, amount: int) -> np.ndarray:
     return context.survivors
 
 
+def not_fooled_yet(context: CheckContext, amount: int) -> np.ndarray:
+    """The survivors that no evidence stored so far has fooled."""
+    fooled = np.array(sorted(Evidence.of_samples(context.run).fooled), np.int64)
+    return np.setdiff1d(context.survivors, fooled)
+
+
 @dataclass(frozen=True)
 class InParts:
     """A probe's experiment on many samples, which several processes may gather together.

@@ -185,9 +185,7 @@ class CheckContext:
     @property
     def eps(self) -> float:
         """The radius. Searches do not run where there is none."""
-        if self.budget.eps is None:
-            raise ValueError("this run has no budget")
-        return self.budget.eps
+        return self.budget.radius
 
     def forget_between_calls(self) -> None:
         """From now on, call new copies of the model's initial state, where it can be copied."""

@@ -13,6 +13,7 @@ import pandas as pd
 
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.preflight.facts import facts_of
+from flatguard.geometry.response import CURVED
 
 _DISAGREE = 0.5
 """A change that differs from its prediction by this share contradicts the gradient."""
@@ -32,9 +33,6 @@ USEFUL = 0.05
 WHOLE = 0.92
 """Networks without a cut have a correlation of 0.95 to 1.00, also those without any defence at
 16/255; where a quarter of the features is cut, it is below 0.89."""
-
-_CURVED = 0.75
-"""Over the longer steps, curvature alone leaves this much; roundings leave 0.05 to 0.7."""
 
 MOST = 0.5
 """From this share of the points on, gradients are unavailable."""
@@ -171,7 +169,7 @@ def median_agreement(table: pd.DataFrame | None) -> dict[str, float]:
     medians = table.groupby("candidate")[["agreement", "closer", "farther"]].median()
     longer = medians["agreement"].fillna(medians["closer"])
     shorter = medians["closer"].fillna(medians["agreement"])
-    near = longer.where(longer < _CURVED, pd.concat([longer, shorter], axis=1).max(axis=1))
+    near = longer.where(longer < CURVED, pd.concat([longer, shorter], axis=1).max(axis=1))
     best = pd.concat([near, medians["farther"]], axis=1).max(axis=1).dropna()
     return {str(name): float(value) for name, value in best.items()}
 

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from flatguard.checks.chance import BeyondChance, ChanceQuestion, Signs
-from flatguard.checks.check import Check, InParts, Probe
+from flatguard.checks.check import Check, InParts, Probe, not_fooled_yet
 from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.first_look import FirstLook, gradients_are_straight, in_two_looks
-from flatguard.checks.search.attempts import Attempt, AttemptTable
+from flatguard.checks.search.attempts import Attempt, AttemptTable, Method
 from flatguard.checks.search.candidates import (
     best_source,
     by_search,
@@ -34,7 +34,7 @@ from flatguard.checks.search.gradients import (
 from flatguard.checks.search.library_attack import by_attack
 from flatguard.checks.search.projected_gradient import Search, search
 from flatguard.checks.search.targeted import Plan, search_towards_classes
-from flatguard.twins.outputs import plain
+from flatguard.twins.outputs import Twin, plain
 
 NAME = "more-budget"
 
@@ -99,11 +99,6 @@ def _gather_targeted(context: CheckContext, spent: int, batches: Iterable[Rows])
     return table.evidence({"spent": spent})
 
 
-def _not_fooled_yet(context: CheckContext, spent: int) -> np.ndarray:
-    fooled = np.array(sorted(Evidence.of_samples(context.run).fooled), np.int64)
-    return np.setdiff1d(context.survivors, fooled)
-
-
 def _took_each_class(context: CheckContext) -> bool:
     """Whether the audited attack itself searched towards one class at a time, to the same end."""
     return context.run.request.attack == "cascade"
@@ -114,18 +109,20 @@ def _targeted_attempts(
 ) -> list[Attempt]:
     twins = {repair.name: repair.twin for repair in find_repairs(context, rows)} if wanted else {}
     chosen = [name for name in wanted if name in twins][:1]
-    found = [(f"{name}, targeted", "repair", twins[name]) for name in chosen]
-    plan, is_done = _PLANS[spent], _took_each_class(context)
-    by_cascade = spent == _STANDARD and gradients_are_straight(context)
-    if not (is_done or by_cascade):
-        found.append(("targeted", "targeted", plain(context.model)))
+
+    def towards_classes(twin: Twin) -> Method:
+        return partial(search_towards_classes, context, twin, plan=_PLANS[spent])
+
     attempts = [
-        Attempt(name, family, partial(search_towards_classes, context, twin, plan=plan))
-        for name, family, twin in found
+        Attempt(f"{name}, targeted", "repair", towards_classes(twins[name])) for name in chosen
     ]
-    if by_cascade and not is_done:
-        attempts.append(Attempt("cascade", "targeted", by_attack(context, "cascade", {})))
-    return attempts
+    if _took_each_class(context):
+        return attempts
+    if spent == _STANDARD and gradients_are_straight(context):
+        own = Attempt("cascade", "targeted", by_attack(context, "cascade", {}))
+    else:
+        own = Attempt("targeted", "targeted", towards_classes(plain(context.model)))
+    return [*attempts, own]
 
 
 def _cost_of_targeted(context: CheckContext, spent: int) -> float:
@@ -290,7 +287,7 @@ CHECK = Check(
     (
         Probe(
             "targeted",
-            InParts(_gather_targeted, _not_fooled_yet),
+            InParts(_gather_targeted, not_fooled_yet),
             {"fast": 5, "standard": _STANDARD, "full": 550},
             _cost_of_targeted,
             order=50,

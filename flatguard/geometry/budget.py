@@ -34,6 +34,17 @@ class Budget:
     norm: Norm
     eps: float | None
 
+    @property
+    def radius(self) -> float:
+        """`eps`, where the norm has one.
+
+        Raises:
+            ValueError: the norm is `none`.
+        """
+        if self.eps is None:
+            raise ValueError("this budget has no radius")
+        return self.eps
+
     def contains(self, distance: Tensor) -> Tensor:
         """Which of these distances are at most eps, up to rounding; NaN never is."""
         if self.eps is None:

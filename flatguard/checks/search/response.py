@@ -19,18 +19,20 @@ from flatguard.checks.gradient_evidence import is_partly_missing, median_agreeme
 from flatguard.checks.search.candidates import Candidate
 from flatguard.checks.search.gradients import Gradient, margin_loss, margin_of
 from flatguard.geometry.ball import direction
+from flatguard.geometry.response import (
+    FARTHER,
+    LONGER,
+    SHORTER,
+    correlation,
+    half_differences,
+    predictions,
+)
 from flatguard.twins.outputs import Twin, plain
 
-SHARES = {"agreement": 1 / 16, "closer": 1 / 256}
-"""Of the radius. Roundings act over the longer steps; every smooth network is straight over the
-shorter ones."""
-
-_FARTHER = 1.0
-"""Also of the radius: a noise that only shorter steps feel does not mislead an attack."""
+SHARES = {"agreement": LONGER, "closer": SHORTER}
+"""Of the radius, by their columns."""
 
 _PAIRS = 10
-_SEEN = 1e-6
-"""A response that is smaller than this share of the margin is rounding of float32."""
 
 
 def responses(
@@ -55,10 +57,7 @@ def responses(
     twin = wide or plain(context.model)
     steps = [_direction(context, images, number) for number in range(_PAIRS)]
     slopes = {one.name: _gradient(context, one, images, rows) for one in found}
-    predicted = {
-        name: torch.stack([(slope * step.double()).flatten(1).sum(1) for step in steps])
-        for name, slope in slopes.items()
-    }
+    predicted = {name: predictions(slope, steps) for name, slope in slopes.items()}
     sample = np.tile(rows.sample.cpu().numpy(), len(found))
     names = np.repeat(list(predicted), len(rows))
     table = pd.DataFrame({"sample": sample, "candidate": names})
@@ -66,14 +65,14 @@ def responses(
     def add(name: str, share: float) -> None:
         size = share * context.eps
         measured = _responses(context, twin, images, rows, [size * step for step in steps])
-        columns = [_correlation(measured, prediction) for prediction in predicted.values()]
-        table[name] = np.concatenate(columns)
+        columns = [correlation(measured, prediction) for prediction in predicted.values()]
+        table[name] = torch.cat(columns).cpu().numpy()
 
     for name, share in SHARES.items():
         add(name, share)
     table["farther"] = np.nan
     if is_partly_missing(median_agreement(table)):
-        add("farther", _FARTHER)
+        add("farther", FARTHER)
     return table
 
 
@@ -88,15 +87,7 @@ def _responses(
     """Half the difference of the margins at both ends of each step, `(steps, n)`; NaN: none."""
     there = torch.stack([_margin(context, twin, images + step, rows) for step in steps])
     back = torch.stack([_margin(context, twin, images - step, rows) for step in steps])
-    found = (there - back) / 2.0
-    least = _SEEN * (there + back).abs().mean(dim=0).clamp_min(1e-3)
-    return torch.where(found.abs().amax(dim=0) <= least, torch.nan, found)
-
-
-def _correlation(measured: Tensor, predicted: Tensor) -> np.ndarray:
-    size = measured.norm(dim=0) * predicted.norm(dim=0)
-    found: np.ndarray = ((measured * predicted).sum(dim=0) / size.clamp_min(1e-300)).cpu().numpy()
-    return found
+    return half_differences(there, back)
 
 
 def _gradient(context: CheckContext, candidate: Candidate, images: Tensor, rows: Rows) -> Tensor:
