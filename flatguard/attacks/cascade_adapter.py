@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -30,7 +30,7 @@ from flatguard.attacks.class_limits import DLR, TARGETED_DLR
 from flatguard.attacks.gradient_trust import why_not
 from flatguard.attacks.leading_twins import leading_twins
 from flatguard.attacks.monitor import Monitor, Segment
-from flatguard.attacks.survivors import Images, Survivors
+from flatguard.attacks.survivors import Images, NothingLeftError, Survivors
 from flatguard.environment.requirements import needed
 from flatguard.errors import AttackError
 from flatguard.geometry.ball import project, random_step
@@ -203,8 +203,8 @@ class Search:
 
     @contextmanager
     def _on(self, rows: Tensor, segment: Segment) -> Iterator[int]:
-        """An attack on these rows; gives how many samples were fooled before."""
-        with self.monitor.segment(segment, self.clean.images[rows]):
+        """An attack on these rows, until none is left; gives how many were fooled before."""
+        with self.monitor.segment(segment, self.clean.images[rows]), suppress(NothingLeftError):
             yield int(self.survivors.fooled.sum())
 
     def _apgd(self, steps: int, targeted: bool) -> Any:

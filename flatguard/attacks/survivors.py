@@ -1,7 +1,8 @@
 """The samples that an attack has not fooled yet; only they go forward.
 
 A library's attack sees a model of its whole batch. Rows of samples that are fooled are answered
-from memory, so a sample costs nothing from the call after the one that fooled it.
+from memory, so a sample costs nothing from the call after the one that fooled it. A call on such
+rows alone ends the attack.
 
 Logits are divided by the gap of the sample's clean image. That is a twin: it decides as the model
 does, and its cross-entropy is not saturated. The gradient may come from another twin (`follow`).
@@ -48,6 +49,10 @@ class Images:
         return len(self.images)
 
 
+class NothingLeftError(Exception):
+    """Ends a library's attack: it has no sample left that is worth a call."""
+
+
 class Survivors(nn.Module):
     """A model that stops to ask about a sample once it is fooled, and keeps the best of each.
 
@@ -80,7 +85,9 @@ class Survivors(nn.Module):
         self._shown = self.scale
         self.points = clean.images.clone()
         self._tried, self.passes = torch.zeros_like(self.gaps), len(clean)
-        self.begin(torch.arange(len(clean), device=clean.images.device))
+        every = torch.arange(len(clean), device=clean.images.device)
+        self._last_rows, self._last_clean = every, clean.images
+        self.begin(every)
 
     def follow(self, twin: Twin) -> None:
         """From now on attacks follow this twin's gradient; no class counts as tried yet.
@@ -177,21 +184,31 @@ class Survivors(nn.Module):
         return found, tried.gather(1, found[:, None])[:, 0] == 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of the attack's rows; those of samples that are fooled are constants."""
+        """Logits of the attack's rows; those of samples that are fooled are constants.
+
+        Raises:
+            NothingLeftError: all of them are fooled or given up, so the attack may end.
+        """
         places = self._places_of(images)
         rows = self._rows[places]
         asked = (~(self.fooled[rows] | self._given_up[places])).nonzero()[:, 0]
-        answer = self._remembered(images, rows)
         if not len(asked):
-            return answer
+            raise NothingLeftError
+        answer = self._remembered(images, rows)
         self.passes += len(asked) * (2 if images.requires_grad else 1)
-        with self._monitor.calls_on(self._clean.images[rows[asked]]):
+        with self._monitor.calls_on(self._clean_of(rows[asked])):
             outputs = self._twin(images[asked])
         self._look_at(rows[asked], images[asked].detach(), outputs.decides.detach())
         shown = outputs.loss / self._shown[rows[asked], None]
         answer = answer.index_copy(0, asked, shown.to(answer.dtype))
         self._judge(places, answer.detach())
         return answer
+
+    def _clean_of(self, rows: Tensor) -> Tensor:
+        """The clean images of these samples; the same tensor as in the last call for the same."""
+        if not torch.equal(rows, self._last_rows):
+            self._last_rows, self._last_clean = rows, self._clean.images[rows]
+        return self._last_clean
 
     def _places_of(self, images: Tensor) -> Tensor:
         """The places among the attack's rows of a call: all, or, as Square calls, those left.

@@ -63,8 +63,8 @@ class _Case:
 def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     chosen = worst_samples(judged)
     numbers = [int(sample) for sample in chosen["sample"]]
-    images, paths = _Images(judged, numbers), judged.paths(numbers)
-    cases = [_case(judged, row, images, paths) for _, row in chosen.iterrows()]
+    seen = _Seen(_Images(judged, numbers), judged.paths(numbers), _attempts_that_fooled(judged))
+    cases = [_case(judged, row, seen) for _, row in chosen.iterrows()]
     counts = {outcome: sum(case.outcome == outcome for case in cases) for outcome in _OUTCOMES}
     intro = (
         f"{counted(len(cases), 'sample')} of {len(judged.samples):,}, the worst cases first. "
@@ -147,7 +147,26 @@ class _Images:
         return tuple(found)
 
 
-def _case(judged: JudgedRun, row: pd.Series, images: _Images, paths: AttackPaths) -> _Case:
+@dataclass(frozen=True)
+class _Seen:
+    """What is shown of the chosen samples beside the numbers of the table."""
+
+    images: _Images
+    paths: AttackPaths
+    fooled_by: Mapping[int, tuple[str, ...]]
+
+
+def _attempts_that_fooled(judged: JudgedRun) -> dict[int, tuple[str, ...]]:
+    """For each fooled sample, the names of the attempts that fooled it."""
+    table = judged.evidence.attempts
+    fooled = table[table["fooled"].astype(bool)].drop_duplicates(["sample", "attempt"])
+    found: dict[int, tuple[str, ...]] = {}
+    for sample, attempt in zip(fooled["sample"], fooled["attempt"], strict=True):
+        found[int(sample)] = (*found.get(int(sample), ()), attempt_name(str(attempt)))
+    return found
+
+
+def _case(judged: JudgedRun, row: pd.Series, seen: _Seen) -> _Case:
     sample = int(row["sample"])
     return _Case(
         sample=sample,
@@ -157,9 +176,9 @@ def _case(judged: JudgedRun, row: pd.Series, images: _Images, paths: AttackPaths
         prediction=_prediction(judged, row["adv_prediction"]),
         distance=_distance(judged, row),
         quantities=_quantities(row, judged.sharpness),
-        fooled_by=_fooled_by(judged, sample),
-        images=images.of(sample),
-        paths=_path_figures(paths.of(sample), sample, judged.sharpness),
+        fooled_by=seen.fooled_by.get(sample, ()),
+        images=seen.images.of(sample),
+        paths=_path_figures(seen.paths.of(sample), sample, judged.sharpness),
     )
 
 
@@ -183,12 +202,6 @@ def _quantities(row: pd.Series, measure: SharpnessMeasure) -> tuple[_Quantity, .
         for name, title in names.items()
     ]
     return (_Quantity("confidence", *confidences), *others)
-
-
-def _fooled_by(judged: JudgedRun, sample: int) -> tuple[str, ...]:
-    table = judged.evidence.attempts
-    fooled = table.loc[(table["sample"] == sample) & table["fooled"].astype(bool), "attempt"]
-    return tuple(attempt_name(str(name)) for name in fooled.unique())
 
 
 def _path_figures(path: AttackPaths, sample: int, measure: SharpnessMeasure) -> tuple[Figure, ...]:
