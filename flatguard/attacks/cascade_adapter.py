@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from flatguard.attacks.attack import WARNINGS, Attack, AttackInfo, check_args, parameters_of
+from flatguard.attacks.branch_twin import MeanOfBranches, switch_of
 from flatguard.attacks.class_limits import DLR, TARGETED_DLR
 from flatguard.attacks.gradient_trust import why_not
 from flatguard.attacks.leading_twins import leading_twins
@@ -35,7 +36,9 @@ from flatguard.environment.requirements import needed
 from flatguard.errors import AttackError
 from flatguard.geometry.ball import project, random_step
 from flatguard.geometry.budget import Budget, Norm
-from flatguard.twins.repairs import IN_WORDS, Repair
+from flatguard.switches.branches import Switch
+from flatguard.twins.outputs import Twin
+from flatguard.twins.repairs import IN_WORDS
 
 _NAME = "cascade"
 _NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
@@ -231,20 +234,21 @@ def follow(schedule: Schedule, search: Search) -> None:
     _refuse_unsteady(found)
     search.begin(schedule.first_steps)
     search.go_on(schedule.next_steps, found.surviving)
-    why = why_gradients_mislead(search)
+    switch = switch_of(found, *_looked_at(search), search.budget)
+    why = _why_it_chooses(switch) or why_gradients_mislead(search)
     most = found.passes + schedule.most_passes * len(found.surviving)
     if why is None:
         if not go_on_while_it_finds(schedule, search, most):
             _say_that_it_was_cut_short(schedule)
         return
     before = int(found.fooled.sum())
-    twins = follow_twins(schedule, search)
-    if not twins:
+    followed = follow_twins(schedule, search, switch)
+    if not followed:
         ask_without_gradients(search, most)
     go_on_while_it_finds(schedule, search, most)
-    if twins:
+    if followed:
         ask_without_gradients(search, most)
-    _say_that_gradients_mislead(why, twins, int(found.fooled.sum()) - before)
+    _say_that_gradients_mislead(why, followed, int(found.fooled.sum()) - before)
 
 
 def go_on_while_it_finds(schedule: Schedule, search: Search, most: int) -> bool:
@@ -279,13 +283,12 @@ def _say_that_it_was_cut_short(schedule: Schedule) -> None:
     )
 
 
-def _say_that_gradients_mislead(why: str, twins: list[Repair], fooled: int) -> None:
-    repaired = "; ".join(IN_WORDS[repair.name] for repair in twins)
+def _say_that_gradients_mislead(why: str, followed: list[str], fooled: int) -> None:
     _log.warning(
         "gradients mislead the cascade: %s; by %s it then fooled %d samples more, and its number "
         "may still be too high: use --checks standard",
         why,
-        f"repaired gradients ({repaired}) and Square" if twins else "Square",
+        " and ".join([", ".join(followed), "Square"]) if followed else "Square",
         fooled,
     )
 
@@ -323,15 +326,38 @@ def _looked_at(search: Search) -> tuple[Tensor, Tensor]:
     return search.clean.images[rows], rows
 
 
-def follow_twins(schedule: Schedule, search: Search) -> list[Repair]:
-    """Attack again along the repaired gradients that lead further; the best twin stays in use."""
-    found = search.survivors
-    twins = leading_twins(found, *_looked_at(search), search.budget)
-    for repair in reversed(twins):
-        found.follow(repair.twin)
-        search.begin(schedule.first_steps)
-        search.go_on(schedule.next_steps, found.surviving)
-    return twins
+def follow_twins(schedule: Schedule, search: Search, switch: Switch) -> list[str]:
+    """Attack again along gradients that lead further; returns which, in words.
+
+    The branches of a switch are followed first. The best repaired twin stays in use.
+    """
+    found, words = search.survivors, []
+    if switch.branches:
+        _follow(schedule, search, MeanOfBranches(found, switch))
+        words.append("gradients of all branches")
+    repaired = leading_twins(found, *_looked_at(search), search.budget)
+    for repair in reversed(repaired):
+        _follow(schedule, search, repair.twin)
+    if repaired:
+        names = "; ".join(IN_WORDS[repair.name] for repair in repaired)
+        words.append(f"repaired gradients ({names})")
+    return words
+
+
+def _follow(schedule: Schedule, search: Search, twin: Twin) -> None:
+    search.survivors.follow(twin)
+    search.begin(schedule.first_steps)
+    search.go_on(schedule.next_steps, search.survivors.surviving)
+
+
+def _why_it_chooses(switch: Switch) -> str | None:
+    """That the output is chosen between branches, in words; None where it is not."""
+    if not switch.branches:
+        return None
+    return (
+        f"its output is chosen between {len(switch.branches)} branches ({', '.join(switch.gates)})"
+        ", and a gradient shows only one of them"
+    )
 
 
 def ask_without_gradients(search: Search, most: int) -> None:

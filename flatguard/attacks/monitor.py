@@ -66,6 +66,9 @@ class Monitor(Protocol):
     def calls_on(self, batch: Tensor) -> AbstractContextManager[None]:
         """Within a run, calls are on these clean images, in their order."""
 
+    def aside(self) -> AbstractContextManager[None]:
+        """Answers are not the model's own, as a part of it is replaced: they are only counted."""
+
 
 class NoMonitor:
     """A monitor that ignores everything."""
@@ -79,6 +82,10 @@ class NoMonitor:
         return nullcontext()
 
     def calls_on(self, batch: Tensor) -> AbstractContextManager[None]:
+        """Ignored."""
+        return nullcontext()
+
+    def aside(self) -> AbstractContextManager[None]:
         """Ignored."""
         return nullcontext()
 
@@ -97,6 +104,9 @@ class _Relay:
 
     def calls_on(self, batch: Tensor) -> AbstractContextManager[None]:
         return self.monitor.calls_on(batch)
+
+    def aside(self) -> AbstractContextManager[None]:
+        return self.monitor.aside()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ does, and its cross-entropy is not saturated. The gradient may come from another
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -109,6 +110,10 @@ class Survivors(nn.Module):
         self.passes += (PASSES + 2) * min(FITTED_ON, len(rows))
         with self._monitor.calls_on(images[:FITTED_ON]):
             return repairs(self.model, images)
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Calls in which a part of the model is replaced: they are only counted."""
+        return self._monitor.aside()
 
     def begin(self, rows: Tensor, aims: Tensor | None = None, slack: float = math.inf) -> None:
         """An attack begins on these samples, in this order, towards these classes or any.

@@ -131,6 +131,7 @@ class Recorder:
         self._unsent_rows = 0
         self._inside: ExitStack | None = None
         self._rows: list[Tensor | None] = []
+        self._is_aside = False
         self.segments: list[Segment] = []
         self._segment = 0
         self.calls = self.forwards = self.backwards = 0
@@ -268,6 +269,15 @@ class Recorder:
         finally:
             self._attribution.end_run(active)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Answers are not the model's own: calls are counted, and not recorded."""
+        before, self._is_aside = self._is_aside, True
+        try:
+            yield
+        finally:
+            self._is_aside = before
+
     def trajectory(self) -> pd.DataFrame:
         """One row per sample and call; `flatguard.recording.trajectory` lists the columns."""
         self._queue.settle()
@@ -295,7 +305,7 @@ class Recorder:
         given = inputs[0] if inputs else next(iter(keywords.values()), None)
         rows = given if isinstance(given, Tensor) else None
         self._rows.append(rows)
-        if not self._gradients or rows is None or not inputs:
+        if not self._gradients or rows is None or not inputs or self._is_aside:
             return None
         self._gradient_rows = GradientRows(len(rows))
         if not rows.requires_grad or not torch.is_grad_enabled():
@@ -305,7 +315,7 @@ class Recorder:
         return (view, *inputs[1:]), keywords
 
     def _after_head(self, features: Tensor | None, output: Tensor) -> None:
-        if features is not None:
+        if features is not None and not self._is_aside:
             with own_state(), unobserved(), torch.no_grad():
                 self._head_call = HeadCall.of(features.detach(), output.detach())
 
@@ -322,8 +332,9 @@ class Recorder:
         self.forwards += len(rows)
         if output.requires_grad:
             output.register_hook(self._count_backward(len(rows)))
-        with own_state(), unobserved(), torch.no_grad():
-            self._record(rows.detach(), output.detach())
+        if not self._is_aside:
+            with own_state(), unobserved(), torch.no_grad():
+                self._record(rows.detach(), output.detach())
         if self._on_call is not None:
             self._on_call(len(rows))
 

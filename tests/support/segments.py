@@ -35,6 +35,9 @@ class Listing:
     def calls_on(self, batch: Tensor) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 def segments_of(
     name: str,

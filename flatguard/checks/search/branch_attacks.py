@@ -13,26 +13,22 @@ from torch import Tensor
 from flatguard.checks.context import CheckContext, Rows, evenly
 from flatguard.checks.evidence import ProbeEvidence
 from flatguard.checks.search.attempts import Attempt, AttemptTable
+from flatguard.checks.search.branch_gradient import (
+    BranchGradient,
+    BranchLoss,
+    all_wrong,
+    choices,
+    chosen_and_wrong,
+    mean_wrong,
+    one_wrong,
+)
 from flatguard.checks.search.candidates import by_search
 from flatguard.checks.search.gradients import Gradient, cross_entropy
 from flatguard.checks.search.projected_gradient import Search, search
 from flatguard.checks.search.repeat import is_dear
-from flatguard.checks.search.switches import (
-    LOOKED_AT,
-    Branch,
-    BranchGradient,
-    BranchLoss,
-    Frozen,
-    Switch,
-    all_wrong,
-    choices,
-    chosen_and_wrong,
-    find_switch,
-    mean_wrong,
-    one_wrong,
-)
 from flatguard.geometry.ball import project, random_step
 from flatguard.geometry.distance import within
+from flatguard.switches.branches import LOOKED_AT, Branch, Frozen, Switch, find_switch
 
 _ALONE = 4
 """So many branches are attacked each alone; all of them are in the joint losses."""

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from flatguard.checks.search.slack import Answer, Slack
+from flatguard.switches.slack import Answer, Slack
 from flatguard.twins.straight_through import (
     CASTING,
     COMPARING,
@@ -77,11 +77,14 @@ class Gate:
         name: the operation.
         given: its first argument, at its first call.
         options: numbers of its choices.
+        jumps: whether the output may jump where the choice changes; the larger of two logits does
+            not.
     """
 
     name: str
     given: Tensor
     options: tuple[int, ...]
+    jumps: bool = True
 
 
 Forced = Mapping[Place, int]
@@ -132,7 +135,8 @@ class Gates(TorchFunctionMode):
 
     def _decide(self, gate: _Operation, result: Any) -> Any:
         place = self._place(gate.is_single and self._rows > 1)
-        self.seen.setdefault(place, Gate(gate.name, gate.own.detach(), gate.options))
+        jumps = not gate.is_members
+        self.seen.setdefault(place, Gate(gate.name, gate.own.detach(), gate.options, jumps))
         if place not in self._forced:
             return result
         option = self._forced[place]

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from flatguard.checks.search.gates import Gates, Place
+from flatguard.switches.gates import Gates, Place
 
 SCORES = torch.tensor([[0.1, 0.9, 0.4], [0.8, 0.2, 0.3]])
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flatguard.checks.search.slack import Answer, Slack
+from flatguard.switches.slack import Answer, Slack
 
 
 def test_the_least_over_gates_each_over_its_spread() -> None:

@@ -17,10 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from flatguard.checks.context import Meter, Rows
-from flatguard.checks.search.gates import Forced, Gate, Gates, Place
-from flatguard.checks.search.gradients import View, gradient_of
 from flatguard.errors import ran_out_of_memory
+from flatguard.switches.gates import Forced, Gate, Gates, Place
 from flatguard.twins.outputs import Outputs
 
 MOST_BRANCHES = 10
@@ -38,9 +36,6 @@ SameDraw = Callable[[], AbstractContextManager[None]]
 
 _SAME = 1e-5
 """Logits that differ by less than this share of their size are the same."""
-
-_WRONG_ENOUGH = -0.5
-"""A branch that is wrong by this much of its logits' spread is pushed no further."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +101,13 @@ class Switch:
         branches: at least two, different ones; empty where there is no switch.
         gates: the names of the operations that choose.
         runs: forward passes that it took to find them.
+        jumps: whether the output may jump where the choice changes.
     """
 
     branches: list[Branch] = field(default_factory=list)
     gates: list[str] = field(default_factory=list)
     runs: int = 0
+    jumps: bool = False
 
     @property
     def alive(self) -> list[int]:
@@ -192,7 +189,7 @@ class _Finder:
         self._model, self._images, self._same_draw = model, images, same_draw
         self.classes, self.runs = 0, 0
         self.ignored: set[Place] = set()
-        self._names: dict[Place, str] = {}
+        self._gates: dict[Place, Gate] = {}
 
     def run(self, forced: dict[Place, int]) -> _Tried | None:
         """None where there are no passes left, or the model fails with these choices."""
@@ -205,16 +202,16 @@ class _Finder:
                 found = forced_pass(self._model, images, self.classes, forced)
             if found.logits.shape != (len(images), self.classes):
                 return None
-            gradient = gradient_of(found.logits.square().sum(), images)
+            is_alive = _has_gradient(found.logits, images)
         except Exception as error:
             if ran_out_of_memory(error):
                 raise
             return None
-        self._names.update({place: gate.name for place, gate in found.seen.items()})
+        self._gates.update(found.seen)
         if not bool(found.logits.isfinite().all()):
             return None
         logits, slack = found.logits.detach(), found.slack
-        return _Tried(Pass(logits, slack, found.seen), bool(gradient.any()))
+        return _Tried(Pass(logits, slack, found.seen), is_alive)
 
     def leaves(self, natural: _Tried) -> Iterator[_Leaf]:
         """The passes in which no gate is left that changes the output."""
@@ -255,11 +252,19 @@ class _Finder:
         if len(kept) < 2 or not kept[0].tried.is_alive:
             return Switch(runs=self.runs)
         kept = kept[:MOST_BRANCHES]
-        names = sorted({self._names[place] for leaf in kept for place in leaf.forced})
+        gates = [self._gates[place] for leaf in kept for place in leaf.forced]
         branches = [
             Branch(self._model, leaf.forced, self.classes, leaf.tried.is_alive) for leaf in kept
         ]
-        return Switch(branches, names, self.runs)
+        names = sorted({gate.name for gate in gates})
+        return Switch(branches, names, self.runs, any(gate.jumps for gate in gates))
+
+
+def _has_gradient(logits: Tensor, images: Tensor) -> bool:
+    if not logits.requires_grad:
+        return False
+    (found,) = torch.autograd.grad(logits.square().sum(), images, allow_unused=True)
+    return found is not None and bool(found.any())
 
 
 def _matters(tried: dict[int, _Tried | None], before: _Tried, options: int) -> bool:
@@ -280,99 +285,3 @@ def _gap(one: Tensor, other: Tensor) -> float:
     """The largest difference, over the largest logit."""
     size = torch.maximum(one.abs(), other.abs()).max().clamp_min(1e-30)
     return float((one - other).abs().max() / size)
-
-
-@dataclass(frozen=True)
-class Branched:
-    """What all branches do to some images.
-
-    Attributes:
-        margins: `(branches, n)`, each over the spread of the branch's logits.
-        slacks: for each branch `(n,)`; None where its gates have no known slack.
-    """
-
-    margins: Tensor
-    slacks: list[Tensor | None]
-
-
-BranchLoss = Callable[[Branched], Tensor]
-
-
-def all_wrong(found: Branched) -> Tensor:
-    """Rises until the branch that is furthest from wrong is wrong, too."""
-    return -found.margins.amax(dim=0)
-
-
-def mean_wrong(found: Branched) -> Tensor:
-    """Rises with each branch's loss, until each of them is clearly wrong."""
-    return -found.margins.clamp_min(_WRONG_ENOUGH).mean(dim=0)
-
-
-def one_wrong(number: int) -> BranchLoss:
-    """The loss of one branch alone."""
-
-    def loss(found: Branched) -> Tensor:
-        return -found.margins[number]
-
-    return loss
-
-
-def chosen_and_wrong(number: int) -> BranchLoss:
-    """Rises until the gates choose this branch, and it is wrong."""
-
-    def loss(found: Branched) -> Tensor:
-        slack = found.slacks[number]
-        if slack is None:
-            return -found.margins[number]
-        return -torch.maximum(found.margins[number], -slack.to(found.margins.dtype))
-
-    return loss
-
-
-class BranchGradient:
-    """A gradient source along a loss of all branches. What fools the target decides.
-
-    Args:
-        switch: with at least two branches.
-        only: the branches that the loss reads; the others are not computed.
-        loss: of their margins and slacks.
-        meter: counts the rows that go forward.
-    """
-
-    def __init__(self, switch: Switch, only: list[int], loss: BranchLoss, meter: Meter):
-        self._branches = [switch.branches[number] for number in only]
-        self._model = switch.branches[0].model
-        self._loss, self._meter = loss, meter
-
-    def __call__(self, images: Tensor, rows: Rows) -> View:
-        """Cost: a forward and backward pass for each branch, and a forward pass of the target."""
-        x = images.detach().clone().requires_grad_(True)
-        self._meter.add((len(self._branches) + 1) * len(x))
-        passes = [branch(x) for branch in self._branches]
-        margins = torch.stack([_margin(found.logits, rows) for found in passes])
-        value = self._loss(Branched(margins, [found.slack for found in passes]))
-        gradient = torch.nan_to_num(gradient_of(value.sum(), x), nan=0.0, posinf=0.0, neginf=0.0)
-        with torch.no_grad():
-            decides = self._model(images)
-        nearest = -value.detach().double()
-        fooled = decides.argmax(dim=1) != rows.labels
-        return View(gradient, fooled, nearest)
-
-
-def _margin(logits: Tensor, rows: Rows) -> Tensor:
-    spread = logits.detach().std(dim=1).clamp_min(1e-12)
-    own = logits.gather(1, rows.labels[:, None])[:, 0]
-    others = logits.scatter(1, rows.labels[:, None], float("-inf"))
-    return (own - others.amax(dim=1)) / spread
-
-
-def choices(switch: Switch, images: Tensor, meter: Meter) -> Tensor:
-    """The branch whose logits are the nearest to the target's, `(n,)`.
-
-    Cost: a forward pass of each branch, and one of the target.
-    """
-    meter.add((len(switch.branches) + 1) * len(images))
-    with torch.no_grad():
-        decides = switch.branches[0].model(images)
-        gaps = [(branch(images).logits - decides).abs().amax(dim=1) for branch in switch.branches]
-    return torch.stack(gaps).argmin(dim=0)
