@@ -89,6 +89,8 @@ class Recorder:
         calls: the number of recorded model calls.
         forwards: the number of rows in forward passes so far.
         backwards: the number of rows in backward passes so far.
+        is_aside: whether calls are only counted: a part of the model is replaced.
+        rows_aside: the number of rows that went forward so.
 
     Raises:
         UsageError: `head` names a layer that is not the head, or a loss is unknown.
@@ -131,10 +133,10 @@ class Recorder:
         self._unsent_rows = 0
         self._inside: ExitStack | None = None
         self._rows: list[Tensor | None] = []
-        self._is_aside = False
+        self.is_aside = False
         self.segments: list[Segment] = []
         self._segment = 0
-        self.calls = self.forwards = self.backwards = 0
+        self.calls = self.forwards = self.backwards = self.rows_aside = 0
 
     @property
     def rows_unassigned(self) -> int:
@@ -272,11 +274,11 @@ class Recorder:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Answers are not the model's own: calls are counted, and not recorded."""
-        before, self._is_aside = self._is_aside, True
+        before, self.is_aside = self.is_aside, True
         try:
             yield
         finally:
-            self._is_aside = before
+            self.is_aside = before
 
     def trajectory(self) -> pd.DataFrame:
         """One row per sample and call; `flatguard.recording.trajectory` lists the columns."""
@@ -305,7 +307,7 @@ class Recorder:
         given = inputs[0] if inputs else next(iter(keywords.values()), None)
         rows = given if isinstance(given, Tensor) else None
         self._rows.append(rows)
-        if not self._gradients or rows is None or not inputs or self._is_aside:
+        if not self._gradients or rows is None or not inputs or self.is_aside:
             return None
         self._gradient_rows = GradientRows(len(rows))
         if not rows.requires_grad or not torch.is_grad_enabled():
@@ -315,7 +317,7 @@ class Recorder:
         return (view, *inputs[1:]), keywords
 
     def _after_head(self, features: Tensor | None, output: Tensor) -> None:
-        if features is not None and not self._is_aside:
+        if features is not None and not self.is_aside:
             with own_state(), unobserved(), torch.no_grad():
                 self._head_call = HeadCall.of(features.detach(), output.detach())
 
@@ -332,7 +334,9 @@ class Recorder:
         self.forwards += len(rows)
         if output.requires_grad:
             output.register_hook(self._count_backward(len(rows)))
-        if not self._is_aside:
+        if self.is_aside:
+            self.rows_aside += len(rows)
+        else:
             with own_state(), unobserved(), torch.no_grad():
                 self._record(rows.detach(), output.detach())
         if self._on_call is not None:

@@ -99,8 +99,8 @@ def test_every_row_of_a_run_has_its_sample_and_its_attempt() -> None:
     rows = recorder.trajectory()
     assert recorder.rows_unassigned == 0
     assert (rows["assigned_by"] == "declared").all()
-    looked_for_branches = 2 * 8
-    assert len(rows) == recorder.forwards - looked_for_branches
+    assert len(rows) == recorder.forwards - recorder.rows_aside
+    assert recorder.rows_aside == 2 * 8  # where branches were looked for
     assert {segment.part for segment in recorder.segments} >= {"apgd-dlr"}
 
 
