@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from flatguard.attacks.survivors import Survivors
+from flatguard.errors import FlatguardError, ran_out_of_memory
 from flatguard.geometry.ball import project, random_step
 from flatguard.geometry.budget import Budget
-from flatguard.switches.branches import Switch, find_switch
-from flatguard.twins.outputs import Outputs
+from flatguard.switches.branches import Branch, Switch, find_switch
+from flatguard.twins.outputs import Outputs, plain
 
 _FEW = 4
 """Samples on which branches are looked for, at the clean image and at a random point."""
@@ -66,9 +67,22 @@ class MeanOfBranches:
         with torch.no_grad():
             decides = self._survivors.model(images)
         with self._survivors.aside():
-            shown = [_spread(branch(images).logits) for branch in self._branches]
+            tried = [_if_it_runs(branch, images) for branch in self._branches]
         self._survivors.passes += 2 * len(self._branches) * len(images)
+        shown = [_spread(logits) for logits in tried if logits is not None]
+        if not shown:
+            return plain(self._survivors.model)(images)
         return Outputs(decides, torch.stack(shown).mean(dim=0))
+
+
+def _if_it_runs(branch: Branch, images: Tensor) -> Tensor | None:
+    """The logits of a branch; a user's model may fail where its gates are forced."""
+    try:
+        return branch(images).logits
+    except Exception as error:
+        if isinstance(error, FlatguardError) or ran_out_of_memory(error):
+            raise
+        return None
 
 
 def _spread(logits: Tensor) -> Tensor:

@@ -64,6 +64,22 @@ def test_the_model_decides_and_every_branch_has_a_part_in_the_gradient() -> None
     assert torch.allclose(slope, expected, atol=1e-5)
 
 
+def test_a_branch_that_cannot_run_is_left_out() -> None:
+    def brittle(m: Chooses, x: Tensor) -> Tensor:
+        first = m.scores(x)[:, :1] > 0
+        if len(x) == len(IMAGES) and bool(first.all()):
+            raise ValueError("never seen so many of the first kind")
+        return torch.where(first, m.nets[0](x), m.nets[1](x))
+
+    survivors = on(brittle)
+    switch = switch_of(survivors, IMAGES, survivors.surviving, BUDGET)
+    assert len(switch.branches) == 2
+    loss = MeanOfBranches(survivors, switch)(IMAGES).loss
+    assert isinstance(survivors.model, Chooses)
+    alone = survivors.model.nets[1](IMAGES)
+    assert torch.allclose(loss, alone / alone.std(dim=1, keepdim=True), atol=1e-5)
+
+
 def test_the_cascade_says_so() -> None:
     model, labels = chooses(indexed)
     found = build_attack("cascade", BUDGET, 4, {}).perturb(model, IMAGES, labels, 0)
