@@ -5,7 +5,9 @@ leaves is compared with the pair's label: the samples that no attack of the refe
 the stand-ins that know the defence. A number that is more than the tolerance above the label is
 excused where the cascade warned or refused the model, and is an error where it did not.
 
-`python -m benchmarks.masking_zoo.cascade` prints a line for each pair and then the rates.
+`python -m benchmarks.masking_zoo.cascade` prints a line for each pair and then the rates. With
+`--autoattack` it attacks each pair with AutoAttack standard as well, and compares the passes: that
+takes some hours of one core.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 import torch
 
 import flatguard  # noqa: F401  (makes torchattacks and pyautoattack importable together)
+from benchmarks.contenders import Count, counted
 from benchmarks.masking_zoo import train
 from benchmarks.masking_zoo.attacks import Survivors
 from benchmarks.masking_zoo.pair import Pair
@@ -35,6 +38,19 @@ BATCH = 128
 
 
 @dataclass(frozen=True)
+class ByAutoAttack:
+    """What AutoAttack standard leaves of a pair.
+
+    Attributes:
+        right: how many stay right.
+        passes: rows that went forward, and rows that went back.
+    """
+
+    right: int
+    passes: int
+
+
+@dataclass(frozen=True)
 class Left:
     """What the cascade leaves of a pair.
 
@@ -45,6 +61,7 @@ class Left:
         reference: how many stay right under the pair's reference.
         warned: whether the cascade warned.
         passes: rows that went forward, and rows that went back.
+        autoattack: what AutoAttack standard leaves; None where it was not run.
     """
 
     pair: str
@@ -54,6 +71,7 @@ class Left:
     reference: int
     warned: bool
     passes: int
+    autoattack: ByAutoAttack | None
 
     @property
     def says_so(self) -> bool:
@@ -66,18 +84,13 @@ class Left:
         return self.right is None or self.right - self.reference > TOLERANCE * self.images
 
 
-def measured(pair: Pair, label: Mapping[str, Any]) -> Left:
-    """Attack a pair's images with the cascade."""
+def measured(pair: Pair, label: Mapping[str, Any], beside: bool) -> Left:
+    """Attack a pair's images with the cascade, and `beside` it with AutoAttack standard."""
     torch.manual_seed(SEED)
     model = pair.build().eval()
     images, labels = pair.data()
-    passes = [0]
-
-    def count(_: object, given: tuple[torch.Tensor, ...], logits: torch.Tensor) -> None:
-        passes[0] += len(given[0]) * (2 if logits.requires_grad else 1)
-
     fresh = copy.deepcopy(model)
-    handle = model.register_forward_hook(count)
+    count = counted(model)
     found, warned = [], False
     right: int | None = None
     try:
@@ -93,10 +106,34 @@ def measured(pair: Pair, label: Mapping[str, Any]) -> Left:
     except AttackError as refused:
         if "second call" not in str(refused):
             raise
-    finally:
-        handle.remove()
     kind, left = str(label["kind"]), int(label["left"])
-    return Left(pair.name, kind, len(images), right, left, warned, passes[0])
+    found_beside = by_autoattack(pair) if beside else None
+    return Left(pair.name, kind, len(images), right, left, warned, passes(count), found_beside)
+
+
+def by_autoattack(pair: Pair) -> ByAutoAttack:
+    """Attack a pair's images with AutoAttack standard."""
+    from pyautoattack import AutoAttack
+
+    torch.manual_seed(SEED)
+    model = pair.build().eval()
+    fresh = copy.deepcopy(model)
+    images, labels = pair.data()
+    count = counted(model)
+    attack = AutoAttack(
+        model, norm="Linf", eps=pair.eps, seed=SEED, version="standard", device="cpu"
+    )
+    attack.verbose = False
+    found = attack.run_standard_evaluation(images, labels, batch_size=BATCH)
+    examples = found[0] if isinstance(found, tuple) else found
+    with torch.no_grad():
+        right = int((fresh(examples).argmax(dim=1) == labels).sum())
+    return ByAutoAttack(right, passes(count))
+
+
+def passes(count: Count) -> int:
+    """Forward and backward passes of one image."""
+    return count.forwards + count.backwards
 
 
 def rates(rows: list[Left]) -> str:
@@ -119,23 +156,35 @@ def main() -> None:
     """Attack the documented pairs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.masking_zoo.cascade")
     parser.add_argument("--only", default="", help="pairs whose name has this in it")
-    only = parser.parse_args().only
+    parser.add_argument("--kind", default="", help="pairs of this kind: honest, masked, ambiguous")
+    parser.add_argument("--autoattack", action="store_true", help="compare AutoAttack's passes")
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
     train.train_all()
     rows = []
     for record in Store(file_of("fast")).records().values():
-        pair = find(record.result.pair)
+        pair, label = find(record.result.pair), record.result.label
         alone = pair.survivors is Survivors and not pair.random
-        if only not in pair.name or pair.missing() is not None or not alone:
+        if chosen.only not in pair.name or pair.missing() is not None or not alone:
             continue
-        rows.append(row := measured(pair, record.result.label))
-        what = "refused" if row.right is None else f"{row.right} of {row.images}"
-        print(
-            f"{row.pair} ({row.kind}): {what}, reference {row.reference}"
-            f"{', warned' if row.warned else ''}; {row.passes:,} passes",
-            flush=True,
-        )
+        if chosen.kind not in str(label["kind"]):
+            continue
+        rows.append(measured(pair, label, chosen.autoattack))
+        print(line(rows[-1]), flush=True)
     print(rates(rows))
+
+
+def line(row: Left) -> str:
+    """What is printed of a pair."""
+    what = "refused" if row.right is None else f"{row.right} of {row.images}"
+    text = (
+        f"{row.pair} ({row.kind}): {what}, reference {row.reference}"
+        f"{', warned' if row.warned else ''}; {row.passes:,} passes"
+    )
+    if (other := row.autoattack) is None:
+        return text
+    share = row.passes / other.passes
+    return f"{text}; AutoAttack {other.right} with {other.passes:,} passes: {share:.2%} of them"
 
 
 if __name__ == "__main__":
