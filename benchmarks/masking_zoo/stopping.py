@@ -1,8 +1,8 @@
 """What `--until-decided` saves on the masked pairs, and whether it changes a verdict.
 
-Each masked pair of the documented run whose answers do not change from call to call is judged at
-the same level with draws. The forward passes of its checks are divided by those of the documented
-run without.
+Each masked pair of the documented run whose answers do not change from call to call is judged
+twice at the same level, with draws and without, by the same code and weights. The forward passes of
+the checks are divided.
 
 `python -m benchmarks.masking_zoo.stopping` prints a line for each pair, and then the median.
 """
@@ -20,10 +20,11 @@ import torch
 import flatguard  # noqa: F401  (makes torchattacks and pyautoattack importable together)
 from benchmarks.masking_zoo import train
 from benchmarks.masking_zoo.attacks import Survivors
+from benchmarks.masking_zoo.pair import Pair
 from benchmarks.masking_zoo.pairs import find
 from benchmarks.masking_zoo.results import Store, file_of
-from benchmarks.masking_zoo.runner import Result, judged
-from flatguard.checks.verdict import verdict_of
+from benchmarks.masking_zoo.runner import judged
+from flatguard.checks.verdict import Verdict, verdict_of
 
 
 @dataclass(frozen=True)
@@ -57,22 +58,41 @@ class Stopped:
         )
 
 
-def measured(known: Result) -> Stopped | None:
-    """A pair with draws; None where there is nothing to compare."""
-    with tempfile.TemporaryDirectory() as folder:
-        run, _ = judged(find(known.pair), known.checks, Path(folder) / "run", until_decided=True)
-        if run is None or not known.forwards or known.corrected is None:
-            return None
-        verdict, spent = verdict_of(run), int(run.summary["check_forwards"])
-    low, high = verdict.corrected_interval
+@dataclass(frozen=True)
+class _Judged:
+    """A verdict and the forward passes of its checks."""
+
+    verdict: Verdict
+    forwards: int
+
+    @property
+    def words(self) -> tuple[str, str | None]:
+        """The verdict's word and its mechanism."""
+        return self.verdict.verdict, self.verdict.mechanism
+
+
+def measured(pair: Pair, checks: str) -> Stopped | None:
+    """A pair without draws and with them; None where flatguard has no run of it."""
+    without = _judged(pair, checks, until_decided=False)
+    drawn = _judged(pair, checks, until_decided=True)
+    if without is None or drawn is None:
+        return None
+    low, high = drawn.verdict.corrected_interval
+    by = drawn.verdict.decided_by
     return Stopped(
-        known.pair,
-        spent / known.forwards,
-        (known.verdict, known.mechanism),
-        (verdict.verdict, verdict.mechanism),
-        verdict.decided_by.sentence if verdict.decided_by is not None else "",
-        low <= known.corrected <= high,
+        pair.name,
+        drawn.forwards / without.forwards,
+        without.words,
+        drawn.words,
+        by.sentence if by is not None else "",
+        low <= without.verdict.corrected_robust_accuracy <= high,
     )
+
+
+def _judged(pair: Pair, checks: str, until_decided: bool) -> _Judged | None:
+    with tempfile.TemporaryDirectory() as folder:
+        run, _ = judged(pair, checks, Path(folder) / "run", until_decided)
+        return None if run is None else _Judged(verdict_of(run), run.summary["check_forwards"])
 
 
 def main() -> None:
@@ -88,7 +108,7 @@ def main() -> None:
         pair = find(record.result.pair)
         steady = pair.survivors is Survivors and not pair.random and pair.missing() is None
         if asked.only in pair.name and steady and record.result.kind == "masked":
-            one = measured(record.result)
+            one = measured(pair, asked.checks)
             if one is not None:
                 found.append(one)
                 print(one.line, flush=True)
