@@ -6,27 +6,22 @@ a shard take the same path, `_carry_out`; each of them, and `audit()`, ends with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from flatguard.checks.claims.stored_claim import answer_stored_claim
-from flatguard.checks.evidence import Evidence
-from flatguard.checks.gathering import gather_evidence
 from flatguard.checks.preflight.gather import preflight_run
 from flatguard.checks.surrogate_transfer import surrogates_of
-from flatguard.checks.verdict import VERDICT, Verdict, judge, tolerance_of
+from flatguard.checks.verdict import Verdict, tolerance_of
 from flatguard.detection.detector_file import SavedDetector
-from flatguard.detection.flagging import flag, load_detection, write_detection
 from flatguard.environment.caller import own_process
-from flatguard.environment.system import quoted
-from flatguard.errors import FlatguardError, NoRoom, RunFolderError, UsageError, no_room, one_line
+from flatguard.errors import UsageError
 from flatguard.execution import context as contexts
+from flatguard.execution.advice import repair_advice, resume_advice
 from flatguard.execution.compute_budget import ComputeBudget, load_spent
 from flatguard.execution.context import EvaluationContext
 from flatguard.execution.executors import Executor, InProcess
@@ -39,16 +34,14 @@ from flatguard.execution.reopening import reopen
 from flatguard.execution.resources import Resources
 from flatguard.execution.shard import Shard
 from flatguard.execution.software import check_same_software
+from flatguard.finishing import Gathering, finish
 from flatguard.integrations.trackers import check_installed, log_result, tracker_names
-from flatguard.reporting.report import write_report
-from flatguard.reporting.summary import recorded_seconds, summarise, write_summary
-from flatguard.request import AUTO, Checks, EvaluationRequest, make_request
+from flatguard.option_values import AUTO
+from flatguard.request import EvaluationRequest, make_request
 from flatguard.runs import writing
-from flatguard.runs.json_files import write_text
-from flatguard.runs.layout import EVIDENCE
 from flatguard.runs.naming import default_folder
 from flatguard.runs.run import Run, load_run
-from flatguard.runs.storage import RunStorage, open_storage
+from flatguard.runs.storage import open_storage
 from flatguard.targets.target import Target
 
 
@@ -124,7 +117,7 @@ def evaluate(
         storage = open_storage(out if out is not None else default_folder(request))
         writing.check_new(storage)
         stack.enter_context(torch_threads(request.threads or executor.threads))
-        stack.enter_context(_resume_advice(storage, request, progress))
+        stack.enter_context(resume_advice(storage, request, progress))
         context = contexts.resolve(request, origin.target, origin.dataset)
         if opened is not None:
             opened.check_target(context.target)
@@ -183,7 +176,7 @@ def resume(
     request = found.request
     if model is None and not allow_code:
         request.refuse_code(str(found.storage))
-    with _repair_advice():
+    with repair_advice():
         found.verify()
         spent = load_spent(found)
     check_same_software(found)
@@ -193,7 +186,7 @@ def resume(
     with (
         caller_state_kept(model, *(surrogates or ())),
         torch_threads(_threads(found)),
-        _resume_advice(found.storage, request, progress),
+        resume_advice(found.storage, request, progress),
     ):
         context = reopen(found, origin_of(model, data), check_data=True)
         if opened is not None:
@@ -240,50 +233,6 @@ def _check_trackers(names: Sequence[str], shard: Shard | None) -> None:
             "audit RUN --log-to TRACKER"
         )
     check_installed(names)
-
-
-@contextmanager
-def _resume_advice(
-    storage: RunStorage, request: EvaluationRequest, progress: ProgressReporter
-) -> Iterator[None]:
-    """Tell the command that resumes a run, where it is interrupted or the disk is full."""
-    try:
-        yield
-    except NoRoom as error:
-        error.args = (f"{error}; {_when_there_is_room(storage, request)}",)
-        raise
-    except FlatguardError:
-        raise
-    except Exception as error:
-        why = no_room(error)
-        if why is None:
-            raise
-        raise NoRoom(
-            f"{why} ({one_line(error)}); {_when_there_is_room(storage, request)}"
-        ) from error
-    except KeyboardInterrupt:
-        if storage.path.is_dir():
-            progress.log(f"flatguard resume {quoted(storage)}{request.consent} goes on")
-        raise
-
-
-def _when_there_is_room(storage: RunStorage, request: EvaluationRequest) -> str:
-    if not (storage.path / EVIDENCE).is_dir():
-        return "make room, or name another folder with --out"
-    again = f"flatguard resume {quoted(storage)}{request.consent}"
-    return f"make room, then go on with {again}"
-
-
-@contextmanager
-def _repair_advice() -> Iterator[None]:
-    """Say what to do about a block or a check's evidence that is damaged."""
-    try:
-        yield
-    except RunFolderError as error:
-        raise RunFolderError(
-            f"{error}; remove the folder that it is in, and resume the run again: that part is "
-            "then made anew"
-        ) from error
 
 
 def audit(
@@ -350,74 +299,6 @@ def audit(
         verdict = finish(run, progress, gathering, opened, tolerance)
         log_result(run, trackers, progress)
         return verdict
-
-
-@dataclass(frozen=True)
-class Gathering:
-    """What the checks need to gather evidence.
-
-    Attributes:
-        context: the run's model and data, loaded.
-        checks: the level; `none` gathers nothing.
-        surrogates: models whose adversarial examples are shown to this one.
-        executor: its workers gather; None is this process.
-    """
-
-    context: EvaluationContext
-    checks: Checks
-    surrogates: Sequence[Target]
-    executor: Executor | None = None
-
-
-def finish(
-    run: Run,
-    progress: ProgressReporter,
-    gathering: Gathering | None = None,
-    detector: SavedDetector | None = None,
-    tolerance: float | None = None,
-    compute_budget: ComputeBudget | None = None,
-) -> Verdict:
-    """The final step of every evaluation: gather the checks' evidence, judge it, report.
-
-    Args:
-        run: the attacked run; an incomplete one is judged without gathering.
-        progress: receives progress updates.
-        gathering: what the checks need; None judges what the folder holds.
-        detector: flags the samples; None keeps what was flagged before.
-        tolerance: the overestimate that is accepted; None is that of the run.
-        compute_budget: what the evaluation may spend, and the seconds that it has taken; None is
-            no limit, and keeps the recorded seconds.
-    """
-    if gathering is not None and gathering.checks != "none" and run.complete:
-        gather_evidence(
-            gathering.context,
-            run,
-            gathering.checks,
-            gathering.surrogates,
-            progress,
-            compute_budget,
-            gathering.executor,
-        )
-    seconds = recorded_seconds(run) if compute_budget is None else compute_budget.seconds
-    evidence = Evidence.of(run)
-    verdict = judge(evidence, tolerance_of(run) if tolerance is None else tolerance)
-    detection = load_detection(run) if detector is None else flag(run, detector)
-    write_text(run.path / VERDICT, verdict.model_dump_json(indent=2))
-    if detection is not None:
-        write_detection(run, detection)
-    claim = answer_stored_claim(run, evidence, verdict)
-    write_summary(run, summarise(run, verdict, seconds, detection, claim))
-    try:
-        write_report(run)
-    except NoRoom:
-        raise
-    except Exception as error:  # the run and its verdict are worth more than the report
-        progress.log(
-            f"the report was not written: {one_line(error)}; the run is kept, write it with "
-            f"flatguard report {quoted(run.storage)}"
-        )
-    run.storage.push()
-    return verdict
 
 
 def _detector_of(run: Run, detector: str | Path | SavedDetector | None) -> SavedDetector | None:

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from flatguard.errors import UsageError
-from flatguard.request import TOLERANCE, AtLeastOne, Limits, Option, Positive, Share, options
+from flatguard.option_values import AtLeastOne, Positive, Share
+from flatguard.request import TOLERANCE, Limits, Option, options
 
 STEPS, GENERATIONS = 250, 8
 """GCG's default number of steps, and how many answers are sampled for each prompt."""

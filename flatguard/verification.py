@@ -15,8 +15,9 @@ from flatguard.checks.claims.stored_claim import load_claim, write_claim
 from flatguard.environment.caller import own_process
 from flatguard.environment.system import quoted
 from flatguard.errors import RunFolderError, UsageError
-from flatguard.evaluation import evaluate, finish
+from flatguard.evaluation import evaluate
 from flatguard.execution.progress import ProgressReporter, Silent
+from flatguard.finishing import finish
 from flatguard.request import EXAMPLES, MOST_EXAMPLES
 from flatguard.runs.run import Run, load_run
 from flatguard.targets.target import Target

@@ -14,7 +14,8 @@ from torch import Tensor
 from flatguard.data.dataset import Dataset
 from flatguard.environment.randomness import seeded
 from flatguard.errors import OutOfMemory, memory_errors
-from flatguard.request import AUTO, EvaluationRequest
+from flatguard.option_values import AUTO
+from flatguard.request import EvaluationRequest
 from flatguard.runs.run import Run, load_run
 from flatguard.targets import Target
 from flatguard.targets.first_call import model_errors

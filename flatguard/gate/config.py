@@ -27,7 +27,8 @@ from flatguard.checks.error_rates import MOST_IMAGES, images_needed
 from flatguard.checks.registry import check_names
 from flatguard.errors import UsageError, did_you_mean, nearest
 from flatguard.gate import positions
-from flatguard.request import TOLERANCE, EvaluationRequest, Share, reason_of
+from flatguard.option_values import Share
+from flatguard.request import TOLERANCE, EvaluationRequest, reason_of
 
 INCONCLUSIVE, DETECTION = "inconclusive", "detection"
 ALLOWED = (INCONCLUSIVE, DETECTION, *check_names())

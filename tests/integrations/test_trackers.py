@@ -16,7 +16,8 @@ from flatguard.gate.cache import RunCache
 from flatguard.gate.config import config_of, schema
 from flatguard.gate.gate import pass_through
 from flatguard.integrations.trackers import _TRACKERS, log_run
-from flatguard.request import TRACKERS, make_request
+from flatguard.option_values import TRACKERS
+from flatguard.request import make_request
 from flatguard.runs.run import Run, load_run
 
 FGSM = ["--attack", "foolbox:LinfFastGradientAttack", "--eps", "8/255", "--checks", "none"]
