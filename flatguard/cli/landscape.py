@@ -55,6 +55,11 @@ def command(
     if as_json:
         typer.echo(json.dumps(rows))
         return
+    typer.echo(
+        "mean loss over the images where the weights are moved by t, in norms of each filter; the "
+        "model itself is at t = 0\nrobust loss: under the attack, mean over the directions (lowest "
+        "to highest); clean: without it"
+    )
     for row in rows:
         typer.echo(
             f"t = {row['t']:5.2f}   robust loss {row['robust_loss']:8.3f} "

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from flatguard.studies.stutz.checkpoint import Checkpoint
 
 NAME = "robust-flatness.json"
+_COLUMNS = (
+    "Each row is the last checkpoint of a training run. RErr: share of test images that are wrong "
+    "under the attack; train: the same on training images, under PGD. RLoss: mean loss under the "
+    "attack; gap: RLoss on test minus training images. flatness: how much RLoss rises where the "
+    "weights change at random; worst: for the worst change that was found. Lower is flatter. early "
+    "stop: RErr of the epoch with the lowest error on the held-out images. -: not measured."
+)
+"""What the columns of the table mean."""
 Models = Annotated[
     list[str],
     typer.Argument(metavar="CKPT...", help="Checkpoints: epochs of a training run in one folder."),
@@ -122,6 +130,7 @@ def _show(checkpoints: Sequence[Checkpoint]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from flatguard.cli.terms import show_terms
     from flatguard.reporting.text import visible
     from flatguard.studies.stutz.table import table
 
@@ -141,7 +150,10 @@ def _show(checkpoints: Sequence[Checkpoint]) -> None:
             _cell(last.worst, ".3f"),
             "-" if stop is None else f"{stop.rerr:.1%} (epoch {stop.epoch})",
         )
-    Console(soft_wrap=True).print(shown)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(shown)
+    console.print(f"\n{_COLUMNS}", markup=False)
+    show_terms(console, "flatness in weight space")
 
 
 def _cell(value: float | None, form: str = ".2f") -> str:

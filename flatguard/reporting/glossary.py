@@ -273,7 +273,7 @@ TERMS: tuple[Term, ...] = (
         "How much the robust loss rises when the model's weights are changed a little: on average "
         "over random changes, or for the worst change that was found. Lower is flatter. ξ is the "
         "size of the change, as a share of the size of each layer's weights.",
-        ("weight space", "flat minima", "flatter minima", "flatness in robust loss", "ξ"),
+        ("weight space", "flat minima", "flatter minima", "ξ"),
     ),
     Term(
         "robust overfitting, early stopping",
