@@ -25,8 +25,8 @@ NO_DEFENCE = "a diagnostic, not a defence"
 
 _COLUMNS = (
     "The others are other detectors on the same images. ↓: low scores are unusual, ↑: high ones. "
-    "flagged 5%: of the examples that fool the model, the share that is flagged at thresholds that "
-    "were set to flag 5% of clean images; flagged 1%: at thresholds for 1%. clean 5%, failed 5%: "
+    "flags 5%: of the examples that fool the model, the share that is flagged at thresholds that "
+    "were set to flag 5% of clean images; flags 1%: at thresholds for 1%. clean 5%, failed 5%: "
     "the share of these clean images, and of the examples that do not fool the model, that is "
     "flagged at the thresholds for 5%. –: nothing to measure."
 )
@@ -146,8 +146,8 @@ def _table(attack: AttackResult) -> Table:
         "95% interval",
         "one-sided",
         "stump",
-        "flagged 5%",
-        "flagged 1%",
+        "flags 5%",
+        "flags 1%",
         "clean 5%",
         "failed 5%",
     )

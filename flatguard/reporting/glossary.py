@@ -81,7 +81,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "95% interval",
         "The range of true values that fit what was counted on these images; fewer images, wider "
-        "range. It is exact (Clopper-Pearson).",
+        "range. For a share of images it is exact (Clopper-Pearson).",
         ("95% interval", "Clopper-Pearson"),
     ),
     Term(
