@@ -27,8 +27,9 @@ def command(
 ) -> None:
     """Print how wide the basins are, and which samples the attack leaves (δ, ε)-robust.
 
-    An attack refutes robustness and never proves it: "left robust" is the absence of a refutation.
-    Only samples that are right when clean count.
+    A basin is the region around an image in which the loss barely rises. An image is (δ, ε)-robust
+    if the loss rises by at most ε everywhere within δ. An attack refutes that and never proves it:
+    "left robust" is the absence of a refutation. Only samples that are right when clean count.
     """
     from flatguard.checks.basins import basins_of
     from flatguard.geometry.budget import parse_eps
