@@ -45,14 +45,17 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         if part is not None and is_batch_effect(part)
     ]
     if facts.batch_draws_apart:
-        found.append("logits of the same images, drawn again and again, lie apart beside others")
+        found.append(
+            "the model is random, and beside other images its logits of the same images differ by "
+            "more than chance"
+        )
     if facts.single_image is not None:
         found.append(f"a batch of a single image fails: the model {facts.single_image}")
     shown = [part for part in (facts.other_neighbours, facts.smaller_batch) if part is not None]
     images = max((part.images for part in shown), default=0)
     if found:
         trained = "batch normalisation" in facts.trained_parts
-        cause = "; batch normalisation computes as in training" if trained else ""
+        cause = "; batch normalisation is in training mode" if trained else ""
         return Finding(
             check=NAME, status="warn", samples=images, source=SOURCE,
             summary=f"{'; '.join(found)}{cause}{_alone(evidence)}", next=_NEXT,
@@ -60,14 +63,16 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     if facts.batch_draws_apart is not None:
         return Finding(
             check=NAME, status="pass", source=SOURCE,
-            summary="its random answers beside other images are no farther apart than in one batch",
+            summary="the model is random, and beside other images its logits differ no more than "
+            "in the same batch",
         )  # fmt: skip
     if not shown:
         why, how = _not_compared(facts)
         return not_run(NAME, SOURCE, f"not compared between batches: {why}", how)
     where = [where for part, where in compared if part is not None]
     random = facts.smaller_batch is None and differs(facts.other_seed)
-    but = "; its random numbers are others in a smaller batch" if random else ""
+    other = "; a smaller batch was not compared, because its random numbers are others"
+    but = other if random else ""
     return Finding(
         check=NAME, status="pass", samples=images, source=SOURCE,
         summary=f"the same logits for {images} images {' and '.join(where)}{but}",
@@ -90,9 +95,9 @@ def _alone(evidence: Evidence) -> str:
     if probe is None or not probe.ran:
         return ""
     return (
-        f"; the corrected number counts what is wrong alone among clean images: of the attack's "
-        f"own examples {len(evidence.given_back)} are right again there, and "
-        f"{len(evidence.mostly_wrong)} of survivors are wrong"
+        "; so each example was shown alone among clean images, and the corrected number counts "
+        f"what is wrong there: of the attack's own examples {len(evidence.given_back)} are right "
+        f"again there, and of those that it left {len(evidence.mostly_wrong)} are wrong"
     )
 
 

@@ -37,7 +37,10 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         return not_measured(NAME, evidence, "behaviour")
     why = dependence(facts)
     if why is None and depends_on_earlier_calls(evidence):
-        why = "answers depend on earlier calls: examples of the audited path are taken back"
+        why = (
+            "answers depend on earlier calls: images that the model got wrong during the attack "
+            "are right when they are shown again"
+        )
     images = facts.repeated.images
     if why is not None:
         return Finding(
@@ -52,10 +55,13 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
             "draw random numbers with torch's own generator, which flatguard seeds",
         )  # fmt: skip
     if facts.own_generator:
-        summary = "random answers of a model that was called before and of a new copy are alike"
+        summary = (
+            "the model is random, and after other calls its logits differ no more than those of a "
+            "new copy"
+        )
     elif facts.after_calls is None:
         why = facts.failed.get("state", "the model has no copy to compare with")
-        summary = f"the same logits for {images} images again; nothing else: {why}"
+        summary = f"the same logits for {images} images shown again; nothing else was tried: {why}"
     else:
         summary = f"a model that was called before and a new copy answer {images} images alike"
     return Finding(check=NAME, status="pass", samples=images, source=SOURCE, summary=summary)
@@ -65,7 +71,7 @@ def _without_memory(evidence: Evidence) -> list[str]:
     """What became of the model without its memory, and of the same examples after a stream."""
     if not was_attacked_anew(evidence):
         return [f"it was not attacked without its memory: {evidence.why_not(INITIAL)}"]
-    found = ["new copies of its initial state were attacked, and decide"]
+    found = ["so new copies, as the model was at first, were attacked, and the verdict is on them"]
     after = after_a_stream(evidence)
     if after is not None:
         found.append(

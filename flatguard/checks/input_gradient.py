@@ -18,20 +18,26 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         return not_measured(NAME, evidence, "gradient")
     count, wrong, advice = gradient.images, None, _NEXT
     if gradient.error is not None:
-        wrong = f"no gradient in the input: {gradient.error}"
+        wrong = f"the image gets no gradient: {gradient.error}"
     elif gradient.absent:
-        wrong = "no gradient in the input: the forward pass leaves torch's graph"
+        wrong = (
+            "the image gets no gradient: a step of the forward pass leaves torch's graph, which "
+            "records how to compute one"
+        )
     elif gradient.other_logits is not None:
         how = gradient.other_logits.described("where gradients are on")
         wrong, advice = f"the model computes otherwise for an attack: logits {how}", _NEXT_OTHER
     elif gradient.not_finite:
-        wrong = f"the input's gradient is not finite on {gradient.not_finite} of {count} images"
+        wrong = f"the gradient is not finite on {gradient.not_finite} of {count} images"
     elif gradient.zero:
-        wrong = f"the input's gradient is zero everywhere on {gradient.zero} of {count} images"
+        wrong = (
+            f"the gradient is zero everywhere on {gradient.zero} of {count} images: an attack that "
+            "follows it does not move"
+        )
     return Finding(
         check=NAME,
         status="pass" if wrong is None else "warn",
-        summary=wrong or f"the input has a gradient on all of {count} images",
+        summary=wrong or f"there is a gradient on all of {count} images",
         samples=count,
         source=SOURCE,
         next=None if wrong is None else advice,

@@ -18,11 +18,16 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
     if facts.writes_input:
         return Finding(
             check=NAME, status="warn", samples=1, source=SOURCE,
-            summary="the forward pass writes into its input; here every call got a copy",
+            summary="the model changes the image that it gets (its forward pass writes into its "
+            "input); here every call got a copy",
             next="replace in-place operations on the input: x = x - mean in place of x.sub_(mean)",
         )  # fmt: skip
     return Finding(
-        check=NAME, status="pass", samples=1, source=SOURCE, summary="the input stays as it was"
+        check=NAME,
+        status="pass",
+        samples=1,
+        source=SOURCE,
+        summary="the model does not change the image that it gets",
     )
 
 

@@ -22,7 +22,7 @@ def _judge(evidence: Evidence, tolerance: float) -> Finding:
         found.append(f"calls change the values of {', '.join(facts.value_changes)}")
     if found:
         if facts.trained_parts:
-            found.append(f"{' and '.join(facts.trained_parts)} computes as in training")
+            found.append(f"in training mode: {' and '.join(facts.trained_parts)}")
         return Finding(
             check=NAME, status="warn", samples=facts.forwards, source=SOURCE,
             summary="; ".join(found),

@@ -19,8 +19,8 @@ def dependence(facts: PreflightFacts) -> str | None:
     """The first comparison that shows a dependence on earlier calls, in words; None if none."""
     if facts.state_draws_apart:
         return (
-            "answers depend on earlier calls: the random answers of a model that was called before "
-            "lie apart from those of a new copy"
+            "answers depend on earlier calls: the model is random, and after other calls its "
+            "logits differ from those of a new copy by more than chance"
         )
     repeated = None if facts.own_generator else facts.repeated
     compared = (

@@ -180,8 +180,8 @@ def _detector(detection: Detection) -> list[tuple[str, str]]:
     if detection.alpha is not None:
         rate = f"{detection.alpha:.1%} requested"
     flags = (
-        f"flags of clean images {kinds.clean} ({rate}), of successful examples "
-        f"{kinds.successful}, of failed ones {kinds.failed}"
+        f"flagged: of clean images {kinds.clean} ({rate}), of examples that fool the model "
+        f"{kinds.successful}, of examples that fail {kinds.failed}"
     )
     rows = [("detector", flags), ("", f"a diagnostic, no defence: {detection.adaptive_evidence}")]
     if detection.in_sample:

@@ -46,7 +46,9 @@ def fit(
     alpha: Annotated[
         float, typer.Option(help="The share of clean images that may be flagged.")
     ] = 0.05,
-    side: Annotated[str, typer.Option(help="two-sided, low or high.")] = "two-sided",
+    side: Annotated[
+        str, typer.Option(help="Which scores are flagged: low, high, or two-sided for both.")
+    ] = "two-sided",
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Thresholds for each predicted class.")
     ] = False,

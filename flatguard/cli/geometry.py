@@ -8,7 +8,8 @@ from flatguard.cli import basin, landscape, robust_flatness
 from flatguard.cli.options import GroupedCommand
 
 app = typer.Typer(
-    help="Measure what the two papers measure, on your own model or run.",
+    help="Measure what Walter et al. (2026) and Stutz et al. (2021) measure, on your own model or "
+    "run.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

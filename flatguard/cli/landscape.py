@@ -23,10 +23,11 @@ def command(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Robust and clean loss along random filter-normalised directions, as Figure 4 of Stutz et al.
+    """Robust and clean loss where a run's model moves along random directions of its weights.
 
-    The attack is run anew at each of ten points a direction. The losses are kept in the run's
-    folder, and its report shows them in the Geometry section.
+    Each filter of a direction has the size of the model's filter, as in Figure 4 of Stutz et al.
+    (2021). The attack is run anew at each of ten points a direction. The losses are kept in the
+    run's folder, and its report shows them in the Geometry section.
     """
     from flatguard.checks.context import CheckContext
     from flatguard.checks.weight_space.measure import add_landscape
@@ -55,6 +56,11 @@ def command(
     if as_json:
         typer.echo(json.dumps(rows))
         return
+    typer.echo(
+        "mean loss over the images where the weights are moved by t, in norms of each filter; the "
+        "model itself is at t = 0\nrobust loss: under the attack, mean over the directions (lowest "
+        "to highest); clean: without it"
+    )
     for row in rows:
         typer.echo(
             f"t = {row['t']:5.2f}   robust loss {row['robust_loss']:8.3f} "

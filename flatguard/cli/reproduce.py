@@ -19,6 +19,12 @@ Models = Annotated[
     list[str] | None,
     typer.Option("--model", help="As for evaluate; repeated where a study compares models."),
 ]
+_MEANINGS = {
+    "agrees": "the number here follows the rule, which was set before anything was measured",
+    "differs": "on this model and data it does not; that is a result, and no error",
+    "refuted": "the statement is false as it is printed; its note has the counterexample",
+    "not-measured": "nothing could be measured, for the reason in the note; that is never a pass",
+}
 COLOURS = {"agrees": "green", "differs": "yellow", "refuted": "red", "not-measured": "dim"}
 
 
@@ -100,12 +106,26 @@ def _show(result: Result) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from flatguard.cli.terms import show_terms
+
     console = Console(soft_wrap=True, highlight=False)
-    console.print()
+    shown = []
+
+    def say(line: str) -> None:
+        shown.append(line)
+        console.print(line, markup=False)
+
+    say(f"\n{result.study}, {result.reference}: {result.claim}\n")
     for claim in result.claims:
         console.print(Text(f"{claim.verdict:<13}", style=COLOURS[claim.verdict]) + claim.claim)
-        console.print(f"{'':13}paper: {claim.paper}; here: {claim.result()}", markup=False)
+        shown.append(claim.claim)
+        say(f"{'':13}paper: {claim.paper}; here: {claim.result()}")
+        say(f"{'':13}it agrees if {claim.rule}")
         if claim.note:
-            console.print(f"{'':13}{claim.note}", markup=False)
+            say(f"{'':13}{claim.note}")
     for note in result.notes:
-        console.print(note, markup=False)
+        say(note)
+    console.print()
+    for verdict in dict.fromkeys(claim.verdict for claim in result.claims):
+        console.print(f"{verdict}: {_MEANINGS[verdict]}", markup=False)
+    show_terms(console, *shown)

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from flatguard.studies.stutz.checkpoint import Checkpoint
 
 NAME = "robust-flatness.json"
+_COLUMNS = (
+    "Each row is the last checkpoint of a training run. RErr: share of test images that are wrong "
+    "under the attack; train: the same on training images, under PGD. RLoss: mean loss under the "
+    "attack; gap: RLoss on test minus training images. flatness: how much RLoss rises where the "
+    "weights change at random; worst: for the worst change that was found. Lower is flatter. early "
+    "stop: RErr of the epoch with the lowest error on the held-out images. -: not measured."
+)
+"""What the columns of the table mean."""
 Models = Annotated[
     list[str],
     typer.Argument(metavar="CKPT...", help="Checkpoints: epochs of a training run in one folder."),
@@ -29,24 +37,26 @@ class _Neighbourhood(BaseModel):
     """How a checkpoint's weights are perturbed, and how robust losses are searched there."""
 
     xi: Annotated[
-        float, Field(description="Relative radius of the average case."), Option("Neighbourhood")
+        float,
+        Field(description="Random changes of the weights, as a share of each layer's size."),
+        Option("Neighbourhood"),
     ] = 0.5
     directions: Annotated[
-        int, Field(ge=1, description="Random perturbed models."), Option("Neighbourhood")
+        int, Field(ge=1, description="How many random changes are tried."), Option("Neighbourhood")
     ] = 10
     worst_xi: Annotated[
-        float, Field(description="Relative radius of the worst case."), Option("Neighbourhood")
+        float, Field(description="The same share, for the worst change."), Option("Neighbourhood")
     ] = 0.003
     worst_restarts: Annotated[
         int,
-        Field(ge=0, description="Ascents of the worst case; 0 leaves it out."),
+        Field(ge=0, description="Searches of the worst change; 0 leaves it out."),
         Option("Neighbourhood"),
     ] = 10
     steps: Annotated[
-        int, Field(ge=1, description="Of PGD, for robust losses."), Option("Neighbourhood")
+        int, Field(ge=1, description="Steps of PGD, for robust losses."), Option("Neighbourhood")
     ] = 20
     restarts: Annotated[
-        int, Field(ge=1, description="Of PGD, for robust losses."), Option("Neighbourhood")
+        int, Field(ge=1, description="Restarts of PGD, for robust losses."), Option("Neighbourhood")
     ] = 10
 
 
@@ -64,16 +74,19 @@ def command(
     out: Annotated[Path, typer.Option(help="Where the runs are kept; a stopped one goes on.")],
     given: dict[str, Any],
     training: Annotated[
-        str | None, typer.Option(help="Training samples, for the gap and Figure 7.")
+        str | None,
+        typer.Option(help="Training images, for the gap to the test images and for Figure 7."),
     ] = None,
     held_out: Annotated[
-        str | None, typer.Option(help="Samples that choose the epoch to stop at.")
+        str | None, typer.Option(help="Images that choose the epoch to stop at.")
     ] = None,
     neighbourhood: dict[str, Any],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Robust loss, its flatness in weight space, robust error, train/test gap, early stopping.
+    """Measure how the loss under an attack rises where a checkpoint's weights change (flatness).
+
+    Beside it: robust loss and error, the gap between training and test, and early stopping.
 
     Each checkpoint becomes a run folder under --out: the attack's evidence, and the losses at
     every perturbed model as a probe. `flatguard reproduce stutz-fig1 --runs OUT` and its siblings
@@ -122,6 +135,7 @@ def _show(checkpoints: Sequence[Checkpoint]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from flatguard.cli.terms import show_terms
     from flatguard.reporting.text import visible
     from flatguard.studies.stutz.table import table
 
@@ -141,7 +155,10 @@ def _show(checkpoints: Sequence[Checkpoint]) -> None:
             _cell(last.worst, ".3f"),
             "-" if stop is None else f"{stop.rerr:.1%} (epoch {stop.epoch})",
         )
-    Console(soft_wrap=True).print(shown)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(shown)
+    console.print(f"\n{_COLUMNS}", markup=False)
+    show_terms(console, "flatness in weight space")
 
 
 def _cell(value: float | None, form: str = ".2f") -> str:

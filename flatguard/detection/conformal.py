@@ -116,12 +116,12 @@ def calibrate(
     """
     if np.isnan(scores).any():
         raise UsageError(
-            f"{int(np.isnan(scores).sum())} of {len(scores)} {what} have no score: the head's "
-            "output does not explain their logits"
+            f"{int(np.isnan(scores).sum())} of {len(scores)} {what} have no score: their logits "
+            "are not what the model's last linear layer gives; calibrate on others"
         )
     rank = rate.rank(len(scores))
     if rank == 0:
-        promise = f"{rate.alpha:g} false positives, {rate.side}"
+        promise = f"a share of {rate.alpha:g} false positives, {rate.side}"
         if rate.delta is not None:
             promise += f", in all but {rate.delta:g} of calibrations"
         raise UsageError(

@@ -138,7 +138,8 @@ class Detection(Facts):
         """Why the rate of false positives is no evidence where `in_sample`; no full stop."""
         return (
             f"{self.seen:,} of {self.kinds.clean.samples:,} clean images have the score of a "
-            "calibration image, so their false positives say nothing about new images"
+            "calibration image, so they are probably the same images, and how many of them are "
+            "flagged tells nothing about new ones"
         )
 
     @property

@@ -81,7 +81,8 @@ TERMS: tuple[Term, ...] = (
     Term(
         "95% interval",
         "The range of true values that fit what was counted on these images; fewer images, wider "
-        "range. It is exact (Clopper-Pearson).",
+        "range. For a share of images it is exact (Clopper-Pearson).",
+        ("95% interval", "Clopper-Pearson"),
     ),
     Term(
         "p",
@@ -166,14 +167,67 @@ TERMS: tuple[Term, ...] = (
         "Shown as log κ, because it spans hundreds of powers of ten.",
     ),
     Term(
+        "logit sharpness",
+        "How strongly the loss bends when the logits change. It takes the place of κ where the "
+        "model's last layer cannot be found. Shown as a logarithm.",
+    ),
+    Term(
+        "flat, sharp",
+        "Flat: the loss barely changes nearby, where the image or the weights change a little. "
+        "Sharp: it changes much.",
+        ("flat", "flatter", "flatness", "sharp", "sharper", "sharpness"),
+    ),
+    Term(
+        "Hessian, tr H",
+        "The second derivatives of the loss: how strongly it bends in each direction. tr H (the "
+        "trace) is their sum over all directions.",
+        ("Hessian", "tr H", "curvature"),
+    ),
+    Term(
         "ridge, uncanny valley",
         "On its way across the decision boundary, an image passes high κ (the ridge); beyond it "
         "lies a region where the model is flat, certain, and wrong (the valley).",
     ),
     Term(
+        "head",
+        "The model's last linear layer. Its inputs are the features of the image, its outputs are "
+        "the logits.",
+        ("head", "penultimate", "final linear layer"),
+    ),
+    Term(
         "detector",
-        "A rule that flags images as adversarial, here by a threshold on κ. A false positive is a "
-        "clean image that it flags.",
+        "A rule that flags images as adversarial, here by a threshold on κ. It is a diagnostic, "
+        "not a defence: an attacker who knows the threshold can stay within it.",
+    ),
+    Term(
+        "false positive",
+        "A clean image that a detector flags. The rate is the share of clean images that it flags.",
+        ("false positive", "FPR"),
+    ),
+    Term(
+        "calibration image",
+        "A clean image that serves only to set a detector's thresholds, so that it flags about as "
+        "many clean images as was asked for.",
+        ("calibration", "calibration image", "calibrated"),
+    ),
+    Term(
+        "adaptive attack",
+        "An attack that knows the detector: it searches images that the model classifies wrongly "
+        "and that the detector does not flag.",
+        ("adaptive attack", "knows the detector", "knows the threshold"),
+    ),
+    Term(
+        "AUROC",
+        "How often a detector finds an adversarial example more unusual than a clean image. 0.5 is "
+        "guessing, 1 is never wrong. One-sided: where only low scores, or only high ones, count as "
+        "unusual.",
+        ("AUROC", "ROC"),
+    ),
+    Term(
+        "stump",
+        "One threshold that is learnt from clean and adversarial images. Its accuracy is counted "
+        "on images that it was not learnt from (in folds); guessing reaches 50%.",
+        ("stump", "decision stump"),
     ),
     Term(
         "suffix",
@@ -188,6 +242,59 @@ TERMS: tuple[Term, ...] = (
         ("greedy answer", "sampled answer", "sampled"),
     ),
     Term("basin", "The region around an image in which the loss barely changes."),
+    Term(
+        "Lipschitz constant",
+        "The most that an output moves for each unit that the input moves.",
+    ),
+    Term(
+        "PGD",
+        "A common attack (projected gradient descent): it takes steps along the gradient, and "
+        "returns into the budget after each. PGD-10 takes ten.",
+        ("PGD", "PGD-10", "PGD-7", "PGD-20"),
+    ),
+    Term(
+        "gradient ascent",
+        "A search that changes an image, or the weights, in steps that raise the loss fastest.",
+        ("gradient ascent", "ascent", "ascend"),
+    ),
+    Term(
+        "rank correlation, ρ",
+        "Whether one number is large where another is large, by their order alone (Spearman's ρ): "
+        "1 always, 0 no relation, -1 one is large where the other is small.",
+        ("rank correlation", "ρ"),
+    ),
+    Term(
+        "robust loss, robust error",
+        "The loss, and the share of wrong answers, on images that an attack has changed.",
+        ("robust loss", "RLoss", "robust error", "RErr"),
+    ),
+    Term(
+        "flatness in weight space",
+        "How much the robust loss rises when the model's weights are changed a little: on average "
+        "over random changes, or for the worst change that was found. Lower is flatter. ξ is the "
+        "size of the change, as a share of the size of each layer's weights.",
+        ("weight space", "flat minima", "flatter minima", "ξ"),
+    ),
+    Term(
+        "robust overfitting, early stopping",
+        "Late in training the robust loss rises again on images that were not trained on (robust "
+        "overfitting). Early stopping keeps the model from before that. The robust generalisation "
+        "gap is the robust loss on test images minus that on training images.",
+        ("robust overfitting", "early stopping", "early stop", "gap"),
+    ),
+    Term(
+        "loss landscape",
+        "The loss along straight lines through the model's weights, in random directions. At t = 0 "
+        "is the model itself; at t = 1 each filter has moved by its own size.",
+        ("landscape", "filter norm", "filter-normalised"),
+    ),
+    Term(
+        "loss-change adversarial example",
+        "A changed image on which the loss is higher by more than a tolerance, whether or not the "
+        "answer is wrong. A model without any within a distance δ, for the tolerance ε, is called "
+        "(δ, ε)-robust there.",
+        ("loss-change", "-robust", "(δ, ε)", "ε_*"),
+    ),
     Term(
         "forward and backward pass",
         "One evaluation of the model on one image, and one gradient. They are the cost of an "

@@ -56,4 +56,4 @@ class Claim(BaseModel):
         if self.interval is None:
             return f"{ours} ({n})" if self.samples else ours
         low, high = (write.format(end) for end in self.interval)
-        return f"{ours} (95% {low} to {high}, {n})"
+        return f"{ours} (95% interval {low} to {high}, {n})"

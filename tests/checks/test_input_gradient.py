@@ -15,7 +15,7 @@ GOOD = {"images": 32, "absent": False, "zero": 0, "not_finite": 0}
     ("changes", "text"),
     [
         ({"absent": True}, "leaves torch's graph"),
-        ({"absent": True, "error": "RuntimeError: no"}, "no gradient in the input: RuntimeError"),
+        ({"absent": True, "error": "RuntimeError: no"}, "the image gets no gradient: RuntimeError"),
         ({"zero": 1}, "zero everywhere on 1 of 32"),
         ({"not_finite": 5, "zero": 2}, "not finite on 5 of 32"),
     ],

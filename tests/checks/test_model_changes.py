@@ -18,7 +18,7 @@ def test_mode_and_values_are_named() -> None:
 
 def test_what_computes_as_in_training_is_added() -> None:
     found = judged(CHECK, mode_changes=("a",), trained_parts=("batch normalisation", "dropout"))
-    assert "batch normalisation and dropout computes as in training" in found.summary
+    assert "in training mode: batch normalisation and dropout" in found.summary
     assert judged(CHECK, trained_parts=("dropout",)).status == "pass"
 
 

@@ -44,7 +44,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_fit_and_score(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "fit", *MODEL, "--n-examples", "300", "--eps", "0.3", "--quiet")
     assert code == 0
-    assert "false positive rate    5.0% of images like the 300 from held_out" in out
+    assert (
+        "false positives        at most 5.0% of clean images like the 300 from held_out.npz are "
+        "flagged, on average over calibrations"
+    ) in out
+    assert "not flagged            log κ from " in out
+    assert "\nnext: flatguard evaluate ... --detector detector.json: " in out
     assert "adaptive attack" in out
     assert "a diagnostic, not a defence" in out
     kept = json.loads((files / "detector.json").read_text())

@@ -29,3 +29,4 @@ def test_flagged_images_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "flagged  2 of 3 images (66.7%)"
     assert lines[1].endswith(": 1")
+    assert lines[2].startswith("a flag is no proof of an attack")

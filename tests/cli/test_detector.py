@@ -56,8 +56,9 @@ def test_the_answer_says_what_is_flagged_and_why_it_is_no_defence(
     assert found is not None
     clean, fell, stood = found.kinds.clean, found.kinds.successful, found.kinds.failed
     assert (
-        f"flags of clean images {clean.share:.1%} of 200 (30.0% requested), of successful examples "
-        f"{fell.share:.1%} of {fell.samples}, of failed ones {stood.share:.1%} of {stood.samples}"
+        f"flagged: of clean images {clean.share:.1%} of 200 (30.0% requested), of examples that "
+        f"fool the model {fell.share:.1%} of {fell.samples}, of examples that fail "
+        f"{stood.share:.1%} of {stood.samples}"
     ) in out
     assert "a diagnostic, no defence: an attacker who knows the detector fools" in out
     code, again, _ = typed("audit", "run", "--quiet")

@@ -64,6 +64,12 @@ def test_a_person_reads_verdict_paper_and_ours(
     assert code == 0
     assert "\nrefuted      A point whose prediction flipped" in out
     assert "paper: always; here: " in out
+    assert "it agrees if no choice of probabilities breaks it" in out
+    assert "\nrefuted: the statement is false as it is printed" in out
+    assert "\nWhat the terms mean\n" in out
+    assert out.index("walter-lemma10, Definitions 4 to 6, Lemma 10: Flips of") < out.index(
+        "refuted"
+    )
 
 
 @pytest.mark.parametrize(

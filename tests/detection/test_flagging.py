@@ -264,7 +264,7 @@ def test_calibration_images_are_recognised(digits_files: Path, run: Run) -> None
     found = found_in(run)
     assert found.seen == 200
     assert found.in_sample
-    assert "say nothing about new images" in found.in_sample_warning
+    assert "tells nothing about new ones" in found.in_sample_warning
 
 
 def test_a_score_on_a_threshold_is_not_flagged_though_a_run_rounds_it(digits_files: Path) -> None:

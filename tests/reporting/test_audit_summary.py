@@ -4,6 +4,7 @@ import pytest
 from support.pages import Page
 from support.reports import HOSTILE
 
+from flatguard.checks.mechanism import Explanation
 from flatguard.reporting.audit_summary import summary_page
 from flatguard.reporting.judged_run import JudgedRun
 from flatguard.reporting.text import percent, visible
@@ -61,3 +62,42 @@ def test_hostile_names_stay_text(hostile: Run) -> None:
     assert visible(HOSTILE.model)[:30] in page.text
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert "img" not in [tag for tag, _ in page.tags]
+
+
+def long_judged(run: Run, reason: str, *steps: str) -> JudgedRun:
+    """The run with one reason, and with these steps."""
+    judged = JudgedRun.load(run)
+    why = Explanation(
+        mechanism="saturation", condition=reason, found=9, missed=9, interval=(0.6, 1.0),
+        confidence="high",
+    )  # fmt: skip
+    verdict = judged.verdict.model_copy(update={"explanations": (why,), "next": steps})
+    return JudgedRun(run, verdict, judged.summary)
+
+
+def test_no_sentence_is_cut(run: Run) -> None:
+    """One that is longer than a line is there as a whole; what has no room is counted."""
+    reason, step = "a condition of many words " * 8, "a step of many words " * 9
+    judged = long_judged(run, reason.strip(), step.strip(), "a short one")
+    page = Page(summary_page(judged))
+    assert judged.verdict.explanations[0].sentence in page.text
+    assert all(text in page.text for text in judged.verdict.next)
+    assert "further" not in page.text
+    assert "…" not in page.text
+
+
+def test_what_has_no_room_is_counted(run: Run) -> None:
+    steps = [f"step {number} of many words{' and more' * 20}" for number in range(6)]
+    text = text_of(long_judged(run, "a condition", *steps))
+    kept = [step for step in steps if step in text]
+    assert kept == steps[: len(kept)]
+    assert 0 < len(kept) < 4
+    assert f"{6 - len(kept)} further steps: see report.html" in text
+    assert "…" not in text
+
+
+def test_the_first_step_comes_before_a_reason_that_is_too_long(run: Run) -> None:
+    text = text_of(long_judged(run, "word " * 250, "do this"))
+    assert "do this" in text
+    assert "1 further reason: see report.html" in text
+    assert "word word" not in text

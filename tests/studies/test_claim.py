@@ -22,7 +22,7 @@ def test_results_are_numbers_or_percent_with_interval_and_count() -> None:
     assert Claim(**TEXTS, **found).result() == "0.5"
     assert Claim(**TEXTS, **found, samples=4).result() == "0.5 (n = 4)"
     share = Claim(**TEXTS, **found, samples=4, interval=(0.25, 1), is_share=True)
-    assert share.result() == "50.0% (95% 25.0% to 100.0%, n = 4)"
+    assert share.result() == "50.0% (95% interval 25.0% to 100.0%, n = 4)"
 
 
 def test_an_unknown_verdict_is_refused() -> None:

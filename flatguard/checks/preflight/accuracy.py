@@ -98,7 +98,7 @@ def _cause(evidence: Evidence, chance: AgainstChance) -> str | None:
         tried, *alike = best
         share = tried.correct / tried.images
         names = " or ".join(each.name for each in alike)
-        also = f" (these images do not tell it from {names})" if alike else ""
+        also = f" (on these images, {names} is as good)" if alike else ""
         found.append((share, f"{tried.how} it is {share:.1%}{also}"))
     labels, predictions = _decisions(evidence)
     order = other_order(labels, predictions, evidence.num_classes)
@@ -108,7 +108,7 @@ def _cause(evidence: Evidence, chance: AgainstChance) -> str | None:
     likely = max(found, default=None, key=lambda pair: pair[0])
     clean = None if facts is None else facts.clean
     if clean is not None and clean.highest_pixel < _ONE_GREY_LEVEL and chance.answer != "beyond":
-        dark = f"the images reach only {clean.highest_pixel:.4f}: divided by 255 twice?"
+        dark = f"the brightest pixel is only {clean.highest_pixel:.4f}: divided by 255 twice?"
         return dark if likely is None else f"{likely[1]}; {dark}"
     return None if likely is None else likely[1]
 

@@ -153,7 +153,7 @@ def single_image_error(caller: Caller, image: Tensor, classes: int) -> str | Non
         except Exception as error:  # a model may raise anything
             return f"raises {type(error).__name__}: {one_line(error)}"
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    return None if shape == (1, classes) else f"gives {shape} for (1, {classes})"
+    return None if shape == (1, classes) else f"gives {shape} in place of (1, {classes})"
 
 
 def measure_state(caller: Caller, original: nn.Module, images: Tensor) -> dict[str, Any]:

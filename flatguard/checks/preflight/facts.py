@@ -50,7 +50,7 @@ class Difference(_Facts):
     def described(self, where: str) -> str:
         """The size of the difference and the changed decisions, in words."""
         size = "not finite" if self.largest is None else f"up to {self.largest:.2g} of their size"
-        return f"differ by {size} {where}, decisions on {self.flips} of {self.images}"
+        return f"differ by {size} {where}, and {self.flips} of {self.images} decisions change"
 
 
 class CleanPass(_Facts):

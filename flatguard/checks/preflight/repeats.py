@@ -18,8 +18,8 @@ def repeatable(facts: PreflightFacts) -> Finding:
     if differs(facts.repeated):
         return Finding(
             check=_CHECK, status="warn", samples=images, source=SOURCE,
-            summary="other logits for the same images with the same random numbers: see "
-            "earlier-calls",
+            summary="the same images get other logits when they are shown again, with the same "
+            "random numbers: see earlier-calls",
         )  # fmt: skip
     if differs(facts.other_seed):
         return _random(facts.other_seed, facts, "with other random numbers")
@@ -37,11 +37,11 @@ def repeatable(facts: PreflightFacts) -> Finding:
 
 def _random(found: Difference, facts: PreflightFacts, how: str) -> Finding:
     size = "not finite" if found.largest is None else f"up to {found.largest:.2g} of their size"
-    dropout = "; dropout computes as in training" if "dropout" in facts.trained_parts else ""
+    dropout = "; dropout is in training mode" if "dropout" in facts.trained_parts else ""
     return Finding(
         check=_CHECK, status="warn", samples=found.images, source=SOURCE,
-        summary=f"the model is random: {how}, logits differ by {size}, decisions on "
-        f"{found.flips} of {found.images}{dropout}",
+        summary=f"the model is random: {how}, logits differ by {size}, and {found.flips} of "
+        f"{found.images} decisions change{dropout}",
         next="average the attack's gradients over the model's random draws: --attack "
         "torchattacks:EOTPGD or rand",
     )  # fmt: skip

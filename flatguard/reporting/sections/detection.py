@@ -19,9 +19,10 @@ _NAMES = {
     "clean": "clean images",
     "clean_right": "clean images, classified correctly",
     "clean_wrong": "clean images, misclassified without an attack",
-    "successful": "successful adversarial examples",
-    "failed": "failed adversarial examples",
+    "successful": "adversarial examples that fool the model",
+    "failed": "examples of the attack that do not fool it",
 }
+_SIDES = {"two-sided": "low and high scores", "low": "low scores", "high": "high scores"}
 _SHOWN: dict[str, Tone] = {"clean": "clean", "successful": "fooled", "failed": "survived"}
 """The kinds in the histogram; the others are subsets of them."""
 
@@ -51,13 +52,13 @@ def _figures(judged: JudgedRun, detection: Detection) -> tuple[Figure, ...]:
         values, axis = distances_of(judged.run, detection), Axis(f"{name} inside its thresholds")
         lines = [ReferenceLine(0.0, "flagged to the left")]
         caption = (
-            f"Distance of {name} to the thresholds of the predicted class, in nats. A sample below "
-            "0 is flagged."
+            f"How far {name} is inside the thresholds of the predicted class. An image below 0 is "
+            "outside, and flagged."
         )
     else:
         values, axis = scores_of(judged.run), Axis(name)
         lines = _threshold_lines(detection)
-        caption = "Samples outside the dashed lines are flagged."
+        caption = "Images outside the dashed lines are flagged."
     groups = [
         Distribution(f"{_NAMES[name]} ({len(values[name]):,})", tone, values[name])
         for name, tone in _SHOWN.items()
@@ -71,9 +72,10 @@ def _figures(judged: JudgedRun, detection: Detection) -> tuple[Figure, ...]:
         "detector-kappa" if judged.sharpness is KAPPA else "detector-sharpness",
         "Scores and thresholds of the detector",
         f"Histogram of {axis.name}. Medians: {medians}. Flagged: clean images {kinds.clean}, "
-        f"successful examples {kinds.successful}, failed examples {kinds.failed}.",
-        f"{caption} Converged attacks end below the range of clean images, weak attacks above it. "
-        "A sample within the range is not flagged.",
+        f"examples that fool the model {kinds.successful}, examples that do not {kinds.failed}.",
+        f"{caption} An attack that goes on until the model is certain of a wrong answer ends below "
+        "the range of clean images; one that stops at the decision boundary ends above it. What is "
+        "within the range is not flagged, adversarial or not.",
     )
     return (histogram(words, axis, groups, lines),)
 
@@ -108,11 +110,13 @@ def _table(kinds: Kinds) -> Table:
 
 
 def _facts(detection: Detection) -> list[tuple[str, str]]:
-    rate = "no rate: a decision stump, fitted on clean and adversarial images"
+    rate = "no rate: one threshold, learnt from clean and adversarial images (a stump)"
     if detection.alpha is not None:
-        rate = f"{percent(detection.alpha)} false positives, {detection.side}"
-        rate += ", per predicted class" if detection.per_class else ""
-        rate += "" if detection.delta is None else f", with probability 1 − {detection.delta:g}"
+        rate = f"{percent(detection.alpha)} of clean images flagged (false positives)"
+        rate += f"; {_SIDES[detection.side]} are flagged"
+        rate += "; thresholds for each predicted class" if detection.per_class else ""
+        if detection.delta is not None:
+            rate += f"; more is flagged in at most {percent(detection.delta)} of calibrations"
     data = "" if detection.data is None else f" of {detection.data.name}"
     facts = [
         ("calibrated for", rate),
@@ -121,7 +125,7 @@ def _facts(detection: Detection) -> list[tuple[str, str]]:
         ("detector, SHA-256", detection.detector_sha256),
     ]
     if detection.outside_budget:
-        excluded = f"{counted(detection.outside_budget, 'example')}, excluded from this section"
+        excluded = f"{counted(detection.outside_budget, 'example')}, not counted in this section"
         facts.append(("outside the budget", excluded))
     return facts
 

@@ -59,11 +59,11 @@ def _share_in_basin(found: Basins) -> Figure:
             "Basin width",
             f"The attack left the basin of {left:,} of {counted(len(found.table), 'sample')}; "
             f"{width}.",
-            "The share of samples whose loss does not increase by more than "
-            f"{found.epsilon:g} at any visited point within a distance: the samples at which the "
-            "attack does not refute (δ, ε)-robustness (Walter et al. 2026, Definition 5). This "
-            "region of flat loss is the image's basin. An attack can refute robustness; it cannot "
-            "prove it.",
+            "The share of images whose loss did not rise by more than "
+            f"{found.epsilon:g} at any point that the attack visited within a distance δ. This "
+            "region of flat loss is the image's basin. Where the loss did not rise, the attack "
+            "does not refute (δ, ε)-robustness (Walter et al. 2026, Definition 5); it cannot prove "
+            "it, because it did not visit every point.",
         ),
         Axis(f"distance δ in {_NORMS[found.distance]}"),
         Axis("share still in its basin", is_share=True),
@@ -100,8 +100,8 @@ def _width_by_sharpness(found: Basins, quarters: pd.DataFrame) -> Figure:
     if rho is not None:
         low, high = rho.interval
         correlation = (
-            f"Spearman's ρ between basin width and clean {name} is {number(rho.rho, 2)} (95% "
-            f"{number(low, 2)} to {number(high, 2)})"
+            f"The rank correlation ρ of basin width and clean {name} is {number(rho.rho, 2)} (95% "
+            f"interval {number(low, 2)} to {number(high, 2)})"
         )
     return line_chart(
         FigureText(
@@ -110,8 +110,8 @@ def _width_by_sharpness(found: Basins, quarters: pd.DataFrame) -> Figure:
             f"{correlation}.",
             f"Median width in each quarter of the samples, by clean {name}. A basin that the "
             "attack did not leave counts with the length of the path. Whiskers are 95% intervals "
-            f"of the medians. {correlation}. A value well below 0 means that flat images have wide "
-            "basins. A basin says nothing about the region beyond it.",
+            f"of the medians. {correlation}. A value well below 0 means that images with a flat "
+            "loss have wide basins. A basin says nothing about the region beyond it.",
         ),
         Axis(f"{name}, clean"),
         Axis(f"width in {_NORMS[found.distance]}"),

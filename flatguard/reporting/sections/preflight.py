@@ -26,8 +26,10 @@ def _build(judged: JudgedRun) -> SectionContent | NotMeasured:
     return SectionContent(
         html=facts_table(rows),
         intro=(
-            f"{counted(len(facts.clean.samples), 'clean image')} classified once, some of them "
-            f"several times, before the attack: {facts.forwards:,} forward passes of one image."
+            f"{counted(len(facts.clean.samples), 'clean image')} classified before the attack, "
+            f"some of them several times: {facts.forwards:,} forward passes of one image. An image "
+            "that is shown again, in whichever batch and after whichever calls, should get the "
+            "same logits."
         ),
         data={**stored(facts), "cause": accuracy.cause},
     )

@@ -34,13 +34,19 @@ def weight_sentence(judged: JudgedRun) -> str:
         return ""
     around = found.facts.facts["around"]
     sentence = (
-        f"Flatness in robust loss (Stutz et al. 2021, Eq. 1): {number(value, 3)} (95% "
-        f"{number(interval[0], 3)} to {number(interval[1], 3)}), over "
-        f"{counted(len(rises), 'perturbed model')} at ξ = {around['xi']:g}. Lower is flatter."
+        f"Flatness in weight space (Stutz et al. 2021, Eq. 1): {number(value, 3)} (95% interval "
+        f"{number(interval[0], 3)} to {number(interval[1], 3)}). So much higher is the robust "
+        "loss, the loss under the attack, where the weights are changed at random by "
+        f"ξ = {around['xi']:g} of their size, on average over "
+        f"{counted(len(rises), 'changed model')}. Lower is flatter; no value is known to be flat "
+        "enough."
     )
     worst_case = worst(found.rises("worst-robust", "robust_loss"))
     if worst_case is not None:
-        sentence += f" Worst case within ξ = {around['worst_xi']:g}: {number(worst_case, 3)}."
+        sentence += (
+            f" For the worst change that was found within ξ = {around['worst_xi']:g} it is higher "
+            f"by {number(worst_case, 3)}."
+        )
     return sentence
 
 
@@ -73,12 +79,14 @@ def _landscape(table: pd.DataFrame, index: int) -> Figure:
             "The loss around the weights",
             f"Robust loss is {number(average[len(x) // 2])} at the model's weights; the highest "
             f"mean over {directions} is {number(max(average))}.",
-            "Loss along random directions in weight space. Each filter of a direction has the norm "
-            "of the model's filter (Li et al. 2018), so the figure does not depend on the scale of "
-            "the layers. The attack runs again at each point. The band holds all directions. The "
-            "figure does not say which flatness is sufficient (Stutz et al. 2021, Section 2).",
+            "The loss where the model's weights are moved along random directions. At t = 0 is the "
+            "model itself; at t = 1 each of its filters has moved by its own size (Li et al. "
+            "2018), so the figure does not depend on the scale of the layers. Robust loss is the "
+            "loss under the attack, which runs again at each point; clean loss is without it. The "
+            "line is the mean, and the band holds all directions. A curve that stays low is flat; "
+            "no flatness is known to be enough (Stutz et al. 2021, Section 2).",
         ),
-        Axis("t, in filter norms"),
+        Axis("t, the distance from the model in filter norms"),
         Axis("mean loss"),
         [
             Series(

@@ -25,9 +25,9 @@ SHRUNK = 1e-4
 With a larger L, or images rescaled to ‖x‖ ≤ 1 as the paper assumes, a smaller factor does it."""
 
 METHOD = (
-    f"r is ‖φ(x)‖ of each sample; L is the largest singular value of ∂φ/∂x at {POINTS} points of "
-    f"the segment to the attack's end, by {POWER_STEPS} steps of power iteration each: a lower "
-    "bound.",
+    "r is the length ‖φ(x)‖ of each sample's features; L, the Lipschitz constant, is the largest "
+    f"singular value of ∂φ/∂x at {POINTS} points of the segment to the attack's end, by "
+    f"{POWER_STEPS} steps of power iteration each: a lower bound of it.",
     f"Bounds and radii are {NOT_A_CERTIFICATE}.",
 )
 """The notes of every study that uses these numbers."""

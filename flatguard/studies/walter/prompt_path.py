@@ -74,5 +74,5 @@ def _figures(paths: Sequence[PromptPath], kappa: np.ndarray, shape: np.ndarray) 
 def _note(verdict: PromptVerdict) -> str:
     return (
         f"Of {verdict.prompts} prompts the attack claims success on {verdict.claimed}; "
-        f"{verdict.left} are left from the text."
+        f"{verdict.left} of these hold where the suffix is sent as text."
     )

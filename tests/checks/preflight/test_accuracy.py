@@ -38,7 +38,7 @@ def test_at_chance_there_is_nothing_to_judge_and_with_few_images_only_no_verdict
 def test_the_best_preprocessing_is_named_and_those_that_cannot_be_told_from_it() -> None:
     tried = (better("A", 89), better("B", 90), better("C", 70), better("D", 42))
     accuracy = found(clean=clean(40, 100), tried=tried)
-    assert accuracy.cause == "with A it is 89.0% (these images do not tell it from B)"
+    assert accuracy.cause == "with A it is 89.0% (on these images, B is as good)"
     assert accuracy.undecided == accuracy.doubt
     alone = found(clean=clean(40, 100), tried=tried[2:])
     assert alone.cause == "with C it is 70.0%"

@@ -102,9 +102,9 @@ def test_few_images_are_not_compared(good: SetUp) -> None:
     ("after", "text"),
     [
         (lambda z: z, None),
-        (lambda z: z.squeeze(), "gives (10,) for (1, 10)"),
-        (lambda z: z[1:], "gives (0, 10) for (1, 10)"),
-        (lambda z: [z], "gives list for (1, 10)"),
+        (lambda z: z.squeeze(), "gives (10,) in place of (1, 10)"),
+        (lambda z: z[1:], "gives (0, 10) in place of (1, 10)"),
+        (lambda z: [z], "gives list in place of (1, 10)"),
         (lambda z: 1 / 0, "raises ZeroDivisionError: division by zero"),
     ],
 )

@@ -16,7 +16,7 @@ from flatguard.checks.preflight.repeats import repeatable
         ({"repeated": OTHER}, "see earlier-calls"),
         ({"other_neighbours": OTHER}, "in the same batch only: see batch-dependence"),
         ({"smaller_batch": OTHER}, "in the same batch only: see batch-dependence"),
-        ({"other_seed": OTHER, "trained_parts": ("dropout",)}, "dropout computes as in training"),
+        ({"other_seed": OTHER, "trained_parts": ("dropout",)}, "dropout is in training mode"),
     ],
 )
 def test_each_cause_has_its_own_words(changes: dict[str, Any], text: str) -> None:
@@ -27,7 +27,9 @@ def test_each_cause_has_its_own_words(changes: dict[str, Any], text: str) -> Non
 
 def test_randomness_is_told_with_its_size_and_what_to_do() -> None:
     found = repeatable(facts(other_seed=OTHER))
-    assert "logits differ by up to 0.25 of their size, decisions on 3 of 16" in found.summary
+    assert (
+        "logits differ by up to 0.25 of their size, and 3 of 16 decisions change" in found.summary
+    )
     assert "EOTPGD" in (found.next or "")
 
 

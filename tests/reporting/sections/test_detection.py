@@ -78,7 +78,7 @@ def test_counts_thresholds_and_the_number_against_it(bare: Run, digits_files: Pa
     assert shown.count('class="rule"') == 2
     assert "lower threshold" in shown
     assert "no detector was given" not in page
-    assert "30.0% false positives, two-sided" in text
+    assert "30.0% of clean images flagged (false positives); low and high scores are" in text
     document = json.loads(report_files(bare).json.read_text("utf-8"))
     (data,) = (s["data"] for s in document["sections"] if s["name"] == "detection")
     assert data == bare.summary["detection"]
@@ -89,17 +89,18 @@ def test_what_was_not_measured_is_named_with_its_command(bare: Run, digits_files
     text = words(section(flagged(bare, detectors.detector(digits_files))))
     assert "not a defence. How often an attacker who knows" in text
     assert "was not measured: flatguard detect fit ... --adaptive N." in text
-    assert "say nothing about new images" not in text
+    assert "tells nothing about new ones" not in text
     same = SharpnessDetector(detectors.target(digits_files)).fit(detectors.attacked()[0])
     text = words(section(flagged(bare, same)))
-    assert "200 of 200 clean images have the score of a calibration image" in text
+    assert "200 of 200 clean images have the score of a calibration image, so they are" in text
+    assert "tells nothing about new ones." in text
 
 
 def test_per_class_the_distance_is_drawn(bare: Run, digits_files: Path) -> None:
     shown = section(flagged(bare, detectors.detector(digits_files, alpha=0.3, per_class=True)))
     assert shown.count('class="rule"') == 1
     assert "log κ inside its thresholds" in shown
-    assert "per predicted class" in shown
+    assert "thresholds for each predicted class" in shown
 
 
 def test_it_is_drawn_again_and_moves_with_the_run(

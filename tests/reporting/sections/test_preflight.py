@@ -57,7 +57,7 @@ def test_the_published_figure_and_what_was_tried(run: Run) -> None:
 
 
 def test_the_price_is_in_the_intro(run: Run) -> None:
-    assert "100 clean images classified once" in section(run).intro
+    assert "100 clean images classified before the attack" in section(run).intro
     assert "300 forward passes of one image" in section(run).intro
 
 

@@ -63,9 +63,9 @@ def test_flatness_is_the_mean_rise_of_the_robust_loss(measured: Run) -> None:
     assert data["clean_flatness"] == pytest.approx(0.15)
     assert data["worst"] == pytest.approx(0.7)
     sentence = weight_sentence(as_judged(measured))
-    assert "Eq. 1): 0.3 (95% " in sentence
-    assert "over 2 perturbed models at ξ = 0.5. Lower is flatter." in sentence
-    assert sentence.endswith("Worst case within ξ = 0.25: 0.7.")
+    assert "Eq. 1): 0.3 (95% interval " in sentence
+    assert "ξ = 0.5 of their size, on average over 2 changed models. Lower is flatter;" in sentence
+    assert sentence.endswith("worst change that was found within ξ = 0.25 it is higher by 0.7.")
 
 
 def test_a_landscape_has_the_mean_and_the_range_of_its_directions(measured: Run) -> None:

@@ -36,7 +36,7 @@ def test_a_landscape_is_kept_and_shown(
     assert (kept / "landscape.parquet").is_file()
     page = (run / "report.html").read_text()
     assert "The loss around the weights" in page
-    assert "Flatness in robust loss" in page
+    assert "Flatness in weight space (Stutz et al. 2021, Eq. 1)" in page
     shown = json.loads((run / "report.json").read_text())
     (section,) = (one for one in shown["sections"] if one["name"] == "geometry")
     flatness = section["data"]["weights"]["test"]["flatness"]
