@@ -87,9 +87,9 @@ class Left:
 def measured(pair: Pair, label: Mapping[str, Any], beside: bool) -> Left:
     """Attack a pair's images with the cascade, and `beside` it with AutoAttack standard."""
     torch.manual_seed(SEED)
-    model = pair.build().eval()
+    fresh = pair.build().eval()
+    model = copy.deepcopy(fresh)
     images, labels = pair.data()
-    fresh = copy.deepcopy(model)
     count = counted(model)
     found, warned = [], False
     right: int | None = None
@@ -111,20 +111,25 @@ def measured(pair: Pair, label: Mapping[str, Any], beside: bool) -> Left:
     return Left(pair.name, kind, len(images), right, left, warned, passes(count), found_beside)
 
 
-def by_autoattack(pair: Pair) -> ByAutoAttack:
-    """Attack a pair's images with AutoAttack standard."""
+def by_autoattack(pair: Pair) -> ByAutoAttack | None:
+    """Attack a pair's images with AutoAttack standard; None where it wants a gradient and has none."""
     from pyautoattack import AutoAttack
 
     torch.manual_seed(SEED)
-    model = pair.build().eval()
-    fresh = copy.deepcopy(model)
+    fresh = pair.build().eval()
+    model = copy.deepcopy(fresh)
     images, labels = pair.data()
     count = counted(model)
     attack = AutoAttack(
         model, norm="Linf", eps=pair.eps, seed=SEED, version="standard", device="cpu"
     )
     attack.verbose = False
-    found = attack.run_standard_evaluation(images, labels, batch_size=BATCH)
+    try:
+        found = attack.run_standard_evaluation(images, labels, batch_size=BATCH)
+    except RuntimeError as error:
+        if "grad" not in str(error):
+            raise
+        return None
     examples = found[0] if isinstance(found, tuple) else found
     with torch.no_grad():
         right = int((fresh(examples).argmax(dim=1) == labels).sum())
