@@ -112,7 +112,7 @@ def measured(pair: Pair, label: Mapping[str, Any], beside: bool) -> Left:
 
 
 def by_autoattack(pair: Pair) -> ByAutoAttack | None:
-    """Attack a pair's images with AutoAttack standard; None where it wants a gradient and has none."""
+    """AutoAttack standard on a pair's images; None where it wants a gradient and has none."""
     from pyautoattack import AutoAttack
 
     torch.manual_seed(SEED)
