@@ -92,7 +92,7 @@ class Schedule:
     reach: float = 0.3
     least: int = 5
     patience: int = 5
-    most_passes: int = 280
+    most_passes: int = 200
 
 
 @lru_cache

@@ -1,5 +1,6 @@
 """Runs whose attack searches a faster twin: the result is that of the model itself."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from flatguard.runs.run import Run
 PGD: dict[str, Any] = {
     "attack": "torchattacks:PGD", "attack_args": {"steps": 4}, "norm": "Linf", "eps": "0.05",
 }  # fmt: skip
+
+
+COMPILER = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a compiler, and here is no g++"
+)
 
 
 class Net(nn.Module):
@@ -47,6 +53,12 @@ def data() -> tuple[Tensor, Tensor]:
     return images, Net()(images).argmax(1)
 
 
+@pytest.fixture(scope="module")
+def plain(data: tuple[Tensor, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose attack searches the model itself."""
+    return _run(data, tmp_path_factory.mktemp("plain") / "run", checks="fast")
+
+
 def _images(count: int) -> Tensor:
     """Of one colour each, with a texture."""
     return (torch.rand(count, 3, 1, 1) + 0.2 * torch.rand(count, 3, 8, 8)).clamp(0, 1)
@@ -57,21 +69,31 @@ def _run(data: tuple[Tensor, Tensor], out: Path, **options: Any) -> Run:
     return flatguard.evaluate(Net(), data=data, out=out, **given)
 
 
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "fold-batchnorm,channels-last",
+        "bfloat16",
+        "float16",
+        pytest.param("compile", marks=COMPILER),
+    ],
+)
 def test_the_verdict_is_that_of_the_model_itself(
-    data: tuple[Tensor, Tensor], tmp_path: Path
+    engine: str, plain: Run, data: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
-    plain = _run(data, tmp_path / "plain", checks="fast")
-    for number, engine in enumerate((["fold-batchnorm,channels-last"], ["bfloat16"])):
-        run = _run(data, tmp_path / str(number), checks="fast", engine=engine)
-        for name in ("robust_accuracy", "verdict", "corrected_robust_accuracy", "clean_accuracy"):
-            assert run.summary[name] == plain.summary[name]
-        assert run.samples["robust"].equals(plain.samples["robust"])
-        # The twin's own computation reached the trajectory, with its κ.
-        assert not run.trajectory["loss"].equals(plain.trajectory["loss"])
-        assert run.trajectory["log_kappa"].notna().all()
-        assert run.samples["clean_loss"].equals(plain.samples["clean_loss"])
-        assert run.summary["engine"]["options"] == list(run.request.engine)
-        assert run.manifest.identity != plain.manifest.identity
+    run = _run(data, tmp_path / "run", checks="fast", engine=[engine])
+    for name in ("robust_accuracy", "verdict", "corrected_robust_accuracy", "clean_accuracy"):
+        assert run.summary[name] == plain.summary[name]
+    assert run.samples["robust"].equals(plain.samples["robust"])
+    # The twin's own computation reached the trajectory, with its κ.
+    assert not run.trajectory["loss"].equals(plain.trajectory["loss"])
+    assert run.trajectory["log_kappa"].notna().all()
+    assert run.samples["clean_loss"].equals(plain.samples["clean_loss"])
+    assert run.summary["engine"]["options"] == list(run.request.engine)
+    assert run.manifest.identity != plain.manifest.identity
+
+
+def test_a_run_without_an_engine_names_none(plain: Run) -> None:
     assert plain.summary["engine"] is None
     assert "search_prediction" not in plain.samples
     assert 0 < plain.summary["robust_accuracy"] < 1
