@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flatguard.attacks.survivors import Survivors
 from flatguard.errors import FlatguardError, ran_out_of_memory
-from flatguard.geometry.ball import project, random_step
+from flatguard.geometry.ball import random_point
 from flatguard.geometry.budget import Budget
 from flatguard.switches.branches import Branch, Switch, find_switch
 from flatguard.twins.outputs import Outputs, plain
@@ -37,9 +37,7 @@ def switch_of(survivors: Survivors, images: Tensor, rows: Tensor, budget: Budget
     images, rows = images[:_FEW], rows[:_FEW]
     if len(rows) < 2:
         return Switch()
-    random = project(images + random_step(images, budget.radius, budget.norm), images,
-                     budget.radius, budget.norm)  # fmt: skip
-    seen = torch.cat([images, random])
+    seen = torch.cat([images, random_point(images, budget.radius, budget.norm)])
     with survivors.aside():
         found = find_switch(survivors.model, seen, _SHADE * seen.roll(1, dims=0))
     survivors.passes += (2 * found.runs + 2) * len(seen)

@@ -34,7 +34,7 @@ from flatguard.attacks.monitor import Monitor, Segment
 from flatguard.attacks.survivors import Images, NothingLeftError, Survivors
 from flatguard.environment.requirements import needed
 from flatguard.errors import AttackError
-from flatguard.geometry.ball import project, random_step
+from flatguard.geometry.ball import random_point
 from flatguard.geometry.budget import Budget, Norm
 from flatguard.switches.branches import Switch
 from flatguard.twins.outputs import Twin
@@ -162,8 +162,7 @@ class Search:
     def _starts(self, rows: Tensor, is_best: Tensor) -> Tensor:
         """The best point of some samples, and a random one of the others."""
         best, clean = self.survivors.points[rows], self.clean.images[rows]
-        eps, norm = self.budget.radius, self.budget.norm
-        random = project(clean + random_step(clean, eps, norm), clean, eps, norm)
+        random = random_point(clean, self.budget.radius, self.budget.norm)
         return torch.where(is_best.view(-1, *[1] * (best.ndim - 1)), best, random)
 
     def _attack(

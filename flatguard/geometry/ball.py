@@ -64,3 +64,8 @@ def random_step(images: Tensor, eps: float, norm: Norm) -> Tensor:
         return (torch.rand_like(images) * 2.0 - 1.0) * eps
     share = torch.rand(len(images), *[1] * (images.ndim - 1), device=images.device)
     return eps * share * direction(torch.randn_like(images), norm)
+
+
+def random_point(images: Tensor, eps: float, norm: Norm) -> Tensor:
+    """A random point of the ball around each image and of the box: a `random_step` from it."""
+    return project(images + random_step(images, eps, norm), images, eps, norm)

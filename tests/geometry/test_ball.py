@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatguard.geometry.ball import SEARCHED, direction, project, random_step
+from flatguard.geometry.ball import SEARCHED, direction, project, random_point, random_step
 from flatguard.geometry.budget import Norm
 from flatguard.geometry.distance import distance
 
@@ -66,3 +66,14 @@ def test_the_projection_ends_in_the_box() -> None:
         found = project(clean + drawn(3), clean, 0.7, norm)
         assert ((found >= 0) & (found <= 1)).all()
         assert (distance(found, clean, norm) <= 0.7 * (1 + 1e-9)).all()
+
+
+@given(seeds, st.floats(0.01, 3.0))
+def test_a_random_point_is_in_the_ball_and_in_the_box(seed: int, eps: float) -> None:
+    torch.manual_seed(seed)
+    clean = torch.rand(4, 3, 5, 5, dtype=torch.float64)
+    for norm in SEARCHED:
+        found = random_point(clean, eps, norm)
+        assert ((found >= 0) & (found <= 1)).all()
+        assert (distance(found, clean, norm) <= eps * (1 + 1e-9)).all()
+        assert not torch.equal(found, clean)

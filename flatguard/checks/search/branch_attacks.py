@@ -26,7 +26,7 @@ from flatguard.checks.search.candidates import by_search
 from flatguard.checks.search.gradients import Gradient, cross_entropy
 from flatguard.checks.search.projected_gradient import Search, search
 from flatguard.checks.search.repeat import is_dear
-from flatguard.geometry.ball import project, random_step
+from flatguard.geometry.ball import random_point
 from flatguard.geometry.distance import within
 from flatguard.switches.branches import LOOKED_AT, Branch, Frozen, Switch, find_switch
 
@@ -84,9 +84,7 @@ def _looked_for(context: CheckContext) -> Switch:
 
 
 def _somewhere(context: CheckContext, rows: Rows) -> Tensor:
-    """A random point of the ball around each image."""
-    step = random_step(rows.images, context.eps, context.budget.norm)
-    return project(rows.images + step, rows.images, context.eps, context.budget.norm)
+    return random_point(rows.images, context.eps, context.budget.norm)
 
 
 def _attacked(

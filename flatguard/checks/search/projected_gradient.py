@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.search.gradients import GradientSource
-from flatguard.geometry.ball import direction, project, random_step
+from flatguard.geometry.ball import direction, project, random_point
 
 MOMENTUM = 0.75
 _FIRST_STEP, _LAST_STEP = 0.5, 0.02
@@ -62,7 +62,7 @@ def search(
             break
         start = rows[left].images
         if settings.random_start or restart:
-            start = project(start + random_step(start, eps, norm), start, eps, norm)
+            start = random_point(start, eps, norm)
         state = _State(best, fooled, left, start)
         _search_once(context, source, rows, settings.steps, eps, state)
     return _SearchResult(best, fooled)

@@ -14,7 +14,7 @@ from torch import Tensor
 from flatguard.checks.context import CheckContext, Rows
 from flatguard.checks.search.gradients import Gradient, margin_loss, margin_of_loss, tempered
 from flatguard.checks.search.projected_gradient import MOMENTUM, step_length
-from flatguard.geometry.ball import direction, project, random_step
+from flatguard.geometry.ball import direction, project, random_point
 from flatguard.geometry.distance import within
 from flatguard.twins.outputs import Outputs, plain
 
@@ -41,7 +41,7 @@ def chance_of_wrong(outputs: Outputs, rows: Rows) -> Tensor:
 def _climbed(context: CheckContext, source: Gradient, rows: Rows) -> Tensor:
     """Where a search from a random point ends. The best of noisy looks would be a lucky one."""
     eps, norm = context.eps, context.budget.norm
-    images = project(rows.images + random_step(rows.images, eps, norm), rows.images, eps, norm)
+    images = random_point(rows.images, eps, norm)
     velocity = torch.zeros_like(images)
     for step in range(STEPS):
         velocity = MOMENTUM * velocity + direction(source(images, rows).gradient, norm)
