@@ -26,9 +26,11 @@ def test_robust_accuracy_of_a_model_whose_optimum_is_known(attack: str) -> None:
     brightness = torch.tensor([0.1, 0.3, 0.4, 0.44, 0.47, 0.53, 0.56, 0.6, 0.7, 0.9])
     images = brightness.view(-1, 1, 1, 1).expand(-1, 3, 4, 4).contiguous()
     labels = (brightness > 0.5).long()
+    args = {"n_queries": 500} if attack == "square" else {}
     run = flatguard.evaluate(
-        Half().eval(), attack, data=(images, labels), eps="0.05", norm="Linf", seed=1
-    )
+        Half().eval(), attack, data=(images, labels), eps="0.05", norm="Linf", seed=1,
+        attack_args=args,
+    )  # fmt: skip
     assert run.summary["clean_accuracy"] == 1.0
     assert run.summary["robust_accuracy"] == 0.8
     assert run.samples["robust"].tolist() == [True] * 4 + [False] * 2 + [True] * 4

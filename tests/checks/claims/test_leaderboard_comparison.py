@@ -72,6 +72,8 @@ def weights(entry: Entry, folder: Path) -> None:
 def compared(entry: Entry, images: ArrayDataset, folder: Path) -> tuple[Run, LeaderboardComparison]:
     weights(entry, folder / "models")
     options: dict[str, Any] = {} if entry.eps is None else {"eps": entry.eps}
+    if entry.attack == "foolbox:L2PGD":
+        options["attack_args"] = {"steps": 5}
     run = flatguard.evaluate(
         entry.name, entry.attack, model_dir=folder / "models", data=images,
         threat_model=entry.threat, checks="none", out=folder / "run", **options,
