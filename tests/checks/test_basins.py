@@ -60,7 +60,7 @@ def test_the_command_says_what_is_left_robust(run: Run, capsys: pytest.CaptureFi
     assert json.loads(wide)["left_robust"] == 1.0
     first = min(facts["refuted_samples"])
     said = typed(capsys, "geometry", "basin", str(run.path))[1]
-    assert f"refuted, first at sample {first}\n" in said
+    assert f"refuted, first at image {first}\n" in said
 
 
 def test_bad_input_is_one_line(

@@ -36,6 +36,10 @@ SHORT = {
 }  # fmt: skip
 """Fewer steps where an attack has such an argument; the contract is about calls, not success."""
 
+WHOLE = {"standard", "plus", "rand"}
+"""Their thousands of queries cannot be cut. In Linf they go to the end; in the other norms the
+radius is so large that few images are left for the later parts, which have their own cases."""
+
 GRADIENT_FREE = {"SparseFool", "OnePixel", "Pixle", "PointwiseAttack", "BoundaryAttack"}
 INFOS = {info.name: info for info in list_attacks()}
 CASES = [(name, norm) for name, info in INFOS.items() for norm in info.norms]
@@ -116,7 +120,10 @@ def make(info: AttackInfo, norm: str, subject: Subject) -> Attack:
     args = {name: value for name, value in SHORT.items() if name in info.parameters}
     if info.name == "foolbox:BinarizationRefinementAttack":
         args["threshold"] = 0.5
-    budget = Budget(norm, RADIUS[norm])
+    radius = RADIUS[norm]
+    if info.name in WHOLE and norm != "Linf" and radius is not None:
+        radius *= 3.0
+    budget = Budget(norm, radius)
     if info.needs:
         attack = FromObjects(info, budget, 10)
         attack.training = subject.training

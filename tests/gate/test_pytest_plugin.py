@@ -537,7 +537,7 @@ def test_github(inner: Inner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_conftest_that_switches_gradients_off(inner: Inner) -> None:
     """The gate stays shut: two queries of Square are no attack, and the checks still see it."""
-    inner.config(attack="square", attack_args={"n_queries": 2}, norm="Linf")
+    inner.config(attack="square", attack_args={"n_queries": 2}, norm="Linf", n_examples=60)
     inner.pytester.makeconftest("import torch\ntorch.set_grad_enabled(False)\n")
     result = inner.pytester.runpytest_subprocess(
         "--flatguard-config=release.yaml", "--flatguard-cache=cache", "-p", "no:randomly", "-n", "2"
