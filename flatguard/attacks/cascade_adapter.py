@@ -65,6 +65,10 @@ _LOOKED_AT, _QUERIES, _MORE_QUERIES = 8, 20, 100
 _FIFTHS = 5
 """Square divides the height by this in L2 and L1."""
 
+_MISLED = 0.7
+"""Where gradients mislead, the search ends after this share of the passes: what more of them found
+on the masking zoo was three points at most, and it says that its number may be too high."""
+
 _DISAGREES, _NEARER = 2, 0.01
 """The black-box look disagrees if it comes nearer than the gradients on so many samples, by more
 than this share of the clean gap: less is what a few steps more would find."""
@@ -84,7 +88,8 @@ class Schedule:
         patience: the search ends after so many attempts in a row that fool nobody, and one more
             for each six survivors.
         most_passes: it ends in any case after so many forward and backward passes for each sample
-            that survived the first two attempts and the look without gradients.
+            that survived the first two attempts and the look without gradients; after 0.7 of them
+            where gradients mislead.
     """
 
     first_steps: int = 10
@@ -92,7 +97,7 @@ class Schedule:
     reach: float = 0.3
     least: int = 5
     patience: int = 5
-    most_passes: int = 200
+    most_passes: int = 280
 
 
 @lru_cache
@@ -235,7 +240,8 @@ def follow(schedule: Schedule, search: Search) -> None:
     search.go_on(schedule.next_steps, found.surviving)
     switch = switch_of(found, *_looked_at(search), search.budget)
     why = _why_it_chooses(switch) or why_gradients_mislead(search)
-    most = found.passes + schedule.most_passes * len(found.surviving)
+    passes = schedule.most_passes * (1.0 if why is None else _MISLED)
+    most = found.passes + int(passes * len(found.surviving))
     if why is None:
         if not go_on_while_it_finds(schedule, search, most):
             _say_that_it_was_cut_short(schedule)
