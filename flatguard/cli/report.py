@@ -42,8 +42,9 @@ def command(
     if sign is not None and pack is None:
         raise UsageError("--sign signs an audit pack: add --pack FOLDER")
     on_prompts = next((path for path in runs if is_prompt_run(path)), None)
-    if model_card is not None and on_prompts is not None:
-        raise UsageError(f"--model-card takes runs on images, and {on_prompts} is one on prompts")
+    option = "--model-card" if model_card is not None else "--pack" if pack is not None else None
+    if option is not None and on_prompts is not None:
+        raise UsageError(f"{option} takes runs on images, and {on_prompts} is one on prompts")
     if pack is not None:
         _write_pack(runs, pack, sign)
     else:

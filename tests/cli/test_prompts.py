@@ -76,6 +76,11 @@ def test_a_run_is_resumed_and_drawn_again(
     Path("run/report.html").unlink()
     assert cli("report", "run").code == 0
     assert Path("run/report.html").is_file()
+    for option in ("--pack", "--model-card"):
+        refused = cli("report", "run", option, "elsewhere")
+        assert (refused.code, refused.out) == (2, "")
+        assert f"{option} takes runs on images, and run is one on prompts" in refused.err
+    assert not Path("elsewhere").exists()
 
 
 @pytest.mark.parametrize(
