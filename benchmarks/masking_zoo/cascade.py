@@ -161,7 +161,7 @@ def main() -> None:
     """Attack the documented pairs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.masking_zoo.cascade")
     parser.add_argument("--only", default="", help="pairs whose name has this in it")
-    parser.add_argument("--kind", default="", help="pairs of this kind: honest, masked, ambiguous")
+    parser.add_argument("--kind", default="", help="pairs of this kind: honest, masked, unscored")
     parser.add_argument("--autoattack", action="store_true", help="compare AutoAttack's passes")
     chosen = parser.parse_args()
     torch.set_num_threads(1)

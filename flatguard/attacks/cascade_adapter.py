@@ -67,7 +67,7 @@ _FIFTHS = 5
 
 _MISLED = 0.7
 """Where gradients mislead, the search ends after this share of the passes: what more of them found
-on the masking zoo was three points at most, and it says that its number may be too high."""
+on the masking zoo was two points at most, and it says that its number may be too high."""
 
 _DISAGREES, _NEARER = 2, 0.01
 """The black-box look disagrees if it comes nearer than the gradients on so many samples, by more

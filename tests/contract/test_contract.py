@@ -3,6 +3,7 @@
 `FLATGUARD_WRITE_DOCS=1 pytest tests/contract` writes `docs/attacks.md` from what was seen.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,9 +37,12 @@ SHORT = {
 }  # fmt: skip
 """Fewer steps where an attack has such an argument; the contract is about calls, not success."""
 
-WHOLE = {"standard", "plus", "rand"}
-"""Their thousands of queries cannot be cut. In Linf they go to the end; in the other norms the
-radius is so large that few images are left for the later parts, which have their own cases."""
+FALL_AT_ONCE = {
+    ("standard", "L1"),
+    *((name, norm) for name in ("plus", "rand") for norm in ("L2", "L1")),
+}
+"""Their thousands of queries cannot be cut, so the radius is so large that few images are left for
+the later parts, which have their own cases. `standard` in L2 goes to the end."""
 
 GRADIENT_FREE = {"SparseFool", "OnePixel", "Pixle", "PointwiseAttack", "BoundaryAttack"}
 INFOS = {info.name: info for info in list_attacks()}
@@ -121,7 +125,7 @@ def make(info: AttackInfo, norm: str, subject: Subject) -> Attack:
     if info.name == "foolbox:BinarizationRefinementAttack":
         args["threshold"] = 0.5
     radius = RADIUS[norm]
-    if info.name in WHOLE and norm != "Linf" and radius is not None:
+    if (info.name, norm) in FALL_AT_ONCE and radius is not None:
         radius *= 3.0
     budget = Budget(norm, radius)
     if info.needs:
@@ -183,8 +187,7 @@ def test_contract(name: str, norm: str, subject: Subject, table: list[Row]) -> N
         near = in_reach(torch.cat(seen), x, attack.budget)
         missing = found < 0
         assert not (missing & (near == 1)).any(), "a row in reach of one image is unassigned"
-        assert (missing & (near > 0)).mean() <= 0.01  # what is in reach of none may be unassigned
-        assert missing.mean() <= 0.02
+        assert missing.sum() <= math.ceil(0.01 * len(found))
     ways = frame["assigned_by"].astype(str).value_counts().to_dict()
     table.append(Row(name, norm, len(found), int((found < 0).sum()), ways))
 
