@@ -62,7 +62,7 @@ class BeyondChance:
 def beyond_chance(evidence: Evidence, *families: str) -> BeyondChance:
     """Compare what these families fool with what chance fools."""
     fooled, chance = evidence.fooled_by(*families), evidence.chance
-    only, other = fooled - chance, chance - fooled
+    only, other = fooled - chance, evidence.attacked_by_all(chance - fooled)
     p = mcnemar(len(only), len(other)) if len(only) > len(other) else 1.0
     return _beyond(evidence, only, p)
 

@@ -41,11 +41,15 @@ def count_bounds(population: int, drawn: int, found: int, level: float) -> tuple
 
 
 def sign_evidence(first: int, second: int) -> float:
-    r"""The e-value against a fair coin: the mean likelihood ratio over all other coins.
+    r"""The e-value against a coin that is fair or favours the second side.
 
-    $\int_0^1 p^a (1 - p)^b \, dp \cdot 2^{a + b}$ with counts $a$ and $b$ of both sides (Robbins
-    1970). It is a martingale of the tosses, so it may be read at any time.
+    The mean likelihood ratio over all coins that favour the first one, with counts $a$ and $b$:
+    $2 \int_{1/2}^1 p^a (1 - p)^b \, dp \cdot 2^{a + b}$ (Robbins 1970). It is a martingale of the
+    tosses of a fair coin, and shrinks on average under the others, so it may be read at any time.
     """
+    from scipy.special import betainc
+
     both = first + second
     log_mean = math.lgamma(first + 1) + math.lgamma(second + 1) - math.lgamma(both + 2)
-    return math.exp(min(700.0, log_mean + both * math.log(2.0)))
+    above = float(betainc(second + 1, first + 1, 0.5))  # the mass of the coins above one half
+    return 2.0 * above * math.exp(min(700.0, log_mean + both * math.log(2.0)))

@@ -1,8 +1,8 @@
 """Stops the checks of a masked model early: some survivors, drawn at random, may decide.
 
 Survivors are drawn in an order that the seed fixes. Each draw goes through the level's cheap probes
-(those of the twins, and those that tell chance), and after each of them the evidence so far is
-judged. It decides once
+(those of the twins, and those that tell chance) and, where these do not decide and gradients are
+not straight, through its Square. After each of them the evidence so far is judged. It decides once
 
 - the least overestimate that the confidence sequence has is above the tolerance,
 - the verdict is `masked`, by a mechanism that chance does not explain, and
@@ -17,7 +17,7 @@ same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -28,21 +28,29 @@ from flatguard.checks.context import CheckContext, Draw
 from flatguard.checks.evidence import CHANCE, DECIDED, Drawn, Evidence
 from flatguard.checks.parts import GatheredPart
 from flatguard.checks.schedule import Schedule, Step
-from flatguard.checks.verdict import judge
+from flatguard.checks.verdict import Verdict, judge
 from flatguard.request import Checks
 from flatguard.runs.check_evidence import ProbeFacts, add_probe, load_probes, load_tables
 
-FIRST = 16
-"""Samples of the first draw. Fewer cannot name a mechanism with confidence."""
+FIRST = 12
+"""Samples of the first draw. Seven that are fooled beyond chance, and none by chance alone, are
+evidence enough."""
 
 _BEYOND_CHANCE = ("saturation", "unavailable-gradient", "shattered-gradient")
-_LOOKS_FIRST = "gradient-truth"
-"""The first draw does; the others read its evidence."""
+_LOOKS_FIRST, _LOOKED_AT = "gradient-truth", 6
+"""The first draw begins with it, on so many samples; the others read its evidence."""
 
 _CHEAP = 50
-"""Probes of an earlier order are cheap; Square, longer and targeted searches are not."""
+"""Probes of an earlier order are cheap; longer and targeted searches are not."""
 
-_HOPE = 2.0
+_LAST = "square"
+"""What a draw ends with: it finds what no gradient of the model or of a twin leads to."""
+
+_LONGER = ("targeted", "longer")
+"""Where they find as much, the attack was weak and no gradient is masked. What saturates needs none
+of them: a longer search along a gradient that vanishes ends where it began."""
+
+_HOPE = 3.0
 """Three samples beyond chance, and none that only chance fools."""
 
 State = Literal["drawing", "undecided", "decided"]
@@ -64,6 +72,7 @@ class Deciding:
     checks: Checks
     steps: Sequence[Step]
     store: Callable[[Step, GatheredPart], None]
+    _reached: set[str] = field(default_factory=set, init=False)
 
     @property
     def name(self) -> str:
@@ -99,64 +108,95 @@ class Deciding:
         return order
 
     def _drawn(self, order: np.ndarray) -> tuple[Drawn, State]:
-        """Draw and judge; returns what was drawn, and whether it decides."""
-        stored = {name for name, facts in load_probes(self.context.run).items() if facts.ran}
-        looks = list(self._looks(order))
-        later = max((i for i, look in enumerate(looks) if look.step.name in stored), default=-1)
-        seen = Drawn(frozenset(), len(order))
-        for number, look in enumerate(looks):
-            seen = Drawn(seen.samples | set(look.draw.samples.tolist()), len(order))
-            if number > later:
-                self._gather(look)
-            if number < later:
-                continue
-            if look.step.probe.name != _LOOKS_FIRST and self._is_decided(seen):
-                return seen, "decided"
-            if look.is_last and self._beyond_chance(self._evidence(seen)) < _HOPE:
+        """Draw and judge; returns what was drawn, and whether it decides.
+
+        What is stored already is not gathered again, and is read where it was gathered.
+        """
+        seen, draws = Drawn(frozenset(), len(order)), list[Draw]()
+        self._reached.clear()
+        for draw in self._draws(order):
+            draws.append(draw)
+            seen = Drawn(seen.samples | set(draw.samples.tolist()), len(order))
+            for step in self._steps_of(draw):
+                self._reach(draw, step)
+                if step.probe.name != _LOOKS_FIRST and self._is_decided(seen, draws):
+                    return seen, "decided"
+            if self._beyond_chance(self._evidence(seen)) < _HOPE:
                 break
         return seen, "undecided"
 
-    def _looks(self, order: np.ndarray) -> Iterator[_Look]:
-        """The probes of one draw after the other, while a draw leaves half of the survivors."""
-        steps = [step for step in self.steps if _is_drawn(step)]
-        begin, size, number, first = 0, FIRST, 1, f"{self.checks}-draw1"
+    def _draws(self, order: np.ndarray) -> Iterator[Draw]:
+        """One draw after the other, while a draw leaves half of the survivors."""
+        begin, size, number = 0, FIRST, 1
         while begin + size <= len(order) / 2:
             samples = np.sort(order[begin : begin + size])
-            draw = Draw(f"{self.checks}-draw{number}", samples, first)
-            for step in steps if number == 1 else steps[1:]:
-                named = replace(step, name=draw.name_of(step.name))
-                yield _Look(draw, named, is_last=step is steps[-1])
+            yield Draw(f"{self.checks}-draw{number}", samples, f"{self.checks}-draw1")
             begin, size, number = begin + size, begin + size, number + 1
 
-    def _gather(self, look: _Look) -> None:
-        self.context.draw = look.draw
+    def _steps_of(self, draw: Draw) -> Iterator[Step]:
+        """What a draw goes through, until it decides."""
+        if draw.name == draw.first:
+            yield from (replace(s, amount=_LOOKED_AT) for s in self._named(_LOOKS_FIRST))
+        yield from (s for s in self.steps if s.probe.per_survivor and s.probe.order < _CHEAP)
+        truth = load_probes(self.context.run).get(f"{_LOOKS_FIRST}-{draw.first}")
+        if truth is None or not truth.facts.get("straight", False):
+            yield from self._named(_LAST)
+
+    def _named(self, *names: str) -> list[Step]:
+        return [step for step in self.steps if step.probe.name in names]
+
+    def _reach(self, draw: Draw, step: Step) -> None:
+        """Gather a step on the samples of a draw, if it is not stored."""
+        name = draw.name_of(step.name)
+        self._reached.add(name)
+        known = load_probes(self.context.run).get(name)
+        if known is not None and known.ran:
+            return
+        self.context.draw = draw
         try:
-            Schedule(self.context, [look.step], None, self.store).run()
+            Schedule(self.context, [replace(step, name=name)], None, self.store).run()
         finally:
             self.context.draw = None
 
     def _evidence(self, seen: Drawn) -> Evidence:
-        return replace(Evidence.of(self.context.run), drawn=seen)
+        """What was gathered until now; what an interrupted process gathered later is left out."""
+        found = Evidence.of(self.context.run)
+        part = f"-{self.checks}-draw"
+        probes = {n: p for n, p in found.probes.items() if part not in n or n in self._reached}
+        return replace(found, probes=probes, drawn=seen)
 
-    def _is_decided(self, seen: Drawn) -> bool:
-        evidence = self._evidence(seen)
-        if self._beyond_chance(evidence) < EVIDENCE:
-            return False
-        verdict = judge(evidence, self.context.run.request.tolerance)
-        if verdict.verdict != "masked":
-            return False
-        first = verdict.explanations[0]
-        if first.mechanism not in _BEYOND_CHANCE or first.confidence == "low":
+    def _is_decided(self, seen: Drawn, draws: Sequence[Draw]) -> bool:
+        """Whether it is masked beyond doubt, and longer plain searches do not say otherwise."""
+        verdict = self._masked(seen)
+        if verdict is not None and verdict.mechanism != "saturation":
+            for draw in draws:
+                for step in self._named(*_LONGER):
+                    self._reach(draw, step)
+            verdict = self._masked(seen)
+        if verdict is None:
             return False
         assert verdict.decided_by is not None
         self.context.progress.log(f"masked: {verdict.decided_by.sentence}")
         return True
 
+    def _masked(self, seen: Drawn) -> Verdict | None:
+        """The verdict, if it is masked by a mechanism beyond chance; None otherwise."""
+        evidence = self._evidence(seen)
+        if self._beyond_chance(evidence) < EVIDENCE:
+            return None
+        verdict = judge(evidence, self.context.run.request.tolerance)
+        if verdict.verdict != "masked":
+            return None
+        first = verdict.explanations[0]
+        is_sure = first.mechanism in _BEYOND_CHANCE and first.confidence != "low"
+        return verdict if is_sure else None
+
     @staticmethod
     def _beyond_chance(evidence: Evidence) -> float:
         """The e-value of what only attempts beyond chance fool, against what only chance does."""
         others = evidence.fooled_by(*set(evidence.attempts["family"]) - set(CHANCE))
-        first, second = evidence.fooled - evidence.chance, evidence.chance - others
+        first = evidence.fooled - evidence.chance
+        second = evidence.attacked_by_all(evidence.chance - others)
         return sign_evidence(len(first), len(second))
 
     def _keep(self, seen: Drawn, state: State, order: np.ndarray) -> None:
@@ -177,20 +217,6 @@ class Deciding:
             "order": pd.DataFrame({"sample": order.astype(np.int64)}),
         }
         add_probe(self.context.run, facts, tables, {}, 0.0)
-
-
-def _is_drawn(step: Step) -> bool:
-    looks = step.probe.name == _LOOKS_FIRST
-    return step.probe.order < _CHEAP and (step.probe.per_survivor or looks)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """A probe of a draw; `is_last` of its draw."""
-
-    draw: Draw
-    step: Step
-    is_last: bool
 
 
 def why_not_drawn(context: CheckContext) -> str | None:

@@ -83,15 +83,32 @@ def joined(parts: Sequence[ProbeEvidence]) -> ProbeEvidence:
     return ProbeEvidence(parts[0].facts, whole, examples)
 
 
+_KEPT_BYTES = 64 * 2**20
+"""As many of a trajectory's first blocks are kept between two readers; others are read anew."""
+
+
 @dataclass(frozen=True)
 class _Trajectory:
-    """A run's trajectory, a block at a time."""
+    """A run's trajectory, a block at a time. Its readers change no table.
+
+    Attributes:
+        run: the run.
+        kept: tables that were read already, by block.
+    """
 
     run: Run
+    kept: dict[int, pd.DataFrame] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
+        left = _KEPT_BYTES
         for block in self.run.blocks:
-            yield self.run.trajectory_of(block)
+            table = self.kept.get(block.plan.index)
+            if table is None:
+                table = self.run.trajectory_of(block)
+            left -= int(table.memory_usage().sum())
+            if left >= 0:
+                self.kept[block.plan.index] = table
+            yield table
 
 
 @dataclass(frozen=True)
@@ -293,6 +310,14 @@ class Evidence:
         """The least and the largest number of samples that may withstand; see `count_bounds`."""
         least, most = self.bounds(self.fooled)
         return len(self.standing) - most, len(self.standing) - least
+
+    def attacked_by_all(self, found: set[int]) -> set[int]:
+        """Those of them that every attempt was made on: the drawn ones, where survivors were drawn.
+
+        Nothing but the audited path was tried on the others, so they say nothing about what others
+        would find there.
+        """
+        return found if self.drawn is None else found & self.drawn.samples
 
     def scaled(self, found: Set[int]) -> float:
         """About how many samples are like these, where only some survivors were drawn."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +65,7 @@ def _ordered(names: list[str]) -> tuple[str, ...]:
     )
 
 
+@lru_cache(maxsize=1)
 def _own() -> dict[str, str]:
     """The module of each check of this package, by the check's name."""
     found = {}
@@ -76,8 +79,20 @@ def _own() -> dict[str, str]:
 def _added() -> dict[str, metadata.EntryPoint]:
     """The entry points of other distributions. A name of this package's own is not replaced."""
     own = _own()
-    points = metadata.entry_points(group=_ENTRY_POINTS)
+    points = _entry_points(_installed())
     return {point.name: point for point in points if point.name not in own}
+
+
+def _installed() -> tuple[tuple[str, int], ...]:
+    """The folders that distributions are looked for in, and when each changed last."""
+    folders = [Path(place) for place in sys.path]
+    return tuple((str(f), f.stat().st_mtime_ns) for f in folders if f.is_dir())
+
+
+@lru_cache(maxsize=1)
+def _entry_points(installed: tuple[tuple[str, int], ...]) -> metadata.EntryPoints:
+    """Those of the group. A process reads them once, and again after an installation."""
+    return metadata.entry_points(group=_ENTRY_POINTS)
 
 
 def _load(point: metadata.EntryPoint) -> Check:

@@ -125,7 +125,7 @@ class AttackAttempt:
     def empty(self) -> AttemptResult:
         """The result without any row, where every row failed before."""
         recorder = _recorder(self.context.target, self.context, self.batch)
-        no_rows = recorder.trajectory()[_measured_columns(self.context)]
+        no_rows = recorder.measured()[_measured_columns(self.context)]
         part = Batch(self.batch.images[:0], self.batch.labels[:0])
         samples = _samples(self.context, part, self.rows, part.images, no_rows, no_rows)
         if self.context.request.engine:
@@ -262,7 +262,7 @@ def _measured(context: EvaluationContext, batch: Batch, images: Tensor, seed: in
         model_errors(context.target.name, where),
     ):
         context.target.model(images.to(context.device))
-    found: pd.DataFrame = recorder.trajectory()[_measured_columns(context)]
+    found: pd.DataFrame = recorder.measured()[_measured_columns(context)]
     return found
 
 

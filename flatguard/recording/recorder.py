@@ -282,8 +282,12 @@ class Recorder:
 
     def trajectory(self) -> pd.DataFrame:
         """One row per sample and call; `flatguard.recording.trajectory` lists the columns."""
+        return with_names(self.measured(), self.segments)
+
+    def measured(self) -> pd.DataFrame:
+        """The same rows as they are stored: codes for names, and nothing about the segments."""
         self._queue.settle()
-        return with_names(self._stored(self._queue.kept), self.segments)
+        return self._stored(self._queue.kept)
 
     def flush(self, keep: int = 0) -> None:
         """Send all calls but the last `keep` to the sink."""

@@ -58,16 +58,28 @@ def test_bounds_hold_exactly_by_enumeration(count: int) -> None:
         assert count_bounds(population, drawn, found, 0.95) == (kept[0], kept[-1])
 
 
-def test_a_fair_coin_seldom_reaches_the_evidence() -> None:
+@pytest.mark.parametrize("favour", [0.5, 0.45, 0.1])
+def test_a_coin_without_favour_seldom_reaches_the_evidence(favour: float) -> None:
     generator, reached = np.random.default_rng(0), 0
     for _ in range(RUNS):
-        heads = np.cumsum(generator.integers(0, 2, 200))
+        heads = np.cumsum(generator.random(200) < favour)
         reached += any(
             sign_evidence(int(h), n - int(h)) >= EVIDENCE for n, h in enumerate(heads, 1)
         )
     assert reached / RUNS <= 1 / EVIDENCE
-    assert sign_evidence(7, 0) < EVIDENCE <= sign_evidence(8, 0)
+
+
+def test_what_is_evidence_enough() -> None:
+    assert sign_evidence(0, 0) == pytest.approx(1.0)
+    assert sign_evidence(6, 0) < EVIDENCE <= sign_evidence(7, 0)
     assert sign_evidence(10_000, 0) > 1e100
+
+
+@pytest.mark.parametrize(("first", "second"), [(5, 0), (7, 2), (3, 9)])
+def test_the_evidence_is_the_mean_likelihood_ratio(first: int, second: int) -> None:
+    coins = 0.5 + (np.arange(100_000) + 0.5) / 200_000
+    ratios = (2 * coins) ** first * (2 * (1 - coins)) ** second
+    assert sign_evidence(first, second) == pytest.approx(ratios.mean(), rel=1e-6)
 
 
 def test_the_corrected_interval_covers_the_share_of_all_images_one_could_draw() -> None:
@@ -78,7 +90,7 @@ def test_the_corrected_interval_covers_the_share_of_all_images_one_could_draw() 
     for _ in range(RUNS):
         survivors = int(generator.binomial(n, robust))
         falls = generator.random(survivors) < fooled
-        looks = [drawn for drawn in (16, 32, 48) if drawn <= survivors / 2]
+        looks = [drawn for drawn in (12, 24, 48) if drawn <= survivors / 2]
         intervals = []
         for drawn in looks:
             key = (survivors, drawn, int(falls[:drawn].sum()))

@@ -1,11 +1,17 @@
 """Which attempts fool which survivors."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
+import pytest
+import torch
+from support.architectures import tiny
 from support.evidence import attempts, determinism, evidence, judged_by
 
-from flatguard.checks.evidence import ProbeEvidence
+import flatguard
+from flatguard.checks.evidence import Evidence, ProbeEvidence
+from flatguard.runs.run import Run
 
 
 def test_attempts_of_a_better_level_are_preferred() -> None:
@@ -60,3 +66,32 @@ def test_why_there_is_no_evidence() -> None:
     assert found.why_not("twins") == "the model is on strike"
     assert found.why_not("square") == "not part of the checks that ran"
     assert replace(found, stopped="no time").why_not("square") == "budget: no time"
+
+
+@pytest.mark.parametrize(("room", "reads"), [(2**20, 2), (0, 4)])
+def test_a_small_trajectory_is_read_once(
+    room: int,
+    reads: int,
+    tiny_data: tuple[torch.Tensor, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run of two blocks, whose trajectory two checks read."""
+    run = flatguard.evaluate(
+        tiny().eval(), "torchattacks:PGD", data=tiny_data, eps="2/255", batch_size=6,
+        out=tmp_path / "run", checks="none",
+    )  # fmt: skip
+    read: list[int] = []
+    whole = Run.trajectory_of
+
+    def counted(self: Run, block: object) -> pd.DataFrame:
+        read.append(1)
+        return whole(self, block)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Run, "trajectory_of", counted)
+    monkeypatch.setattr("flatguard.checks.evidence._KEPT_BYTES", room)
+    trajectory = Evidence.of(run).trajectory
+    first, second = (pd.concat(list(trajectory), ignore_index=True) for _ in range(2))
+    assert len(read) == reads
+    pd.testing.assert_frame_equal(first, second)
+    assert len(first) == len(run.trajectory)

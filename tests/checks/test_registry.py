@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.evidence import evidence, judged_by
@@ -71,3 +72,16 @@ def test_names_are_read_without_torch_and_pandas() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert tuple(done.stdout.split()) == check_names()
+
+
+def test_a_check_that_is_installed_meanwhile_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entry points are read once, and again after an installation, as in a notebook."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "lantern" not in check_names()
+    info = tmp_path / "lantern-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lantern\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[flatguard.checks]\nlantern = lantern:CHECK\n")
+    assert "lantern" in check_names()

@@ -25,15 +25,12 @@ from flatguard.targets import make_target
 Images = tuple[torch.Tensor, torch.Tensor]
 
 
-@pytest.mark.parametrize("executor", [InProcess(), Processes(2)])
-def test_out_of_memory_is_another_run_that_says_so(
-    executor: Executor, tiny_data: Images, tmp_path: Path
-) -> None:
+def test_out_of_memory_is_another_run_that_says_so(tiny_data: Images, tmp_path: Path) -> None:
     listener = Listener()
 
     run = flatguard.evaluate(
         Large().eval(), **PGD, data=tiny_data, batch_size=12, out=tmp_path / "run",
-        progress=listener, checks="none", executor=executor,
+        progress=listener, checks="none",
     )  # fmt: skip
     assert run.request.batch_size == 3
     assert sum("another run, with batches of" in line for line in listener.lines) == 2
@@ -44,24 +41,30 @@ def test_out_of_memory_is_another_run_that_says_so(
 
 
 @pytest.mark.parametrize(
-    ("when", "of_numpy", "executor"),
+    ("when", "of_numpy", "executor", "batch_size"),
     [
-        ("clean", False, InProcess()), ("always", False, InProcess()),
-        ("always", True, InProcess()), ("gradient", False, InProcess()),
-        ("clean", False, Processes(2)),
+        ("clean", False, InProcess(), 12), ("always", False, InProcess(), 12),
+        ("always", True, InProcess(), 12), ("gradient", False, InProcess(), 12),
+        ("clean", False, Processes(2), 6),
     ],
 )  # fmt: skip
 def test_memory_that_runs_out_in_any_pass_halves_the_batch(
-    when: str, of_numpy: bool, executor: Executor, tiny_data: Images, tmp_path: Path
+    when: str,
+    of_numpy: bool,
+    executor: Executor,
+    batch_size: int,
+    tiny_data: Images,
+    tmp_path: Path,
 ) -> None:
     """The allocator's own error, in the first look, the clean pass, the attack or the last pass."""
     listener = Listener()
     run = flatguard.evaluate(
-        Hungry(when, of_numpy).eval(), **PGD, data=tiny_data, batch_size=12, out=tmp_path / "run",
-        progress=listener, checks="none", executor=executor,
+        Hungry(when, of_numpy).eval(), **PGD, data=tiny_data, batch_size=batch_size,
+        out=tmp_path / "run", progress=listener, checks="none", executor=executor,
     )  # fmt: skip
     assert run.request.batch_size == 3
-    assert sum("another run, with batches of" in line for line in listener.lines) == 2
+    halved = sum("another run, with batches of" in line for line in listener.lines)
+    assert halved == batch_size // 6
     smaller = flatguard.evaluate(
         Hungry(when, of_numpy).eval(), **PGD, data=tiny_data, batch_size=3, checks="none",
         out=tmp_path / "three",

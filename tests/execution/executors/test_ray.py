@@ -42,8 +42,9 @@ def alive() -> int:
     return sum(node["Alive"] for node in ray.nodes())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
+    """Its start takes longer than all tests on it. A node that a test adds is removed by it."""
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
