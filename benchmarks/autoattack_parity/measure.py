@@ -5,25 +5,22 @@ Seconds are the processor time of this process.
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import flatguard
 from benchmarks.autoattack_parity.networks import Case
-from benchmarks.contenders import counted
+from benchmarks.bare_autoattack import BATCH, autoattack_standard
 from benchmarks.masking_zoo.networks import Network
 from flatguard.checks.evidence import Evidence
 from flatguard.runs.run import Run
 
 SEED = 20
-BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -68,24 +65,9 @@ class Checked:
 
 def by_autoattack(case: Case) -> Attacked:
     """AutoAttack standard, called directly."""
-    from pyautoattack import AutoAttack
-
     network, images, labels = _loaded(case)
-    model, began = copy.deepcopy(network.module), time.process_time()
-    count = counted(model)
-    attack = AutoAttack(
-        model, norm="Linf", eps=network.eps, seed=SEED, version="standard", device="cpu"
-    )
-    attack.verbose = False
-    found = attack.run_standard_evaluation(images, labels, batch_size=BATCH)
-    examples = found[0] if isinstance(found, tuple) else found
-    seconds = time.process_time() - began
-    if (examples - images).abs().max() > network.eps + 1e-6:
-        raise AssertionError("AutoAttack left the budget")
-    with torch.no_grad():
-        right = network.module(examples).argmax(dim=1) == labels
-    rows = right.nonzero()[:, 0].tolist()
-    return Attacked(rows, count.forwards, count.backwards, round(seconds, 1))
+    found = autoattack_standard(network.module, images, labels, network.eps, SEED)
+    return Attacked(found.right, found.forwards, found.backwards, found.seconds)
 
 
 def by_cascade(case: Case) -> Attacked:

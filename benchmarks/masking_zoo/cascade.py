@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 import flatguard  # noqa: F401  (makes torchattacks and pyautoattack importable together)
+from benchmarks.bare_autoattack import autoattack_standard
 from benchmarks.contenders import Count, counted
 from benchmarks.masking_zoo import train
 from benchmarks.masking_zoo.attacks import Survivors
@@ -113,27 +114,14 @@ def measured(pair: Pair, label: Mapping[str, Any], beside: bool) -> Left:
 
 def by_autoattack(pair: Pair) -> ByAutoAttack | None:
     """AutoAttack standard on a pair's images; None where it wants a gradient and has none."""
-    from pyautoattack import AutoAttack
-
     torch.manual_seed(SEED)
-    fresh = pair.build().eval()
-    model = copy.deepcopy(fresh)
-    images, labels = pair.data()
-    count = counted(model)
-    attack = AutoAttack(
-        model, norm="Linf", eps=pair.eps, seed=SEED, version="standard", device="cpu"
-    )
-    attack.verbose = False
     try:
-        found = attack.run_standard_evaluation(images, labels, batch_size=BATCH)
+        found = autoattack_standard(pair.build().eval(), *pair.data(), pair.eps, SEED)
     except RuntimeError as error:
         if "grad" not in str(error):
             raise
         return None
-    examples = found[0] if isinstance(found, tuple) else found
-    with torch.no_grad():
-        right = int((fresh(examples).argmax(dim=1) == labels).sum())
-    return ByAutoAttack(right, passes(count))
+    return ByAutoAttack(len(found.right), found.passes)
 
 
 def passes(count: Count) -> int:

@@ -8,10 +8,11 @@ not straight, through its Square. After each of them the evidence so far is judg
 - the verdict is `masked`, by a mechanism that chance does not explain, and
 - the e-value of what is fooled beyond chance is at least `EVIDENCE`.
 
-All three may be read at any time (`confidence_sequence.py`). Otherwise the next draw doubles the
-samples, while it leaves half of them and the e-value is at least `_HOPE`. Where no draw decides,
-the level attacks all survivors as without draws, and the draws do not count: the verdict is the
-same.
+All three may be read at any time (`confidence_sequence.py`). Where the mechanism is not saturation,
+longer and targeted searches on the same samples have to leave it so. Otherwise the next draw
+doubles the samples, while it leaves half of them and the e-value is at least `_HOPE`. Where no draw
+decides, the level attacks all survivors as without draws, and the draws do not count: the verdict
+is the same.
 """
 
 from __future__ import annotations
@@ -119,8 +120,9 @@ class Deciding:
             seen = Drawn(seen.samples | set(draw.samples.tolist()), len(order))
             for step in self._steps_of(draw):
                 self._reach(draw, step)
-                if step.probe.name != _LOOKS_FIRST and self._is_decided(seen, draws):
-                    return seen, "decided"
+                state = "drawing" if step.probe.name == _LOOKS_FIRST else self._judged(seen, draws)
+                if state != "drawing":
+                    return seen, state
             if self._beyond_chance(self._evidence(seen)) < _HOPE:
                 break
         return seen, "undecided"
@@ -165,19 +167,21 @@ class Deciding:
         probes = {n: p for n, p in found.probes.items() if part not in n or n in self._reached}
         return replace(found, probes=probes, drawn=seen)
 
-    def _is_decided(self, seen: Drawn, draws: Sequence[Draw]) -> bool:
-        """Whether it is masked beyond doubt, and longer plain searches do not say otherwise."""
+    def _judged(self, seen: Drawn, draws: Sequence[Draw]) -> State:
+        """Masked beyond doubt, open, or in doubt because longer plain searches say otherwise."""
         verdict = self._masked(seen)
         if verdict is not None and verdict.mechanism != "saturation":
             for draw in draws:
                 for step in self._named(*_LONGER):
                     self._reach(draw, step)
             verdict = self._masked(seen)
+            if verdict is None:
+                return "undecided"
         if verdict is None:
-            return False
+            return "drawing"
         assert verdict.decided_by is not None
         self.context.progress.log(f"masked: {verdict.decided_by.sentence}")
-        return True
+        return "decided"
 
     def _masked(self, seen: Drawn) -> Verdict | None:
         """The verdict, if it is masked by a mechanism beyond chance; None otherwise."""

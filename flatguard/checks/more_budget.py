@@ -20,7 +20,7 @@ from flatguard.checks.evidence import Evidence, ProbeEvidence
 from flatguard.checks.first_look import FirstLook, gradients_are_straight, in_two_looks
 from flatguard.checks.search.attempts import Attempt, AttemptTable, Method
 from flatguard.checks.search.candidates import (
-    best_source,
+    best_candidate,
     by_search,
     find_repairs,
     worth_trying,
@@ -67,13 +67,16 @@ _FOLLOWED = 2000
 def _gather_longer(context: CheckContext, steps: int, batches: Iterable[Rows]) -> ProbeEvidence:
     """Along the best direction known, and along the margin's: more steps, from a random start.
 
+    Where that direction is a twin's, what it finds is no sign that more steps alone are enough.
+
     Cost: for each survivor up to 2 · `steps` passes.
     """
     table, known = AttemptTable(), context.stored("gradient-truth").tables
     settings = Search(steps, random_start=True)
     for rows in batches:
-        best = best_source(context, rows, known)
-        attempt = Attempt("longer", "budget", by_search(context, best, settings))
+        best = best_candidate(context, rows, known)
+        family = "budget" if best.is_own else "further"
+        attempt = Attempt("longer", family, by_search(context, best.source, settings))
         table.add(context, attempt, rows)
         margin = Gradient(plain(context.model), margin_loss, context.meter, draws=context.draws)
         attempt = Attempt("longer, margin", "budget", by_search(context, margin, settings))
@@ -147,7 +150,7 @@ def _gather_sweep(context: CheckContext, steps: int, batches: Iterable[Rows]) ->
         raw = Gradient(plain(context.model), cross_entropy, context.meter, draws=context.draws)
         sources: dict[str, GradientSource] = {"raw": raw}
         if not gradients_are_straight(context):
-            sources["best"] = best_source(context, rows, known)
+            sources["best"] = best_candidate(context, rows, known).source
         for name, source in sources.items():
             for eps in _radii(context, rows):
                 settings = Search(steps, random_start=True, eps=eps)
@@ -256,7 +259,7 @@ def _loss_by_step(table: pd.DataFrame, every: int) -> pd.Series:
 _QUESTION = ChanceQuestion(
     check=NAME,
     source="Carlini et al. 2019; Pintor et al. 2022",
-    families=("budget", "targeted"),
+    families=("budget", "further", "targeted"),
     needs=("budget",),
     probe="longer",
     level="standard",

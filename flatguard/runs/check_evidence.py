@@ -146,21 +146,31 @@ def price_of_checks(run: Run) -> int:
 def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
     """The tables of one probe, by name, after their checksums are compared.
 
+    The same content is read from its file once for each `Run`.
+
     Raises:
         RunFolderError: names the first file that is damaged.
     """
     folder = _folder(run, facts.name)
     compare(folder, facts.files)
     tables = {}
-    for file in (folder / name for name in facts.files if name.endswith(".parquet")):
-        with reading(file):
-            wanted = COLUMNS.get(file.stem, {"sample"})
-            wanted = wanted | {run.sharpness.column} if file.stem == "scales" else wanted
-            table = check_columns(file, run.room.read(file), wanted)
-            if facts.facts.get("part", OWN) == OWN:  # others are about other data
-                check_known(file, table, set(run.samples["sample"]))
-            tables[file.stem] = table
+    for name, digest in facts.files.items():
+        if name.endswith(".parquet"):
+            key = f"{facts.name}/{name} {digest}"
+            if key not in run.probe_tables:
+                run.probe_tables[key] = _read_table(run, facts, folder / name)
+            tables[Path(name).stem] = run.probe_tables[key]
     return tables
+
+
+def _read_table(run: Run, facts: ProbeFacts, file: Path) -> pd.DataFrame:
+    with reading(file):
+        wanted = COLUMNS.get(file.stem, {"sample"})
+        wanted = wanted | {run.sharpness.column} if file.stem == "scales" else wanted
+        table = check_columns(file, run.room.read(file), wanted)
+        if facts.facts.get("part", OWN) == OWN:  # others are about other data
+            check_known(file, table, set(run.samples["sample"]))
+    return table
 
 
 def load_fooled(run: Run, name: str) -> dict[int, Tensor]:

@@ -67,11 +67,13 @@ class Run:
         manifest: the resolved request, with versions and hashes.
         storage: where the folder is: on a disk or at an address.
         room: limits the memory that its tables take.
+        probe_tables: tables of probes that were read, by their checksums; nothing changes them.
     """
 
     def __init__(self, storage: RunStorage, manifest: Manifest):
         self.path, self.manifest, self.storage = storage.path, manifest, storage
         self.room = Room()
+        self.probe_tables: dict[str, pd.DataFrame] = {}
 
     @property
     def request(self) -> EvaluationRequest:

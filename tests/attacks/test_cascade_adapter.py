@@ -132,13 +132,20 @@ def test_it_says_that_it_was_cut_short() -> None:
     )
 
 
-@pytest.mark.parametrize("size", [(1, 1, 1), (1, 4, 64), (3, 64, 4), (2, 6, 17)])
+FEW, MORE = ((2, 1), (4, 5)), ((3, 2), (10, 9))
+"""Numbers of classes, and of images."""
+
+
+@pytest.mark.parametrize(
+    ("size", "numbers"),
+    [((1, 1, 1), MORE), ((1, 4, 64), FEW), ((3, 64, 4), MORE), ((2, 6, 17), FEW)],
+)
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_no_size_and_no_number_of_survivors_makes_it_fail_or_warn(
-    norm: Norm, size: tuple[int, int, int]
+    norm: Norm, size: tuple[int, int, int], numbers: tuple[tuple[int, int], ...]
 ) -> None:
     values, budget = math.prod(size), Budget(norm, {"Linf": 0.005, "L2": 0.02, "L1": 0.05}[norm])
-    for classes, count in ((2, 1), (3, 2), (4, 5), (10, 9)):
+    for classes, count in numbers:
         torch.manual_seed(1)
         layers = nn.Linear(values, 16), nn.Tanh(), nn.Linear(16, classes)
         model = nn.Sequential(nn.Flatten(), *layers).eval()

@@ -12,6 +12,8 @@ from flatguard.checks.verdict import judge
 DEAD = gradients(16, margin_state="zero", drops={"raw": 0.0, "tempered": 0.0, "cutting": 1.0})
 VANISHED = gradients(16, ratio=0.0, loss_state="zero", drops={"raw": 0.0, "tempered": 1.5})
 SHATTERED = gradients(16, drops={"raw": 0.0, "tempered": 0.0, "smoothed": 1.0})
+COARSER = gradients(16, drops={"raw": 0.3, "tempered": 0.35, "cutting": 0.8})
+"""What k-winners-take-all shows: its own gradient leads somewhere, a repaired one further."""
 BUMPY = gradients(16, predicted=10.0)
 RANDOM = determinism(100, randomised=True)
 SOME = range(20)
@@ -41,6 +43,13 @@ def test_the_simplest_mechanism(found: Evidence, mechanism: str | None) -> None:
     assert mechanism_of(found) == mechanism
     if mechanism is not None:
         assert FIXES[mechanism] in judge(found).next
+
+
+def test_a_longer_search_along_a_repaired_gradient_is_no_plain_search() -> None:
+    """It hides no mechanism; a longer one along the model's own gradient shows a weak attack."""
+    repaired = judged_by({"repair": SOME, "further": SOME, "budget": ()}, truth=COARSER)
+    assert mechanism_of(repaired) == "shattered-gradient"
+    assert mechanism_of(judged_by({"repair": SOME, "budget": SOME}, truth=COARSER)) is None
 
 
 def test_advice_follows_what_found_most() -> None:

@@ -28,6 +28,7 @@ def test_more_budget() -> None:
     both = {"budget": range(10), "temperature": range(10)}
     assert status(judged_by(both)) == "pass"
     assert status(judged_by({"budget": (), "targeted": range(10)})) == "fail"
+    assert status(judged_by({"budget": (), "further": range(10)})) == "fail"
 
 
 def test_what_fast_searches_near_the_boundary_is_not_a_longer_search() -> None:

@@ -16,8 +16,8 @@ from flatguard.runs.check_evidence import load_fooled, load_probes
 
 Family = Literal[
     "repeat", "control", "loss", "temperature", "float64", "saturating", "repair", "smoothed",
-    "estimated", "eot", "surrogate", "black-box", "noise", "budget", "targeted", "recorded",
-    "switch",
+    "estimated", "eot", "surrogate", "black-box", "noise", "budget", "further", "targeted",
+    "recorded", "switch",
 ]  # fmt: skip
 
 KEPT_IMAGES = 100

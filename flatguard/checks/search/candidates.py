@@ -33,6 +33,7 @@ GOOD_ENOUGH = 1.0
 _WORTH_TRYING = 0.05
 """A repaired direction is tried where its step lowers the margin by this much more than others."""
 
+_OWN = ("raw", "tempered")
 _REPAIRS_TRIED = 3
 _SMOOTH_DRAWS, _SMOOTH_SHARE = 8, 0.5
 _LITTLE_DRAWS, _LITTLE_SHARE = 4, 0.25
@@ -54,6 +55,11 @@ class Candidate:
     source: GradientSource
     margin: GradientSource | None = None
     smoothed: GradientSource | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the target's own gradient, and not that of a twin."""
+        return self.name in _OWN
 
 
 def candidates(context: CheckContext, rows: Rows) -> list[Candidate]:
@@ -146,16 +152,16 @@ def _further(drops: pd.DataFrame | None) -> list[str]:
         return []
     least = max(usual + _WORTH_TRYING, 0.5 * float(mean.max()))
     better = mean[mean > least].sort_values(ascending=False)
-    return [name for name in better.index if name not in ("raw", "tempered")]
+    return [name for name in better.index if name not in _OWN]
 
 
-def best_source(
+def best_candidate(
     context: CheckContext, rows: Rows, tables: Mapping[str, pd.DataFrame]
-) -> GradientSource:
+) -> Candidate:
     """The direction that led furthest, for attempts with more budget; not an estimated one."""
     better = [name for name in worth_trying(tables) if name != "estimated"]
     found = candidates(context, rows) if better else plain_candidates(context)
-    named = {candidate.name: candidate.source for candidate in found}
+    named = {candidate.name: candidate for candidate in found}
     return named.get(better[0] if better else "tempered", named["tempered"])
 
 

@@ -8,7 +8,7 @@ import torch
 from support.check_contexts import context_of, linear, trained
 from support.defences import Before, bits
 
-from flatguard.checks.search.candidates import best_source, candidates, worth_trying
+from flatguard.checks.search.candidates import best_candidate, candidates, worth_trying
 
 
 def drops(means: Mapping[str, float]) -> pd.DataFrame:
@@ -62,15 +62,18 @@ def test_a_differentiable_model_has_the_plain_candidates_and_estimates() -> None
     assert names == ["raw", "tempered", "smoothed", "estimated"]
 
 
-def test_the_best_source_follows_the_repair_that_leads() -> None:
+def test_the_best_candidate_follows_the_repair_that_leads() -> None:
     images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(8) % 4
     model = Before(trained(images, labels), bits(2)).eval()
     weak = "foolbox:LinfAdditiveUniformNoiseAttack"
     context = context_of(model, images, labels, weak, eps="8/255")
     rows = next(context.rows(context.survivors))
-    assert not bool(best_source(context, rows, {})(rows.images, rows).gradient.any())
-    repaired = best_source(
+    own = best_candidate(context, rows, {})
+    assert own.is_own
+    assert not bool(own.source(rows.images, rows).gradient.any())
+    repaired = best_candidate(
         context, rows, {"drops": drops({"raw": 0.0, "cutting": 1.5, "estimated": 2.0})}
     )
-    assert bool(repaired(rows.images, rows).gradient.any())
+    assert not repaired.is_own
+    assert bool(repaired.source(rows.images, rows).gradient.any())
