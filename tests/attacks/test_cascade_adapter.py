@@ -82,7 +82,7 @@ def test_l1_stays_within_its_budget_and_fools() -> None:
 def test_it_costs_little_beside_autoattack() -> None:
     passed = {}
     for name in ("cascade", "standard"):
-        model, images = Linear(10).eval(), inner(60)
+        model, images = Linear(10).eval(), inner(30)
         labels = model(images).argmax(dim=1)
         model.rows = 0
         build_attack(name, Budget("Linf", 0.01), 10, {}).perturb(model, images, labels, 0)

@@ -13,14 +13,19 @@ from flatguard.execution.progress import Silent
 from flatguard.runs.check_evidence import load_probes, price_of_checks
 
 MASKED: dict[str, Any] = {"logit_scale": 200.0, "eps": 0.15, "attack_args": {"steps": 10}}
+ROUNDED: dict[str, Any] = {
+    "arch": f"{digits.__file__}:rounded_net", "eps": 0.15, "attack_args": {"steps": 10},
+    "checks": "standard", "n_examples": 60,
+}  # fmt: skip
 
 
 def evaluated(files: Path, folder: str, **fields: Any) -> flatguard.Run:
     honest = {"eps": digits.EPS, "attack_args": {"steps": 20, "alpha": 0.02}}
-    options = {**honest, "checks": "fast", "threads": 1, **fields}
+    arch = f"{digits.__file__}:digits_net"
+    options = {**honest, "arch": arch, "checks": "fast", "threads": 1, **fields}
     return flatguard.evaluate(
         str(files / "digits.safetensors"), "torchattacks:PGD", data=str(files / "digits.npz"),
-        arch=f"{digits.__file__}:digits_net", out=folder, **options,
+        out=folder, **options,
     )  # fmt: skip
 
 
@@ -58,6 +63,26 @@ def test_a_masked_model_is_decided_by_some_survivors(digits_files: Path) -> None
     assert again == other
     loose = flatguard.audit(run, tolerance=0.9)
     assert loose.verdict == "inconclusive"  # nobody has looked at the others
+
+
+def test_longer_searches_confirm_what_is_no_saturation(digits_files: Path) -> None:
+    """Where the process ends before they are made, they are made when it goes on."""
+    whole = verdict_of(evaluated(digits_files, "whole", **ROUNDED))
+    run = evaluated(digits_files, "run", until_decided=True, **ROUNDED)
+    found = verdict_of(run)
+    assert (found.verdict, found.mechanism) == (whole.verdict, whole.mechanism)
+    assert (found.verdict, found.mechanism) == ("masked", "unavailable-gradient")
+    assert found.decided_by is not None
+    kept = load_probes(run)
+    assert {"longer-60-standard-draw1", "targeted-110-standard-draw1"} <= kept.keys()
+    assert "longer-60" not in kept
+    stages = sum("-standard-draw" in name for name in kept)
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(
+            digits_files, "again", until_decided=True, progress=Interrupts(stages + 1), **ROUNDED
+        )
+    again = flatguard.resume("again", allow_code=True)
+    assert evidence_files(again.path) == evidence_files(run.path)
 
 
 @pytest.mark.parametrize("at", [3, 5])

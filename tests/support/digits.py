@@ -24,6 +24,17 @@ def digits_net() -> nn.Module:
     )  # fmt: skip
 
 
+class Rounded(nn.Sequential):
+    """Rounds pixels to eighths: no gradient reaches the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x * 8).round() / 8)
+
+
+def rounded_net() -> nn.Module:
+    return Rounded(*digits_net())
+
+
 def digits() -> tuple[Tensor, Tensor]:
     """All 1,797 images in [0, 1], `(n, 1, 8, 8)`, and their labels, in one fixed order."""
     found = load_digits()
