@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,6 +16,7 @@ import pandas as pd
 from flatguard.checks.confidence_sequence import HALF_LEVEL, count_bounds
 from flatguard.checks.statistics import interval
 from flatguard.runs.check_evidence import load_probes, load_tables
+from flatguard.runs.layout import TRAJECTORY
 from flatguard.runs.run import Run
 
 if TYPE_CHECKING:
@@ -83,32 +84,16 @@ def joined(parts: Sequence[ProbeEvidence]) -> ProbeEvidence:
     return ProbeEvidence(parts[0].facts, whole, examples)
 
 
-_KEPT_BYTES = 64 * 2**20
-"""As many of a trajectory's first blocks are kept between two readers; others are read anew."""
-
-
 @dataclass(frozen=True)
 class _Trajectory:
-    """A run's trajectory, a block at a time. Its readers change no table.
-
-    Attributes:
-        run: the run.
-        kept: tables that were read already, by block.
-    """
+    """A run's trajectory, a block at a time. Its readers change no table."""
 
     run: Run
-    kept: dict[int, pd.DataFrame] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
-        left = _KEPT_BYTES
         for block in self.run.blocks:
-            table = self.kept.get(block.plan.index)
-            if table is None:
-                table = self.run.trajectory_of(block)
-            left -= int(table.memory_usage().sum())
-            if left >= 0:
-                self.kept[block.plan.index] = table
-            yield table
+            key = f"trajectory {block.plan.index} {block.files.get(TRAJECTORY)}"
+            yield self.run.kept.get(key, partial(self.run.trajectory_of, block))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ not run is replaced when it runs later.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,8 +147,6 @@ def price_of_checks(run: Run) -> int:
 def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
     """The tables of one probe, by name, after their checksums are compared.
 
-    The same content is read from its file once for each `Run`.
-
     Raises:
         RunFolderError: names the first file that is damaged.
     """
@@ -156,10 +155,8 @@ def load_tables(run: Run, facts: ProbeFacts) -> dict[str, pd.DataFrame]:
     tables = {}
     for name, digest in facts.files.items():
         if name.endswith(".parquet"):
-            key = f"{facts.name}/{name} {digest}"
-            if key not in run.probe_tables:
-                run.probe_tables[key] = _read_table(run, facts, folder / name)
-            tables[Path(name).stem] = run.probe_tables[key]
+            read = partial(_read_table, run, facts, folder / name)
+            tables[Path(name).stem] = run.kept.get(f"{facts.name}/{name} {digest}", read)
     return tables
 
 

@@ -29,6 +29,7 @@ from flatguard.runs.facts import (
 )
 from flatguard.runs.images import as_floats, load_images, load_mistakes
 from flatguard.runs.json_files import read_sealed, reading
+from flatguard.runs.kept_tables import KeptTables
 from flatguard.runs.layout import (
     ADVERSARIAL,
     BLOCK,
@@ -67,13 +68,13 @@ class Run:
         manifest: the resolved request, with versions and hashes.
         storage: where the folder is: on a disk or at an address.
         room: limits the memory that its tables take.
-        probe_tables: tables of probes that were read, by their checksums; nothing changes them.
+        kept: tables that were read, for their next reader.
     """
 
     def __init__(self, storage: RunStorage, manifest: Manifest):
         self.path, self.manifest, self.storage = storage.path, manifest, storage
         self.room = Room()
-        self.probe_tables: dict[str, pd.DataFrame] = {}
+        self.kept = KeptTables()
 
     @property
     def request(self) -> EvaluationRequest:

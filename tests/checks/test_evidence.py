@@ -89,8 +89,8 @@ def test_a_small_trajectory_is_read_once(
         return whole(self, block)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Run, "trajectory_of", counted)
-    monkeypatch.setattr("flatguard.checks.evidence._KEPT_BYTES", room)
-    trajectory = Evidence.of(run).trajectory
+    monkeypatch.setattr("flatguard.runs.kept_tables.MOST", room)
+    trajectory = Evidence.of(flatguard.load_run(run.path)).trajectory
     first, second = (pd.concat(list(trajectory), ignore_index=True) for _ in range(2))
     assert len(read) == reads
     pd.testing.assert_frame_equal(first, second)
