@@ -1,15 +1,15 @@
 """Stops the checks of a masked model early: some survivors, drawn at random, may decide.
 
 Survivors are drawn in an order that the seed fixes. Each draw goes through the level's cheap probes
-(those of the twins, and those that tell chance) and, where these do not decide and gradients are
-not straight, through its Square. After each of them the evidence so far is judged. It decides once
+(those of the twins, and those that tell chance) and, where these give no hope and gradients are not
+straight, through its Square. After each of them the evidence so far is judged. It decides once
 
 - the least overestimate that the confidence sequence has is above the tolerance,
 - the verdict is `masked`, by a mechanism that chance does not explain, and
 - the e-value of what is fooled beyond chance is at least `EVIDENCE`.
 
 All three may be read at any time (`confidence_sequence.py`). Where the mechanism is not saturation,
-longer and targeted searches on the same samples have to leave it so. Otherwise the next draw
+the longer search on the same samples has to leave it so. Otherwise the next draw
 doubles the samples, while it leaves half of them and the e-value is at least `_HOPE`. Where no draw
 decides, the level attacks all survivors as without draws, and the draws do not count: the verdict
 is the same.
@@ -45,11 +45,11 @@ _CHEAP = 50
 """Probes of an earlier order are cheap; longer and targeted searches are not."""
 
 _LAST = "square"
-"""What a draw ends with: it finds what no gradient of the model or of a twin leads to."""
+"""What a draw without hope ends with: it finds what no gradient of model or twin leads to."""
 
-_LONGER = ("targeted", "longer")
-"""Where they find as much, the attack was weak and no gradient is masked. What saturates needs none
-of them: a longer search along a gradient that vanishes ends where it began."""
+_LONGER = "longer"
+"""Where it finds as much, the attack was weak and no gradient is masked. What saturates needs no
+such search: it would end where it began, along a gradient that vanishes."""
 
 _HOPE = 3.0
 """Three samples beyond chance, and none that only chance fools."""
@@ -118,12 +118,12 @@ class Deciding:
         for draw in self._draws(order):
             draws.append(draw)
             seen = Drawn(seen.samples | set(draw.samples.tolist()), len(order))
-            for step in self._steps_of(draw):
+            for step in self._steps_of(draw, seen):
                 self._reach(draw, step)
                 state = "drawing" if step.probe.name == _LOOKS_FIRST else self._judged(seen, draws)
                 if state != "drawing":
                     return seen, state
-            if self._beyond_chance(self._evidence(seen)) < _HOPE:
+            if not self._has_hope(seen):
                 break
         return seen, "undecided"
 
@@ -135,17 +135,18 @@ class Deciding:
             yield Draw(f"{self.checks}-draw{number}", samples, f"{self.checks}-draw1")
             begin, size, number = begin + size, begin + size, number + 1
 
-    def _steps_of(self, draw: Draw) -> Iterator[Step]:
+    def _steps_of(self, draw: Draw, seen: Drawn) -> Iterator[Step]:
         """What a draw goes through, until it decides."""
         if draw.name == draw.first:
             yield from (replace(s, amount=_LOOKED_AT) for s in self._named(_LOOKS_FIRST))
         yield from (s for s in self.steps if s.probe.per_survivor and s.probe.order < _CHEAP)
         truth = load_probes(self.context.run).get(f"{_LOOKS_FIRST}-{draw.first}")
-        if truth is None or not truth.facts.get("straight", False):
+        is_straight = truth is not None and truth.facts.get("straight", False)
+        if not is_straight and not self._has_hope(seen):
             yield from self._named(_LAST)
 
-    def _named(self, *names: str) -> list[Step]:
-        return [step for step in self.steps if step.probe.name in names]
+    def _named(self, name: str) -> list[Step]:
+        return [step for step in self.steps if step.probe.name == name]
 
     def _reach(self, draw: Draw, step: Step) -> None:
         """Gather a step on the samples of a draw, if it is not stored."""
@@ -168,11 +169,11 @@ class Deciding:
         return replace(found, probes=probes, drawn=seen)
 
     def _judged(self, seen: Drawn, draws: Sequence[Draw]) -> State:
-        """Masked beyond doubt, open, or in doubt because longer plain searches say otherwise."""
+        """Masked beyond doubt, open, or in doubt because a longer plain search says otherwise."""
         verdict = self._masked(seen)
         if verdict is not None and verdict.mechanism != "saturation":
             for draw in draws:
-                for step in self._named(*_LONGER):
+                for step in self._named(_LONGER):
                     self._reach(draw, step)
             verdict = self._masked(seen)
             if verdict is None:
@@ -194,6 +195,9 @@ class Deciding:
         first = verdict.explanations[0]
         is_sure = first.mechanism in _BEYOND_CHANCE and first.confidence != "low"
         return verdict if is_sure else None
+
+    def _has_hope(self, seen: Drawn) -> bool:
+        return self._beyond_chance(self._evidence(seen)) >= _HOPE
 
     @staticmethod
     def _beyond_chance(evidence: Evidence) -> float:

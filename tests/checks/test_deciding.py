@@ -65,8 +65,8 @@ def test_a_masked_model_is_decided_by_some_survivors(digits_files: Path) -> None
     assert loose.verdict == "inconclusive"  # nobody has looked at the others
 
 
-def test_longer_searches_confirm_what_is_no_saturation(digits_files: Path) -> None:
-    """Where the process ends before they are made, they are made when it goes on."""
+def test_a_longer_search_confirms_what_is_no_saturation(digits_files: Path) -> None:
+    """Where the process ends before it is made, it is made when it goes on."""
     whole = verdict_of(evaluated(digits_files, "whole", **ROUNDED))
     run = evaluated(digits_files, "run", until_decided=True, **ROUNDED)
     found = verdict_of(run)
@@ -74,7 +74,7 @@ def test_longer_searches_confirm_what_is_no_saturation(digits_files: Path) -> No
     assert (found.verdict, found.mechanism) == ("masked", "unavailable-gradient")
     assert found.decided_by is not None
     kept = load_probes(run)
-    assert {"longer-60-standard-draw1", "targeted-110-standard-draw1"} <= kept.keys()
+    assert "longer-60-standard-draw1" in kept
     assert "longer-60" not in kept
     stages = sum("-standard-draw" in name for name in kept)
     with pytest.raises(KeyboardInterrupt):
