@@ -9,10 +9,10 @@ straight, through its Square. After each of them the evidence so far is judged. 
 - the e-value of what is fooled beyond chance is at least `EVIDENCE`.
 
 All three may be read at any time (`confidence_sequence.py`). Where the mechanism is not saturation,
-the longer search on the same samples has to leave it so. Otherwise the next draw
-doubles the samples, while it leaves half of them and the e-value is at least `_HOPE`. Where no draw
-decides, the level attacks all survivors as without draws, and the draws do not count: the verdict
-is the same.
+the longer search on the same samples has to leave it so. Otherwise the next draw doubles the
+samples, while it leaves half of them and the e-value is at least `_HOPE`. Where no draw decides,
+the level attacks all survivors as without draws, and the draws do not count: the verdict is the
+same.
 """
 
 from __future__ import annotations

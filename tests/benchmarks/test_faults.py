@@ -9,7 +9,7 @@ from benchmarks.faults import measure
 
 
 def test_kills_lose_nothing(tmp_path: Path) -> None:
-    tally = measure(tmp_path, kills=3, seed=1)
-    assert tally.kills == tally.survived == 3
+    tally = measure(tmp_path, kills=4, seed=1)
+    assert tally.kills == tally.survived == 4
     assert tally.lost == 0
     assert tally.identical == tally.runs

@@ -183,17 +183,18 @@ def test_no_flipped_bit_of_the_evidence_is_read_as_something_else(run: Run, tmp_
         if not file.is_file():
             continue
         content = file.read_bytes()
-        flipped = bytearray(content)
-        flipped[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-        file.write_bytes(flipped)
-        try:
-            read = flatguard.audit(run.path).model_dump()
-        except RunFolderError:
-            found += 1
-        else:
-            assert read == before, file
+        for _ in range(3):
+            flipped = bytearray(content)
+            flipped[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+            file.write_bytes(flipped)
+            try:
+                read = flatguard.audit(run.path).model_dump()
+            except RunFolderError:
+                found += 1
+            else:
+                assert read == before, file
         file.write_bytes(content)
-    assert found > 13
+    assert found > 40
     assert flatguard.audit(run.path).model_dump() == before
 
 

@@ -48,7 +48,7 @@ def test_it_is_refuted_at_once_by_examples_of_the_network_as_it_was(
     assert len(answer.refuting) == 182
 
 
-@pytest.mark.parametrize("count", [20])
+@pytest.mark.parametrize("count", [40])
 def test_it_is_refuted_without_examples_by_the_checks(
     real: Path, tmp_path: Path, count: int
 ) -> None:

@@ -50,7 +50,7 @@ def test_checks_of_an_interrupted_run_go_on_with_any_number_of_workers(digits_fi
             progress=InterruptsChecks(after=60),
         )  # fmt: skip
     assert "targeted-5" not in load_probes(flatguard.load_run("run"))
-    run = flatguard.resume("run", allow_code=True)
+    run = flatguard.resume("run", allow_code=True, executor=Processes(3))
     assert evidence_files(run.path) == evidence_files(whole.path)
 
 

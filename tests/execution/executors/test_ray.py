@@ -81,20 +81,23 @@ class Killer(Silent):
         self.attacking = name.startswith("attack")
 
 
+def asked(folder: Path, count: int) -> dict[str, Any]:
+    """A run on so many images, in blocks of four; weights and images are files."""
+    torch.manual_seed(0)
+    save_file(tiny().state_dict(), folder / "weights.safetensors")
+    images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+    torch.save((images, torch.arange(count) % 4), folder / "data.pt")
+    return {
+        "model": str(folder / "weights.safetensors"), "attack": "torchattacks:PGD", "arch": ARCH,
+        "data": str(folder / "data.pt"), "eps": "2/255", "batch_size": 4, "threads": 1,
+    }  # fmt: skip
+
+
 class TestOnACluster:
     def test_a_cluster_that_loses_a_node_gives_the_same_bytes(
         self, cluster: Any, tmp_path: Path
     ) -> None:
-        torch.manual_seed(0)
-        save_file(tiny().state_dict(), tmp_path / "weights.safetensors")
-        images = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(7))
-        torch.save((images, torch.arange(24) % 4), tmp_path / "data.pt")
-        options = {
-            "model": str(tmp_path / "weights.safetensors"), "attack": "torchattacks:PGD",
-            "arch": ARCH, "data": str(tmp_path / "data.pt"), "eps": "2/255", "batch_size": 4,
-            "threads": 1,
-            "attack_args": {"steps": 200}, "checks": "none",
-        }  # fmt: skip
+        options = asked(tmp_path, 24) | {"attack_args": {"steps": 200}, "checks": "none"}
         second = cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
         cluster.wait_for_nodes()
         assert alive() == 2
@@ -110,15 +113,9 @@ class TestOnACluster:
         assert evidence_files(found.path) == evidence_files(whole.path)
 
     def test_checks_and_limits_on_a_cluster(self, cluster: Any, tmp_path: Path) -> None:
-        torch.manual_seed(0)
-        save_file(tiny().state_dict(), tmp_path / "weights.safetensors")
-        images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(7))
-        torch.save((images, torch.arange(12) % 4), tmp_path / "data.pt")
-        options = {
-            "model": str(tmp_path / "weights.safetensors"), "attack": "torchattacks:PGD",
-            "arch": ARCH, "data": str(tmp_path / "data.pt"), "eps": "2/255", "batch_size": 4,
-            "threads": 1,
-            "attack_args": {"steps": 5}, "checks": "fast", "max_forwards": 2 * 4 * 5 + 10,
+        limit = 2 * 4 * 5 + 10
+        options = asked(tmp_path, 12) | {
+            "attack_args": {"steps": 5}, "checks": "fast", "max_forwards": limit,
         }  # fmt: skip
         found = flatguard.evaluate(**options, out=tmp_path / "ray", executor=Ray())
         assert [block.plan.index for block in found.blocks] == [0, 1]
