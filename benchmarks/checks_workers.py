@@ -1,8 +1,6 @@
-"""The checks by one process and by two: wall time, and how evenly two workers share the work.
+"""The checks by one process and by two workers, in turns: time by the clock and of the processor.
 
-A run is attacked once; its checks are gathered from copies of it. Wall time says little where other
-programs run. Processor time does not depend on them: the checks of two workers cannot end before
-the starting process has done its own part and the busier worker has done its share, start included.
+A run is attacked once; its checks are gathered from copies of it. The second worker's start counts.
 """
 
 from __future__ import annotations
@@ -17,10 +15,12 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import torch
 
 import flatguard
+from benchmarks.masking_zoo import networks
 from benchmarks.masking_zoo.digits import TRAINING_IMAGES, DigitsNet, digits, fit, pgd_examples
 from flatguard.execution.executors import Executor, InProcess, Processes
 from flatguard.execution.origin import torch_threads
@@ -42,39 +42,52 @@ class Taken:
     own: float = 0.0
     workers: dict[int, float] = field(default_factory=dict)
 
-    @property
-    def critical(self) -> float:
-        """Processor seconds that no more workers would save."""
-        return self.own + max(self.workers.values(), default=0.0)
-
 
 def main() -> None:
     """Print both, and the ratios."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--network", help="of the masking zoo; else a small one for digits")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--checks", default="standard")
+    parser.add_argument("--turns", type=int, default=3)
     given = parser.parse_args()
-    model, (images, labels) = trained(), digits()
-    data = (images[-given.images :], labels[-given.images :])
+    model, data, eps = subject(given.network, given.images)
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
         attacked = flatguard.evaluate(
-            model, "torchattacks:PGD", data=data, eps=EPS, batch_size=given.batch, threads=1,
+            model, "torchattacks:PGD", data=data, eps=eps, batch_size=given.batch, threads=1,
             attack_args={"steps": 20}, checks="none", out=Path(folder, "attacked"),
         )  # fmt: skip
-        found = []
-        for executor in (InProcess(), Processes(2)):
-            copy = Path(folder, type(executor).__name__)
-            shutil.copytree(attacked.path, copy)
-            found.append(taken(copy, model, data, given.checks, executor))
-    one, two = found
-    print(f"one process: {one.wall:.1f} s, {one.own:.1f} s of the processor")
-    shares = ", ".join(f"{seconds:.1f}" for seconds in two.workers.values())
-    print(f"two workers: {two.wall:.1f} s; processor: {two.own:.1f} s here, {shares} s in workers")
-    print(
-        f"speed-up: {one.wall / two.wall:.2f} by the clock, {one.own / two.critical:.2f} by the "
-        "processor time of this process and the busier worker"
-    )
+        taken_by: dict[int, list[Taken]] = {1: [], 2: []}
+        for _ in range(given.turns):
+            for workers, executor in ((1, InProcess()), (2, Processes(2))):
+                with tempfile.TemporaryDirectory() as copies:
+                    copy = Path(copies, "run")
+                    shutil.copytree(attacked.path, copy)
+                    taken_by[workers].append(taken(copy, model, data, given.checks, executor))
+    _print(taken_by[1], taken_by[2])
+
+
+def _print(ones: list[Taken], twos: list[Taken]) -> None:
+    """Print each turn, and the ratio of every turn's two: machines change their pace."""
+    for one, two in zip(ones, twos, strict=True):
+        print(
+            f"one process {one.wall:.1f} s ({one.own:.1f} s of the processor), two workers "
+            f"{two.wall:.1f} s ({two.own:.1f} s here, {sum(two.workers.values()):.1f} s elsewhere)"
+        )
+    ratios = sorted(one.wall / two.wall for one, two in zip(ones, twos, strict=True))
+    print(f"speed-up: {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+
+
+def subject(
+    network: str | None, count: int
+) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor], float]:
+    """A network, images that it was not trained on with their labels, and the radius."""
+    if network is None:
+        images, labels = digits()
+        return trained(), (images[-count:], labels[-count:]), EPS
+    found = networks.load(network)
+    return found.module, (found.images[:count], found.labels[:count]), found.eps
 
 
 def trained() -> torch.nn.Module:

@@ -6,8 +6,9 @@ packages; the digits' networks are trained by `train.py`.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -171,10 +172,8 @@ def demo_images() -> tuple[Tensor, Tensor]:
 
 
 def architectures() -> Any:
-    """The networks that the tests use too, from their file."""
-    request = importlib.util.spec_from_file_location("architectures", ARCHITECTURES)
-    if request is None or request.loader is None:
-        raise FileNotFoundError(ARCHITECTURES)
-    module = importlib.util.module_from_spec(request)
-    request.loader.exec_module(module)
-    return module
+    """The networks that the tests use too; a worker process can import them as well."""
+    folder = str(ARCHITECTURES.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(ARCHITECTURES.stem)

@@ -126,6 +126,7 @@ def _workers(
             context.progress,
             meter.compute_budget,
             context.surrogates,
+            starter_works=True,
         )
         with executor.start(crew) as workers:
             yield workers

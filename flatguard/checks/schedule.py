@@ -78,6 +78,13 @@ class _Begun:
         failed = any(not result.evidence.ran for result in self.results.values())
         return None if failed or self.submitted == len(self.parts) else self.parts[self.submitted]
 
+    def begin(self) -> Part:
+        """The next part, which begins now."""
+        part = self.next
+        assert part is not None, "a part is left"
+        self.submitted += 1
+        return part
+
 
 class Schedule:
     """The probes of a level.
@@ -113,11 +120,12 @@ class Schedule:
             while self._left:
                 if self._store_next():
                     continue
+                part = self._begin_here()
                 if self._workers is not None:
                     self._submit(self._workers)
-                if self._workers is None or self._left[0].is_here:
-                    self._gather_here()
-                elif self._workers.busy:
+                if part is not None:
+                    self._gather_here(part)
+                elif self._workers is not None and self._workers.busy:
                     self._receive(self._workers.next())
             while self._workers is not None and self._workers.busy:  # after a budget ended
                 self._workers.next()
@@ -177,15 +185,33 @@ class Schedule:
         self._begun = {name: _opened(context, begun.step, wasted)}
 
     def _submit(self, workers: Workers) -> None:
-        """Give parts to the workers, those that come first in the plan first."""
+        """Give parts to the workers, as many as they take."""
+        while workers.room and (begun := self._next_to_begin(workers.busy)) is not None:
+            workers.submit(begun.begin())
+
+    def _next_to_begin(self, busy: int) -> _Begun | None:
+        """The first step of the plan with a part that may begin, beside so many others."""
         for step in self._left:
-            while workers.room and self._may_begin(step):
+            if self._may_begin(step):
                 begun = self._open(step)
-                part = begun.next
-                if part is None or not self._fits(step, is_first=not workers.busy):
-                    break
-                begun.submitted += 1
-                workers.submit(part)
+                if begun.next is not None and self._fits(step, is_first=not busy):
+                    return begun
+        return None
+
+    def _begin_here(self) -> Part | None:
+        """The part that this process gathers now; None where it waits for the others."""
+        workers = self._workers
+        if workers is None or self._left[0].is_here:
+            first = self._open(self._left[0])
+            return None if first.next is None else first.begin()
+        if not workers.leaves_work:
+            return None
+        begun = self._next_to_begin(workers.busy)
+        if begun is not None:
+            return begun.begin()
+        part = workers.take_back()
+        assert part is None or isinstance(part, Part)
+        return part
 
     def _may_begin(self, step: Step) -> bool:
         if step.is_here or self._refusal(step) is not None:
@@ -213,21 +239,21 @@ class Schedule:
         ended = 0 if begun is None else sum(each.forwards for each in begun.results.values())
         return max(ended, _MORE * step.probe.cost(self._context, step.amount))
 
-    def _gather_here(self) -> None:
-        """Gather the next part of the plan in this process."""
-        begun = self._open(self._left[0])
-        part = begun.next
-        if part is not None:
-            begun.submitted += 1
-            begun.results[part.number] = part.gather(self._context, begun.step.probe)
-            self._done.part(begun.step, part)
+    def _gather_here(self, part: Part) -> None:
+        """Gather a part in this process."""
+        begun = self._begun.get(part.stored_name)
+        if begun is not None:
+            self._put_result(part, part.gather(self._context, begun.step.probe))
 
     def _receive(self, finished: Finished) -> None:
         part = finished.task
         assert isinstance(part, Part)
+        self._put_result(part, finished.result)
+
+    def _put_result(self, part: Part, result: GatheredPart) -> None:
         begun = self._begun.get(part.stored_name)
         if begun is not None and part in begun.parts:  # it was not begun again meanwhile
-            begun.results[part.number] = finished.result
+            begun.results[part.number] = result
             self._done.part(begun.step, part)
 
     def _open(self, step: Step) -> _Begun:

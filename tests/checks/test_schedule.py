@@ -80,9 +80,9 @@ def here(net: nn.Module, data: Images) -> CheckContext:
     return gathered(net, data, InProcess())
 
 
-@pytest.fixture(scope="module")
-def backwards() -> Backwards:
-    return Backwards()
+@pytest.fixture(scope="module", params=[False, True], ids=["others", "starter-works-too"])
+def backwards(request: pytest.FixtureRequest) -> Backwards:
+    return Backwards(starter_works=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,7 @@ def test_any_order_gives_the_same_bytes(
     here: CheckContext, there: CheckContext, backwards: Backwards
 ) -> None:
     assert backwards.begun == 4
+    assert (backwards.taken_back > 0) == backwards.starter_works
     assert probes_of(there) == probes_of(here)
 
 
@@ -101,7 +102,7 @@ def test_a_randomised_model_too(net: nn.Module, data: Images) -> None:
     few, model = (data[0][:4], data[1][:4]), Before(net, noise(0.3)).eval()
     found = [
         probes_of(gathered(model, few, executor, "fast", batch_size=2))
-        for executor in (InProcess(), Backwards())
+        for executor in (InProcess(), Backwards(starter_works=True))
     ]
     assert any(name.startswith("surest") for name in found[0])
     assert found[1] == found[0]
@@ -131,7 +132,7 @@ def test_what_is_left_of_a_killed_run_is_the_same(
 def test_less_memory_gives_the_same_evidence_too(net: nn.Module, data: Images) -> None:
     """What was gathered with more samples at once is gathered again, as one process would."""
     found = []
-    for executor in (InProcess(), Backwards()):
+    for executor in (InProcess(), Backwards(), Backwards(starter_works=True)):
         model = Hungry("gradient", most=12).eval()
         model.net = net
         context = context_of(model, *data, **{**WEAK, "batch_size": 12})
@@ -142,7 +143,7 @@ def test_less_memory_gives_the_same_evidence_too(net: nn.Module, data: Images) -
         assert any("does not fit the memory" in line for line in listener.lines)
         assert all(facts.ran for facts in load_probes(context.run).values())
         found.append(probes_of(context))
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.95])
@@ -152,15 +153,16 @@ def test_a_budget_ends_at_the_same_probe(
     most = round(share * price_of_checks(here.run))
     limited = [
         gathered(net, data, executor, limits=Limits(max_forwards=most))
-        for executor in (InProcess(), Backwards())
+        for executor in (InProcess(), Backwards(), Backwards(starter_works=True))
     ]
     ran = [
         {name for name, facts in load_probes(context.run).items() if facts.ran}
         for context in limited
     ]
-    assert ran[1] == ran[0]
+    assert ran[0] == ran[1] == ran[2]
     assert "scales" not in ran[0]
-    assert load_spent(limited[1].run) <= most + len(data[0])
+    for context in limited[1:]:
+        assert load_spent(context.run) <= most + len(data[0])
 
 
 def test_a_model_that_remembers_and_cannot_be_copied_is_checked_here(data: Images) -> None:

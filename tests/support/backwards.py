@@ -11,8 +11,9 @@ from flatguard.execution.executors.executor import Task
 
 
 class _Stack:
-    def __init__(self, worker: Worker, room: int):
+    def __init__(self, worker: Worker, room: int, starter_works: bool):
         self.worker, self.most, self.waiting, self.begun = worker, room, list[Task](), 0
+        self.starter_works, self.asked, self.taken_back = starter_works, 0, 0
 
     @property
     def room(self) -> int:
@@ -21,6 +22,18 @@ class _Stack:
     @property
     def busy(self) -> int:
         return len(self.waiting)
+
+    @property
+    def leaves_work(self) -> bool:
+        """Two of three times: so a part is gathered here, and one taken back, before others end."""
+        self.asked += 1
+        return self.starter_works and self.asked % 3 > 0
+
+    def take_back(self) -> Task | None:
+        if not self.waiting:
+            return None
+        self.taken_back += 1
+        return self.waiting.pop()
 
     def submit(self, task: Task) -> None:
         self.waiting.append(task)
@@ -33,10 +46,19 @@ class _Stack:
 
 @dataclass
 class Backwards:
-    """So many tasks may wait; `begun` is how many waited at once. Blocks are attacked in order."""
+    """So many tasks may wait. Blocks are attacked in order.
+
+    Attributes:
+        room: so many.
+        starter_works: whether the process that starts them is one of them, if it offers that.
+        begun: how many waited at once.
+        taken_back: how many it took back.
+    """
 
     room: int = 4
+    starter_works: bool = False
     begun: int = 0
+    taken_back: int = 0
     threads: int = 1
 
     def attack(self, work: Work) -> None:
@@ -44,8 +66,7 @@ class Backwards:
 
     @contextmanager
     def start(self, crew: Crew) -> Iterator[Workers]:
-        stack = _Stack(
-            Worker(crew.context, crew.run, crew.progress, crew.compute_budget), self.room
-        )
+        worker = Worker(crew.context, crew.run, crew.progress, crew.compute_budget)
+        stack = _Stack(worker, self.room, self.starter_works and crew.starter_works)
         yield stack
-        self.begun = stack.begun
+        self.begun, self.taken_back = stack.begun, stack.taken_back

@@ -53,6 +53,8 @@ class Crew:
         compute_budget: what all workers may spend together.
         surrogates: other models that their tasks need.
         most: the most tasks that there can be at once.
+        starter_works: whether the process that starts them carries out tasks, too. It is one of
+            them where they run on the same machine.
     """
 
     context: EvaluationContext
@@ -61,6 +63,7 @@ class Crew:
     compute_budget: ComputeBudget
     surrogates: Sequence[Target] = ()
     most: int | None = None
+    starter_works: bool = False
 
     @classmethod
     def of(cls, work: Work) -> Crew:
@@ -125,8 +128,15 @@ class Workers(Protocol):
     def busy(self) -> int:
         """How many submitted tasks have not been returned by `next`."""
 
+    @property
+    def leaves_work(self) -> bool:
+        """Whether the process that started them is to carry out a task now, and not to wait."""
+
     def submit(self, task: Task) -> None:
         """Give a task to the next free worker."""
+
+    def take_back(self) -> Task | None:
+        """The last submitted task, if no worker has taken it, for the process that submitted it."""
 
     def next(self) -> Finished:
         """Wait for a task that ends, and return it; raises what the task raised."""

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ from flatguard.execution.executors.worker import Share, WorkerInput, carry_out, 
 from flatguard.execution.progress import Silent
 from flatguard.request import NO_LIMITS
 
+_QUEUED = 8
+"""Tasks for each process, where the process that started them works, too, and comes back late."""
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -56,11 +60,15 @@ class Processes:
             EnvironmentProblem: no worker finishes a block.
         """
         with self.start(Crew.of(work)) as workers:
+            assert workers is not None, "this process attacks nothing itself"
             attack_by(workers, work)
 
     @contextmanager
-    def start(self, crew: Crew) -> Iterator[Workers]:
-        """Start the processes; where one dies, a new one does what it did not finish."""
+    def start(self, crew: Crew) -> Iterator[Workers | None]:
+        """Start the processes; where one dies, a new one does what it did not finish.
+
+        A process that works with them is one of them, so that no core waits while they start.
+        """
         threads = crew.run.manifest.device.get("threads", 1)
         count = self.workers if crew.most is None else max(1, min(self.workers, crew.most))
         if count * threads > processors() and threads > 1:
@@ -68,8 +76,12 @@ class Processes:
                 f"{count} workers with {threads} threads each share {processors()} cores; "
                 "--threads 1 may be faster, for one worker and for several"
             )
+        others = count - 1 if crew.starter_works else count
+        if not others:
+            yield None
+            return
         with main_guard() as guard:
-            pool = _Pool(crew, count, guard)
+            pool = _Pool(crew, others, guard)
             with counted_together(crew, pool.slots.own):
                 try:
                     yield pool
@@ -111,30 +123,57 @@ class _Given:
 
 
 class _Pool:
-    """Worker processes; a task waits while all of them are busy, so that none waits for one."""
+    """Worker processes; a task waits here while all of them are busy, and can be taken back."""
 
     def __init__(self, crew: Crew, count: int, guard: MainGuard):
         self._crew, self._count, self._guard = crew, count, guard
-        self.slots = _Slots(count + 1)
+        self.slots = _Slots(_QUEUED * count if crew.starter_works else count + 1)
         self._spawn = multiprocessing.get_context("spawn")
         self._stop = self._spawn.Event()
-        self._waiting: dict[futures.Future[Any], _Given] = {}
+        self._queue: deque[_Given] = deque()
+        self._given: dict[futures.Future[Any], _Given] = {}
+        self._lock = threading.RLock()  # of both: a thread of the pool hands out, too
         self._deaths = 0
+        self._broken: BrokenProcessPool | None = None
         self._pool = self._new_pool()
 
     @property
     def room(self) -> int:
-        """One task for each process, and one that waits."""
+        """One task for each process, and some that wait."""
         return len(self.slots.free)
 
     @property
     def busy(self) -> int:
-        """How many tasks were given to the processes."""
-        return len(self._waiting)
+        """How many tasks were submitted and not returned."""
+        with self._lock:
+            return len(self._given) + len(self._queue)
+
+    @property
+    def leaves_work(self) -> bool:
+        """Whether this process works, too, and no task has ended meanwhile."""
+        with self._lock:
+            return self._crew.starter_works and not any(future.done() for future in self._given)
 
     def submit(self, task: Task) -> None:
-        """Give a task to the next free process."""
-        self._give(_Given(task, self.slots.free.pop(0)))
+        """Give a task to the next free process.
+
+        Raises:
+            UsageError, EnvironmentProblem: as `next`.
+        """
+        with self._lock:
+            self._queue.append(_Given(task, self.slots.free.pop(0)))
+            self._hand_out()
+        if self._broken is not None:  # a process died while it had no task
+            self._begin_again(self._broken)
+
+    def take_back(self) -> Task | None:
+        """The last submitted task, if it still waits here."""
+        with self._lock:
+            if not self._queue:
+                return None
+            given = self._queue.pop()
+            self.slots.free.append(given.slot)
+            return given.task
 
     def next(self) -> Finished:
         """Wait for a task that ends.
@@ -144,37 +183,60 @@ class _Pool:
             EnvironmentProblem: no worker finishes a task.
         """
         while True:
-            done, _ = futures.wait(self._waiting, return_when=futures.FIRST_COMPLETED)
-            future = min(done, key=lambda each: self._waiting[each].slot)
+            with self._lock:
+                running = list(self._given)
+            done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
+            future = min(done, key=lambda each: self._given[each].slot)
             try:
                 result = future.result()
             except BrokenProcessPool as error:
                 self._begin_again(error)
                 continue
-            given = self._waiting.pop(future)
-            self.slots.free.append(given.slot)
+            with self._lock:
+                given = self._given.pop(future)
+                self.slots.free.append(given.slot)
             self._deaths = 0
             return Finished(given.task, result)
 
     def end(self, error: BaseException | None = None) -> None:
         """End the processes. No worker may write to the run after this: it may be removed."""
+        with self._lock:
+            self._queue.clear()
         if error is not None:
             if not isinstance(error, Exception):
                 self._stop.set()
-            elif self._count > 1 and self._waiting and not isinstance(error, EnvironmentProblem):
+            elif self._count > 1 and self._given and not isinstance(error, EnvironmentProblem):
                 self._crew.progress.log("waiting for the other workers to finish what they do")
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _hand_out(self) -> None:
+        """Give each free process the task that waits longest."""
+        with self._lock:
+            while self._queue and sum(not each.done() for each in self._given) < self._count:
+                try:
+                    self._give(self._queue[0])
+                except BrokenProcessPool as error:
+                    self._broken = error
+                    return
+                self._queue.popleft()
 
     def _give(self, given: _Given) -> None:
         budget = self._crew.compute_budget
         began = None if budget.limits == NO_LIMITS else time.monotonic() - budget.seconds
         with sendable():
             future = self._pool.submit(_in_process, given.task, given.slot, began)
-        self._waiting[future] = given
+        self._given[future] = given
+        future.add_done_callback(self._ended)
+
+    def _ended(self, future: futures.Future[Any]) -> None:
+        """Hand out the next task at once, even while this process works; a thread calls it."""
+        if _has_result(future):
+            self._hand_out()
 
     def _begin_again(self, error: BrokenProcessPool) -> None:
         """New processes do what those that died did not finish."""
         self._guard.check()
+        self._broken = None
         self._deaths += 1
         if self._deaths >= MAX_DEATHS:
             raise EnvironmentProblem(
@@ -183,11 +245,12 @@ class _Pool:
             ) from error
         self._crew.progress.log("a worker died; what it did not finish is done again")
         self._pool.shutdown(wait=True, cancel_futures=True)
-        left = [given for future, given in self._waiting.items() if not _has_result(future)]
-        self._waiting = {f: given for f, given in self._waiting.items() if _has_result(f)}
-        self._pool = self._new_pool()
-        for given in left:
-            self._give(given)
+        with self._lock:
+            left = [given for future, given in self._given.items() if not _has_result(future)]
+            self._given = {f: given for f, given in self._given.items() if _has_result(f)}
+            self._queue.extendleft(reversed(left))
+            self._pool = self._new_pool()
+            self._hand_out()
 
     def _new_pool(self) -> futures.ProcessPoolExecutor:
         given = (WorkerInput.of(self._crew), self._stop, self.slots.values)

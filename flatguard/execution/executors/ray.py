@@ -127,12 +127,20 @@ class _RayWorkers:
         """How many tasks Ray has."""
         return len(self._waiting)
 
+    @property
+    def leaves_work(self) -> bool:
+        """The process that started them may have no slot of the cluster."""
+        return False
+
     def submit(self, task: Task) -> None:
         """Give a task to Ray."""
         seconds = self._crew.compute_budget.seconds
         share = Share(self.counter, seconds) if self._share else None
         with sendable():
             self._waiting[self._task.remote(self._given, task, share)] = task
+
+    def take_back(self) -> None:
+        """What Ray was given is Ray's."""
 
     def next(self) -> Finished:
         """Wait for a task that ends.

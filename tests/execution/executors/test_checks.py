@@ -20,7 +20,7 @@ BLOCK = 25
 def evaluated(files: Path, folder: str, **fields: Any) -> flatguard.Run:
     return flatguard.evaluate(
         str(files / "digits.safetensors"), "torchattacks:PGD", data=str(files / "digits.npz"),
-        arch=f"{digits.__file__}:digits_net", out=folder, batch_size=BLOCK, **PGD, **fields,
+        arch=f"{digits.__file__}:slow_at_home_net", out=folder, batch_size=BLOCK, **PGD, **fields,
     )  # fmt: skip
 
 
@@ -42,8 +42,11 @@ class InterruptsChecks(Silent):
                 raise KeyboardInterrupt
 
 
-def test_checks_of_an_interrupted_run_go_on_with_any_number_of_workers(digits_files: Path) -> None:
+def test_checks_of_an_interrupted_run_go_on_with_any_number_of_workers(
+    digits_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = evaluated(digits_files, "whole", n_examples=50)
+    monkeypatch.setenv("SLOW_AT_HOME", "0.02")
     with pytest.raises(KeyboardInterrupt):
         evaluated(
             digits_files, "run", n_examples=50, executor=Processes(2),

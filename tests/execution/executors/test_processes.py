@@ -1,8 +1,11 @@
 """Workers that die, and models that cannot be sent."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,11 +13,17 @@ import torch
 from support.architectures import tiny
 from support.evidence_files import evidence_files
 from support.failing import PGD
+from support.listeners import Listener
+from support.tasks import WhoAmI
 from torch import nn
 
 import flatguard
 from flatguard.errors import FlatguardError
-from flatguard.execution.executors import Processes
+from flatguard.execution.compute_budget import ComputeBudget
+from flatguard.execution.executors import Crew, Processes, Workers
+from flatguard.execution.origin import origin_of
+from flatguard.execution.reopening import reopen
+from flatguard.request import NO_LIMITS
 
 TESTS = Path(__file__).parents[2]
 Images = tuple[torch.Tensor, torch.Tensor]
@@ -64,3 +73,62 @@ def test_a_model_that_cannot_be_sent(tiny_data: Images, tmp_path: Path) -> None:
         flatguard.evaluate(
             Local().eval(), **PGD, data=tiny_data, executor=Processes(2), out=tmp_path / "run"
         )
+
+
+class TestWithTheProcessThatStartsThem:
+    """Two workers that gather evidence are this process and another one."""
+
+    @pytest.fixture
+    def listener(self) -> Listener:
+        return Listener()
+
+    @pytest.fixture
+    def workers(self, tiny_data: Images, tmp_path: Path, listener: Listener) -> Iterator[Workers]:
+        model = tiny().eval()
+        run = flatguard.evaluate(
+            model, **PGD, data=tiny_data, checks="none", out=tmp_path / "run"
+        )  # fmt: skip
+        context = reopen(run, origin_of(model, tiny_data))
+        crew = Crew(context, run, listener, ComputeBudget(NO_LIMITS), starter_works=True)
+        with Processes(2).start(crew) as workers:
+            assert workers is not None
+            yield workers
+
+    def test_it_takes_back_what_waits(self, workers: Workers) -> None:
+        tasks = [WhoAmI(number) for number in range(4)]
+        for task in tasks:
+            workers.submit(task)
+        assert workers.leaves_work
+        assert workers.take_back() is tasks[3]
+        deadline = time.monotonic() + 120
+        while workers.leaves_work and time.monotonic() < deadline:  # as while it gathers a part
+            time.sleep(0.05)
+        while workers.take_back() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        done = [workers.next() for _ in range(workers.busy)]
+        assert done[0].task is tasks[0]
+        assert {os.getpid()}.isdisjoint(finished.result for finished in done)
+        assert len({finished.result for finished in done}) == 1
+        assert (workers.busy, workers.take_back()) == (0, None)
+
+    def test_the_other_is_replaced_where_it_dies_without_a_task(
+        self, workers: Workers, listener: Listener
+    ) -> None:
+        workers.submit(WhoAmI(0))
+        first = workers.next().result
+        os.kill(first, signal.SIGKILL)
+        deadline = time.monotonic() + 120
+        while not listener.lines and time.monotonic() < deadline:
+            time.sleep(0.2)  # the pool's own thread has to see it
+            workers.submit(WhoAmI(1))
+            found = workers.next()
+        assert listener.lines == ["a worker died; what it did not finish is done again"]
+        assert found.result not in (first, os.getpid())
+
+
+def test_one_worker_that_gathers_is_this_process(tiny_data: Images, tmp_path: Path) -> None:
+    model = tiny().eval()
+    run = flatguard.evaluate(model, **PGD, data=tiny_data, checks="none", out=tmp_path / "run")
+    context, budget = reopen(run, origin_of(model, tiny_data)), ComputeBudget(NO_LIMITS)
+    with Processes(1).start(Crew(context, run, Listener(), budget, starter_works=True)) as workers:
+        assert workers is None
