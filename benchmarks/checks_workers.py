@@ -1,6 +1,8 @@
 """The checks by one process and by two workers, in turns: time by the clock and of the processor.
 
 A run is attacked once; its checks are gathered from copies of it. The second worker's start counts.
+Two processes that gather all checks twice, side by side and with nothing in common, show what the
+machine itself allows: cores that share memory and caches are slower together than alone.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import torch
 
@@ -43,6 +47,42 @@ class Taken:
     workers: dict[int, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One process, two workers, and the mean of two processes that do the whole, side by side."""
+
+    one: Taken
+    two: Taken
+    each: float
+
+    @property
+    def speed_up(self) -> float:
+        """Of the workers."""
+        return self.one.wall / self.two.wall
+
+    @property
+    def ceiling(self) -> float:
+        """The speed-up of two processes that have nothing in common."""
+        return 2 * self.one.wall / self.each
+
+    def __str__(self) -> str:
+        elsewhere = sum(self.two.workers.values())
+        return (
+            f"one process {self.one.wall:.1f} s ({self.one.own:.1f} s of the processor), two "
+            f"workers {self.two.wall:.1f} s ({self.two.own:.1f} s here, {elsewhere:.1f} s "
+            f"elsewhere), two side by side {self.each:.1f} s each"
+        )
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is checked: a model, its images and labels, and the level."""
+
+    model: torch.nn.Module
+    data: tuple[torch.Tensor, torch.Tensor]
+    checks: str
+
+
 def main() -> None:
     """Print both, and the ratios."""
     parser = argparse.ArgumentParser()
@@ -58,25 +98,24 @@ def main() -> None:
             model, "torchattacks:PGD", data=data, eps=eps, batch_size=given.batch, threads=1,
             attack_args={"steps": 20}, checks="none", out=Path(folder, "attacked"),
         )  # fmt: skip
-        taken_by: dict[int, list[Taken]] = {1: [], 2: []}
-        for _ in range(given.turns):
-            for workers, executor in ((1, InProcess()), (2, Processes(2))):
-                with tempfile.TemporaryDirectory() as copies:
-                    copy = Path(copies, "run")
-                    shutil.copytree(attacked.path, copy)
-                    taken_by[workers].append(taken(copy, model, data, given.checks, executor))
-    _print(taken_by[1], taken_by[2])
+        turns = []
+        for number in range(given.turns):
+            copies = [Path(folder, f"{number}-{copy}") for copy in range(4)]
+            for copy in copies:
+                shutil.copytree(attacked.path, copy)
+            ask = Ask(model, data, given.checks)
+            one = taken(copies[0], ask, InProcess())
+            two = taken(copies[1], ask, Processes(2))
+            turns.append(Turn(one, two, side_by_side(copies[2:], ask)))
+    for turn in turns:
+        print(turn)
+    print(f"speed-up by two workers: {spread([turn.speed_up for turn in turns])}")
+    print(f"two processes side by side: {spread([turn.ceiling for turn in turns])}")
 
 
-def _print(ones: list[Taken], twos: list[Taken]) -> None:
-    """Print each turn, and the ratio of every turn's two: machines change their pace."""
-    for one, two in zip(ones, twos, strict=True):
-        print(
-            f"one process {one.wall:.1f} s ({one.own:.1f} s of the processor), two workers "
-            f"{two.wall:.1f} s ({two.own:.1f} s here, {sum(two.workers.values()):.1f} s elsewhere)"
-        )
-    ratios = sorted(one.wall / two.wall for one, two in zip(ones, twos, strict=True))
-    print(f"speed-up: {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+def spread(ratios: list[float]) -> str:
+    """Their median, the least and the greatest."""
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def subject(
@@ -103,23 +142,36 @@ def trained() -> torch.nn.Module:
     )
 
 
-def taken(
-    folder: Path,
-    model: torch.nn.Module,
-    data: tuple[torch.Tensor, torch.Tensor],
-    checks: str,
-    executor: Executor,
-) -> Taken:
+def taken(folder: Path, ask: Ask, executor: Executor) -> Taken:
     """Gather the checks of a run."""
     found, ended = Taken(), threading.Event()
     watcher = threading.Thread(target=_watch, args=(found.workers, ended), daemon=True)
     watcher.start()
     began, used = time.perf_counter(), time.process_time()
-    flatguard.audit(folder, checks=checks, model=model, data=data, executor=executor)
+    flatguard.audit(folder, checks=ask.checks, model=ask.model, data=ask.data, executor=executor)
     found.wall, found.own = time.perf_counter() - began, time.process_time() - used
     ended.set()
     watcher.join()
     return found
+
+
+def side_by_side(folders: list[Path], ask: Ask) -> float:
+    """The mean seconds of processes that gather all checks at the same time; no start counts."""
+    spawn = multiprocessing.get_context("spawn")
+    results, ready = spawn.Queue(), spawn.Barrier(len(folders))
+    started = [spawn.Process(target=_beside, args=(f, ask, ready, results)) for f in folders]
+    for process in started:
+        process.start()
+    seconds = [float(results.get()) for _ in started]
+    for process in started:
+        process.join()
+    return mean(seconds)
+
+
+def _beside(folder: Path, ask: Ask, ready: Barrier, results: Queue[float]) -> None:
+    with torch_threads(1):
+        ready.wait()
+        results.put(taken(folder, ask, InProcess()).wall)
 
 
 def _watch(workers: dict[int, float], ended: threading.Event) -> None:

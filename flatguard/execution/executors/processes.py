@@ -163,8 +163,7 @@ class _Pool:
         with self._lock:
             self._queue.append(_Given(task, self.slots.free.pop(0)))
             self._hand_out()
-        if self._broken is not None:  # a process died while it had no task
-            self._begin_again(self._broken)
+        self._replace_the_dead()
 
     def take_back(self) -> Task | None:
         """The last submitted task, if it still waits here."""
@@ -183,6 +182,7 @@ class _Pool:
             EnvironmentProblem: no worker finishes a task.
         """
         while True:
+            self._replace_the_dead()
             with self._lock:
                 running = list(self._given)
             done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
@@ -213,12 +213,13 @@ class _Pool:
         """Give each free process the task that waits longest."""
         with self._lock:
             while self._queue and sum(not each.done() for each in self._given) < self._count:
+                given = self._queue.popleft()
                 try:
-                    self._give(self._queue[0])
+                    self._give(given)
                 except BrokenProcessPool as error:
+                    self._queue.appendleft(given)
                     self._broken = error
                     return
-                self._queue.popleft()
 
     def _give(self, given: _Given) -> None:
         budget = self._crew.compute_budget
@@ -233,10 +234,14 @@ class _Pool:
         if _has_result(future):
             self._hand_out()
 
+    def _replace_the_dead(self) -> None:
+        """Begin again where a process died while it had no task."""
+        if self._broken is not None:
+            self._begin_again(self._broken)
+
     def _begin_again(self, error: BrokenProcessPool) -> None:
         """New processes do what those that died did not finish."""
         self._guard.check()
-        self._broken = None
         self._deaths += 1
         if self._deaths >= MAX_DEATHS:
             raise EnvironmentProblem(
@@ -249,7 +254,7 @@ class _Pool:
             left = [given for future, given in self._given.items() if not _has_result(future)]
             self._given = {f: given for f, given in self._given.items() if _has_result(f)}
             self._queue.extendleft(reversed(left))
-            self._pool = self._new_pool()
+            self._pool, self._broken = self._new_pool(), None
             self._hand_out()
 
     def _new_pool(self) -> futures.ProcessPoolExecutor:
