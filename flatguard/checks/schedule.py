@@ -122,7 +122,7 @@ class Schedule:
                     continue
                 part = self._begin_here()
                 if self._workers is not None:
-                    self._submit(self._workers)
+                    self._submit(self._workers, begun_here=int(part is not None))
                 if part is not None:
                     self._gather_here(part)
                 elif self._workers is not None and self._workers.busy:
@@ -184,9 +184,12 @@ class Schedule:
         # What others gathered with more samples at once is gathered again, as after this step.
         self._begun = {name: _opened(context, begun.step, wasted)}
 
-    def _submit(self, workers: Workers) -> None:
-        """Give parts to the workers, as many as they take."""
-        while workers.room and (begun := self._next_to_begin(workers.busy)) is not None:
+    def _submit(self, workers: Workers, begun_here: int) -> None:
+        """Give parts to the workers, as many as they take, beside what was begun here."""
+        while workers.room:
+            begun = self._next_to_begin(workers.busy + begun_here)
+            if begun is None:
+                return
             workers.submit(begun.begin())
 
     def _next_to_begin(self, busy: int) -> _Begun | None:

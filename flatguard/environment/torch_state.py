@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.backends import mha, opt_einsum  # `import torch` alone does not import both everywhere
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils._device import DeviceContext
 
@@ -90,7 +91,7 @@ def _set_numpy_errors(value: dict[str, Any]) -> None:
 
 
 def _set_einsum(value: bool) -> None:
-    torch.backends.opt_einsum.enabled = value
+    opt_einsum.enabled = value
 
 
 def _autocast(device: str, dtype: torch.dtype) -> list[Setting]:
@@ -177,13 +178,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "fast path of attention",
         True,
-        torch.backends.mha.get_fastpath_enabled,
-        torch.backends.mha.set_fastpath_enabled,
+        mha.get_fastpath_enabled,
+        mha.set_fastpath_enabled,
     ),
     Setting(
         "order of einsum",
-        torch.backends.opt_einsum.is_available(),
-        lambda: torch.backends.opt_einsum.enabled,
+        opt_einsum.is_available(),
+        lambda: opt_einsum.enabled,
         _set_einsum,
     ),
     Setting(
