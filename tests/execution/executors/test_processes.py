@@ -75,6 +75,14 @@ def test_a_model_that_cannot_be_sent(tiny_data: Images, tmp_path: Path) -> None:
         )
 
 
+def crew_of(data: Images, out: Path, listener: Listener) -> Crew:
+    """Workers for the checks of a small run."""
+    model = tiny().eval()
+    run = flatguard.evaluate(model, **PGD, data=data, checks="none", out=out)
+    context, budget = reopen(run, origin_of(model, data)), ComputeBudget(NO_LIMITS)
+    return Crew(context, run, listener, budget, starter_works=True)
+
+
 class TestWithTheProcessThatStartsThem:
     """Two workers that gather evidence are this process and another one."""
 
@@ -84,13 +92,7 @@ class TestWithTheProcessThatStartsThem:
 
     @pytest.fixture
     def workers(self, tiny_data: Images, tmp_path: Path, listener: Listener) -> Iterator[Workers]:
-        model = tiny().eval()
-        run = flatguard.evaluate(
-            model, **PGD, data=tiny_data, checks="none", out=tmp_path / "run"
-        )  # fmt: skip
-        context = reopen(run, origin_of(model, tiny_data))
-        crew = Crew(context, run, listener, ComputeBudget(NO_LIMITS), starter_works=True)
-        with Processes(2).start(crew) as workers:
+        with Processes(2).start(crew_of(tiny_data, tmp_path / "run", listener)) as workers:
             assert workers is not None
             yield workers
 
@@ -127,8 +129,5 @@ class TestWithTheProcessThatStartsThem:
 
 
 def test_one_worker_that_gathers_is_this_process(tiny_data: Images, tmp_path: Path) -> None:
-    model = tiny().eval()
-    run = flatguard.evaluate(model, **PGD, data=tiny_data, checks="none", out=tmp_path / "run")
-    context, budget = reopen(run, origin_of(model, tiny_data)), ComputeBudget(NO_LIMITS)
-    with Processes(1).start(Crew(context, run, Listener(), budget, starter_works=True)) as workers:
+    with Processes(1).start(crew_of(tiny_data, tmp_path / "run", Listener())) as workers:
         assert workers is None
